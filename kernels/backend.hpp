@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "kernels/ops/attention.hpp"
+#include "kernels/ops/elementwise.hpp"
+#include "kernels/ops/kinds.hpp"
+#include "kernels/ops/loss.hpp"
+#include "kernels/ops/matmul.hpp"
+#include "kernels/ops/norm.hpp"
+#include "kernels/ops/optimizer.hpp"
+
+namespace elastiform {
+
+/// The arithmetic of one device; each operation is described beside its struct in kernels/ops/. Forward writes its outputs; backward
+/// writes input gradients and adds to weight gradients. Public functions check shapes and trace once; the do_ functions trust them.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;  // "reference", "cpu"
+  virtual DType dtype() const = 0;            // of every view it takes
+
+  /// Calls body(rows) for panels of kPanelRows of N rows (the last is shorter), possibly at the same time on several workers. Bounds
+  /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2.
+  void panels(std::int64_t N, const std::function<void(Rows)>& body);
+  static std::int64_t panel_count(std::int64_t N) { return (N + kPanelRows - 1) / kPanelRows; }
+
+  /// body(0) … body(count-1), possibly at the same time on several workers.
+  virtual void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) = 0;
+  /// Workers that can be inside a body at once, and the index of the calling one: scratch memory is kept per slot.
+  virtual int slots() const = 0;
+  virtual int slot() const = 0;
+
+  // Inside panels
+  void matmul(const Matmul& op) { begin(op), do_matmul(op); }
+  void matmul_dx(const MatmulDx& op) { begin(op), do_matmul_dx(op); }
+  void norm_forward(const NormForward& op) { begin(op), do_norm_forward(op); }
+  void norm_backward(const NormBackward& op) { begin(op), do_norm_backward(op); }
+  void swiglu_forward(const SwigluForward& op) { begin(op), do_swiglu_forward(op); }
+  void swiglu_backward(const SwigluBackward& op) { begin(op), do_swiglu_backward(op); }
+  void gelu_forward(const GeluForward& op) { begin(op), do_gelu_forward(op); }
+  void gelu_backward(const GeluBackward& op) { begin(op), do_gelu_backward(op); }
+  void rope(const Rope& op) { begin(op), do_rope(op); }
+  void softmax_loss(const SoftmaxLoss& op) { begin(op), do_softmax_loss(op); }
+  void adamw(const Adamw& op) { begin(op), do_adamw(op); }
+
+  // Outside panels: parallel inside
+  void matmul_dw(const MatmulDw& op) { begin(op), do_matmul_dw(op); }
+  void sum_panels(const SumPanels& op) { begin(op), do_sum_panels(op); }
+  void embedding_forward(const EmbeddingForward& op) { begin(op), do_embedding_forward(op); }
+  void embedding_backward(const EmbeddingBackward& op) { begin(op), do_embedding_backward(op); }
+  void attention_forward(const AttentionForward& op) { begin(op), do_attention_forward(op); }
+  void attention_backward(const AttentionBackward& op) { begin(op), do_attention_backward(op); }
+
+  /// Σ x² in double over fixed chunks (kElementChunk elements of a row, then rows in a fixed tree). Serial: spread with for_each.
+  /// Not finite exactly when some element is not finite or its square overflows.
+  double sum_squares(ConstView x);
+
+ private:
+  virtual void do_matmul(const Matmul& op) = 0;
+  virtual void do_matmul_dx(const MatmulDx& op) = 0;
+  virtual void do_matmul_dw(const MatmulDw& op) = 0;
+  virtual void do_norm_forward(const NormForward& op) = 0;
+  virtual void do_norm_backward(const NormBackward& op) = 0;
+  virtual void do_sum_panels(const SumPanels& op) = 0;
+  virtual void do_swiglu_forward(const SwigluForward& op) = 0;
+  virtual void do_swiglu_backward(const SwigluBackward& op) = 0;
+  virtual void do_gelu_forward(const GeluForward& op) = 0;
+  virtual void do_gelu_backward(const GeluBackward& op) = 0;
+  virtual void do_rope(const Rope& op) = 0;
+  virtual void do_embedding_forward(const EmbeddingForward& op) = 0;
+  virtual void do_embedding_backward(const EmbeddingBackward& op) = 0;
+  virtual void do_attention_forward(const AttentionForward& op) = 0;
+  virtual void do_attention_backward(const AttentionBackward& op) = 0;
+  virtual void do_softmax_loss(const SoftmaxLoss& op) = 0;
+  virtual void do_adamw(const Adamw& op) = 0;
+  virtual double do_sum_squares(ConstView x) = 0;
+
+  template <class Op>
+  void begin(const Op& op);  // backend.cpp: check(), element types, trace
+};
+
+}  // namespace elastiform

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "kernels/backend.hpp"
+#include "kernels/parallel.hpp"
+
+namespace elastiform {
+
+/// float32 on the CPU: oneDNN for GEMM, Google Highway for everything else, parallel over `pool` (one of size 1: serial; an evaluator
+/// that spreads data over workers gives each a serial backend). The bits of a result do not depend on the pool.
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const ThreadPool& pool);
+  ~CpuBackend() override;
+  std::string_view name() const override { return "cpu"; }
+  DType dtype() const override { return DType::float32; }
+  void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) override { pool_.for_each(count, body); }
+  int slots() const override { return pool_.size(); }
+  int slot() const override { return pool_.slot(); }
+
+ private:
+  void do_matmul(const Matmul& op) override;
+  void do_matmul_dx(const MatmulDx& op) override;
+  void do_matmul_dw(const MatmulDw& op) override;
+  void do_norm_forward(const NormForward& op) override;
+  void do_norm_backward(const NormBackward& op) override;
+  void do_sum_panels(const SumPanels& op) override;
+  void do_swiglu_forward(const SwigluForward& op) override;
+  void do_swiglu_backward(const SwigluBackward& op) override;
+  void do_gelu_forward(const GeluForward& op) override;
+  void do_gelu_backward(const GeluBackward& op) override;
+  void do_rope(const Rope& op) override;
+  void do_embedding_forward(const EmbeddingForward& op) override;
+  void do_embedding_backward(const EmbeddingBackward& op) override;
+  void do_attention_forward(const AttentionForward& op) override;
+  void do_attention_backward(const AttentionBackward& op) override;
+  void do_softmax_loss(const SoftmaxLoss& op) override;
+  void do_adamw(const Adamw& op) override;
+  double do_sum_squares(ConstView x) override;
+
+  const ThreadPool& pool_;
+};
+
+}  // namespace elastiform

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <tuple>
+
+#include "kernels/view.hpp"
+
+namespace elastiform {
+
+/// y[N,O] = scale · (x[N,I] · w[I,O] + bias[1,O]) + add[N,O]. An empty bias or add is none; add may be y itself.
+/// transposed: w is [O,I] (a tied embedding used as head). Used inside panels.
+struct Matmul {
+  static constexpr const char* kName = "matmul";
+  View y;
+  ConstView x, w, bias, add;
+  double scale = 1;
+  bool transposed = false;
+  void check() const;
+  auto fields() const { return std::tie(y, x, w, bias, add); }
+};
+
+/// dx[N,I] = scale · dy[N,O] · wᵀ + add[N,I]; add may be dx itself. Used inside panels.
+struct MatmulDx {
+  static constexpr const char* kName = "matmul_dx";
+  View dx;
+  ConstView dy, w, add;
+  double scale = 1;
+  bool transposed = false;
+  void check() const;
+  auto fields() const { return std::tie(dx, dy, w, add); }
+};
+
+/// dw[I,O] += scale · xᵀ · dy and dbias[1,O] += scale · Σ_rows dy (an empty dbias is none). All N tokens are reduced; parallel over
+/// tiles of dw of a fixed size, so it is called outside panels. transposed: dw is [O,I] += scale · dyᵀ · x.
+struct MatmulDw {
+  static constexpr const char* kName = "matmul_dw";
+  View dw, dbias;
+  ConstView x, dy;
+  double scale = 1;
+  bool transposed = false;
+  void check() const;
+  auto fields() const { return std::tie(dw, dbias, x, dy); }
+};
+
+}  // namespace elastiform

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "supernet/search_space.hpp"
+
+namespace elastiform {
+
+/// What costs mean; part of the recipe ([deploy]) and stored with every evaluation.
+struct Deploy {
+  std::string dtype = "f32";
+  int batch = 1;
+  int context = 0;  // 0: the model's
+  std::string phase = "decode";  // or "prefill"
+  int threads = 1;
+  bool operator==(const Deploy&) const = default;
+};
+
+/// Exact costs of one subnet (docs/costs.md).
+struct Costs {
+  std::int64_t parameters = 0;        // every stored scalar of the exported subnet, tied matrices once
+  std::int64_t block_parameters = 0;  // the same without token and position embeddings, final norm and head
+  std::int64_t macs = 0;              // multiply-adds per token, mean over one full causal context, attention and head included
+  std::int64_t inference_bytes = 0;   // weights + KV cache + arena peak of our own generate under Deploy
+  std::int64_t training_bytes = 0;    // the extracted subnet alone, everything kept: weights, gradients, optimizer state, arena peak
+  bool operator==(const Costs&) const = default;
+};
+
+/// Additive part of a block's or of the frame's (embedding, final norm, head) cost.
+struct AdditiveCosts {
+  std::int64_t parameters = 0, block_parameters = 0, macs = 0;
+};
+
+class CostModel {
+ public:
+  /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences: B of training.
+  CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes);
+
+  Costs of(const Subnet& subnet) const;
+  /// parameters = frame + Σ blocks, macs likewise: what FeasibleSet counts with. A block's are linear in (heads, groups, ffn) at fixed
+  /// embed as long as neither heads nor ffn is 0.
+  AdditiveCosts frame(int embed) const;
+  AdditiveCosts block(int embed, const BlockGenes& genes) const;
+
+  const SearchSpace& space() const { return space_; }
+  const Deploy& deploy() const { return deploy_; }
+
+ private:
+  SearchSpace space_;
+  Deploy deploy_;
+  int sequences_;
+  std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes_;
+};
+
+}  // namespace elastiform

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "kernels/arena.hpp"
+#include "kernels/backend.hpp"
+#include "supernet/data/batch.hpp"
+#include "supernet/search_space.hpp"
+#include "supernet/weights.hpp"
+
+namespace elastiform {
+
+/// How a subnet's loss is formed from labels and a teacher. Weights are multiplied by `share`, the subnet's part of the step's mean.
+struct LossOptions {
+  double label_weight = 1;
+  double teacher_weight = 0;
+  double temperature = 1;
+  double share = 1;
+};
+
+/// Mean losses over the counted tokens of a batch, nats per token.
+struct LossReport {
+  double label_loss = 0;
+  double teacher_loss = 0;
+  std::int64_t tokens = 0;
+};
+
+/// The final hidden states of a teacher on this batch and the embed width they were made with; logits are formed again chunk by chunk,
+/// so no [N,V] matrix is ever kept.
+struct Teacher {
+  ConstView hidden;  // [N, C_teacher] after the final norm; empty: none
+  int embed = 0;
+};
+
+/// Keys and values of the tokens so far, for generation: one row a token.
+struct KeyValueCache {
+  std::vector<View> keys, values;  // per block [context, groups·D]
+  std::int64_t tokens = 0;
+};
+
+/// The decoder language model as one elastic function: embedding, pre-norm blocks, final norm, head. Layers see only views; nothing is
+/// copied or compiled for a subnet. Weight arguments may be the supernet's or those of an extracted network (space `of`): the code and,
+/// on the CPU backend, the bits are the same. Const and stateless: several threads may use one Network, each with its own Arena.
+class Network {
+ public:
+  /// `dtype` is the backend's.
+  Network(const SearchSpace& space, DType dtype);
+  ~Network();
+  Network(Network&&) noexcept;
+
+  /// Forward and backward of one subnet; gradients are added. `keep_hidden` (may be empty) receives the final hidden states [N, C] for
+  /// use as a teacher. Arena use is exactly plan_training().
+  LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
+                              const LossOptions& options, const Teacher& teacher, View keep_hidden, Arena& arena) const;
+  std::int64_t plan_training(const Backend& backend, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
+
+  // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
+  void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
+  /// x_out = block `index` of the supernet applied to x_in, with these genes; x_out may not be x_in.
+  void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, std::int64_t tokens,
+                     ConstView x_in, View x_out, Arena& arena) const;
+  /// Final norm, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
+  void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct, Arena& arena) const;
+  /// Arena bytes that forward_block and score need at most for these sizes, besides x itself.
+  std::int64_t plan_block(const Backend& backend, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
+  std::int64_t plan_score(const Backend& backend, int embed, std::int64_t batch, std::int64_t tokens) const;
+
+  /// Logits [tokens.size(), V] of a batch of one, appended to `cache`; cache.tokens + tokens.size() ≤ rows of the cache ≤ context.
+  void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
+              View logits, Arena& arena) const;
+  KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
+  std::int64_t plan_decode(const Backend& backend, const Subnet& subnet, std::int64_t tokens, std::int64_t context) const;  // cache apart
+  std::int64_t plan_cache(const Subnet& subnet, std::int64_t context) const;
+
+  const SearchSpace& space() const;
+  DType dtype() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace elastiform

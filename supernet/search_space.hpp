@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/ops/kinds.hpp"
+#include "supernet/subnet.hpp"
+
+namespace elastiform {
+
+enum class FeedForwardKind : std::uint8_t { swiglu, gelu_tanh, gelu_erf };
+enum class Positions : std::uint8_t { rope, learned };
+
+/// What every subnet of a space shares: the family and its fixed sizes.
+struct ModelConfig {
+  std::string preset = "llama";  // the name it came from: "llama", "gpt2"; only for messages and exports
+  int vocabulary = 256;
+  int context = 128;             // T, tokens
+  int head_dim = 32;             // D
+  int queries_per_group = 1;     // query heads that share one KV group
+  Norm norm = Norm::rms;
+  double norm_eps = 1e-5;
+  FeedForwardKind ffn = FeedForwardKind::swiglu;
+  Positions positions = Positions::rope;
+  double rope_theta = 10000;
+  bool biases = false;
+  bool tied = true;              // the head is the token embedding
+  double branch_scale = 1;       // s in x + s·branch(x); (2·N_max)^-1/2 when trained from scratch (design: subnets of any depth share it)
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+/// `name` is "llama" (RMSNorm, SwiGLU, RoPE, no biases) or "gpt2" (LayerNorm, GELU tanh, learned positions, biases).
+ModelConfig preset_model(std::string_view name);
+
+/// FFN widths that a block may take. Ratios are of the embed width, rounded to the nearest multiple of 8; absolute widths win if present.
+struct FeedForwardChoices {
+  std::vector<int> widths;
+  std::vector<double> ratios;
+  std::vector<int> at(int embed) const;  // ascending, without repetition
+  bool operator==(const FeedForwardChoices&) const = default;
+};
+
+/// What may vary. Every list is ascending and without repetition; a pin is a list of one. Blocks are those of the supernet: there are
+/// max(depth) of them, and a subnet of depth d has the first d unless its text says otherwise (@).
+class SearchSpace {
+ public:
+  struct Block {
+    std::vector<int> heads;  // multiples of queries_per_group; KV groups = heads / queries_per_group
+    FeedForwardChoices ffn;
+    bool operator==(const Block&) const = default;
+  };
+
+  /// Checks and sorts; throws InputError whose `where` begins with "space".
+  SearchSpace(ModelConfig model, std::vector<int> embed, std::vector<int> depth, std::vector<Block> blocks);
+  /// The space of exactly one subnet: what an export or a copied-out dense network is. Blocks are renumbered.
+  static SearchSpace of(const ModelConfig& model, const Subnet& subnet);
+
+  const ModelConfig& model() const { return model_; }
+  const std::vector<int>& embed() const { return embed_; }
+  const std::vector<int>& depth() const { return depth_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  int max_embed() const { return embed_.back(); }
+  int max_depth() const { return depth_.back(); }
+  int max_heads(int block) const { return blocks_[static_cast<std::size_t>(block)].heads.back(); }
+  int max_ffn(int block) const;
+
+  /// The subnet that takes the last, the middle (index ⌊n/2⌋) or the first of every list of choices.
+  Subnet largest() const;
+  Subnet middle() const;
+  Subnet smallest() const;
+
+  /// Throws InputError with the nearest subnet of the space when `subnet` is not one. `where` names the space, e.g. "runs/demo".
+  void check(const Subnet& subnet, std::string_view where) const;
+  bool contains(const Subnet& subnet) const;
+  /// The subnet of this space that is nearest choice by choice.
+  Subnet nearest(const Subnet& subnet) const;
+
+  /// Canonical text (JSON) and its SHA-256 (64 hex digits): stored in every file that depends on the space. parse(text()) == *this.
+  std::string text() const;
+  static SearchSpace parse(std::string_view text, std::string_view where);
+  std::string hash() const;
+
+  bool operator==(const SearchSpace&) const = default;
+
+ private:
+  ModelConfig model_;
+  std::vector<int> embed_, depth_;
+  std::vector<Block> blocks_;
+};
+
+}  // namespace elastiform
