@@ -1,0 +1,46 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "search/algorithms/algorithm.hpp"
+#include "supernet/cost_model.hpp"
+#include "supernet/data/text_data.hpp"
+#include "supernet/search_space.hpp"
+#include "trainers/options.hpp"
+
+namespace elastiform {
+
+/// [search] of a recipe.
+struct SearchOptions {
+  std::string algorithm = "evolution";
+  std::int64_t evaluations = 200;
+  std::int64_t round_size = 16;
+  std::int64_t population = 32, tournament = 8;
+  std::string law = "balanced";
+  std::uint64_t seed = 0;
+  std::int64_t segments = 0;      // of the search split that score a subnet; 0: all
+  std::int64_t stride = 0;        // 0: the context (windows do not overlap)
+  std::vector<std::string> budgets;
+};
+
+/// A recipe with every default filled in (docs/recipes.md). Unknown keys are errors that name the nearest known key.
+struct Recipe {
+  DataOptions data;
+  SearchSpace space;
+  TrainOptions train;
+  std::vector<Stage> stages;
+  Deploy deploy;
+  SearchOptions search;
+
+  /// `overrides`: "table.key=value" of --set. `where` names the recipe in errors.
+  static Recipe parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides = {});
+  static Recipe load(const std::string& path, const std::vector<std::string>& overrides = {});
+  /// The resolved recipe: every key written out; parse(text()) gives the same recipe.
+  std::string text() const;
+};
+
+CostModel cost_model_of(const Recipe& recipe);
+
+}  // namespace elastiform

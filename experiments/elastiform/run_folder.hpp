@@ -1,0 +1,69 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "experiments/elastiform/recipe.hpp"
+#include "search/prefix_evaluator.hpp"
+#include "search/result_store.hpp"
+#include "supernet/network.hpp"
+#include "trainers/checkpoint.hpp"
+
+namespace elastiform {
+
+/// Paths inside a run folder (docs/runs.md).
+struct RunPaths {
+  std::string folder;
+  std::string recipe() const { return folder + "/recipe.toml"; }
+  std::string supernet() const { return folder + "/supernet.h5"; }
+  std::string checkpoints() const { return folder + "/checkpoints"; }
+  std::string training_log() const { return folder + "/training.jsonl"; }
+  std::string exports() const { return folder + "/exports"; }
+};
+
+bool is_run_folder(const std::string& path);
+
+/// A recipe file or a run folder: what `space`, `sample` and `cost` need. Never opens the data.
+Recipe load_recipe_or_run(const std::string& path);
+
+/// A trained run, opened to read: recipe, weights, network, costs. The data is mapped on first use.
+class Run {
+ public:
+  explicit Run(const std::string& folder);  // InputError when it is no run or has no weights yet
+  const RunPaths& paths() const { return paths_; }
+  const Recipe& recipe() const { return recipe_; }
+  const SearchSpace& space() const { return recipe_.space; }
+  const Weights& weights() const { return supernet_->weights; }
+  const LoadedSupernet& supernet() const { return *supernet_; }
+  const Network& network() const { return *network_; }
+  const CostModel& costs() const { return *costs_; }
+  const TextData& data();                   // InputError when it moved or changed (SHA-256)
+  std::string name() const;                 // as the user typed it, for messages
+
+  /// "largest", "middle", "smallest", an id of the run or a subnet's text; checked against the space.
+  Subnet subnet(const std::string& text);
+  std::unique_ptr<ResultStore> results(ResultStore::Mode mode) const;
+  ScoringSet search_set() const;            // what a search scores with
+  ScoringSet report_set(Split split) const; // the whole split, stride T/2: the protocol of reports
+
+ private:
+  RunPaths paths_;
+  std::string typed_;
+  Recipe recipe_;
+  std::unique_ptr<LoadedSupernet> supernet_;
+  std::unique_ptr<Network> network_;
+  std::unique_ptr<CostModel> costs_;
+  std::unique_ptr<TextData> data_;
+};
+
+/// The same for a space without a run: "largest", "middle", "smallest" or a subnet's text.
+Subnet parse_subnet_of(const SearchSpace& space, const std::string& text, std::string_view where);
+
+/// Scores subnets of a run on a set, through the memo of its store when `store` can write; returns stored evaluations with ids.
+std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store, int threads);
+
+double bits_per_byte(double nats_per_token);  // of the byte tokenizer
+
+}  // namespace elastiform

@@ -1,0 +1,72 @@
+#include "kernels/arena.hpp"
+
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace elastiform {
+namespace {
+
+// A cache line and an AVX-512 register: rows of padded matrices then never split a line between two workers.
+constexpr std::int64_t kAlignment = 64;
+
+std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+void free_block(std::byte* data) {
+  if (data) ::operator delete(data, std::align_val_t{kAlignment});
+}
+
+}  // namespace
+
+Arena::Arena(std::int64_t bytes) {
+  if (bytes < 0) throw std::logic_error("Arena: negative size " + std::to_string(bytes));
+  capacity_ = round_up(bytes, kAlignment);
+  if (capacity_ > 0) data_ = static_cast<std::byte*>(::operator new(static_cast<std::size_t>(capacity_), std::align_val_t{kAlignment}));
+}
+
+Arena::~Arena() { free_block(data_); }
+
+Arena::Arena(Arena&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      capacity_(std::exchange(other.capacity_, 0)),
+      used_(std::exchange(other.used_, 0)),
+      peak_(std::exchange(other.peak_, 0)) {}
+
+Arena& Arena::operator=(Arena&& other) noexcept {
+  if (this == &other) return *this;
+  free_block(data_);
+  data_ = std::exchange(other.data_, nullptr);
+  capacity_ = std::exchange(other.capacity_, 0);
+  used_ = std::exchange(other.used_, 0);
+  peak_ = std::exchange(other.peak_, 0);
+  return *this;
+}
+
+View Arena::matrix(std::int64_t rows, std::int64_t columns, DType dtype) {
+  const std::int64_t bytes = bytes_for(rows, columns, dtype);
+  if (bytes > capacity_ - used_)
+    throw std::logic_error("Arena: " + std::to_string(bytes) + " B wanted for " + std::to_string(rows) + "x" + std::to_string(columns) +
+                           ", " + std::to_string(capacity_ - used_) + " B of " + std::to_string(capacity_) + " B left");
+  std::byte* data = data_ + used_;
+  used_ += bytes;
+  if (used_ > peak_) peak_ = used_;
+  return {data, rows, columns, padded_ld(rows, columns), dtype};
+}
+
+void Arena::release(std::int64_t mark) {
+  if (mark < 0 || mark > used_) throw std::logic_error("Arena: released to a mark above what is used");
+  used_ = mark;
+}
+
+std::int64_t Arena::bytes_for(std::int64_t rows, std::int64_t columns, DType dtype) {
+  return round_up(rows * padded_ld(rows, columns) * bytes_of(dtype), kAlignment);
+}
+
+std::int64_t padded_ld(std::int64_t rows, std::int64_t columns) {
+  if (rows <= 1) return columns;
+  const std::int64_t ld = round_up(columns, 32);
+  return ld % 512 == 0 ? ld + 32 : ld;
+}
+
+}  // namespace elastiform

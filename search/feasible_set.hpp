@@ -1,0 +1,67 @@
+#pragma once
+
+#include <boost/multiprecision/cpp_int.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/random.hpp"
+#include "search/budget.hpp"
+#include "supernet/search_space.hpp"
+
+namespace elastiform {
+
+using BigInt = boost::multiprecision::cpp_int;
+
+/// balanced: embed, then depth uniform over their feasible values, then the blocks uniform given those. uniform: every feasible subnet
+/// equally likely.
+enum class Law : std::uint8_t { balanced, uniform };
+std::string_view name_of(Law law);
+Law parse_law(std::string_view text);  // throws InputError
+
+/// What an export format can express, as a constraint (docs/exports.md).
+enum class Deployable : std::uint8_t { any, hf_llama, hf_gpt2 };
+std::string_view name_of(Deployable target);
+Deployable parse_deployable(std::string_view text);  // throws InputError
+/// Empty when `target` can express `subnet` of `space`, else the reason, in words a user understands.
+std::string why_not_deployable(const SearchSpace& space, const Subnet& subnet, Deployable target);
+
+/// Exactly the subnets of a space that a budget and a deployment target admit (depths keep the first blocks). At fixed embed and depth every
+/// additive cost is linear in (Σ heads, Σ ffn), so the set is a table over these sums and any number of limits is exact together; counts are
+/// exact integers. `hf_*` sets are enumerated. Order of rank: embed, depth, then blocks from left to right, as Subnet's.
+class FeasibleSet {
+ public:
+  FeasibleSet(const CostModel& costs, Budget budget, Deployable target = Deployable::any);
+  ~FeasibleSet();
+  FeasibleSet(FeasibleSet&&) noexcept;
+
+  const BigInt& count() const;
+  bool empty() const { return count() == 0; }
+  bool contains(const Subnet& subnet) const;
+  Subnet unrank(const BigInt& index) const;  // 0 ≤ index < count()
+  BigInt rank(const Subnet& subnet) const;   // of a member
+  /// Exact under its law; no loop without a bound. Throws std::logic_error when empty: callers refuse an empty set first.
+  Subnet draw(Law law, RandomStream& random) const;
+  /// The same restricted to a fixed embed width and first blocks, for mutation and crossover: completes `prefix` (embed and some first
+  /// blocks, maybe none) to a feasible subnet of depth `depth`, uniform over the completions; nullopt when there is none.
+  std::optional<Subnet> complete(int embed, int depth, const std::vector<BlockGenes>& prefix, RandomStream& random) const;
+
+  /// Every homogeneous member (all blocks equal in heads and, at its embed width, ffn), in order.
+  std::vector<Subnet> homogeneous() const;
+
+  /// For an empty set: one line that proves it and names, for each limit, the nearest cost that some subnet reaches while the other
+  /// limits hold (or that none does). For the InputError of commands.
+  std::string why_empty() const;
+
+  const CostModel& costs() const;
+  const Budget& budget() const;
+  Deployable target() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace elastiform

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/parallel.hpp"
+#include "search/evaluator.hpp"
+#include "supernet/data/text_data.hpp"
+#include "supernet/network.hpp"
+
+namespace elastiform {
+
+/// Which tokens score a subnet.
+struct ScoringSet {
+  Split split = Split::search;
+  std::int64_t stride = 0;    // bytes between windows; T: no overlap, T/2: the protocol of reports
+  std::int64_t segments = 0;  // 0: the whole split, else its first so many blocks
+  std::string text() const;   // "stride=64,segments=all": part of an evaluation's key
+};
+
+/// Two subnets that agree on embed width and the first k blocks have the same activations after block k, so a population is evaluated as a
+/// prefix tree, depth first, one activation per level alive; workers take disjoint batches of the data. Bit for bit what evaluating the
+/// subnets one by one gives, on any number of threads.
+class PrefixEvaluator final : public Evaluator {
+ public:
+  PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set, const ThreadPool& pool);
+  ~PrefixEvaluator() override;
+  std::vector<Score> evaluate(std::span<const Subnet> subnets) override;
+  /// Block forwards that the last evaluate() ran, and how many one-by-one evaluation would have run.
+  struct Work { std::int64_t blocks_run = 0, blocks_one_by_one = 0; };
+  Work last_work() const;
+  std::int64_t plan_bytes(std::span<const Subnet> subnets) const;  // arena bytes of all workers together
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace elastiform

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "search/evaluator.hpp"
+
+namespace elastiform {
+
+/// A search is a named stream of rounds; its name is the hash of everything that decides its course.
+struct SearchDescription {
+  std::string algorithm, options, budget, law, deployable, deploy, weights_hash, blocks;
+  std::uint64_t seed = 0;
+  std::string name() const;  // first 16 hex digits of the SHA-256 of the fields
+};
+
+/// What decides whether two evaluations are the same one.
+struct EvaluationKey {
+  std::string weights_hash, split, blocks, precision, subnet;  // subnet: canonical text
+  auto operator<=>(const EvaluationKey&) const = default;
+};
+EvaluationKey key_of(const Evaluation& evaluation);
+
+/// Every evaluation of a run (docs/results.md): results.h5 and a journal beside it. Whole rounds only, durable when append returns; folded
+/// into results.h5 when the journal exceeds a quarter of the file and when a writer opens it. Opening to read writes nothing.
+class ResultStore {
+ public:
+  enum class Mode : std::uint8_t { read, write };
+  /// `recipe` and `space_hash` go into the root attributes of a new file; a differing space hash is refused.
+  ResultStore(const std::string& folder, Mode mode, std::string space_hash, std::string recipe);
+  ~ResultStore();
+
+  /// Assigns ids to the evaluations that have none (id 0; ids begin at 1), and keeps them as one round of `search`. An evaluation
+  /// whose id is already set is one that the store has: the round refers to it.
+  void append(const SearchDescription& search, std::vector<Evaluation>& round);
+
+  const std::vector<Evaluation>& evaluations() const;              // by id
+  std::optional<Evaluation> find(std::int64_t id) const;
+  std::optional<Evaluation> find(const EvaluationKey& key) const;  // the memo
+  std::vector<SearchDescription> searches() const;
+  /// The rounds of one search, in order.
+  std::vector<std::vector<Evaluation>> rounds(const std::string& search_name) const;
+
+  void fold();  // the journal into results.h5
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace elastiform

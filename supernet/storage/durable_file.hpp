@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace elastiform {
+
+/// The only way to write a file: content goes to a file beside `path`, which is synced, renamed over `path`, and its folder synced.
+/// Whoever looks, or loses power, finds the old file or the new one. Throws std::system_error naming the path.
+void write_durably(const std::string& path, std::string_view content);
+
+/// The same for content that a library writes: write(temporary path) must create and close the file.
+void write_durably(const std::string& path, const std::function<void(const std::string&)>& write);
+
+/// The same for a whole folder: fill(temporary folder), then one rename. `path` must not exist (InputError).
+void create_folder_durably(const std::string& path, const std::function<void(const std::string&)>& fill);
+
+/// Appends records to a file, each with a sequence number, length and CRC-32C, synced by commit(). A torn or damaged tail is cut off when
+/// the journal is opened for writing, and ignored when it is read.
+class Journal {
+ public:
+  explicit Journal(const std::string& path);  // opens or creates for appending
+  ~Journal();
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+  void append(std::string_view record);
+  void commit();  // everything appended is on disk when it returns
+  std::size_t bytes() const;
+  void clear();   // after a fold: durable and atomic
+
+  static void read(const std::string& path, const std::function<void(std::uint64_t sequence, std::string_view record)>& each);
+
+ private:
+  struct State;
+  State* state_;
+};
+
+/// Takes the folder's lock for writing or throws InputError naming the owner (process, host, since when). Released with the object,
+/// and by the system when the process dies.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int file_ = -1;
+};
+
+/// A place where a test can kill the process: the n-th point passed when ELASTIFORM_FAIL_POINT=n raises SIGKILL. Points stand around every
+/// sync and rename of this file, and wherever two files change one after the other.
+void fail_point();
+
+}  // namespace elastiform

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "supernet/data/text_data.hpp"
+#include "supernet/network.hpp"
+#include "trainers/options.hpp"
+
+namespace elastiform {
+
+struct StepReport {
+  std::int64_t step = 0;              // counted from 0
+  std::vector<Subnet> subnets;        // in the order they were trained
+  std::vector<LossReport> losses;     // one each
+  double gradient_norm = 0;           // before clipping, of the mean over subnets
+  double rate = 0;
+  bool skipped = false;               // a loss or the norm was not finite: weights, state and counters stayed as they were
+  std::int64_t tokens = 0;            // tokens that went through some subnet
+  double flops = 0;                   // forward and backward, 6·macs per token
+};
+
+/// Trains a supernet: composes sampler, objective, optimizer, schedule and data. step(t) is a pure function of (seed, t) and the
+/// state, so a resumed run repeats step t bit for bit.
+class Trainer {
+ public:
+  Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend);
+  ~Trainer();
+
+  StepReport step();                  // trains step next_step()
+  std::int64_t next_step() const;
+  bool done() const { return next_step() >= options().steps; }
+
+  const TrainOptions& options() const;
+  const std::vector<Stage>& stages() const;
+  const Network& network() const;
+  const Weights& weights() const;
+  std::int64_t skipped_steps() const;
+  std::int64_t updates() const;
+
+  /// Bytes this trainer holds: weights, gradients, optimizer state, arena (planned, asserted equal to its peak use).
+  struct Memory { std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0; std::int64_t total() const { return weights + gradients + optimizer + arena; } };
+  Memory memory() const;
+  static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend);
+
+  // What a checkpoint holds beside the weights (trainers/checkpoint.hpp reads and writes it).
+  struct State;
+  State& state();
+  const State& state() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// Bytes of optimizer state for a dense network of that many elements and bands: what CostModel is given.
+std::int64_t optimizer_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands);
+
+}  // namespace elastiform
