@@ -1,0 +1,125 @@
+#include "kernels/backend.hpp"
+
+#include <fmt/core.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdio>
+#include <string>
+
+#include "kernels/ops/checks.hpp"
+#include "kernels/verbose.hpp"
+
+namespace elastiform {
+namespace {
+
+// Names of fields(), in its order, and the scalars that change what an operation computes: together they make the case line.
+std::array<const char*, 5> names(const Matmul&) { return {"y", "x", "w", "bias", "add"}; }
+std::array<const char*, 4> names(const MatmulDx&) { return {"dx", "dy", "w", "add"}; }
+std::array<const char*, 4> names(const MatmulDw&) { return {"dw", "dbias", "x", "dy"}; }
+std::array<const char*, 6> names(const NormForward&) { return {"y", "rstd", "mean", "x", "gain", "bias"}; }
+std::array<const char*, 9> names(const NormBackward&) {
+  return {"dx", "dgain", "dbias", "dy", "residual", "x", "rstd", "mean", "gain"};
+}
+std::array<const char*, 2> names(const SumPanels&) { return {"sum", "partials"}; }
+std::array<const char*, 3> names(const SwigluForward&) { return {"y", "gate", "up"}; }
+std::array<const char*, 5> names(const SwigluBackward&) { return {"dgate", "dup", "dy", "gate", "up"}; }
+std::array<const char*, 2> names(const GeluForward&) { return {"y", "x"}; }
+std::array<const char*, 3> names(const GeluBackward&) { return {"dx", "dy", "x"}; }
+std::array<const char*, 3> names(const Rope&) { return {"x", "cosine", "sine"}; }
+std::array<const char*, 3> names(const EmbeddingForward&) { return {"y", "table", "positions"}; }
+std::array<const char*, 3> names(const EmbeddingBackward&) { return {"dtable", "dpositions", "dy"}; }
+std::array<const char*, 5> names(const AttentionForward&) { return {"out", "lse", "q", "k", "v"}; }
+std::array<const char*, 9> names(const AttentionBackward&) { return {"dq", "dk", "dv", "dout", "out", "lse", "q", "k", "v"}; }
+std::array<const char*, 6> names(const SoftmaxLoss&) { return {"losses", "teacher_losses", "correct", "dlogits", "logits", "teacher"}; }
+std::array<const char*, 4> names(const Adamw&) { return {"weight", "m", "v", "gradient"}; }
+
+template <class Op>
+std::string scalars(const Op& op) {
+  std::string text;
+  if constexpr (requires { op.kind == Norm::rms; }) text += op.kind == Norm::rms ? " kind=rms" : " kind=layer";
+  if constexpr (requires { op.kind == Gelu::erf; }) text += op.kind == Gelu::erf ? " kind=erf" : " kind=tanh";
+  if constexpr (requires { op.transposed; }) text += fmt::format(" scale={} transposed={:d}", op.scale, op.transposed);
+  if constexpr (requires { op.period; }) text += fmt::format(" period={}", op.period);
+  if constexpr (requires { op.offset; }) text += fmt::format(" offset={}", op.offset);
+  if constexpr (requires { op.first_row; }) text += fmt::format(" first_row={} inverse={:d}", op.first_row, op.inverse);
+  if constexpr (requires { op.temperature; })
+    text += fmt::format(" label_weight={} teacher_weight={} temperature={} label_smoothing={} gradient_scale={}", op.label_weight,
+                        op.teacher_weight, op.temperature, op.label_smoothing, op.gradient_scale);
+  if constexpr (requires { op.shape.heads; })
+    text += fmt::format(" batch={} query_tokens={} key_tokens={} heads={} groups={} head_dim={} scale={}", op.shape.batch,
+                        op.shape.query_tokens, op.shape.key_tokens, op.shape.heads, op.shape.groups, op.shape.head_dim, op.shape.scale);
+  return text;
+}
+
+template <class Op, class Visit>
+void for_each_field(const Op& op, const Visit& visit) {
+  const auto field_names = names(op);
+  std::apply(
+      [&](const auto&... views) {
+        static_assert(sizeof...(views) == std::tuple_size_v<decltype(names(op))>);
+        std::size_t i = 0;
+        (visit(field_names[i++], ConstView(views)), ...);
+      },
+      op.fields());
+}
+
+/// One line a call, `matmul y=2048x384/416 x=…`: rows x columns / leading dimension of each operand, then the scalars.
+template <class Op>
+void trace(const Op& op, DType dtype) {
+  std::string line = Op::kName;
+  for_each_field(op, [&](const char* name, ConstView view) {
+    if (!view.empty()) line += fmt::format(" {}={}x{}/{}", name, view.rows, view.columns, view.ld);
+  });
+  line += scalars(op);
+  line += fmt::format(" dtype={}\n", std::string(name_of(dtype)));
+  std::fputs(line.c_str(), stderr);  // one call: lines of several workers do not mix
+}
+
+}  // namespace
+
+template <class Op>
+void Backend::begin(const Op& op) {
+  op.check();
+  const DType expected = dtype();
+  for_each_field(op, [&](const char* name, ConstView view) {
+    if (view.empty() || view.dtype == expected) return;
+    Checks(Op::kName).fail(std::string(name) + " is " + std::string(name_of(view.dtype)) + ", but backend " + std::string(this->name()) +
+                           " computes in " + std::string(name_of(expected)));
+  });
+  if (verbose("kernels")) trace(op, expected);
+}
+
+template void Backend::begin(const Matmul&);
+template void Backend::begin(const MatmulDx&);
+template void Backend::begin(const MatmulDw&);
+template void Backend::begin(const NormForward&);
+template void Backend::begin(const NormBackward&);
+template void Backend::begin(const SumPanels&);
+template void Backend::begin(const SwigluForward&);
+template void Backend::begin(const SwigluBackward&);
+template void Backend::begin(const GeluForward&);
+template void Backend::begin(const GeluBackward&);
+template void Backend::begin(const Rope&);
+template void Backend::begin(const EmbeddingForward&);
+template void Backend::begin(const EmbeddingBackward&);
+template void Backend::begin(const AttentionForward&);
+template void Backend::begin(const AttentionBackward&);
+template void Backend::begin(const SoftmaxLoss&);
+template void Backend::begin(const Adamw&);
+
+void Backend::panels(std::int64_t N, const std::function<void(Rows)>& body) {
+  for_each(panel_count(N), [&](std::int64_t panel) {
+    const std::int64_t first = panel * kPanelRows;
+    body({.first = first, .count = N - first < kPanelRows ? N - first : kPanelRows, .panel = panel});
+  });
+}
+
+double Backend::sum_squares(ConstView x) {
+  const Checks checks("sum_squares");
+  checks.present("x", x);
+  if (x.dtype != dtype()) checks.fail("x is " + std::string(name_of(x.dtype)) + ", not the backend's " + std::string(name_of(dtype())));
+  return do_sum_squares(x);
+}
+
+}  // namespace elastiform
