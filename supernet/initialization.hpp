@@ -6,9 +6,8 @@
 
 namespace elastiform {
 
-/// Default initialisation: matrices and embeddings N(0, 0.02), residual outputs (attention.out, ffn.down) N(0, 0.02 / sqrt(2·N_max)) … the
-/// exact rule stands in the .cpp; gains 1, biases 0. A pure function of (seed, tensor, row, column): a slice of a larger space's weights
-/// has the same values whatever else the space offers.
+/// Matrices and embeddings N(0, 0.02²), gains 1, biases 0 (weights arrive zeroed). A pure function of (seed, place of the tensor in the
+/// table, row, column), so a row of a wider space begins with the same values.
 void initialize(Weights& weights, std::uint64_t seed);
 
 }  // namespace elastiform

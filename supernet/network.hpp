@@ -55,7 +55,7 @@ class Network {
   /// use as a teacher. Arena use is exactly plan_training().
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, Arena& arena) const;
-  std::int64_t plan_training(const Backend& backend, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
+  std::int64_t plan_training(int slots, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
@@ -64,15 +64,15 @@ class Network {
                      ConstView x_in, View x_out, Arena& arena) const;
   /// Final norm, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
   void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct, Arena& arena) const;
-  /// Arena bytes that forward_block and score need at most for these sizes, besides x itself.
-  std::int64_t plan_block(const Backend& backend, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
-  std::int64_t plan_score(const Backend& backend, int embed, std::int64_t batch, std::int64_t tokens) const;
+  /// Arena bytes that forward_block and score need for these sizes, besides x itself. slots: Backend::slots().
+  std::int64_t plan_block(int slots, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
+  std::int64_t plan_score(int slots, int embed, std::int64_t batch, std::int64_t tokens) const;
 
   /// Logits [tokens.size(), V] of a batch of one, appended to `cache`; cache.tokens + tokens.size() ≤ rows of the cache ≤ context.
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
               View logits, Arena& arena) const;
   KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
-  std::int64_t plan_decode(const Backend& backend, const Subnet& subnet, std::int64_t tokens, std::int64_t context) const;  // cache apart
+  std::int64_t plan_decode(int slots, const Subnet& subnet, std::int64_t tokens, std::int64_t context) const;  // cache apart
   std::int64_t plan_cache(const Subnet& subnet, std::int64_t context) const;
 
   const SearchSpace& space() const;

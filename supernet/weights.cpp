@@ -1,0 +1,209 @@
+#include "supernet/weights.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+#include "kernels/arena.hpp"
+#include "supernet/sha256.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr std::int64_t kAlignment = 64;
+
+std::vector<std::int64_t> scaled(const std::vector<int>& choices, std::int64_t factor) {
+  std::vector<std::int64_t> bounds;
+  for (const int choice : choices)
+    if (choice > 0) bounds.push_back(choice * factor);
+  return bounds;
+}
+
+/// Upper bounds of the bands of every kind of axis of one block.
+struct BandBounds {
+  std::vector<std::int64_t> embed, query, key_value, ffn;
+  const std::vector<std::int64_t>& of(Axis axis) const {
+    switch (axis) {
+      case Axis::query: return query;
+      case Axis::key_value: return key_value;
+      case Axis::ffn: return ffn;
+      default: return embed;
+    }
+  }
+};
+
+BandBounds bounds_of(const SearchSpace& space, int block) {
+  BandBounds bounds{.embed = scaled(space.embed(), 1), .query = {}, .key_value = {}, .ffn = {}};
+  if (block < 0) return bounds;
+  const auto& choices = space.blocks()[static_cast<std::size_t>(block)];
+  const int head_dim = space.model().head_dim;
+  bounds.query = scaled(choices.heads, head_dim);
+  for (const int heads : choices.heads)
+    if (heads > 0) bounds.key_value.push_back(static_cast<std::int64_t>(heads / space.model().queries_per_group) * head_dim);
+  std::vector<int> widths;
+  for (const int embed : space.embed())
+    for (const int width : choices.ffn.at(embed)) widths.push_back(width);
+  std::sort(widths.begin(), widths.end());
+  widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
+  bounds.ffn = scaled(widths, 1);
+  return bounds;
+}
+
+/// One tensor before its sizes are known; a fixed axis gives its own size.
+struct Declared {
+  std::string name;
+  Role role;
+  Axis rows, columns;
+  std::int64_t fixed_rows = 1, fixed_columns = 1;
+};
+
+void declare_norm(std::vector<Declared>& list, const std::string& name, const ModelConfig& model) {
+  list.push_back({name + ".gain", Role::gain, Axis::fixed, Axis::embed});
+  if (model.norm == Norm::layer && model.biases) list.push_back({name + ".bias", Role::bias, Axis::fixed, Axis::embed});
+}
+
+void declare_linear(std::vector<Declared>& list, const std::string& name, const ModelConfig& model, Axis in, Axis out, Role role) {
+  list.push_back({name, role, in, out});
+  if (model.biases) list.push_back({name + ".bias", Role::bias, Axis::fixed, out});
+}
+
+std::vector<Declared> declare_block(const ModelConfig& model, const std::string& prefix, bool attention, bool ffn) {
+  std::vector<Declared> list;
+  if (attention) {
+    const std::string name = prefix + ".attention";
+    declare_norm(list, name + ".norm", model);
+    declare_linear(list, name + ".query", model, Axis::embed, Axis::query, Role::matrix);
+    declare_linear(list, name + ".key", model, Axis::embed, Axis::key_value, Role::matrix);
+    declare_linear(list, name + ".value", model, Axis::embed, Axis::key_value, Role::matrix);
+    declare_linear(list, name + ".out", model, Axis::query, Axis::embed, Role::residual_out);
+  }
+  if (ffn) {
+    const std::string name = prefix + ".ffn";
+    declare_norm(list, name + ".norm", model);
+    if (model.ffn == FeedForwardKind::swiglu) declare_linear(list, name + ".gate", model, Axis::embed, Axis::ffn, Role::matrix);
+    declare_linear(list, name + ".up", model, Axis::embed, Axis::ffn, Role::matrix);
+    declare_linear(list, name + ".down", model, Axis::ffn, Axis::embed, Role::residual_out);
+  }
+  return list;
+}
+
+}  // namespace
+
+WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
+  const ModelConfig& model = space.model();
+  const auto add_all = [&](const std::vector<Declared>& list, int block) {
+    const BandBounds bounds = bounds_of(space, block);
+    for (const Declared& one : list) {
+      TensorSpec spec{.name = one.name, .block = block, .row_axis = one.rows, .column_axis = one.columns, .role = one.role,
+                      .row_bands = {one.fixed_rows}, .column_bands = {one.fixed_columns}};
+      if (one.rows != Axis::fixed) spec.row_bands = bounds.of(one.rows);
+      if (one.columns != Axis::fixed) spec.column_bands = bounds.of(one.columns);
+      add(std::move(spec));
+    }
+  };
+  std::vector<Declared> front{{"embedding.token", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary}};
+  if (model.positions == Positions::learned) front.push_back({"embedding.position", Role::embedding, Axis::fixed, Axis::embed, model.context});
+  add_all(front, -1);
+  for (int block = 0; block < space.max_depth(); ++block)
+    add_all(declare_block(model, "block." + std::to_string(block), space.max_heads(block) > 0, space.max_ffn(block) > 0), block);
+  std::vector<Declared> back;
+  declare_norm(back, "final.norm", model);
+  if (!model.tied) back.push_back({"head", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary});
+  add_all(back, -1);
+}
+
+void WeightTable::add(TensorSpec spec) {
+  spec.rows = spec.row_bands.back();
+  spec.columns = spec.column_bands.back();
+  spec.ld = padded_ld(spec.rows, spec.columns);
+  spec.offset = elements_;
+  spec.first_band = band_count_;
+  const std::int64_t per_line = kAlignment / 4;
+  elements_ += (spec.rows * spec.ld + per_line - 1) / per_line * per_line;
+  band_count_ += spec.bands();
+  by_name_.emplace(spec.name, tensors_.size());
+  tensors_.push_back(std::move(spec));
+}
+
+const TensorSpec& WeightTable::at(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) throw std::logic_error("no tensor " + std::string(name) + " in the weight table");
+  return tensors_[found->second];
+}
+
+Extent WeightTable::extent(const TensorSpec& tensor, const Subnet& subnet) const {
+  BlockGenes genes;
+  if (tensor.block >= 0) {
+    int place = subnet.kept.empty() ? tensor.block : -1;
+    for (std::size_t i = 0; i < subnet.kept.size(); ++i)
+      if (subnet.kept[i] == tensor.block) place = static_cast<int>(i);
+    if (place < 0 || place >= subnet.depth()) return {};
+    genes = subnet.blocks[static_cast<std::size_t>(place)];
+    const bool attention = tensor.name.find(".attention.") != std::string::npos;
+    if (attention ? genes.heads == 0 : genes.ffn == 0) return {};
+  }
+  const int head_dim = space_.model().head_dim;
+  const auto along = [&](Axis axis, std::int64_t whole) -> std::int64_t {
+    switch (axis) {
+      case Axis::embed: return subnet.embed;
+      case Axis::query: return static_cast<std::int64_t>(genes.heads) * head_dim;
+      case Axis::key_value: return static_cast<std::int64_t>(genes.groups) * head_dim;
+      case Axis::ffn: return genes.ffn;
+      default: return whole;
+    }
+  };
+  return {along(tensor.row_axis, tensor.rows), along(tensor.column_axis, tensor.columns)};
+}
+
+void Weights::Free::operator()(std::byte* p) const { std::free(p); }
+
+Weights::Weights(std::shared_ptr<const WeightTable> table, DType dtype) : table_(std::move(table)), dtype_(dtype) {
+  const std::size_t size = static_cast<std::size_t>((bytes() + kAlignment - 1) / kAlignment * kAlignment);
+  data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::max<std::size_t>(size, kAlignment))));
+  if (!data_) throw std::bad_alloc();
+  std::memset(data_.get(), 0, size);
+}
+
+View Weights::view(const TensorSpec& tensor) {
+  return {data_.get() + tensor.offset * bytes_of(dtype_), tensor.rows, tensor.columns, tensor.ld, dtype_};
+}
+
+ConstView Weights::view(const TensorSpec& tensor) const {
+  return {data_.get() + tensor.offset * bytes_of(dtype_), tensor.rows, tensor.columns, tensor.ld, dtype_};
+}
+
+std::string weights_hash(const Weights& weights) {
+  Sha256 hash;
+  hash.add(weights.table().space().text());
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    const ConstView view = weights.view(tensor);
+    const std::size_t row_bytes = static_cast<std::size_t>(view.columns * bytes_of(view.dtype));
+    for (std::int64_t row = 0; row < view.rows; ++row) hash.add(view.row_range(row, 1).data, row_bytes);
+  }
+  return hash.hex();
+}
+
+Weights extract(const Weights& weights, const Subnet& subnet) {
+  const WeightTable& from = weights.table();
+  const auto table = std::make_shared<const WeightTable>(SearchSpace::of(from.space().model(), subnet));
+  Weights dense(table, weights.dtype());
+  for (const TensorSpec& to : table->tensors()) {
+    std::string name = to.name;
+    if (to.block >= 0) {
+      const std::string old_prefix = "block." + std::to_string(to.block);
+      name = "block." + std::to_string(subnet.block_index(to.block)) + name.substr(old_prefix.size());
+    }
+    const TensorSpec& source = from.at(name);
+    const ConstView x = weights.slice(source, from.extent(source, subnet));
+    const View y = dense.view(to);
+    if (x.rows != y.rows || x.columns != y.columns) throw std::logic_error("extract: " + name + " has another extent than the dense network");
+    for (std::int64_t row = 0; row < x.rows; ++row)
+      std::memcpy(y.row_range(row, 1).data, x.row_range(row, 1).data, static_cast<std::size_t>(x.columns * bytes_of(x.dtype)));
+  }
+  return dense;
+}
+
+}  // namespace elastiform
