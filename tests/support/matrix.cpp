@@ -1,0 +1,115 @@
+#include "tests/support/matrix.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <ostream>
+
+#include "kernels/random.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr std::int64_t kMarginElements = 64;  // before the first row and after the last: two vectors of any instruction set
+constexpr std::int64_t kAlignment = 64;       // as the arena gives
+
+void store(std::byte* to, DType dtype, double value) {
+  dispatch(dtype, [&]<class T>() {
+    const T narrowed = static_cast<T>(value);
+    std::memcpy(to, &narrowed, sizeof(T));
+  });
+}
+
+bool holds(const std::byte* at, DType dtype, double value) {
+  std::byte wanted[sizeof(double)];
+  store(wanted, dtype, value);
+  return std::memcmp(at, wanted, static_cast<std::size_t>(bytes_of(dtype))) == 0;
+}
+
+}  // namespace
+
+Matrix::Matrix(std::int64_t rows, std::int64_t columns, std::int64_t ld, DType dtype, double inside, double outside)
+    : rows_(rows), columns_(columns), ld_(ld), dtype_(dtype), outside_(outside) {
+  const std::int64_t size = bytes_of(dtype);
+  memory_.resize(static_cast<std::size_t>((rows * ld + 2 * kMarginElements) * size + kAlignment));
+  const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
+  const auto misalignment = static_cast<std::int64_t>(address % kAlignment);
+  first_ = kMarginElements * size + (kAlignment - misalignment) % kAlignment;
+  for (std::int64_t i = -kMarginElements; i < rows * ld + kMarginElements; ++i)
+    store(memory_.data() + first_ + i * size, dtype, outside);
+  map([&](double) { return inside; });
+}
+
+View Matrix::view() { return {element(0, 0), rows_, columns_, ld_, dtype_}; }
+ConstView Matrix::view() const { return {element(0, 0), rows_, columns_, ld_, dtype_}; }
+
+std::byte* Matrix::element(std::int64_t row, std::int64_t column) {
+  return memory_.data() + first_ + (row * ld_ + column) * bytes_of(dtype_);
+}
+const std::byte* Matrix::element(std::int64_t row, std::int64_t column) const {
+  return memory_.data() + first_ + (row * ld_ + column) * bytes_of(dtype_);
+}
+
+double Matrix::at(std::int64_t row, std::int64_t column) const {
+  return dispatch(dtype_, [&]<class T>() {
+    T value;
+    std::memcpy(&value, element(row, column), sizeof(T));
+    return static_cast<double>(value);
+  });
+}
+
+void Matrix::set(std::int64_t row, std::int64_t column, double value) { store(element(row, column), dtype_, value); }
+
+bool Matrix::canary_intact() const {
+  for (std::int64_t i = -kMarginElements; i < rows_ * ld_ + kMarginElements; ++i) {
+    const bool inside = i >= 0 && i < rows_ * ld_ && i % ld_ < columns_;
+    if (!inside && !holds(element(0, 0) + i * bytes_of(dtype_), dtype_, outside_)) return false;
+  }
+  return true;
+}
+
+bool Matrix::same_bits(const Matrix& other) const {
+  if (rows_ != other.rows_ || columns_ != other.columns_ || dtype_ != other.dtype_) return false;
+  for (std::int64_t i = 0; i < rows_; ++i)
+    if (std::memcmp(element(i, 0), other.element(i, 0), static_cast<std::size_t>(columns_ * bytes_of(dtype_))) != 0) return false;
+  return true;
+}
+
+double Matrix::largest_magnitude() const {
+  double largest = 0;
+  for (std::int64_t i = 0; i < rows_; ++i)
+    for (std::int64_t j = 0; j < columns_; ++j)
+      if (std::isfinite(at(i, j))) largest = std::max(largest, std::abs(at(i, j)));
+  return largest;
+}
+
+Matrix normal(std::int64_t rows, std::int64_t columns, std::int64_t ld, DType dtype, std::uint64_t stream) {
+  Matrix result(rows, columns, ld, dtype, 0, kInputMark);
+  RandomStream random(stream, Purpose::test);
+  result.map([&](double) { return static_cast<double>(static_cast<float>(random.normal())); });
+  return result;
+}
+
+Matrix canary(std::int64_t rows, std::int64_t columns, std::int64_t ld, DType dtype) {
+  return {rows, columns, ld, dtype, kInputMark, kOutputMark};
+}
+
+Matrix converted(const Matrix& matrix, DType dtype) {
+  Matrix result(matrix.rows(), matrix.columns(), matrix.columns(), dtype, 0, kInputMark);
+  for (std::int64_t i = 0; i < matrix.rows(); ++i)
+    for (std::int64_t j = 0; j < matrix.columns(); ++j) result.set(i, j, matrix.at(i, j));
+  return result;
+}
+
+double dot(const Matrix& a, const Matrix& b) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < a.rows(); ++i)
+    for (std::int64_t j = 0; j < a.columns(); ++j) sum += a.at(i, j) * b.at(i, j);
+  return sum;
+}
+
+std::ostream& operator<<(std::ostream& out, const Matrix& matrix) {
+  return out << "matrix [" << matrix.rows() << ',' << matrix.columns() << "] " << (matrix.dtype() == DType::float32 ? "float32" : "float64");
+}
+
+}  // namespace elastiform

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "kernels/view.hpp"
+
+namespace elastiform {
+
+struct Tolerance {
+  double relative = 0;  // of the expected element
+  double absolute = 0;  // in a conformance test: of the largest element of the expected matrix
+  const char* reason = "";
+
+  Tolerance scaled(double largest) const { return {relative, absolute * largest, reason}; }
+};
+
+struct ToleranceRow {
+  std::string_view operation;
+  DType dtype;
+  Tolerance tolerance;
+};
+
+// One unit in the last place of float32 is 6e-8 of an element (2^-24), of float64 1.1e-16 (2^-53).
+constexpr ToleranceRow kTolerances[] = {
+    {"matmul", DType::float32, {1e-6, 1e-6, "sums of ≤ 160 products in float32: error grows like sqrt(K) ulp of the largest"}},
+    {"matmul_dx", DType::float32, {1e-6, 1e-6, "as matmul"}},
+    {"matmul_dw", DType::float32, {2e-6, 2e-6, "sums over ≤ 700 tokens in float32"}},
+    {"norm", DType::float32, {2e-6, 1e-6, "two sums over ≤ 160 channels, a square root and a division"}},
+    {"norm_backward", DType::float32, {4e-6, 4e-6, "three sums, and rstd of the forward that is itself rounded"}},
+    {"sum_panels", DType::float32, {1e-6, 1e-6, "a tree of ≤ 9 partials"}},
+    {"swiglu", DType::float32, {2e-6, 1e-7, "exp of at most 2 ulp and a division"}},
+    {"gelu", DType::float32, {2e-6, 3e-7, "1 + tanh cancels in the left tail: absolute there"}},
+    {"rope", DType::float32, {1e-6, 2e-7, "two products and a sum that may cancel"}},
+    {"embedding", DType::float32, {1e-6, 1e-6, "one sum forward; up to 90 rows of one token backward"}},
+    {"attention", DType::float32, {4e-6, 4e-6, "scores of ≤ 64 products through exp, sums over ≤ 300 keys"}},
+    {"attention_backward", DType::float32, {1e-5, 1e-5, "p from the rounded lse; differences dP - D cancel"}},
+    {"softmax_loss", DType::float32, {4e-6, 2e-6, "log-sum-exp over ≤ 1000 logits; KL subtracts equal numbers"}},
+    {"adamw", DType::float32, {1e-6, 2e-7, "ten roundings an element; the update is small against the weight"}},
+    {"sum_squares", DType::float32, {1e-13, 0, "products and sums in float64"}},
+    {"finite_difference", DType::float64, {1e-6, 1e-8, "central differences, h = 1e-5: truncation ~1e-10, rounding 1e-16/h ~1e-11"}},
+    {"exact", DType::float64, {1e-12, 1e-14, "the same formula in float64"}},
+};
+
+/// The allowance of an operation; asking for a row that does not exist is a bug of the test.
+inline Tolerance tolerance(std::string_view operation, DType dtype) {
+  for (const ToleranceRow& row : kTolerances)
+    if (row.operation == operation && row.dtype == dtype) return row.tolerance;
+  throw std::logic_error("no tolerance for " + std::string(operation));
+}
+
+}  // namespace elastiform
