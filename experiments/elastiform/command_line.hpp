@@ -21,6 +21,7 @@ class Options {
  public:
   virtual ~Options() = default;
   virtual void positional(std::string name, std::string& target, std::string help, bool required = true) = 0;
+  // Names with or without the leading dashes.
   virtual void option(std::string name, std::string& target, std::string help) = 0;
   virtual void option(std::string name, std::int64_t& target, std::string help, std::int64_t minimum = 0) = 0;
   virtual void option(std::string name, double& target, std::string help, double minimum, double maximum) = 0;
@@ -60,6 +61,12 @@ std::unique_ptr<Command> make_demo_command();
 /// Parses argv, runs one command, maps errors: one line on stderr and 2 for bad input (unknown options and commands name the nearest known
 /// one), 1 for failures, 130 after Ctrl-C.
 int run_program(int argc, const char* const* argv, std::span<const std::unique_ptr<Command>> commands);
+
+constexpr int kInterruptedStatus = 130;
+constexpr std::int64_t kMaxThreads = 1024;
+
+/// --threads, or the machine's number.
+int threads_of(const CommonOptions& common);
 
 /// True once Ctrl-C was pressed: long loops look at it between steps, save and leave.
 bool interrupted();
