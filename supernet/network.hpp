@@ -55,7 +55,7 @@ class Network {
   /// use as a teacher. Arena use is exactly plan_training().
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, Arena& arena) const;
-  std::int64_t plan_training(int slots, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
+  std::int64_t plan_training(int slots, const Subnet& subnet, std::int64_t batch, std::int64_t tokens, bool with_teacher) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
@@ -72,7 +72,7 @@ class Network {
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
               View logits, Arena& arena) const;
   KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
-  std::int64_t plan_decode(int slots, const Subnet& subnet, std::int64_t tokens, std::int64_t context) const;  // cache apart
+  std::int64_t plan_decode(int slots, const Subnet& subnet, std::int64_t tokens) const;  // the cache apart
   std::int64_t plan_cache(const Subnet& subnet, std::int64_t context) const;
 
   const SearchSpace& space() const;

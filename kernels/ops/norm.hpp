@@ -20,7 +20,8 @@ struct NormForward {
   auto fields() const { return std::tie(y, rstd, mean, x, gain, bias); }
 };
 
-/// dx[N,C] = residual[N,C] + gradient of the norm for upstream dy[N,C]; residual may be empty, or dx itself. dgain[1,C] and dbias[1,C]
+/// dx[N,C] = residual[N,C] + gradient of the norm for upstream dy[N,C]; residual may be empty, or dx itself;
+/// dy may be dx too. dgain[1,C] and dbias[1,C]
 /// (empty: none) receive (=) this panel's sums; Backend::sum_panels adds them up in a fixed order. Used inside panels.
 struct NormBackward {
   static constexpr const char* kName = "norm_backward";

@@ -3,11 +3,27 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <span>
+#include <memory>
 #include <string>
 #include <string_view>
 
 namespace elastiform {
+
+/// The rule behind every file we write, for writers that need the temporary file for longer than one call: temporary() stands beside `path`
+/// until commit() syncs it, renames it over `path` and syncs the folder. Without commit() it is removed. What killed writers of the same
+/// file left is removed by the next one.
+class DurableFile {
+ public:
+  explicit DurableFile(const std::string& path);
+  ~DurableFile();
+  DurableFile(const DurableFile&) = delete;
+  DurableFile& operator=(const DurableFile&) = delete;
+  const std::string& temporary() const { return temporary_; }
+  void commit();  // throws std::system_error naming the path
+
+ private:
+  std::string path_, temporary_;
+};
 
 /// The only way to write a file: content goes to a file beside `path`, which is synced, renamed over `path`, and its folder synced.
 /// Whoever looks, or loses power, finds the old file or the new one. Throws std::system_error naming the path.
@@ -29,21 +45,21 @@ class Journal {
   Journal& operator=(const Journal&) = delete;
   void append(std::string_view record);
   void commit();  // everything appended is on disk when it returns
-  std::size_t bytes() const;
+  std::size_t bytes() const;  // of committed records; 0 after clear()
   void clear();   // after a fold: durable and atomic
 
   static void read(const std::string& path, const std::function<void(std::uint64_t sequence, std::string_view record)>& each);
 
  private:
   struct State;
-  State* state_;
+  std::unique_ptr<State> state_;
 };
 
 /// Takes the folder's lock for writing or throws InputError naming the owner (process, host, since when). Released with the object,
 /// and by the system when the process dies.
 class FolderLock {
  public:
-  explicit FolderLock(const std::string& folder);
+  explicit FolderLock(const std::string& folder, const std::string& name = "lock");
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;

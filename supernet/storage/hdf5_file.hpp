@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/view.hpp"
+#include "supernet/storage/table.hpp"
 
 namespace elastiform {
 
@@ -33,6 +34,9 @@ class Hdf5Writer {
   void dataset(const std::string& path, std::span<const std::uint8_t> values, std::vector<std::uint64_t> shape = {});
   void dataset(const std::string& path, const std::vector<std::string>& values);  // variable-length UTF-8
   void matrix(const std::string& path, ConstView values);                         // rows × columns without padding
+  void table(const std::string& path, const Table& values);                       // one compound dataset
+  /// [row, longest] float32; what a row lacks reads as NaN and takes no space.
+  void ragged(const std::string& path, const std::vector<std::span<const float>>& rows);
 
   /// Checksum, sync, rename (DurableFile's rule).
   void close();
@@ -65,9 +69,12 @@ class Hdf5Reader {
   std::vector<std::string> strings(const std::string& path) const;
   /// Fills `into`, whose rows × columns must be the dataset's.
   void matrix(const std::string& path, View into) const;
+  Table table(const std::string& path) const;
+  /// The first counts[i] values of each row of a ragged dataset.
+  std::vector<std::vector<float>> ragged(const std::string& path, std::span<const std::int64_t> counts) const;
 
   /// SHA-256 over every object's path, type, shape, content and attributes in order of path, except those named in `skip`
-  /// (paths or "path@attribute"): what `inspect --digest` prints.
+  /// (paths, "path@attribute" or "path:column"): what `inspect --digest` prints.
   std::string digest(const std::vector<std::string>& skip) const;
   /// One line an object: path, type, shape or attribute value.
   std::vector<std::string> listing() const;

@@ -1,0 +1,83 @@
+#include "supernet/cost_model.hpp"
+
+#include <memory>
+#include <utility>
+
+#include "supernet/activation_plan.hpp"
+#include "supernet/weights.hpp"
+
+namespace elastiform {
+namespace {
+
+std::int64_t norm_parameters(const ModelConfig& model, std::int64_t embed) {
+  return embed * (model.norm == Norm::layer && model.biases ? 2 : 1);
+}
+
+std::int64_t linear_parameters(const ModelConfig& model, std::int64_t in, std::int64_t out) {
+  return in * out + (model.biases ? out : 0);
+}
+
+}  // namespace
+
+CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences,
+                     std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes)
+    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), state_bytes_(std::move(state_bytes)) {
+  if (deploy_.context == 0) deploy_.context = space_.model().context;
+}
+
+AdditiveCosts CostModel::frame(int embed) const {
+  const ModelConfig& model = space_.model();
+  const std::int64_t table = static_cast<std::int64_t>(model.vocabulary) * embed;
+  AdditiveCosts costs;
+  costs.parameters = table * (model.tied ? 1 : 2) + norm_parameters(model, embed);
+  if (model.positions == Positions::learned) costs.parameters += static_cast<std::int64_t>(model.context) * embed;
+  costs.macs = table;  // the head
+  return costs;
+}
+
+AdditiveCosts CostModel::block(int embed, const BlockGenes& genes) const {
+  const ModelConfig& model = space_.model();
+  const std::int64_t C = embed, F = genes.ffn;
+  const std::int64_t A = static_cast<std::int64_t>(genes.heads) * model.head_dim, G = static_cast<std::int64_t>(genes.groups) * model.head_dim;
+  AdditiveCosts costs;
+  if (genes.heads > 0) {
+    costs.parameters += norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) +
+                        linear_parameters(model, A, C);
+    // Token t of T sees t keys: scores and mixing are 2·A·(T+1)/2 multiply-adds on average.
+    costs.macs += 2 * C * A + 2 * C * G + A * (deploy_.context + 1);
+  }
+  if (F > 0) {
+    const int inputs = model.ffn == FeedForwardKind::swiglu ? 2 : 1;
+    costs.parameters += norm_parameters(model, C) + inputs * linear_parameters(model, C, F) + linear_parameters(model, F, C);
+    costs.macs += (inputs + 1) * C * F;
+  }
+  costs.block_parameters = costs.parameters;
+  return costs;
+}
+
+Costs CostModel::of(const Subnet& subnet) const {
+  const ModelConfig& model = space_.model();
+  Costs costs;
+  const AdditiveCosts outside = frame(subnet.embed);
+  costs.parameters = outside.parameters;
+  costs.macs = outside.macs;
+  for (const BlockGenes& genes : subnet.blocks) {
+    const AdditiveCosts one = block(subnet.embed, genes);
+    costs.parameters += one.parameters;
+    costs.block_parameters += one.block_parameters;
+    costs.macs += one.macs;
+  }
+  const SearchSpace dense_space = SearchSpace::of(model, subnet);
+  const WeightTable table(dense_space);
+  const Subnet dense = dense_space.largest();
+  const std::int64_t weights = table.elements() * bytes_of(DType::float32);
+  // A prefill runs the whole context at once, a decode step one token.
+  const std::int64_t tokens = deploy_.phase == "prefill" ? deploy_.context : 1;
+  costs.inference_bytes = weights + deploy_.batch * (cache_arena_bytes(model, DType::float32, dense, deploy_.context) +
+                                                     decode_arena_bytes(model, DType::float32, deploy_.threads, dense, tokens));
+  costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
+                         training_arena_bytes(model, DType::float32, deploy_.threads, dense, sequences_, model.context, false);
+  return costs;
+}
+
+}  // namespace elastiform

@@ -1,0 +1,50 @@
+#pragma once
+
+#include "kernels/backend.hpp"
+#include "supernet/activation_plan.hpp"
+#include "supernet/weight_slice.hpp"
+
+namespace elastiform {
+
+template <class V>
+struct BasicAttentionSlices {
+  BasicNormSlice<V> norm;
+  BasicLinearSlice<V> query, key, value, out;  // [C, H·D], [C, k·D] twice, [H·D, C]
+};
+using AttentionSlices = BasicAttentionSlices<ConstView>;
+using AttentionGradients = BasicAttentionSlices<View>;
+
+/// Keys and values of one block, and how many tokens they hold already.
+struct BlockCache {
+  View keys, values;  // [context, k·D]
+  std::int64_t tokens = 0;
+};
+
+/// y = x + s · W_out · attention(rope(W_q h), rope(W_k h), W_v h), h = norm(x), s the branch scale. Grouped queries: arXiv 2305.13245.
+/// x, y [N, C]; N = batch · tokens.
+class Attention {
+ public:
+  enum Kept { kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp, kResult };
+
+  /// cosine, sine [context, D/2] of the rotary positions; empty for learned positions. Borrowed.
+  Attention(const ModelConfig& model, ConstView cosine, ConstView sine) : model_(model), cosine_(cosine), sine_(sine) {}
+
+  static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots);
+  static std::vector<TensorShape> decode_scratch(const ModelConfig& model, const BlockShape& shape);
+
+  void forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x) const;
+  /// d [N, C] holds the gradient at y and receives the one at x.
+  void backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape, const Saved& saved, View d,
+                ConstView x, Arena& arena) const;
+  /// Forward of the next shape.rows() tokens of one sequence; their keys and values are appended to the cache (whose count the caller keeps).
+  void decode(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BlockCache& cache, View y, ConstView x,
+              Arena& arena) const;
+
+ private:
+  void rotate(Backend& backend, View x, std::int64_t first_row, std::int64_t period, std::int64_t offset, bool inverse) const;
+  AttentionShape kernel_shape(const BlockShape& shape, std::int64_t key_tokens) const;
+  const ModelConfig& model_;
+  ConstView cosine_, sine_;
+};
+
+}  // namespace elastiform

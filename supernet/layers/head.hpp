@@ -1,0 +1,46 @@
+#pragma once
+
+#include <span>
+
+#include "kernels/backend.hpp"
+#include "supernet/activation_plan.hpp"
+#include "supernet/network.hpp"
+#include "supernet/weight_slice.hpp"
+
+namespace elastiform {
+
+template <class V>
+struct BasicHeadSlices {
+  BasicNormSlice<V> norm;
+  V table;  // [vocabulary, C]: the token embedding when tied
+};
+using HeadSlices = BasicHeadSlices<ConstView>;
+using HeadGradients = BasicHeadSlices<View>;
+
+/// logits = norm(x) · tableᵀ and the loss, in chunks of tokens: no [N, V] matrix exists however large the vocabulary is.
+class Head {
+ public:
+  enum Kept { kHidden, kRstd, kMean, kLosses, kTeacherLosses };
+
+  explicit Head(const ModelConfig& model) : model_(model) {}
+
+  /// Everything that forward_backward takes; score takes the saved ones (without teacher) and the forward scratch.
+  static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher);
+  /// Tokens whose logits are formed at once: about 4 MiB of float32, whole panels.
+  static std::int64_t chunk_rows(const ModelConfig& model, std::int64_t rows);
+
+  /// Losses and, in one pass, the gradient: d [N, C] receives the gradient at x.
+  LossReport forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table, const BlockShape& shape,
+                              const Saved& saved, View d, ConstView x, const Batch& batch, const LossOptions& options, const Teacher& teacher,
+                              Arena& arena) const;
+  void score(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, const Batch& batch, View losses, View correct,
+             Arena& arena) const;
+  /// logits [N, V] of the rows of x.
+  void logits(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, View logits) const;
+
+ private:
+  void normalize(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x) const;
+  const ModelConfig& model_;
+};
+
+}  // namespace elastiform

@@ -1,0 +1,242 @@
+#include "supernet/search_space.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "kernels/errors.hpp"
+#include "supernet/nearest_name.hpp"
+#include "supernet/sha256.hpp"
+
+namespace elastiform {
+namespace {
+
+// Bounds far above any real model under which no size computed from a space overflows 64 bits: 4,096 blocks of 3 · 2^16 · 2^20 weights
+// are below 2^50.
+constexpr int kMaxEmbed = 1 << 16, kMaxFfn = 1 << 20, kMaxHeads = 1 << 12, kMaxHeadDim = 1 << 10, kMaxAttention = 1 << 17;
+constexpr int kMaxVocabulary = 1 << 24, kMaxContext = 1 << 24;
+constexpr std::size_t kMaxChoices = 4096;
+
+[[noreturn]] void refuse(const std::string& what, std::string expected, std::string found, std::string remedy = "") {
+  throw InputError({.where = "space: " + what, .expected = std::move(expected), .found = std::move(found), .remedy = std::move(remedy)});
+}
+
+void need_range(const std::string& what, int value, int low, int high) {
+  if (value < low || value > high) refuse(what, std::to_string(low) + " to " + std::to_string(high), std::to_string(value));
+}
+
+void need_positive(const std::string& what, double value, double high) {
+  if (!(value > 0 && value <= high)) refuse(what, "a number above 0 and at most " + std::to_string(static_cast<long>(high)), std::to_string(value));
+}
+
+template <class T>
+void sort_choices(const std::string& what, std::vector<T>& choices) {
+  if (choices.empty()) refuse(what, "at least one choice", "none");
+  if (choices.size() > kMaxChoices) refuse(what, "at most " + std::to_string(kMaxChoices) + " choices", std::to_string(choices.size()));
+  std::sort(choices.begin(), choices.end());
+  choices.erase(std::unique(choices.begin(), choices.end()), choices.end());
+}
+
+void check_model(const ModelConfig& m) {
+  const bool printable = std::all_of(m.preset.begin(), m.preset.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  if (m.preset.empty() || m.preset.size() > 64 || !printable) refuse("preset", "a name of 1 to 64 letters, digits and signs", "'" + m.preset.substr(0, 64) + "'");
+  need_range("vocabulary", m.vocabulary, 2, kMaxVocabulary);
+  need_range("context", m.context, 1, kMaxContext);
+  need_range("head_dim", m.head_dim, 1, kMaxHeadDim);
+  // Half-rotation pairs element i with element i + D/2.
+  if (m.positions == Positions::rope && m.head_dim % 2 != 0) refuse("head_dim", "an even number, as rotary positions need", std::to_string(m.head_dim));
+  need_range("queries_per_group", m.queries_per_group, 1, kMaxHeads);
+  need_positive("norm_eps", m.norm_eps, 1);
+  need_positive("rope_theta", m.rope_theta, 1e12);
+  need_positive("branch_scale", m.branch_scale, 1e6);
+}
+
+int width_of(double ratio, int embed) { return static_cast<int>(8 * std::llround(ratio * embed / 8)); }
+
+void check_ffn(const std::string& what, FeedForwardChoices& ffn, const std::vector<int>& embed) {
+  if (!ffn.widths.empty()) {
+    sort_choices(what + "ffn", ffn.widths);
+    need_range(what + "ffn", ffn.widths.front(), 0, kMaxFfn);
+    need_range(what + "ffn", ffn.widths.back(), 0, kMaxFfn);
+    ffn.ratios.clear();  // absolute widths win; one meaning has one text and one hash
+    return;
+  }
+  for (const double ratio : ffn.ratios) {
+    if (!(ratio >= 0 && ratio <= 1024)) refuse(what + "ffn_ratio", "numbers from 0 to 1024", std::to_string(ratio));
+    // Rounding alone may not remove a branch that the recipe asks for.
+    if (ratio > 0 && width_of(ratio, embed.front()) == 0)
+      refuse(what + "ffn_ratio", "at least 4 FFN columns at embed " + std::to_string(embed.front()), "ratio " + std::to_string(ratio), "use a larger ratio, or 0 for no FFN");
+    if (width_of(ratio, embed.back()) > kMaxFfn)
+      refuse(what + "ffn_ratio", "widths of at most " + std::to_string(kMaxFfn), std::to_string(ratio) + " of embed " + std::to_string(embed.back()));
+  }
+  sort_choices(what + "ffn_ratio", ffn.ratios);
+}
+
+void check_block(int index, SearchSpace::Block& block, const ModelConfig& model, const std::vector<int>& embed) {
+  const std::string what = "block " + std::to_string(index) + ": ";
+  sort_choices(what + "heads", block.heads);
+  for (const int heads : block.heads) {
+    need_range(what + "heads", heads, 0, std::min(kMaxHeads, kMaxAttention / model.head_dim));
+    if (heads % model.queries_per_group != 0)
+      refuse(what + "heads", "multiples of queries_per_group = " + std::to_string(model.queries_per_group), std::to_string(heads));
+  }
+  check_ffn(what, block.ffn, embed);
+  // A block without either branch is no block: depth says how many there are, and counts stay products of the lists.
+  if (block.heads.front() == 0 && block.ffn.at(embed.front()).front() == 0)
+    refuse(what + "heads and ffn", "0 in at most one of the two lists", "0 in both", "use depth to drop whole blocks");
+}
+
+// Of two equally near choices the smaller.
+int nearest_choice(const std::vector<int>& choices, int value) {
+  const auto above = std::lower_bound(choices.begin(), choices.end(), value);
+  if (above == choices.begin()) return choices.front();
+  if (above == choices.end()) return choices.back();
+  const int below = *(above - 1);
+  return value - below <= *above - value ? below : *above;
+}
+
+bool has(const std::vector<int>& choices, int value) { return std::binary_search(choices.begin(), choices.end(), value); }
+
+bool kept_is_valid(const Subnet& subnet, int blocks) {
+  if (subnet.kept.empty()) return subnet.depth() <= blocks;
+  if (subnet.kept.size() != subnet.blocks.size() || subnet.kept.front() < 0 || subnet.kept.back() >= blocks) return false;
+  for (std::size_t i = 1; i < subnet.kept.size(); ++i)
+    if (subnet.kept[i] <= subnet.kept[i - 1]) return false;
+  // 0 … d-1 written out would be a second form of the same subnet.
+  return subnet.kept.back() != static_cast<int>(subnet.kept.size()) - 1;
+}
+
+// What is wrong and what is allowed; both empty when the subnet is a member.
+struct Objection {
+  std::string found, allowed;
+};
+
+Objection objection_to_block(const SearchSpace& space, int embed, int index, const BlockGenes& genes) {
+  const SearchSpace::Block& block = space.blocks()[static_cast<std::size_t>(index)];
+  const std::string name = "block " + std::to_string(index);
+  if (!has(block.heads, genes.heads)) return {name + " has " + std::to_string(genes.heads) + " heads", list_of(block.heads)};
+  const int groups = genes.heads / space.model().queries_per_group;
+  if (genes.groups != groups)
+    return {name + " has " + std::to_string(genes.groups) + " KV groups",
+            std::to_string(groups) + " for " + std::to_string(genes.heads) + " heads"};
+  const std::vector<int> widths = block.ffn.at(embed);
+  if (!has(widths, genes.ffn)) return {name + " has FFN width " + std::to_string(genes.ffn), list_of(widths) + " at embed " + std::to_string(embed)};
+  return {};
+}
+
+Objection objection_to(const SearchSpace& space, const Subnet& subnet) {
+  if (!has(space.embed(), subnet.embed)) return {"embed is " + std::to_string(subnet.embed), list_of(space.embed())};
+  if (!has(space.depth(), subnet.depth())) return {"depth is " + std::to_string(subnet.depth()), list_of(space.depth())};
+  if (!kept_is_valid(subnet, space.max_depth()))
+    return {"the blocks kept after @ are not a list of its own blocks", "ascending indices from 0 to " + std::to_string(space.max_depth() - 1)};
+  for (int i = 0; i < subnet.depth(); ++i) {
+    const Objection objection = objection_to_block(space, subnet.embed, subnet.block_index(i), subnet.blocks[static_cast<std::size_t>(i)]);
+    if (!objection.found.empty()) return objection;
+  }
+  return {};
+}
+
+/// The subnet that takes pick(list) of every list of choices.
+template <class Pick>
+Subnet picked(const SearchSpace& space, Pick pick) {
+  Subnet subnet{.embed = pick(space.embed()), .blocks = {}, .kept = {}};
+  const int depth = pick(space.depth());
+  for (int i = 0; i < depth; ++i) {
+    const SearchSpace::Block& block = space.blocks()[static_cast<std::size_t>(i)];
+    const int heads = pick(block.heads);
+    subnet.blocks.push_back({.heads = heads, .groups = heads / space.model().queries_per_group, .ffn = pick(block.ffn.at(subnet.embed))});
+  }
+  return subnet;
+}
+
+}  // namespace
+
+ModelConfig preset_model(std::string_view name) {
+  ModelConfig model;
+  if (name == "llama") return model;
+  if (name != "gpt2") throw unknown_name("model preset", name, {"llama", "gpt2"});
+  model.preset = "gpt2";
+  model.norm = Norm::layer;
+  model.ffn = FeedForwardKind::gelu_tanh;
+  model.positions = Positions::learned;
+  model.biases = true;
+  return model;
+}
+
+std::vector<int> FeedForwardChoices::at(int embed) const {
+  if (!widths.empty()) return widths;
+  std::vector<int> rounded;
+  for (const double ratio : ratios) rounded.push_back(width_of(ratio, embed));
+  std::sort(rounded.begin(), rounded.end());
+  rounded.erase(std::unique(rounded.begin(), rounded.end()), rounded.end());
+  return rounded;
+}
+
+SearchSpace::SearchSpace(ModelConfig model, std::vector<int> embed, std::vector<int> depth, std::vector<Block> blocks)
+    : model_(std::move(model)), embed_(std::move(embed)), depth_(std::move(depth)), blocks_(std::move(blocks)) {
+  check_model(model_);
+  sort_choices("embed", embed_);
+  need_range("embed", embed_.front(), 1, kMaxEmbed);
+  need_range("embed", embed_.back(), 1, kMaxEmbed);
+  sort_choices("depth", depth_);
+  need_range("depth", depth_.front(), 1, kMaxSubnetBlocks);
+  need_range("depth", depth_.back(), 1, kMaxSubnetBlocks);
+  if (blocks_.size() != static_cast<std::size_t>(depth_.back()))
+    refuse("blocks", std::to_string(depth_.back()) + ", as many as the largest depth", std::to_string(blocks_.size()));
+  for (int i = 0; i < max_depth(); ++i) check_block(i, blocks_[static_cast<std::size_t>(i)], model_, embed_);
+}
+
+SearchSpace SearchSpace::of(const ModelConfig& model, const Subnet& subnet) {
+  std::vector<Block> blocks;
+  for (const BlockGenes& genes : subnet.blocks) {
+    if (model.queries_per_group < 1 || genes.groups * model.queries_per_group != genes.heads)
+      refuse("subnet " + format(subnet), std::to_string(model.queries_per_group) + " heads in each KV group",
+             std::to_string(genes.heads) + " heads over " + std::to_string(genes.groups) + " groups");
+    blocks.push_back({.heads = {genes.heads}, .ffn = {.widths = {genes.ffn}, .ratios = {}}});
+  }
+  return {model, {subnet.embed}, {subnet.depth()}, std::move(blocks)};
+}
+
+int SearchSpace::max_ffn(int block) const { return blocks_[static_cast<std::size_t>(block)].ffn.at(max_embed()).back(); }
+
+Subnet SearchSpace::largest() const {
+  return picked(*this, [](const std::vector<int>& choices) { return choices.back(); });
+}
+Subnet SearchSpace::middle() const {
+  return picked(*this, [](const std::vector<int>& choices) { return choices[choices.size() / 2]; });
+}
+Subnet SearchSpace::smallest() const {
+  return picked(*this, [](const std::vector<int>& choices) { return choices.front(); });
+}
+
+void SearchSpace::check(const Subnet& subnet, std::string_view where) const {
+  const Objection objection = objection_to(*this, subnet);
+  if (objection.found.empty()) return;
+  std::string text = format(subnet);
+  if (text.size() > 200) text = text.substr(0, 200) + "…";
+  throw InputError({.where = "subnet " + text,
+                    .expected = "",
+                    .found = objection.found,
+                    .remedy = std::string(where) + " allows " + objection.allowed + "; nearest " + format(nearest(subnet))});
+}
+
+bool SearchSpace::contains(const Subnet& subnet) const { return objection_to(*this, subnet).found.empty(); }
+
+Subnet SearchSpace::nearest(const Subnet& subnet) const {
+  Subnet near{.embed = nearest_choice(embed_, subnet.embed), .blocks = {}, .kept = {}};
+  const int depth = nearest_choice(depth_, subnet.depth());
+  if (depth == subnet.depth() && kept_is_valid(subnet, max_depth())) near.kept = subnet.kept;
+  for (int i = 0; i < depth; ++i) {
+    const Block& block = blocks_[static_cast<std::size_t>(near.block_index(i))];
+    // Blocks that the text does not describe follow its last one.
+    const int source = std::min(i, subnet.depth() - 1);
+    const BlockGenes wanted = source < 0 ? BlockGenes{} : subnet.blocks[static_cast<std::size_t>(source)];
+    const int heads = nearest_choice(block.heads, wanted.heads);
+    near.blocks.push_back({.heads = heads, .groups = heads / model_.queries_per_group, .ffn = nearest_choice(block.ffn.at(near.embed), wanted.ffn)});
+  }
+  return near;
+}
+
+std::string SearchSpace::hash() const { return sha256_hex(text()); }
+
+}  // namespace elastiform

@@ -1,0 +1,202 @@
+// SearchSpace as JSON: the only file of the network that knows the JSON library.
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "kernels/errors.hpp"
+#include "supernet/nearest_name.hpp"
+#include "supernet/search_space.hpp"
+
+namespace elastiform {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// 4,096 blocks of two lists of 40 choices fit; more is no space that a person wrote.
+constexpr std::size_t kMaxText = 4 << 20;
+
+template <class T>
+struct Name {
+  T value;
+  std::string_view text;
+};
+constexpr std::array<Name<Norm>, 2> kNorms = {{{Norm::rms, "rms"}, {Norm::layer, "layer"}}};
+constexpr std::array<Name<FeedForwardKind>, 3> kFeedForwards = {
+    {{FeedForwardKind::swiglu, "swiglu"}, {FeedForwardKind::gelu_tanh, "gelu_tanh"}, {FeedForwardKind::gelu_erf, "gelu_erf"}}};
+constexpr std::array<Name<Positions>, 2> kPositions = {{{Positions::rope, "rope"}, {Positions::learned, "learned"}}};
+
+template <class T, std::size_t N>
+std::string text_of(const std::array<Name<T>, N>& names, T value) {
+  for (const Name<T>& name : names)
+    if (name.value == value) return std::string(name.text);
+  throw std::logic_error("an enumerator without a name");
+}
+
+/// One JSON object that must have exactly the keys that are asked for.
+class Object {
+ public:
+  Object(const Json& json, std::string path, std::string_view where) : json_(json), path_(std::move(path)), where_(where) {
+    if (!json.is_object()) fail(path_, "an object", json);
+  }
+
+  const Json& member(const std::string& key) {
+    ++asked_;
+    const auto found = json_.find(key);
+    if (found == json_.end()) throw InputError({.where = where_, .expected = "the key " + path_ + key, .found = "none", .remedy = ""});
+    return *found;
+  }
+  bool has(const std::string& key) const { return json_.contains(key); }
+
+  int integer(const std::string& key) { return to_int(member(key), path_ + key); }
+  double number(const std::string& key) {
+    const Json& value = member(key);
+    if (!value.is_number()) fail(path_ + key, "a number", value);
+    return value.get<double>();
+  }
+  bool flag(const std::string& key) {
+    const Json& value = member(key);
+    if (!value.is_boolean()) fail(path_ + key, "true or false", value);
+    return value.get<bool>();
+  }
+  std::string word(const std::string& key) {
+    const Json& value = member(key);
+    if (!value.is_string()) fail(path_ + key, "a text", value);
+    return value.get<std::string>();
+  }
+  template <class T, std::size_t N>
+  T named(const std::string& key, const std::array<Name<T>, N>& names) {
+    const std::string text = word(key);
+    std::vector<std::string_view> known;
+    for (const Name<T>& name : names) {
+      if (name.text == text) return name.value;
+      known.push_back(name.text);
+    }
+    throw unknown_name(where_ + ": " + path_ + key, text, known);
+  }
+  std::vector<int> integers(const std::string& key) {
+    std::vector<int> values;
+    for (const Json& value : list(key)) values.push_back(to_int(value, path_ + key));
+    return values;
+  }
+  std::vector<double> numbers(const std::string& key) {
+    std::vector<double> values;
+    for (const Json& value : list(key)) {
+      if (!value.is_number()) fail(path_ + key, "a list of numbers", value);
+      values.push_back(value.get<double>());
+    }
+    return values;
+  }
+  const Json& list(const std::string& key) {
+    const Json& value = member(key);
+    if (!value.is_array()) fail(path_ + key, "a list", value);
+    return value;
+  }
+  /// After the last member: a key that nobody asked for is one that this version does not know.
+  void end() const {
+    if (json_.size() != asked_)
+      throw InputError({.where = where_, .expected = std::to_string(asked_) + " keys in " + (path_.empty() ? "the space" : path_),
+                        .found = std::to_string(json_.size()), .remedy = "it may come from a newer version"});
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& path, std::string expected, const Json& found) const {
+    throw InputError({.where = where_ + ": " + path, .expected = std::move(expected), .found = std::string("a JSON ") + found.type_name(), .remedy = ""});
+  }
+  int to_int(const Json& value, const std::string& path) const {
+    if (!value.is_number_integer()) fail(path, "a whole number", value);
+    const bool huge = value.is_number_unsigned() && value.get<std::uint64_t>() > INT32_MAX;
+    if (huge || value.get<std::int64_t>() > INT32_MAX || value.get<std::int64_t>() < INT32_MIN)
+      throw InputError({.where = where_ + ": " + path, .expected = "a 32-bit number", .found = value.dump(), .remedy = ""});
+    return value.get<int>();
+  }
+
+  const Json& json_;
+  std::string path_, where_;
+  std::size_t asked_ = 0;
+};
+
+ModelConfig parse_model(Object object) {
+  ModelConfig model;
+  model.preset = object.word("preset");
+  model.vocabulary = object.integer("vocabulary");
+  model.context = object.integer("context");
+  model.head_dim = object.integer("head_dim");
+  model.queries_per_group = object.integer("queries_per_group");
+  model.norm = object.named("norm", kNorms);
+  model.norm_eps = object.number("norm_eps");
+  model.ffn = object.named("ffn", kFeedForwards);
+  model.positions = object.named("positions", kPositions);
+  model.rope_theta = object.number("rope_theta");
+  model.biases = object.flag("biases");
+  model.tied = object.flag("tied");
+  model.branch_scale = object.number("branch_scale");
+  object.end();
+  return model;
+}
+
+SearchSpace::Block parse_block(Object object) {
+  SearchSpace::Block block;
+  block.heads = object.integers("heads");
+  if (object.has("ffn"))
+    block.ffn.widths = object.integers("ffn");
+  else
+    block.ffn.ratios = object.numbers("ffn_ratio");
+  object.end();
+  return block;
+}
+
+}  // namespace
+
+std::string SearchSpace::text() const {
+  const ModelConfig& m = model_;
+  Json json;
+  json["model"] = {{"preset", m.preset},
+                   {"vocabulary", m.vocabulary},
+                   {"context", m.context},
+                   {"head_dim", m.head_dim},
+                   {"queries_per_group", m.queries_per_group},
+                   {"norm", text_of(kNorms, m.norm)},
+                   {"norm_eps", m.norm_eps},
+                   {"ffn", text_of(kFeedForwards, m.ffn)},
+                   {"positions", text_of(kPositions, m.positions)},
+                   {"rope_theta", m.rope_theta},
+                   {"biases", m.biases},
+                   {"tied", m.tied},
+                   {"branch_scale", m.branch_scale}};
+  json["embed"] = embed_;
+  json["depth"] = depth_;
+  json["blocks"] = Json::array();
+  for (const Block& block : blocks_) {
+    Json item;
+    item["heads"] = block.heads;
+    if (block.ffn.widths.empty())
+      item["ffn_ratio"] = block.ffn.ratios;
+    else
+      item["ffn"] = block.ffn.widths;
+    json["blocks"].push_back(std::move(item));
+  }
+  return json.dump();
+}
+
+SearchSpace SearchSpace::parse(std::string_view text, std::string_view where) {
+  const std::string place(where);
+  if (text.size() > kMaxText)
+    throw InputError({.where = place, .expected = "a space of at most 4 MiB of text", .found = std::to_string(text.size()) + " bytes", .remedy = ""});
+  const Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded()) throw InputError({.where = place, .expected = "a space in JSON", .found = "something else", .remedy = "the file may be damaged"});
+  Object object(json, "", place);
+  ModelConfig model = parse_model({object.member("model"), "model.", place});
+  std::vector<int> embed = object.integers("embed"), depth = object.integers("depth");
+  std::vector<Block> blocks;
+  int index = 0;
+  for (const Json& item : object.list("blocks")) blocks.push_back(parse_block({item, "blocks." + std::to_string(index++) + ".", place}));
+  object.end();
+  try {
+    return {std::move(model), std::move(embed), std::move(depth), std::move(blocks)};
+  } catch (const InputError& error) {
+    InputError::Parts parts = error.parts();
+    parts.where = place + ": " + parts.where;
+    throw InputError(std::move(parts));
+  }
+}
+
+}  // namespace elastiform
