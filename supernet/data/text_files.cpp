@@ -79,7 +79,7 @@ void read_all(const std::string& path, int handle, std::uint8_t* into, std::int6
 
 }  // namespace
 
-void TextFiles::Unmap::operator()(std::uint8_t* memory) const { ::munmap(memory, bytes); }
+void Unmap::operator()(std::uint8_t* memory) const { ::munmap(memory, bytes); }
 
 TextFiles::TextFiles(const std::string& path) {
   std::error_code error;

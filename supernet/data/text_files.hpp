@@ -7,6 +7,11 @@
 
 namespace elastiform {
 
+struct Unmap {
+  std::size_t bytes = 0;
+  void operator()(std::uint8_t* memory) const;
+};
+
 /// The files of a text in one stretch of address space: a file, or every regular file below a folder that is neither hidden, nor a link,
 /// nor empty, sorted by path. Large files are mapped, small ones read; file i stands at [begin, end) of bytes(), and between two files
 /// there may be bytes that belong to none.
@@ -27,10 +32,6 @@ class TextFiles {
   std::string sha256() const;
 
  private:
-  struct Unmap {
-    std::size_t bytes = 0;
-    void operator()(std::uint8_t* memory) const;
-  };
   void load(const std::string& root);
 
   bool is_folder_ = false;
