@@ -47,8 +47,7 @@ void ReferenceBackend::do_norm_backward(const NormBackward& op) {
     if (op.kind == Norm::rms) mean_upstream = 0;  // no mean was subtracted, so none comes back
     double* dx = op.dx.row<double>(n);
     for (std::int64_t c = 0; c < C; ++c)
-      dx[c] = (op.residual.empty() ? 0.0 : op.residual.row<double>(n)[c]) +
-              rstd * (upstream[c] - mean_upstream - normed[c] * mean_product);
+      dx[c] = (op.residual.empty() ? 0.0 : op.residual.row<double>(n)[c]) + rstd * (upstream[c] - mean_upstream - normed[c] * mean_product);
   }
   for (std::int64_t c = 0; c < C; ++c) {
     if (!op.dgain.empty()) op.dgain.row<double>(0)[c] = dgain[c];

@@ -35,8 +35,7 @@ Matrix::Matrix(std::int64_t rows, std::int64_t columns, std::int64_t ld, DType d
   const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
   const auto misalignment = static_cast<std::int64_t>(address % kAlignment);
   first_ = kMarginElements * size + (kAlignment - misalignment) % kAlignment;
-  for (std::int64_t i = -kMarginElements; i < rows * ld + kMarginElements; ++i)
-    store(memory_.data() + first_ + i * size, dtype, outside);
+  for (std::int64_t i = -kMarginElements; i < rows * ld + kMarginElements; ++i) store(memory_.data() + first_ + i * size, dtype, outside);
   map([&](double) { return inside; });
 }
 
@@ -109,7 +108,8 @@ double dot(const Matrix& a, const Matrix& b) {
 }
 
 std::ostream& operator<<(std::ostream& out, const Matrix& matrix) {
-  return out << "matrix [" << matrix.rows() << ',' << matrix.columns() << "] " << (matrix.dtype() == DType::float32 ? "float32" : "float64");
+  return out << "matrix [" << matrix.rows() << ',' << matrix.columns() << "] "
+             << (matrix.dtype() == DType::float32 ? "float32" : "float64");
 }
 
 }  // namespace elastiform

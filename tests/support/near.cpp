@@ -27,8 +27,10 @@ bool Near::match(const Matrix& actual) const {
       const double e = excess(actual.at(i, j), expected_.at(i, j), tolerance_);
       if (e <= worst) continue;
       worst = e;
-      description_ = fmt::format("is near the expected one; worst at [{},{}]: {:.9g}, expected {:.9g}, {:.3g} times the allowance ({:g} relative, {:g} absolute: {})",
-                                 i, j, actual.at(i, j), expected_.at(i, j), e, tolerance_.relative, tolerance_.absolute, tolerance_.reason);
+      description_ = fmt::format(
+          "is near the expected one; worst at [{},{}]: {:.9g}, expected {:.9g}, {:.3g} times the allowance ({:g} relative, {:g} absolute: "
+          "{})",
+          i, j, actual.at(i, j), expected_.at(i, j), e, tolerance_.relative, tolerance_.absolute, tolerance_.reason);
     }
   }
   return worst <= 1;

@@ -17,7 +17,8 @@ std::string content_of(const std::filesystem::path& path) {
 }
 
 const nlohmann::json& all_vectors() {
-  static const nlohmann::json file = nlohmann::json::parse(content_of(std::filesystem::path(ELASTIFORM_TEST_DATA) / "reference_vectors.json"));
+  static const nlohmann::json file =
+      nlohmann::json::parse(content_of(std::filesystem::path(ELASTIFORM_TEST_DATA) / "reference_vectors.json"));
   return file;
 }
 

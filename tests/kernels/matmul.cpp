@@ -1,0 +1,132 @@
+#include <cmath>
+#include <limits>
+
+#include "kernels/reference/reference_backend.hpp"
+#include "tests/support/conformance.hpp"
+#include "tests/support/finite_difference.hpp"
+#include "tests/support/near.hpp"
+
+namespace elastiform {
+namespace {
+
+enum class Add : std::uint8_t { none, other, itself };
+
+struct Shape {
+  std::int64_t N, I, O;
+};
+// Minimal, odd, one full panel, a panel and a part, and more tiles and chunks than one in each direction.
+const std::vector<Shape> kShapes = {{1, 1, 1}, {1, 33, 7}, {3, 7, 33}, {17, 96, 160}, {256, 33, 96}, {300, 160, 33}, {300, 96, 1}};
+
+Matrix weight(const Memory& memory, const Shape& s, bool transposed) {
+  return transposed ? memory.input(s.O, s.I, 2) : memory.input(s.I, s.O, 2);
+}
+
+}  // namespace
+
+TEST_CASE("matmul agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(kShapes));
+  const bool transposed = GENERATE(false, true);
+  const Add add = GENERATE(Add::none, Add::other, Add::itself);
+  const bool biased = add != Add::other;
+  const double scale = add == Add::none ? 1.0 : 0.35;
+  CAPTURE(s.N, s.I, s.O, transposed, static_cast<int>(add));
+  check_conformance("matmul", [&](Backend& k, const Memory& memory) {
+    const Matrix x = memory.input(s.N, s.I, 1), w = weight(memory, s, transposed), bias = memory.input(1, s.O, 3),
+                 other = memory.input(s.N, s.O, 4);
+    Matrix y = add == Add::itself ? memory.in_out(s.N, s.O, 4) : memory.output(s.N, s.O);
+    const ConstView added = add == Add::none ? ConstView{} : add == Add::other ? other.view() : ConstView(y.view());
+    k.panels(s.N, [&](Rows r) {
+      k.matmul({.y = y.view()[r],
+                .x = x.view()[r],
+                .w = w.view(),
+                .bias = biased ? bias.view() : ConstView{},
+                .add = added[r],
+                .scale = scale,
+                .transposed = transposed});
+    });
+    return written(std::move(y));
+  });
+}
+
+TEST_CASE("matmul_dx agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(kShapes));
+  const bool transposed = GENERATE(false, true);
+  const Add add = GENERATE(Add::none, Add::other, Add::itself);
+  const double scale = add == Add::other ? 1.0 : -1.75;
+  CAPTURE(s.N, s.I, s.O, transposed, static_cast<int>(add));
+  check_conformance("matmul_dx", [&](Backend& k, const Memory& memory) {
+    const Matrix dy = memory.input(s.N, s.O, 1), w = weight(memory, s, transposed), other = memory.input(s.N, s.I, 4);
+    Matrix dx = add == Add::itself ? memory.in_out(s.N, s.I, 4) : memory.output(s.N, s.I);
+    const ConstView added = add == Add::none ? ConstView{} : add == Add::other ? other.view() : ConstView(dx.view());
+    k.panels(s.N, [&](Rows r) {
+      k.matmul_dx({.dx = dx.view()[r], .dy = dy.view()[r], .w = w.view(), .add = added[r], .scale = scale, .transposed = transposed});
+    });
+    return written(std::move(dx));
+  });
+}
+
+TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(kShapes), Shape{700, 70, 130});
+  const bool transposed = GENERATE(false, true);
+  const bool biased = GENERATE(false, true);
+  CAPTURE(s.N, s.I, s.O, transposed, biased);
+  check_conformance("matmul_dw", [&](Backend& k, const Memory& memory) {
+    const Matrix x = memory.input(s.N, s.I, 1), dy = memory.input(s.N, s.O, 2);
+    Matrix dw = transposed ? memory.in_out(s.O, s.I, 3) : memory.in_out(s.I, s.O, 3), dbias = memory.in_out(1, s.O, 4);
+    k.matmul_dw({.dw = dw.view(),
+                 .dbias = biased ? dbias.view() : View{},
+                 .x = x.view(),
+                 .dy = dy.view(),
+                 .scale = 0.35,
+                 .transposed = transposed});
+    return written(std::move(dw), std::move(dbias));
+  });
+}
+
+TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threads]") {
+  const int threads = GENERATE(2, 5);
+  check_uses_threads(threads, [](Backend& k, const Memory& memory) {
+    const Matrix x = memory.input(512, 256, 1), dy = memory.input(512, 384, 2);
+    Matrix dw = memory.in_out(256, 384, 3);
+    k.matmul_dw({.dw = dw.view(), .dbias = {}, .x = x.view(), .dy = dy.view()});
+    return written(std::move(dw));
+  });
+}
+
+TEST_CASE("backward of matmul is its derivative", "[kernels][gradient]") {
+  const bool transposed = GENERATE(false, true);
+  const Memory memory;
+  ReferenceBackend k;
+  const Shape s{5, 3, 4};
+  const double scale = 0.7;
+  Matrix x = memory.input(s.N, s.I, 1), w = weight(memory, s, transposed), bias = memory.input(1, s.O, 3);
+  const Matrix dy = memory.input(s.N, s.O, 4), add = memory.input(s.N, s.O, 5);
+  const auto loss = [&] {
+    Matrix y = memory.output(s.N, s.O);
+    k.matmul(
+        {.y = y.view(), .x = x.view(), .w = w.view(), .bias = bias.view(), .add = add.view(), .scale = scale, .transposed = transposed});
+    return dot(y, dy);
+  };
+  Matrix dx = memory.output(s.N, s.I), dw(w.rows(), w.columns(), w.columns(), DType::float64, 0, kOutputMark);
+  Matrix dbias(1, s.O, s.O, DType::float64, 0, kOutputMark);
+  k.matmul_dx({.dx = dx.view(), .dy = dy.view(), .w = w.view(), .add = {}, .scale = scale, .transposed = transposed});
+  k.matmul_dw({.dw = dw.view(), .dbias = dbias.view(), .x = x.view(), .dy = dy.view(), .scale = scale, .transposed = transposed});
+  const Tolerance allowed = tolerance("finite_difference", DType::float64);
+  CHECK_THAT(dx, near(finite_difference(x, loss), allowed));
+  CHECK_THAT(dw, near(finite_difference(w, loss), allowed));
+  CHECK_THAT(dbias, near(finite_difference(bias, loss), allowed));
+}
+
+TEST_CASE("NaN and infinity pass through matmul", "[kernels][extreme]") {
+  Cpu cpu(1);
+  const Memory memory{DType::float32, 5};
+  const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity());
+  Matrix x = memory.input(4, 33, 1), y = memory.output(4, 16);
+  const Matrix w = memory.input(33, 16, 2);
+  x.set(2, 32, bad);
+  cpu.backend.matmul({.y = y.view(), .x = x.view(), .w = w.view(), .bias = {}, .add = {}});
+  for (std::int64_t i = 0; i < 4; ++i)
+    for (std::int64_t j = 0; j < 16; ++j) CHECK(std::isfinite(y.at(i, j)) == (i != 2));
+}
+
+}  // namespace elastiform
