@@ -1,0 +1,204 @@
+#include "experiments/elastiform/recipe.hpp"
+
+#include <fmt/core.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "experiments/elastiform/recipe_document.hpp"
+#include "experiments/elastiform/recipe_space.hpp"
+#include "kernels/errors.hpp"
+#include "search/feasible_set.hpp"
+#include "trainers/trainer.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr std::int64_t kMost = std::int64_t{1} << 40;  // steps, evaluations: above any run, below what could overflow
+constexpr int kByteVocabulary = 256;
+constexpr std::size_t kMaxRecipe = 1 << 20;
+
+DataOptions read_data(const RecipeValue& document, std::string_view where) {
+  TableReader table(document.find("data"), "data", where);
+  table.require("text");
+  DataOptions data;
+  data.text = table.text("text", "");
+  if (data.text.empty()) throw InputError({table.place("text"), "a file or a folder", "nothing", ""});
+  data.tokenizer = table.choice("tokenizer", data.tokenizer, {"bytes"});
+  if (table.has("splits")) data.splits = table.integers("splits", 1, 1000000);
+  if (data.splits.size() != 3)
+    throw InputError({table.place("splits"), "three parts: train, search, report", fmt::format("{}", data.splits.size()), "for example [90, 5, 5]"});
+  data.split_block = table.bytes("split_block", data.split_block);
+  table.finish();
+  return data;
+}
+
+TrainOptions read_train(const RecipeValue& document, std::string_view where) {
+  TableReader table(document.find("train"), "train", where);
+  TrainOptions train;
+  train.steps = table.integer("steps", train.steps, 1, kMost);
+  train.sequences = table.small_integer("sequences", train.sequences, 1, 1 << 16);
+  train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
+  train.optimizer = table.choice("optimizer", train.optimizer, {"adamw"});
+  train.rate = table.number("rate", train.rate, 1e-12, 10);
+  train.beta1 = table.number("beta1", train.beta1, 0, 0.999999);
+  train.beta2 = table.number("beta2", train.beta2, 0, 0.999999);
+  train.eps = table.number("eps", train.eps, 1e-30, 1);
+  train.decay = table.number("decay", train.decay, 0, 100);
+  train.policy = table.choice("policy", train.policy, {"dense", "lazy-global", "lazy-local", "catch-up"});
+  train.band_warmup = table.integer("band_warmup", train.band_warmup, 0, kMost);
+  train.schedule = table.choice("schedule", train.schedule, {"constant", "wsd", "cosine"});
+  train.warmup = table.number("warmup", train.warmup, 0, 1);
+  train.cooldown = table.number("cooldown", train.cooldown, 0, 1);
+  train.final_rate = table.number("final_rate", train.final_rate, 0, 1);
+  train.clip = table.number("clip", train.clip, 0, 1e9);
+  train.log_every = table.integer("log_every", train.log_every, 1, kMost);
+  train.log_segments = table.integer("log_segments", train.log_segments, 1, kMost);
+  train.checkpoint_every = table.integer("checkpoint_every", train.checkpoint_every, 1, kMost);
+  table.finish();
+  return train;
+}
+
+// science: the largest alone for 30 % of the steps, then single path with regular returns of both ends.
+std::vector<Stage> default_stages() {
+  Stage first, second;
+  first.share = 0.3;
+  first.sampler = "largest";
+  second.share = 0.7;
+  second.largest = 0.25;
+  second.smallest = 0.125;
+  return {first, second};
+}
+
+Stage read_stage(TableReader& table) {
+  Stage stage;
+  stage.share = table.number("share", stage.share, 0, 1);
+  stage.steps = table.integer("steps", 0, 0, kMost);
+  stage.sampler = table.choice("sampler", stage.sampler, {"largest", "balanced", "sandwich"});
+  stage.objective = table.choice("objective", stage.objective, {"labels", "labels+largest"});
+  stage.largest = table.number("largest", stage.largest, 0, 1);
+  stage.smallest = table.number("smallest", stage.smallest, 0, 1);
+  stage.random = table.small_integer("random", stage.random, 0, 64);
+  stage.teacher_weight = table.number("teacher_weight", stage.teacher_weight, 0, 1);
+  stage.temperature = table.number("temperature", stage.temperature, 0.01, 100);
+  table.finish();
+  if (stage.largest + stage.smallest > 1)
+    throw InputError({table.place("largest"), "largest + smallest of at most 1", fmt::format("{}", stage.largest + stage.smallest), ""});
+  return stage;
+}
+
+std::vector<Stage> read_stages(const RecipeValue& document, std::string_view where, std::int64_t steps) {
+  const auto* list = document.find("stage");
+  std::vector<Stage> stages;
+  std::int64_t in_steps = 0, sum = 0;
+  if (list == nullptr) {
+    stages = default_stages();
+  } else if (list->kind != RecipeValue::Kind::list || list->items.empty() || list->items.size() > 100) {
+    throw InputError({list->place + ": stage", "a list of 1 to 100 tables", list->shown(), "see docs/recipes.md"});
+  } else {
+    for (std::size_t i = 0; i < list->items.size(); ++i) {
+      TableReader table(&list->items[i], fmt::format("stage.{}", i), where);
+      stages.push_back(read_stage(table));
+      in_steps += table.has("steps") ? 1 : 0;
+      sum += stages.back().steps;
+    }
+  }
+  if (in_steps == 0) resolve_stages(stages, steps);
+  // A run's resolved recipe: boundaries are steps, and stay where they are.
+  else if (in_steps != static_cast<std::int64_t>(stages.size()) || sum != steps)
+    throw InputError({fmt::format("recipe {}: stage", where), fmt::format("steps that add up to train.steps = {}", steps),
+                      fmt::format("{} in {} of {} stages", sum, in_steps, stages.size()), "give shares instead, and no steps"});
+  // Rounding moved the shares: the resolved ones are those of the steps, so a recipe and its resolved text are equal.
+  for (auto& stage : stages) stage.share = static_cast<double>(stage.steps) / static_cast<double>(steps);
+  return stages;
+}
+
+Deploy read_deploy(const RecipeValue& document, std::string_view where, int context) {
+  TableReader table(document.find("deploy"), "deploy", where);
+  Deploy deploy;
+  deploy.dtype = table.choice("dtype", deploy.dtype, {"f32"});
+  deploy.batch = table.small_integer("batch", deploy.batch, 1, 1 << 16);
+  deploy.context = table.small_integer("context", context, 1, context);
+  deploy.phase = table.choice("phase", deploy.phase, {"decode", "prefill"});
+  deploy.threads = table.small_integer("threads", deploy.threads, 1, 1024);
+  table.finish();
+  return deploy;
+}
+
+SearchOptions read_search(const RecipeValue& document, std::string_view where, int context) {
+  TableReader table(document.find("search"), "search", where);
+  SearchOptions search;
+  std::vector<std::string_view> algorithms;
+  for (const auto& entry : search_algorithms()) algorithms.push_back(entry.name);
+  search.algorithm = table.choice("algorithm", search.algorithm, algorithms);
+  search.evaluations = table.integer("evaluations", search.evaluations, 1, kMost);
+  search.round_size = table.integer("round_size", search.round_size, 1, 1 << 16);
+  search.population = table.integer("population", search.population, 2, 1 << 20);
+  search.tournament = table.integer("tournament", search.tournament, 1, 1 << 20);
+  search.law = table.choice("law", search.law, {name_of(Law::balanced), name_of(Law::uniform)});
+  search.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
+  search.segments = table.integer("segments", search.segments, 0, kMost);
+  search.stride = table.integer("stride", context, 1, context);
+  search.budgets = table.texts("budgets");
+  table.finish();
+  return search;
+}
+
+// A run that trains for an hour must not fail on its budget afterwards.
+void check_budgets(const Recipe& recipe, std::string_view where) {
+  if (recipe.search.budgets.empty()) return;
+  const auto costs = cost_model_of(recipe);
+  for (const auto& text : recipe.search.budgets) {
+    try {
+      Budget::parse({text}, costs);
+    } catch (const InputError& error) {
+      auto parts = error.parts();
+      parts.where = fmt::format("recipe {}: search.budgets: {}", where, parts.where);
+      throw InputError(parts);
+    }
+  }
+}
+
+}  // namespace
+
+Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides) {
+  const auto document = parse_recipe_document(toml, where, overrides);
+  TableReader tables(&document, "", where);
+  for (const char* key : {"data", "model", "space", "train", "stage", "deploy", "search"}) tables.has(key);
+  tables.finish();
+  auto data = read_data(document, where);
+  auto space = read_space(document, where, kByteVocabulary);
+  auto train = read_train(document, where);
+  auto stages = read_stages(document, where, train.steps);
+  const int context = space.model().context;
+  Recipe recipe{std::move(data), std::move(space), std::move(train), std::move(stages), read_deploy(document, where, context),
+                read_search(document, where, context)};
+  check_budgets(recipe, where);
+  return recipe;
+}
+
+Recipe Recipe::load(const std::string& path, const std::vector<std::string>& overrides) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_regular_file(path, error))
+    throw InputError({"recipe " + path, "a TOML file", fs::exists(path, error) ? "something else" : "nothing", "see docs/recipes.md"});
+  if (fs::file_size(path, error) > kMaxRecipe) throw InputError({"recipe " + path, "a file of at most 1 MiB", "a larger one", ""});
+  std::ifstream file(path, std::ios::binary);
+  const std::string toml((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (!file) throw InputError({"recipe " + path, "a file that can be read", "an error while reading", "check its permissions"});
+  auto recipe = parse(toml, path, overrides);
+  // A path in the file is relative to the file, one that is typed to where the user stands.
+  bool typed = false;
+  for (const auto& text : overrides) typed = typed || text.rfind("data.text=", 0) == 0;
+  if (!typed) recipe.data.text = (fs::path(path).parent_path() / recipe.data.text).lexically_normal().string();
+  return recipe;
+}
+
+CostModel cost_model_of(const Recipe& recipe) {
+  return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, [train = recipe.train](std::int64_t elements, std::int64_t bands) {
+    return optimizer_state_bytes(train, elements, bands);
+  });
+}
+
+}  // namespace elastiform

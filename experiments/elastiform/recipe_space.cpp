@@ -1,0 +1,185 @@
+#include "experiments/elastiform/recipe_space.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "kernels/errors.hpp"
+#include "supernet/nearest_name.hpp"
+
+namespace elastiform {
+namespace {
+
+// SearchSpace knows the real bounds; these only keep an integer an int.
+constexpr int kLargest = 1 << 24;
+const std::vector<std::string_view> kNorms{"rms", "layer"};
+const std::vector<std::string_view> kFeedForwards{"swiglu", "gelu_tanh", "gelu_erf"};
+const std::vector<std::string_view> kPositions{"rope", "learned"};
+
+template <class Kind>
+Kind kind_at(TableReader& table, const char* key, const std::vector<std::string_view>& names, Kind fallback) {
+  const auto name = table.choice(key, std::string(names[static_cast<std::size_t>(fallback)]), names);
+  return static_cast<Kind>(std::find(names.begin(), names.end(), name) - names.begin());
+}
+
+template <class Kind>
+std::string_view kind_name(const std::vector<std::string_view>& names, Kind kind) {
+  return names[static_cast<std::size_t>(kind)];
+}
+
+ModelConfig read_model(TableReader& table, int vocabulary, double branch_scale) {
+  table.choice("family", "decoder", {"decoder"});
+  auto model = preset_model(table.choice("preset", "llama", {"llama", "gpt2"}));
+  model.vocabulary = vocabulary;
+  model.context = table.small_integer("context", model.context, 1, kLargest);
+  model.head_dim = table.small_integer("head_dim", model.head_dim, 1, kLargest);
+  model.queries_per_group = table.small_integer("queries_per_group", model.queries_per_group, 1, kLargest);
+  model.norm = kind_at(table, "norm", kNorms, model.norm);
+  model.norm_eps = table.number("norm_eps", model.norm_eps, 1e-12, 1);
+  model.ffn = kind_at(table, "ffn", kFeedForwards, model.ffn);
+  model.positions = kind_at(table, "positions", kPositions, model.positions);
+  model.rope_theta = table.number("rope_theta", model.rope_theta, 1, 1e12);
+  model.biases = table.boolean("biases", model.biases);
+  model.tied = table.boolean("tied", model.tied);
+  model.branch_scale = table.number("branch_scale", branch_scale, 1e-6, 1e6);
+  table.finish();
+  return model;
+}
+
+struct Choices {
+  std::vector<int> embed, depth;
+  SearchSpace::Block block;                          // of every block that no pin changes
+  std::vector<std::pair<int, SearchSpace::Block>> pins;  // one list of each is filled
+};
+
+// "embed=96", "depth=4", "0.heads=4", "2.ffn=256", "2.ffn_ratio=3"
+void apply_pin(Choices& choices, const std::string& pin, const std::string& place) {
+  const auto equals = pin.find('='), dot = pin.find('.');
+  const InputError misread({place, "embed=96, depth=4, 0.heads=4, 0.ffn=256 or 0.ffn_ratio=3", "'" + pin.substr(0, 200) + "'", ""});
+  if (equals == std::string::npos) throw misread;
+  const auto read = [&](std::size_t begin, std::size_t end, auto& value) {
+    const auto [stop, error] = std::from_chars(pin.data() + begin, pin.data() + end, value);
+    if (error != std::errc() || stop != pin.data() + end || begin == end) throw misread;
+  };
+  double value = 0;
+  read(equals + 1, pin.size(), value);
+  if (!(value >= 0 && value <= kLargest)) throw misread;
+  const bool of_block = dot < equals;
+  const auto key = pin.substr(of_block ? dot + 1 : 0, equals - (of_block ? dot + 1 : 0));
+  if (value != std::floor(value) && key != "ffn_ratio") throw misread;
+  const int whole = static_cast<int>(value);
+  if (!of_block) {
+    if (key != "embed" && key != "depth") throw unknown_name(place, key, {"embed", "depth"});
+    (key == "embed" ? choices.embed : choices.depth) = {whole};
+    return;
+  }
+  int block = 0;
+  read(0, dot, block);
+  SearchSpace::Block pinned;
+  if (key == "heads") pinned.heads = {whole};
+  else if (key == "ffn") pinned.ffn.widths = {whole};
+  else if (key == "ffn_ratio") pinned.ffn.ratios = {value};
+  else throw unknown_name(place, key, {"heads", "ffn", "ffn_ratio"});
+  choices.pins.emplace_back(block, pinned);
+}
+
+Choices read_choices(TableReader& table) {
+  for (const char* key : {"embed", "depth", "heads"}) table.require(key);
+  Choices choices;
+  choices.embed = table.integers("embed", 1, kLargest);
+  choices.depth = table.integers("depth", 1, kMaxSubnetBlocks);
+  choices.block.heads = table.integers("heads", 0, kLargest);
+  choices.block.ffn.widths = table.integers("ffn", 0, kLargest);
+  choices.block.ffn.ratios = table.numbers("ffn_ratio", 0, 1024);
+  if (choices.block.ffn.widths.empty() == choices.block.ffn.ratios.empty())
+    throw InputError({table.place("ffn_ratio"), "either ffn or ffn_ratio", choices.block.ffn.widths.empty() ? "neither" : "both", "see docs/recipes.md"});
+  std::set<std::string> seen;
+  for (const auto& pin : table.texts("pin")) {
+    if (!seen.insert(pin.substr(0, pin.find('='))).second)
+      throw InputError({table.place("pin"), "each gene pinned once", "'" + pin + "' again", ""});
+    apply_pin(choices, pin, table.place("pin"));
+  }
+  table.finish();
+  return choices;
+}
+
+std::string number_text(const double& value) { return fmt::format("{}", value); }
+std::string integer_text(const int& value) { return std::to_string(value); }
+std::string quoted_text(const std::string& value) { return toml_text(value); }
+
+std::size_t choice_count(const FeedForwardChoices& ffn) { return std::max(ffn.widths.size(), ffn.ratios.size()); }
+
+// The lists of most choices are the recipe's, what differs from them is a pin.
+std::vector<std::string> pins_of(const SearchSpace& space, const SearchSpace::Block& general) {
+  std::vector<std::string> pins;
+  for (int i = 0; i < space.max_depth(); ++i) {
+    const auto& block = space.blocks()[static_cast<std::size_t>(i)];
+    if (block.heads != general.heads) pins.push_back(fmt::format("{}.heads={}", i, block.heads.front()));
+    if (block.ffn == general.ffn) continue;
+    pins.push_back(block.ffn.widths.empty() ? fmt::format("{}.ffn_ratio={}", i, block.ffn.ratios.front())
+                                            : fmt::format("{}.ffn={}", i, block.ffn.widths.front()));
+  }
+  return pins;
+}
+
+}  // namespace
+
+SearchSpace read_space(const RecipeValue& document, std::string_view where, int vocabulary) {
+  TableReader space_table(document.find("space"), "space", where), model_table(document.find("model"), "model", where);
+  const auto choices = read_choices(space_table);
+  const int blocks = choices.depth.empty() ? 1 : *std::max_element(choices.depth.begin(), choices.depth.end());
+  // (2·N_max)^-1/2: subnets of every depth share it, so they share prefixes too.
+  const auto model = read_model(model_table, vocabulary, 1 / std::sqrt(2.0 * blocks));
+  std::vector<SearchSpace::Block> list(static_cast<std::size_t>(blocks), choices.block);
+  for (const auto& [index, pinned] : choices.pins) {
+    if (index < 0 || index >= blocks)
+      throw InputError({space_table.place("pin"), fmt::format("a block from 0 to {}", blocks - 1), fmt::format("block {}", index), ""});
+    auto& block = list[static_cast<std::size_t>(index)];
+    if (pinned.heads.empty()) block.ffn = pinned.ffn;
+    else block.heads = pinned.heads;
+  }
+  try {
+    return SearchSpace(model, choices.embed, choices.depth, std::move(list));
+  } catch (const InputError& error) {
+    auto parts = error.parts();
+    parts.where = fmt::format("recipe {}: {}", where, parts.where);
+    throw InputError(parts);
+  }
+}
+
+std::string space_tables(const SearchSpace& space) {
+  const auto& model = space.model();
+  auto general = space.blocks().front();
+  for (const auto& block : space.blocks()) {
+    if (block.heads.size() > general.heads.size()) general.heads = block.heads;
+    if (choice_count(block.ffn) > choice_count(general.ffn)) general.ffn = block.ffn;
+  }
+  std::string text = "[model]\nfamily = \"decoder\"\n";
+  text += fmt::format("preset = {}\ncontext = {}\nhead_dim = {}\nqueries_per_group = {}\n", toml_text(model.preset), model.context,
+                      model.head_dim, model.queries_per_group);
+  text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
+                      kind_name(kFeedForwards, model.ffn));
+  text += fmt::format("positions = \"{}\"\nrope_theta = {}\nbiases = {}\ntied = {}\nbranch_scale = {}\n\n", kind_name(kPositions, model.positions),
+                      model.rope_theta, model.biases, model.tied, model.branch_scale);
+  text += fmt::format("[space]\nembed = {}\ndepth = {}\nheads = {}\n", toml_list(space.embed(), integer_text),
+                      toml_list(space.depth(), integer_text), toml_list(general.heads, integer_text));
+  text += general.ffn.widths.empty() ? fmt::format("ffn_ratio = {}\n", toml_list(general.ffn.ratios, number_text))
+                                     : fmt::format("ffn = {}\n", toml_list(general.ffn.widths, integer_text));
+  return text + fmt::format("pin = {}\n", toml_list(pins_of(space, general), quoted_text));
+}
+
+std::string toml_text(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') quoted += '\\', quoted += c;
+    else if (byte < 0x20 || byte == 0x7f) quoted += fmt::format("\\u{:04x}", byte);
+    else quoted += c;
+  }
+  return quoted + "\"";
+}
+
+}  // namespace elastiform
