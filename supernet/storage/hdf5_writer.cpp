@@ -79,7 +79,9 @@ struct Hdf5Writer::State {
   void dataset(const std::string& object, hid_t type, const std::vector<std::uint64_t>& shape, const void* data, bool empty,
                hid_t memory = H5S_ALL) const {
     const Handle properties = without_times(H5P_DATASET_CREATE);
-    H5Pset_fill_time(properties.get(), H5D_FILL_TIME_NEVER);  // every element is written once, right below
+    // Every number is written once, right below; HDF5 insists on filling what holds texts.
+    const H5T_class_t kind_of_type = H5Tget_class(type);
+    if (kind_of_type == H5T_INTEGER || kind_of_type == H5T_FLOAT) H5Pset_fill_time(properties.get(), H5D_FILL_TIME_NEVER);
     const Handle made = create(object, type, shape, properties.get());
     if (!empty) check(H5Dwrite(made.get(), type, memory, H5S_ALL, H5P_DEFAULT, data), object);
   }
