@@ -1,0 +1,212 @@
+#include "search/prefix_evaluator.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+#include <utility>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "search/prefix_tree.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr std::int64_t kBlockBytes = 1024;  // the unit of data that intervals are over
+constexpr std::int64_t kBatchRows = 2048;   // tokens a worker takes at a time: GEMMs run at full speed, activations stay in L3
+
+/// Where the target of a row counts: a data block, or none.
+struct ScoringBatch {
+  std::int64_t first_window = 0, windows = 0;
+  std::vector<std::int32_t> block_of_row;  // -1: not counted
+};
+
+/// Sums of one subnet over one batch and one data block.
+struct Partial {
+  std::int32_t block = 0;
+  std::int32_t count = 0, correct = 0;
+  double loss = 0;
+};
+
+}  // namespace
+
+std::string ScoringSet::text() const {
+  return "stride=" + std::to_string(stride) + ",segments=" + (segments == 0 ? std::string("all") : std::to_string(segments));
+}
+
+struct PrefixEvaluator::State {
+  const Network& network;
+  const Weights& weights;
+  const TextData& data;
+  const ThreadPool& pool;
+  std::int64_t tokens;
+  std::vector<Window> windows;
+  std::vector<ScoringBatch> batches;
+  std::int64_t blocks = 0;
+  Work work;
+
+  State(const Network& network_, const Weights& weights_, const TextData& data_, const ScoringSet& set, const ThreadPool& pool_)
+      : network(network_), weights(weights_), data(data_), pool(pool_), tokens(network_.space().model().context),
+        windows(data_.scoring_windows(set.split, tokens, set.stride, set.segments)) {
+    const auto& segments = data.segments(set.split);
+    std::vector<std::int64_t> first_block(segments.size() + 1, 0);
+    for (std::size_t s = 0; s < segments.size(); ++s)
+      first_block[s + 1] = first_block[s] + (segments[s].end - segments[s].begin + kBlockBytes - 1) / kBlockBytes;
+    std::vector<std::int32_t> dense(static_cast<std::size_t>(first_block.back()), -1);  // blocks in which a target counts, numbered
+    const std::int64_t per_batch = std::max<std::int64_t>(1, kBatchRows / tokens), total = static_cast<std::int64_t>(windows.size());
+    for (std::int64_t first = 0; first < total; first += per_batch) {
+      ScoringBatch batch{.first_window = first, .windows = std::min(per_batch, total - first), .block_of_row = {}};
+      batch.block_of_row.assign(static_cast<std::size_t>(batch.windows * tokens), -1);
+      for (std::int64_t i = 0; i < batch.windows; ++i) {
+        const Window& window = windows[static_cast<std::size_t>(first + i)];
+        const std::size_t segment = static_cast<std::size_t>(window.segment);
+        for (std::int64_t t = window.skip; t < window.length; ++t) {
+          const std::int64_t target = window.begin + t + 1 - segments[segment].begin;
+          std::int32_t& number = dense[static_cast<std::size_t>(first_block[segment] + target / kBlockBytes)];
+          if (number < 0) number = static_cast<std::int32_t>(blocks++);
+          batch.block_of_row[static_cast<std::size_t>(i * tokens + t)] = number;
+        }
+      }
+      batches.push_back(std::move(batch));
+    }
+  }
+
+  std::int64_t arena_bytes(std::span<const Subnet> subnets) const {
+    const std::int64_t rows = std::max<std::int64_t>(1, kBatchRows / tokens) * tokens, sequences = rows / tokens;
+    std::int64_t most = 0;
+    for (const Subnet& subnet : subnets) {
+      std::int64_t scratch = network.plan_score(1, subnet.embed, sequences, tokens);
+      for (const BlockGenes& genes : subnet.blocks)
+        scratch = std::max(scratch, network.plan_block(1, subnet.embed, genes, sequences, tokens));
+      most = std::max(most, (subnet.depth() + 1) * Arena::bytes_for(rows, subnet.embed, DType::float32) + scratch);
+    }
+    return most + 2 * Arena::bytes_for(1, rows, DType::float32);
+  }
+};
+
+namespace {
+
+/// One worker's walk over the tree with one batch of data.
+class Walk {
+ public:
+  Walk(const Network& network, const Weights& weights, Backend& backend, Arena& arena, const Batch& batch, const ScoringBatch& scoring)
+      : network_(network), weights_(weights), backend_(backend), arena_(arena), batch_(batch), scoring_(scoring),
+        losses_(arena.matrix(1, batch.rows(), DType::float32)), correct_(arena.matrix(1, batch.rows(), DType::float32)) {}
+
+  /// results[i] receives the partial sums of tree leaf i.
+  void run(const PrefixTree& tree, std::vector<std::vector<Partial>>& results) {
+    for (const PrefixTree::Node& root : tree.roots) {
+      const ArenaScope scope(arena_);
+      const View x = arena_.matrix(batch_.rows(), root.embed, DType::float32);
+      network_.embed(backend_, weights_, root.embed, batch_, x);
+      visit(root, x, results);
+    }
+  }
+
+ private:
+  // Depth first: at most one activation a level is alive; breadth first would hold one a subnet.
+  void visit(const PrefixTree::Node& node, ConstView x, std::vector<std::vector<Partial>>& results) {
+    if (node.leaf >= 0) results[static_cast<std::size_t>(node.leaf)] = score(node.embed, x);
+    for (const PrefixTree::Node& child : node.children) {
+      const ArenaScope scope(arena_);
+      const View y = arena_.matrix(batch_.rows(), node.embed, DType::float32);
+      network_.forward_block(backend_, weights_, node.embed, child.genes, child.block, batch_.tokens, x, y, arena_);
+      visit(child, y, results);
+    }
+  }
+
+  std::vector<Partial> score(int embed, ConstView x) {
+    network_.score(backend_, weights_, embed, x, batch_, losses_, correct_, arena_);
+    std::vector<Partial> partials;
+    const float* losses = losses_.row<float>(0);
+    const float* correct = correct_.row<float>(0);
+    for (std::size_t row = 0; row < scoring_.block_of_row.size(); ++row) {
+      const std::int32_t block = scoring_.block_of_row[row];
+      if (block < 0) continue;
+      if (partials.empty() || partials.back().block != block) partials.push_back({.block = block});
+      Partial& partial = partials.back();
+      partial.loss += static_cast<double>(losses[row]);
+      partial.correct += correct[row] > 0.5f ? 1 : 0;
+      ++partial.count;
+    }
+    return partials;
+  }
+
+  const Network& network_;
+  const Weights& weights_;
+  Backend& backend_;
+  Arena& arena_;
+  const Batch& batch_;
+  const ScoringBatch& scoring_;
+  View losses_, correct_;
+};
+
+/// Adds the batches up in their order, so the sums do not depend on who ran which.
+Score reduce(const std::vector<std::vector<std::vector<Partial>>>& results, std::size_t leaf, std::int64_t blocks) {
+  std::vector<double> sums(static_cast<std::size_t>(blocks), 0), counts(sums);
+  double correct = 0;
+  for (const auto& batch : results)
+    for (const Partial& partial : batch[leaf]) {
+      sums[static_cast<std::size_t>(partial.block)] += partial.loss;
+      counts[static_cast<std::size_t>(partial.block)] += partial.count;
+      correct += partial.correct;
+    }
+  Score score;
+  const double total = std::accumulate(sums.begin(), sums.end(), 0.0), count = std::accumulate(counts.begin(), counts.end(), 0.0);
+  score.loss = total / count;
+  score.accuracy = correct / count;
+  double squares = 0;  // ratio estimator: blocks at the edges hold fewer tokens
+  for (std::size_t b = 0; b < sums.size(); ++b) {
+    score.block_losses.push_back(static_cast<float>(sums[b] / counts[b]));
+    const double deviation = sums[b] - counts[b] * score.loss;
+    squares += deviation * deviation;
+  }
+  const double n = static_cast<double>(blocks);
+  score.loss_se = blocks > 1 ? std::sqrt(squares * n / (n - 1)) / count : 0;
+  return score;
+}
+
+}  // namespace
+
+PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set, const ThreadPool& pool)
+    : state_(std::make_unique<State>(network, weights, data, set, pool)) {}
+PrefixEvaluator::~PrefixEvaluator() = default;
+PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
+std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const { return state_->pool.size() * state_->arena_bytes(subnets); }
+
+std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
+  const auto start = std::chrono::steady_clock::now();
+  State& s = *state_;
+  const PrefixTree tree = PrefixTree::of(subnets);
+  s.work = {.blocks_run = tree.nodes * static_cast<std::int64_t>(s.batches.size()), .blocks_one_by_one = 0};
+  for (const Subnet& subnet : subnets) s.work.blocks_one_by_one += subnet.depth() * static_cast<std::int64_t>(s.batches.size());
+
+  // Each worker has an arena and a serial backend of its own; workers take batches of data, so nothing is shared but the weights.
+  struct Worker {
+    ThreadPool serial{1};
+    CpuBackend backend{serial};
+    Arena arena;
+    explicit Worker(std::int64_t bytes) : arena(bytes) {}
+  };
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (int i = 0; i < s.pool.size(); ++i) workers.push_back(std::make_unique<Worker>(s.arena_bytes(subnets)));
+  std::vector<std::vector<std::vector<Partial>>> results(s.batches.size());
+  s.pool.for_each(static_cast<std::int64_t>(s.batches.size()), [&](std::int64_t i) {
+    const ScoringBatch& scoring = s.batches[static_cast<std::size_t>(i)];
+    Worker& worker = *workers[static_cast<std::size_t>(s.pool.slot())];
+    const ArenaScope scope(worker.arena);
+    const Batch batch = s.data.scoring_batch(s.windows, scoring.first_window, scoring.windows, s.tokens);
+    auto& mine = results[static_cast<std::size_t>(i)];
+    mine.resize(static_cast<std::size_t>(tree.leaves));
+    Walk(s.network, s.weights, worker.backend, worker.arena, batch, scoring).run(tree, mine);
+  });
+
+  std::vector<Score> scores;
+  for (std::size_t i = 0; i < subnets.size(); ++i) scores.push_back(reduce(results, static_cast<std::size_t>(tree.leaf_of[i]), s.blocks));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  for (Score& score : scores) score.seconds = seconds / static_cast<double>(subnets.size());
+  return scores;
+}
+
+}  // namespace elastiform

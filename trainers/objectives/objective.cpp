@@ -1,0 +1,82 @@
+#include "trainers/objectives/objective.hpp"
+
+#include <array>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/errors.hpp"
+
+namespace elastiform {
+namespace {
+
+/// Runs one subnet and asserts that the arena used what the plan says, to the byte.
+LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Batch& batch, const LossOptions& options, const Teacher& teacher,
+                       View keep_hidden) {
+  c.arena.reset_peak();
+  const std::int64_t before = c.arena.used();
+  const LossReport report =
+      c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden, c.arena);
+  const std::int64_t planned = c.network.plan_training(c.backend.slots(), subnet, batch.sequences, batch.tokens, !teacher.hidden.empty());
+  if (c.arena.peak() - before != planned)
+    throw std::logic_error("subnet " + format(subnet) + " used " + std::to_string(c.arena.peak() - before) + " arena bytes, planned " +
+                           std::to_string(planned));
+  return report;
+}
+
+/// Cross-entropy with the text's next token.
+class Labels final : public Objective {
+ public:
+  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch) const override {
+    std::vector<LossReport> reports;
+    const LossOptions options{.share = 1.0 / static_cast<double>(subnets.size())};
+    for (const Subnet& subnet : subnets) reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
+    return reports;
+  }
+  bool needs_largest() const override { return false; }
+  std::int64_t extra_arena_bytes(const SearchSpace&, DType, std::int64_t) const override { return 0; }
+};
+
+/// In-place distillation (arXiv 1903.05134): the largest subnet learns from labels, the others from labels and its logits of the same
+/// step. The teacher is constant: no gradient flows back into it.
+class LabelsAndLargest final : public Objective {
+ public:
+  explicit LabelsAndLargest(const Stage& stage) : teacher_weight_(stage.teacher_weight), temperature_(stage.temperature) {}
+
+  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch) const override {
+    const Subnet& largest = subnets.front();
+    if (largest != context.network.space().largest()) throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
+    const ArenaScope scope(context.arena);
+    const View hidden = context.arena.matrix(batch.rows(), largest.embed, context.network.dtype());
+    const double share = 1.0 / static_cast<double>(subnets.size());
+    std::vector<LossReport> reports{run_planned(context, largest, batch, {.share = share}, {}, hidden)};
+    const LossOptions taught{.label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
+    for (const Subnet& subnet : subnets.subspan(1))
+      reports.push_back(run_planned(context, subnet, batch, taught, {.hidden = hidden, .embed = largest.embed}, {}));
+    return reports;
+  }
+  bool needs_largest() const override { return true; }
+  std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const override {
+    return Arena::bytes_for(rows, space.max_embed(), dtype);
+  }
+
+ private:
+  double teacher_weight_, temperature_;
+};
+
+constexpr std::array<ObjectiveEntry, 2> kObjectives{{
+    {"labels", "cross-entropy with the next token", [](const Stage&) -> std::unique_ptr<Objective> { return std::make_unique<Labels>(); }},
+    {"labels+largest", "labels, and for all but the largest its logits of the same step (weight `teacher_weight`)",
+     [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<LabelsAndLargest>(stage); }},
+}};
+
+}  // namespace
+
+std::span<const ObjectiveEntry> objectives() { return kObjectives; }
+
+std::unique_ptr<Objective> make_objective(const Stage& stage) {
+  for (const ObjectiveEntry& entry : kObjectives)
+    if (entry.name == stage.objective) return entry.make(stage);
+  throw InputError({"recipe: stage.objective", "one of labels, labels+largest", '"' + stage.objective + '"', ""});
+}
+
+}  // namespace elastiform

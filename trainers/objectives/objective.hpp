@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "supernet/network.hpp"
+#include "trainers/options.hpp"
+
+namespace elastiform {
+
+/// What an objective works with during one step.
+struct ObjectiveContext {
+  Backend& backend;
+  const Network& network;
+  const Weights& weights;
+  Weights& gradients;
+  Arena& arena;
+};
+
+/// From the subnets of a step to gradients: forward and backward of each, its loss weighted by 1/K so that gradients are the mean over
+/// the K subnets.
+struct Objective {
+  virtual ~Objective() = default;
+  virtual std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
+                                                   const Batch& batch) const = 0;
+  virtual bool needs_largest() const = 0;
+  /// Arena bytes beside Network's own plan, for the largest subnet of `space`.
+  virtual std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const = 0;
+};
+
+struct ObjectiveEntry {
+  std::string_view name, help;
+  std::unique_ptr<Objective> (*make)(const Stage&);
+};
+/// labels, labels+largest.
+std::span<const ObjectiveEntry> objectives();
+std::unique_ptr<Objective> make_objective(const Stage& stage);  // throws InputError
+
+}  // namespace elastiform

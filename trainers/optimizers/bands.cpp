@@ -1,0 +1,51 @@
+#include "trainers/optimizers/bands.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace elastiform {
+
+ActiveBands::ActiveBands(const WeightTable& table, std::span<const Subnet> subnets)
+    : active_(static_cast<std::size_t>(table.band_count()), false) {
+  for (const Subnet& subnet : subnets)
+    for (const TensorSpec& tensor : table.tensors()) {
+      const Extent extent = table.extent(tensor, subnet);
+      for (std::size_t r = 0; r < tensor.row_bands.size() && tensor.row_bands[r] <= extent.rows; ++r)
+        for (std::size_t c = 0; c < tensor.column_bands.size() && tensor.column_bands[c] <= extent.columns; ++c)
+          active_[static_cast<std::size_t>(tensor.first_band) + r * tensor.column_bands.size() + c] = true;
+    }
+}
+
+namespace {
+
+std::vector<BandRectangle> active_rectangles(const WeightTable& table, const ActiveBands& active) {
+  return band_rectangles(table, [&](std::int64_t band) { return active[band] ? 0 : -1; });
+}
+
+}  // namespace
+
+void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active) {
+  const auto list = active_rectangles(gradients.table(), active);
+  backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
+    const View view = list[static_cast<std::size_t>(i)].of(gradients);
+    const std::size_t bytes = static_cast<std::size_t>(view.columns * bytes_of(view.dtype));
+    for (std::int64_t row = 0; row < view.rows; ++row) std::memset(view.row_range(row, 1).data, 0, bytes);
+  });
+}
+
+double global_norm(Backend& backend, const Weights& gradients, const ActiveBands& active) {
+  const auto list = active_rectangles(gradients.table(), active);
+  std::vector<double> sums(list.size());
+  backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
+    const std::size_t at = static_cast<std::size_t>(i);
+    sums[at] = backend.sum_squares(list[at].of(gradients));
+  });
+  double total = 0;
+  for (const double sum : sums) total += sum;  // the list's order is fixed
+  return std::sqrt(total);
+}
+
+double clip_scale(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }
+
+}  // namespace elastiform

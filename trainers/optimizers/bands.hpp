@@ -1,0 +1,69 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "supernet/weights.hpp"
+
+namespace elastiform {
+
+/// Which bands of a table some subnets of a step touch.
+class ActiveBands {
+ public:
+  ActiveBands(const WeightTable& table, std::span<const Subnet> subnets);
+  bool operator[](std::int64_t band) const { return active_[static_cast<std::size_t>(band)]; }
+
+ private:
+  std::vector<bool> active_;
+};
+
+/// A part of a tensor whose elements share one step counter: the unit of an optimizer's work.
+struct BandRectangle {
+  const TensorSpec* tensor = nullptr;
+  std::int64_t band = 0;  // one of them: all have equal counters
+  std::int64_t row = 0, rows = 0, column = 0, columns = 0;
+  View of(Weights& weights) const { return weights.view(*tensor).column_range(column, columns).row_range(row, rows); }
+  ConstView of(const Weights& weights) const { return weights.view(*tensor).column_range(column, columns).row_range(row, rows); }
+};
+
+/// The bands with key(band) ≥ 0, neighbours in a row of bands with equal keys merged, cut into pieces of about 16,384 elements in a fixed
+/// order: the list depends on the keys only.
+template <class Key>
+std::vector<BandRectangle> band_rectangles(const WeightTable& table, const Key& key) {
+  constexpr std::int64_t kElements = 16384;
+  std::vector<BandRectangle> list;
+  for (const TensorSpec& tensor : table.tensors()) {
+    std::int64_t row = 0;
+    const std::size_t columns = tensor.column_bands.size();
+    for (std::size_t r = 0; r < tensor.row_bands.size(); ++r) {
+      for (std::size_t c = 0; c < columns;) {
+        const std::int64_t band = tensor.first_band + static_cast<std::int64_t>(r * columns + c);
+        std::size_t end = c + 1;
+        while (end < columns && key(band + static_cast<std::int64_t>(end - c)) == key(band)) ++end;
+        if (key(band) >= 0) {
+          const std::int64_t left = c == 0 ? 0 : tensor.column_bands[c - 1], width = tensor.column_bands[end - 1] - left;
+          const std::int64_t step = std::max<std::int64_t>(1, kElements / width);
+          for (std::int64_t first = row; first < tensor.row_bands[r]; first += step)
+            list.push_back({&tensor, band, first, std::min(step, tensor.row_bands[r] - first), left, width});
+        }
+        c = end;
+      }
+      row = tensor.row_bands[r];
+    }
+  }
+  return list;
+}
+
+/// Sets the active bands of `gradients` to zero: what a step adds to.
+void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active);
+
+/// Euclidean norm over the active bands, in a fixed order. Not finite exactly when an element is not.
+double global_norm(Backend& backend, const Weights& gradients, const ActiveBands& active);
+
+/// min(1, limit / (norm + 1e-6)), 1 when limit is 0: the rule of the field's frameworks.
+double clip_scale(double norm, double limit);
+
+}  // namespace elastiform

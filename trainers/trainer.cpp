@@ -1,0 +1,151 @@
+#include "trainers/trainer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "supernet/cost_model.hpp"
+#include "supernet/initialization.hpp"
+#include "trainers/objectives/objective.hpp"
+#include "trainers/optimizers/optimizer.hpp"
+#include "trainers/samplers/sampler.hpp"
+#include "trainers/schedules/schedule.hpp"
+#include "trainers/trainer_state.hpp"
+
+namespace elastiform {
+namespace {
+
+/// A stage of the recipe with what it is made of.
+struct RunningStage {
+  std::int64_t begin = 0, end = 0;  // steps
+  std::unique_ptr<SubnetSampler> sampler;
+  std::unique_ptr<Objective> objective;
+};
+
+std::vector<RunningStage> make_stages(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages) {
+  std::vector<RunningStage> running;
+  std::int64_t begin = 0;
+  for (const Stage& stage : stages) {
+    RunningStage one{begin, begin + stage.steps, make_sampler(space, stage, options.seed), make_objective(stage)};
+    if (one.objective->needs_largest() && !one.sampler->always_has_largest())
+      throw InputError({"recipe: stage", "a sampler that trains the largest subnet in every step (sandwich)",
+                        "sampler \"" + stage.sampler + "\" with objective \"" + stage.objective + '"', ""});
+    begin = one.end;
+    running.push_back(std::move(one));
+  }
+  return running;
+}
+
+/// Arena bytes of the stage that needs most: the largest subnet bounds every other.
+std::int64_t arena_bytes(const SearchSpace& space, const TrainOptions& options, const std::vector<RunningStage>& stages, DType dtype, int slots) {
+  std::int64_t most = 0;
+  const std::int64_t rows = static_cast<std::int64_t>(options.sequences) * space.model().context;
+  const Network network(space, dtype);
+  for (const RunningStage& stage : stages) {
+    const std::int64_t one = network.plan_training(slots, space.largest(), options.sequences, space.model().context,
+                                                   stage.objective->needs_largest()) +
+                             stage.objective->extra_arena_bytes(space, dtype, rows);
+    most = std::max(most, one);
+  }
+  return most;
+}
+
+}  // namespace
+
+struct Trainer::Parts {
+  SearchSpace space;
+  TrainOptions options;
+  std::vector<Stage> stages;
+  std::vector<RunningStage> running;
+  const TextData& data;
+  Backend& backend;
+  Network network;
+  CostModel costs;
+  Arena arena;
+  Weights gradients;
+  State state;
+
+  Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
+        std::shared_ptr<const WeightTable> table)
+      : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
+        backend(backend_), network(space, backend.dtype()), costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
+        arena(arena_bytes(space, options, running, backend.dtype(), backend.slots())), gradients(table, backend.dtype()),
+        state{.weights = Weights(table, backend.dtype()),
+              .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())} {
+    initialize(state.weights, options.seed);
+  }
+
+  const RunningStage& stage_at(std::int64_t step) const {
+    for (const RunningStage& stage : running)
+      if (step < stage.end) return stage;
+    return running.back();
+  }
+};
+
+Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend)
+    : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend, std::make_shared<const WeightTable>(space))) {}
+Trainer::~Trainer() = default;
+
+StepReport Trainer::step() {
+  Parts& p = *parts_;
+  const std::int64_t t = p.state.next_step;
+  const RunningStage& stage = p.stage_at(t);
+  StepReport report;
+  report.step = t;
+  report.subnets = stage.sampler->sample(static_cast<std::uint64_t>(t), static_cast<std::uint64_t>(t - stage.begin));
+  const Batch batch = p.data.training_batch(p.options.seed, static_cast<std::uint64_t>(t), p.options.sequences, p.space.model().context);
+
+  const ActiveBands active(p.state.weights.table(), report.subnets);
+  zero_active(p.backend, p.gradients, active);
+  report.losses = stage.objective->forward_backward({p.backend, p.network, p.state.weights, p.gradients, p.arena}, report.subnets, batch);
+  report.gradient_norm = global_norm(p.backend, p.gradients, active);
+  report.rate = learning_rate(p.options, t);
+
+  bool finite = std::isfinite(report.gradient_norm);
+  for (const LossReport& loss : report.losses) finite = finite && std::isfinite(loss.label_loss) && std::isfinite(loss.teacher_loss);
+  report.skipped = !finite;
+  if (finite) {
+    p.state.optimizer->update(p.backend, p.state.weights, p.gradients, active,
+                              {.step = p.state.updates, .rate = report.rate, .gradient_scale = clip_scale(report.gradient_norm, p.options.clip)});
+    ++p.state.updates;
+  } else {
+    ++p.state.skipped;
+  }
+  for (const Subnet& subnet : report.subnets) {
+    AdditiveCosts sum = p.costs.frame(subnet.embed);
+    for (const BlockGenes& genes : subnet.blocks) sum.macs += p.costs.block(subnet.embed, genes).macs;
+    report.tokens += batch.rows();
+    report.flops += 6.0 * static_cast<double>(sum.macs) * static_cast<double>(batch.rows());
+  }
+  ++p.state.next_step;
+  return report;
+}
+
+std::int64_t Trainer::next_step() const { return parts_->state.next_step; }
+const TrainOptions& Trainer::options() const { return parts_->options; }
+const std::vector<Stage>& Trainer::stages() const { return parts_->stages; }
+const Network& Trainer::network() const { return parts_->network; }
+const Weights& Trainer::weights() const { return parts_->state.weights; }
+std::int64_t Trainer::skipped_steps() const { return parts_->state.skipped; }
+std::int64_t Trainer::updates() const { return parts_->state.updates; }
+Trainer::State& Trainer::state() { return parts_->state; }
+const Trainer::State& Trainer::state() const { return parts_->state; }
+
+Trainer::Memory Trainer::memory() const {
+  const Parts& p = *parts_;
+  return {.weights = p.state.weights.bytes(), .gradients = p.gradients.bytes(), .optimizer = p.state.optimizer->bytes(),
+          .arena = p.arena.capacity()};
+}
+
+Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend) {
+  const WeightTable table(space);
+  const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
+  return {.weights = weights, .gradients = weights, .optimizer = optimizer_state_bytes(options, table.elements(), table.band_count()),
+          .arena = arena_bytes(space, options, make_stages(space, options, stages), backend.dtype(), backend.slots())};
+}
+
+std::int64_t optimizer_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands) {
+  return find_optimizer(options.optimizer).state_bytes(options, elements, bands);
+}
+
+}  // namespace elastiform
