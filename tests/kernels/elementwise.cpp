@@ -87,7 +87,7 @@ TEST_CASE("activations are their derivatives' integrals", "[kernels][gradient]")
 TEST_CASE("activations of huge inputs are exact limits, and NaN passes through", "[kernels][extreme]") {
   Cpu cpu(1);
   const Memory memory{DType::float32, 5};
-  const double huge[] = {-1e30, -1e4, -200, 0, 200, 1e4, 1e30};
+  const double huge[] = {-1e15, -1e4, -200, 0, 200, 1e4, 1e15};
   Matrix x = memory.in_out(1, 8, 1), y = memory.output(1, 8), dx = memory.output(1, 8), dup = memory.output(1, 8);
   Matrix ones(1, 8, 8, DType::float32, 1, kInputMark);
   for (std::int64_t i = 0; i < 7; ++i) x.set(0, i, huge[i]);
