@@ -128,7 +128,8 @@ Objection objection_to(const SearchSpace& space, const Subnet& subnet) {
   if (!has(space.embed(), subnet.embed)) return {"embed is " + std::to_string(subnet.embed), list_of(space.embed())};
   if (!has(space.depth(), subnet.depth())) return {"depth is " + std::to_string(subnet.depth()), list_of(space.depth())};
   if (!kept_is_valid(subnet, space.max_depth()))
-    return {"the blocks kept after @ are not a list of its own blocks", "ascending indices from 0 to " + std::to_string(space.max_depth() - 1)};
+    return {"the blocks kept after @ are not " + std::to_string(subnet.depth()) + " ascending indices of blocks",
+            "0 to " + std::to_string(space.max_depth() - 1)};
   for (int i = 0; i < subnet.depth(); ++i) {
     const Objection objection = objection_to_block(space, subnet.embed, subnet.block_index(i), subnet.blocks[static_cast<std::size_t>(i)]);
     if (!objection.found.empty()) return objection;

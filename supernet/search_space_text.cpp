@@ -1,18 +1,22 @@
-// SearchSpace as JSON: the only file of the network that knows the JSON library.
+// SearchSpace as JSON.
 #include <array>
-#include <nlohmann/json.hpp>
+#include <cstdint>
+#include <stdexcept>
 
 #include "kernels/errors.hpp"
+#include "supernet/formats/json.hpp"
 #include "supernet/nearest_name.hpp"
 #include "supernet/search_space.hpp"
 
 namespace elastiform {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;  // keys stay in the order of the recipe
 
 // 4,096 blocks of two lists of 40 choices fit; more is no space that a person wrote.
 constexpr std::size_t kMaxText = 4 << 20;
+constexpr int kDepth = 4;  // blocks → block → list → number
 
 template <class T>
 struct Name {
@@ -148,7 +152,7 @@ SearchSpace::Block parse_block(Object object) {
 
 std::string SearchSpace::text() const {
   const ModelConfig& m = model_;
-  Json json;
+  OrderedJson json;
   json["model"] = {{"preset", m.preset},
                    {"vocabulary", m.vocabulary},
                    {"context", m.context},
@@ -164,9 +168,9 @@ std::string SearchSpace::text() const {
                    {"branch_scale", m.branch_scale}};
   json["embed"] = embed_;
   json["depth"] = depth_;
-  json["blocks"] = Json::array();
+  json["blocks"] = OrderedJson::array();
   for (const Block& block : blocks_) {
-    Json item;
+    OrderedJson item;
     item["heads"] = block.heads;
     if (block.ffn.widths.empty())
       item["ffn_ratio"] = block.ffn.ratios;
@@ -181,8 +185,7 @@ SearchSpace SearchSpace::parse(std::string_view text, std::string_view where) {
   const std::string place(where);
   if (text.size() > kMaxText)
     throw InputError({.where = place, .expected = "a space of at most 4 MiB of text", .found = std::to_string(text.size()) + " bytes", .remedy = ""});
-  const Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded()) throw InputError({.where = place, .expected = "a space in JSON", .found = "something else", .remedy = "the file may be damaged"});
+  const Json json = parse_untrusted_json(text, place, kDepth);
   Object object(json, "", place);
   ModelConfig model = parse_model({object.member("model"), "model.", place});
   std::vector<int> embed = object.integers("embed"), depth = object.integers("depth");
