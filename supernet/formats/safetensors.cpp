@@ -31,7 +31,7 @@ InputError bad(const std::string& path, std::string expected, std::string found)
   return InputError({path, std::move(expected), std::move(found), "the file is damaged or no safetensors file"});
 }
 
-std::string quoted(std::string_view name) { return "'" + std::string(name.substr(0, 96)) + "'"; }
+std::string in_quotes(std::string_view name) { return "'" + std::string(name.substr(0, 96)) + "'"; }
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "[";
@@ -42,38 +42,38 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 Reader::Entry parse_entry(const nlohmann::json& json, const std::string& path, const std::string& name) {
   const auto field = [&](const char* key) -> const nlohmann::json& {
     const auto found = json.find(key);
-    if (found == json.end()) throw bad(path, std::string("tensor ") + quoted(name) + " with " + key, "none");
+    if (found == json.end()) throw bad(path, std::string("tensor ") + in_quotes(name) + " with " + key, "none");
     return *found;
   };
-  if (!json.is_object()) throw bad(path, "an object for tensor " + quoted(name), json.type_name());
+  if (!json.is_object()) throw bad(path, "an object for tensor " + in_quotes(name), json.type_name());
   const auto& dtype = field("dtype");
   const auto& shape = field("shape");
   const auto& offsets = field("data_offsets");
   Reader::Entry entry;
   if (!dtype.is_string() || element_bytes(dtype.get_ref<const std::string&>()) == 0)
-    throw bad(path, "a known dtype for tensor " + quoted(name), dtype.is_string() ? quoted(dtype.get<std::string>()) : dtype.type_name());
+    throw bad(path, "a known dtype for tensor " + in_quotes(name), dtype.is_string() ? in_quotes(dtype.get<std::string>()) : dtype.type_name());
   entry.dtype = dtype.get<std::string>();
-  if (!shape.is_array() || shape.size() > kMaxRank) throw bad(path, "a shape of tensor " + quoted(name), shape.type_name());
+  if (!shape.is_array() || shape.size() > kMaxRank) throw bad(path, "a shape of tensor " + in_quotes(name), shape.type_name());
   std::uint64_t bytes = element_bytes(entry.dtype);
   for (const auto& size : shape) {
-    if (!size.is_number_unsigned()) throw bad(path, "whole sizes in the shape of " + quoted(name), size.type_name());
+    if (!size.is_number_unsigned()) throw bad(path, "whole sizes in the shape of " + in_quotes(name), size.type_name());
     const auto value = size.get<std::uint64_t>();
-    if (value > INT64_MAX || __builtin_mul_overflow(bytes, value, &bytes)) throw bad(path, "a size of " + quoted(name), "an overflow");
+    if (value > INT64_MAX || __builtin_mul_overflow(bytes, value, &bytes)) throw bad(path, "a size of " + in_quotes(name), "an overflow");
     entry.shape.push_back(static_cast<std::int64_t>(value));
   }
   if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
-    throw bad(path, "two data_offsets of " + quoted(name), "something else");
+    throw bad(path, "two data_offsets of " + in_quotes(name), "something else");
   entry.begin = offsets[0].get<std::uint64_t>();
   entry.end = offsets[1].get<std::uint64_t>();
   if (entry.end < entry.begin || entry.end - entry.begin != bytes)
-    throw bad(path, std::to_string(bytes) + " bytes for tensor " + quoted(name), "data_offsets of another length");
+    throw bad(path, std::to_string(bytes) + " bytes for tensor " + in_quotes(name), "data_offsets of another length");
   return entry;
 }
 
 void check_metadata(const nlohmann::json& json, const std::string& path) {
   if (!json.is_object()) throw bad(path, "__metadata__ as an object", json.type_name());
   for (const auto& [key, value] : json.items())
-    if (!value.is_string()) throw bad(path, "text as metadata " + quoted(key), value.type_name());
+    if (!value.is_string()) throw bad(path, "text as metadata " + in_quotes(key), value.type_name());
 }
 
 /// The tensors must tile the data: first at 0, each where the one before ends, the last at the end of the file.
@@ -156,7 +156,7 @@ Reader::Reader(const std::string& path) : path_(path) {
 
 void Reader::require(std::string_view name, const std::vector<std::int64_t>& shape) const {
   const auto found = entries_.find(name);
-  const std::string expected = "tensor " + quoted(name) + " " + shape_text(shape);
+  const std::string expected = "tensor " + in_quotes(name) + " " + shape_text(shape);
   if (found == entries_.end()) throw InputError({path_, expected, "none", ""});
   const Entry& entry = found->second;
   if (entry.shape != shape) throw InputError({path_, expected, "shape " + shape_text(entry.shape), ""});

@@ -1,0 +1,71 @@
+#include "supernet/formats/elastiform_file.hpp"
+
+#include "kernels/errors.hpp"
+#include "supernet/storage/hdf5_file.hpp"
+
+namespace elastiform::elastiform_file {
+namespace {
+
+const std::string kWeights = "/weights/";
+
+void write_card(Hdf5Writer& file, const ModelCard& card) {
+  const std::string at = "/card";
+  file.attribute(at, "subnet", card.subnet);
+  file.attribute(at, "data_sha256", card.data_sha256);
+  file.attribute(at, "supernet_weights_hash", card.weights_hash);
+  file.attribute(at, "version", card.version);
+  file.attribute(at, "training_steps", card.training_steps);
+  file.attribute(at, "fine_tuned", static_cast<std::int64_t>(card.fine_tuned));
+  file.attribute(at + "/costs", "parameters", card.costs.parameters);
+  file.attribute(at + "/costs", "block_parameters", card.costs.block_parameters);
+  file.attribute(at + "/costs", "macs", card.costs.macs);
+  file.attribute(at + "/costs", "inference_bytes", card.costs.inference_bytes);
+  file.attribute(at + "/costs", "training_bytes", card.costs.training_bytes);
+  file.attribute(at + "/deploy", "dtype", card.deploy.dtype);
+  file.attribute(at + "/deploy", "batch", static_cast<std::int64_t>(card.deploy.batch));
+  file.attribute(at + "/deploy", "context", static_cast<std::int64_t>(card.deploy.context));
+  file.attribute(at + "/deploy", "phase", card.deploy.phase);
+  file.attribute(at + "/deploy", "threads", static_cast<std::int64_t>(card.deploy.threads));
+  for (const auto& quality : card.quality) {
+    const std::string group = at + "/quality/" + quality.split;
+    file.attribute(group, "loss", quality.loss);
+    file.attribute(group, "loss_se", quality.loss_se);
+    file.attribute(group, "bits_per_byte", quality.bits_per_byte);
+    file.attribute(group, "tokens", quality.tokens);
+  }
+}
+
+}  // namespace
+
+std::string why_not(const ModelConfig&, const Subnet&) { return ""; }
+
+void write(const DenseModel& model, const ModelCard& card, const std::string& path) {
+  Hdf5Writer file(path, "model");
+  file.attribute("/", "space", model.weights.table().space().text());
+  file.attribute("/", "subnet", format(model.subnet));
+  write_card(file, card);
+  for (const TensorSpec& tensor : model.weights.table().tensors()) file.matrix(kWeights + tensor.name, model.weights.view(tensor));
+  file.close();
+}
+
+DenseModel read(const std::string& path) {
+  const Hdf5Reader file(path, "model");
+  const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
+  const Subnet subnet = space.largest();
+  if (space != SearchSpace::of(space.model(), subnet)) throw InputError({path, "the space of exactly one network", "one with choices", ""});
+  if (format(subnet) != file.text_attribute("/", "subnet")) throw InputError({path, "subnet " + format(subnet), "another in attribute subnet", ""});
+  const auto table = std::make_shared<const WeightTable>(space);
+  if (file.children("/weights").size() != table->tensors().size())
+    throw InputError({path, std::to_string(table->tensors().size()) + " weights", std::to_string(file.children("/weights").size()), ""});
+  for (const TensorSpec& tensor : table->tensors()) {  // before memory is taken for a network that the file only claims to hold
+    const std::string name = kWeights + tensor.name;
+    const std::vector<std::uint64_t> shape{static_cast<std::uint64_t>(tensor.rows), static_cast<std::uint64_t>(tensor.columns)};
+    if (!file.has(name)) throw InputError({path, "dataset " + name, "none", ""});
+    if (file.shape(name) != shape) throw InputError({path, name + " of " + std::to_string(tensor.rows) + " x " + std::to_string(tensor.columns), "another shape", ""});
+  }
+  Weights weights(table, DType::float32);
+  for (const TensorSpec& tensor : table->tensors()) file.matrix(kWeights + tensor.name, weights.view(tensor));
+  return {space.model(), subnet, std::move(weights)};
+}
+
+}  // namespace elastiform::elastiform_file

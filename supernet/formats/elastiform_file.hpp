@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+
+#include "supernet/formats/format.hpp"
+
+namespace elastiform::elastiform_file {
+
+/// One HDF5 file, kind "model": attribute `space` (the space of exactly this network), /weights/NAME, and the model card as attributes of
+/// /card. Expresses every subnet.
+std::string why_not(const ModelConfig& model, const Subnet& subnet);
+void write(const DenseModel& model, const ModelCard& card, const std::string& path);
+DenseModel read(const std::string& path);
+
+}  // namespace elastiform::elastiform_file

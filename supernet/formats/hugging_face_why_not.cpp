@@ -1,0 +1,50 @@
+#include "supernet/formats/hugging_face.hpp"
+
+namespace elastiform::hugging_face {
+namespace {
+
+/// What transformers' stock classes cannot build: they take one number for all layers.
+std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
+  if (subnet.blocks.empty()) return "it has no blocks";
+  if (!subnet.kept.empty()) return "it keeps blocks named after @, and a stock class knows only a depth";
+  for (int i = 0; i < subnet.depth(); ++i) {
+    const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
+    const std::string block = "block " + std::to_string(i);
+    if (genes.heads == 0) return block + " has no attention";
+    if (genes.ffn == 0) return block + " has no feed-forward network";
+    if (genes != subnet.blocks.front()) return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
+  }
+  if (model.vocabulary != 256) return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
+  return "";
+}
+
+}  // namespace
+
+std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
+  if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
+  if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
+  if (model.positions != Positions::rope) return "its positions are learned; Llama's are rotary";
+  const std::string reason = why_not_uniform(model, subnet);
+  if (!reason.empty()) return reason;
+  const int heads = subnet.blocks.front().heads;
+  if (model.biases && subnet.embed % heads != 0)
+    return std::to_string(heads) + " heads do not divide embed " + std::to_string(subnet.embed) + ", which needs the Mistral class, and that has no biases";
+  return "";
+}
+
+std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
+  if (model.norm != Norm::layer) return "its norm is RMSNorm; GPT-2's is LayerNorm";
+  if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
+  if (model.positions != Positions::learned) return "its positions are rotary; GPT-2's are learned";
+  if (!model.biases) return "it has no biases; GPT-2 has them everywhere";
+  const std::string reason = why_not_uniform(model, subnet);
+  if (!reason.empty()) return reason;
+  const BlockGenes& genes = subnet.blocks.front();
+  if (genes.groups != genes.heads) return "its query heads share KV groups; GPT-2's do not";
+  if (genes.heads * model.head_dim != subnet.embed)
+    return std::to_string(genes.heads) + " heads of " + std::to_string(model.head_dim) + " are not embed " + std::to_string(subnet.embed) +
+           ", as GPT-2's class takes for granted";
+  return "";
+}
+
+}  // namespace elastiform::hugging_face

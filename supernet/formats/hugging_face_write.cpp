@@ -1,0 +1,173 @@
+#include <filesystem>
+#include <stdexcept>
+#include <utility>
+
+#include "supernet/formats/hugging_face.hpp"
+#include "supernet/formats/hugging_face_tokenizer.hpp"
+#include "supernet/formats/json.hpp"
+#include "supernet/formats/model_card.hpp"
+#include "supernet/formats/safetensors.hpp"
+#include "supernet/storage/durable_file.hpp"
+
+namespace elastiform::hugging_face {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using safetensors::Tensor;
+
+std::vector<float> row_major(ConstView x) {
+  std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(x.size()));
+  for (std::int64_t row = 0; row < x.rows; ++row) values.insert(values.end(), x.row<float>(row), x.row<float>(row) + x.columns);
+  return values;
+}
+
+std::vector<float> transposed(ConstView x) {
+  std::vector<float> values(static_cast<std::size_t>(x.size()));
+  for (std::int64_t row = 0; row < x.rows; ++row)
+    for (std::int64_t column = 0; column < x.columns; ++column)
+      values[static_cast<std::size_t>(column * x.rows + row)] = x.row<float>(row)[column];
+  return values;
+}
+
+/// Collects the tensors of one model under Hugging Face's names.
+class Tensors {
+ public:
+  explicit Tensors(const Weights& weights) : weights_(weights) {}
+
+  void matrix(const std::string& to, const std::string& from) {
+    const ConstView x = weights_.view(from);
+    list_.push_back({to, {x.rows, x.columns}, [x] { return row_major(x); }});
+  }
+  void vector(const std::string& to, const std::string& from) {
+    const ConstView x = weights_.view(from);
+    list_.push_back({to, {x.columns}, [x] { return row_major(x); }});
+  }
+  void norm(const std::string& to, const std::string& from) {
+    vector(to + ".weight", from + ".gain");
+    if (weights_.table().has(from + ".bias")) vector(to + ".bias", from + ".bias");
+  }
+  /// torch.nn.Linear keeps [out,in].
+  void linear(const std::string& to, const std::string& from) {
+    const ConstView x = weights_.view(from);
+    list_.push_back({to + ".weight", {x.columns, x.rows}, [x] { return transposed(x); }});
+    if (weights_.table().has(from + ".bias")) vector(to + ".bias", from + ".bias");
+  }
+  /// GPT-2's Conv1D keeps [in,out], as we do.
+  void conv1d(const std::string& to, const std::string& from) {
+    matrix(to + ".weight", from);
+    vector(to + ".bias", from + ".bias");
+  }
+  /// query, key and value side by side: [in, 3·out].
+  void fused_conv1d(const std::string& to, const std::string& prefix) {
+    const auto side_by_side = [this, prefix](const std::string& suffix) {
+      const ConstView parts[3] = {weights_.view(prefix + "query" + suffix), weights_.view(prefix + "key" + suffix), weights_.view(prefix + "value" + suffix)};
+      std::vector<float> values;
+      for (std::int64_t row = 0; row < parts[0].rows; ++row)
+        for (const ConstView& part : parts) values.insert(values.end(), part.row<float>(row), part.row<float>(row) + part.columns);
+      return values;
+    };
+    const ConstView query = weights_.view(prefix + "query");
+    list_.push_back({to + ".weight", {query.rows, 3 * query.columns}, [=] { return side_by_side(""); }});
+    list_.push_back({to + ".bias", {3 * query.columns}, [=] { return side_by_side(".bias"); }});
+  }
+
+  std::vector<Tensor> take() { return std::move(list_); }
+
+ private:
+  const Weights& weights_;
+  std::vector<Tensor> list_;
+};
+
+/// Keys of config.json that every architecture shares. Both spellings of the dtype: transformers 4 reads the first, 5 the second.
+Json config_of(const DenseModel& model, const char* architecture, const char* type) {
+  return {{"architectures", {architecture}}, {"model_type", type}, {"torch_dtype", "float32"}, {"dtype", "float32"},
+          {"vocab_size", model.model.vocabulary}, {"tie_word_embeddings", model.model.tied},
+          {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}, {"use_cache", true}};
+}
+
+void write_folder(const DenseModel& model, const ModelCard& card, const Json& config, std::vector<Tensor> tensors, const std::string& folder) {
+  if (model.model.branch_scale != 1) throw std::logic_error("export: the branch scale must be folded into the weights");
+  std::filesystem::create_directories(folder);
+  const auto put = [&](const char* name, const std::string& text) { write_durably(folder + "/" + name, text); };
+  put("config.json", config.dump(2) + "\n");
+  const Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
+  put("generation_config.json", generation.dump(2) + "\n");
+  put("tokenizer.json", byte_tokenizer());
+  put("tokenizer_config.json", byte_tokenizer_config(model.model.context));
+  put("README.md", model_card_text(model, card));
+  safetensors::write(folder + "/model.safetensors", std::move(tensors));
+}
+
+}  // namespace
+
+void write_llama(const DenseModel& model, const ModelCard& card, const std::string& path) {
+  const ModelConfig& m = model.model;
+  const BlockGenes& genes = model.subnet.blocks.front();
+  const bool mistral = model.subnet.embed % genes.heads != 0;
+  Json config = config_of(model, mistral ? "MistralForCausalLM" : "LlamaForCausalLM", mistral ? "mistral" : "llama");
+  config["hidden_size"] = model.subnet.embed;
+  config["intermediate_size"] = genes.ffn;
+  config["num_hidden_layers"] = model.subnet.depth();
+  config["num_attention_heads"] = genes.heads;
+  config["num_key_value_heads"] = genes.groups;
+  config["head_dim"] = m.head_dim;
+  config["max_position_embeddings"] = m.context;
+  config["rms_norm_eps"] = m.norm_eps;
+  config["hidden_act"] = "silu";
+  config["attention_dropout"] = 0.0;
+  config["rope_theta"] = m.rope_theta;  // transformers 4 reads this one, 5 the next
+  config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", m.rope_theta}};
+  if (mistral) config["sliding_window"] = nullptr;
+  else config["attention_bias"] = config["mlp_bias"] = m.biases;
+
+  Tensors tensors(model.weights);
+  tensors.matrix("model.embed_tokens.weight", "embedding.token");
+  for (int block = 0; block < model.subnet.depth(); ++block) {
+    const std::string to = "model.layers." + std::to_string(block) + ".", from = "block." + std::to_string(block) + ".";
+    tensors.norm(to + "input_layernorm", from + "attention.norm");
+    tensors.linear(to + "self_attn.q_proj", from + "attention.query");
+    tensors.linear(to + "self_attn.k_proj", from + "attention.key");
+    tensors.linear(to + "self_attn.v_proj", from + "attention.value");
+    tensors.linear(to + "self_attn.o_proj", from + "attention.out");
+    tensors.norm(to + "post_attention_layernorm", from + "ffn.norm");
+    tensors.linear(to + "mlp.gate_proj", from + "ffn.gate");
+    tensors.linear(to + "mlp.up_proj", from + "ffn.up");
+    tensors.linear(to + "mlp.down_proj", from + "ffn.down");
+  }
+  tensors.norm("model.norm", "final.norm");
+  if (!m.tied) tensors.matrix("lm_head.weight", "head");
+  write_folder(model, card, config, tensors.take(), path);
+}
+
+void write_gpt2(const DenseModel& model, const ModelCard& card, const std::string& path) {
+  const ModelConfig& m = model.model;
+  const BlockGenes& genes = model.subnet.blocks.front();
+  Json config = config_of(model, "GPT2LMHeadModel", "gpt2");
+  config["n_embd"] = model.subnet.embed;
+  config["n_layer"] = model.subnet.depth();
+  config["n_head"] = genes.heads;
+  config["n_inner"] = genes.ffn;
+  config["n_positions"] = m.context;
+  config["activation_function"] = m.ffn == FeedForwardKind::gelu_erf ? "gelu" : "gelu_new";
+  config["layer_norm_epsilon"] = m.norm_eps;
+  for (const char* dropout : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) config[dropout] = 0.0;
+
+  Tensors tensors(model.weights);
+  tensors.matrix("transformer.wte.weight", "embedding.token");
+  tensors.matrix("transformer.wpe.weight", "embedding.position");
+  for (int block = 0; block < model.subnet.depth(); ++block) {
+    const std::string to = "transformer.h." + std::to_string(block) + ".", from = "block." + std::to_string(block) + ".";
+    tensors.norm(to + "ln_1", from + "attention.norm");
+    tensors.fused_conv1d(to + "attn.c_attn", from + "attention.");
+    tensors.conv1d(to + "attn.c_proj", from + "attention.out");
+    tensors.norm(to + "ln_2", from + "ffn.norm");
+    tensors.conv1d(to + "mlp.c_fc", from + "ffn.up");
+    tensors.conv1d(to + "mlp.c_proj", from + "ffn.down");
+  }
+  tensors.norm("transformer.ln_f", "final.norm");
+  if (!m.tied) tensors.matrix("lm_head.weight", "head");
+  write_folder(model, card, config, tensors.take(), path);
+}
+
+}  // namespace elastiform::hugging_face
