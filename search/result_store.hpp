@@ -26,7 +26,8 @@ struct EvaluationKey {
 EvaluationKey key_of(const Evaluation& evaluation);
 
 /// Every evaluation of a run (docs/results.md): results.h5 and a journal beside it. Whole rounds only, durable when append returns; folded
-/// into results.h5 when the journal exceeds a quarter of the file and when a writer opens it. Opening to read writes nothing.
+/// into results.h5 when the journal exceeds a quarter of the file and when a writer opens or closes it. Opening to read writes nothing.
+/// One writer at a time (results.lock); readers need no lock.
 class ResultStore {
  public:
   enum class Mode : std::uint8_t { read, write };
@@ -35,7 +36,7 @@ class ResultStore {
   ~ResultStore();
 
   /// Assigns ids to the evaluations that have none (id 0; ids begin at 1), and keeps them as one round of `search`. An evaluation
-  /// whose id is already set is one that the store has: the round refers to it.
+  /// whose id is already set, or whose key the store has, is one that it has: the round refers to it. `round` becomes what is stored.
   void append(const SearchDescription& search, std::vector<Evaluation>& round);
 
   const std::vector<Evaluation>& evaluations() const;              // by id
