@@ -60,16 +60,16 @@ void from_cell(double& member, double value) { member = value; }
 void from_cell(std::int64_t& member, std::int64_t value) { member = value; }
 void from_cell(std::uint64_t& member, std::int64_t value) { member = static_cast<std::uint64_t>(value); }
 
-const auto& column_like(const Table& table, const char* name, const std::string&) { return table.texts(name); }
-const auto& column_like(const Table& table, const char* name, const Subnet&) { return table.texts(name); }
-const auto& column_like(const Table& table, const char* name, double) { return table.reals(name); }
-const auto& column_like(const Table& table, const char* name, std::int64_t) { return table.integers(name); }
-const auto& column_like(const Table& table, const char* name, std::uint64_t) { return table.integers(name); }
+const auto& column_like(const ColumnTable& table, const char* name, const std::string&) { return table.texts(name); }
+const auto& column_like(const ColumnTable& table, const char* name, const Subnet&) { return table.texts(name); }
+const auto& column_like(const ColumnTable& table, const char* name, double) { return table.reals(name); }
+const auto& column_like(const ColumnTable& table, const char* name, std::int64_t) { return table.integers(name); }
+const auto& column_like(const ColumnTable& table, const char* name, std::uint64_t) { return table.integers(name); }
 
 /// for_columns: one of the two lists above, with its type of row bound.
 template <class Row, class ForColumns>
-Table to_table(const std::vector<Row>& rows, ForColumns&& for_columns) {
-  Table table;
+ColumnTable to_table(const std::vector<Row>& rows, ForColumns&& for_columns) {
+  ColumnTable table;
   const Row names{};
   for_columns(names, [&](const char* name, const auto& member) { table.add(name, std::vector<decltype(cell(member))>()); });
   for (const Row& row : rows) {
@@ -82,7 +82,7 @@ Table to_table(const std::vector<Row>& rows, ForColumns&& for_columns) {
 }
 
 template <class Row, class ForColumns>
-std::vector<Row> from_table(const Table& table, ForColumns&& for_columns) {
+std::vector<Row> from_table(const ColumnTable& table, ForColumns&& for_columns) {
   std::vector<Row> rows(table.rows());
   Row names{};
   for_columns(names, [&](const char* name, auto& member) { column_like(table, name, member); });  // even of no rows, all columns
@@ -104,8 +104,8 @@ void write_results(const StoredResults& results, const std::string& path) {
   file.attribute("/", "recipe", results.recipe);
   file.attribute("/", "code_version", ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT);
 
-  Table evaluations = to_table(results.evaluations, kEvaluationColumns);
-  Table::Integers counts;
+  ColumnTable evaluations = to_table(results.evaluations, kEvaluationColumns);
+  ColumnTable::Integers counts;
   std::vector<std::span<const float>> block_losses;
   for (const Evaluation& e : results.evaluations) {
     counts.push_back(static_cast<std::int64_t>(e.score.block_losses.size()));
@@ -115,14 +115,14 @@ void write_results(const StoredResults& results, const std::string& path) {
   file.table("/evaluations", evaluations);
   file.ragged("/block_losses", block_losses);
 
-  Table searches = to_table(results.searches, kSearchColumns);
-  Table::Texts names;
+  ColumnTable searches = to_table(results.searches, kSearchColumns);
+  ColumnTable::Texts names;
   for (const SearchDescription& search : results.searches) names.push_back(search.name());
   searches.columns.insert(searches.columns.begin(), {"name", std::move(names)});
   file.table("/searches", searches);
 
-  Table::Texts search;
-  Table::Integers round, first_id, count, first_member, member_count, members;
+  ColumnTable::Texts search;
+  ColumnTable::Integers round, first_id, count, first_member, member_count, members;
   for (const StoredResults::Round& r : results.rounds) {
     search.push_back(r.search);
     round.push_back(r.round);
@@ -132,7 +132,7 @@ void write_results(const StoredResults& results, const std::string& path) {
     member_count.push_back(static_cast<std::int64_t>(r.members.size()));
     members.insert(members.end(), r.members.begin(), r.members.end());
   }
-  Table rounds;
+  ColumnTable rounds;
   rounds.add("search", std::move(search));
   rounds.add("round", std::move(round));
   rounds.add("first_id", std::move(first_id));
@@ -152,7 +152,7 @@ StoredResults read_results(const std::string& path) {
   results.space_hash = file.text_attribute("/", "space_hash");
   results.recipe = file.text_attribute("/", "recipe");
 
-  const Table evaluations = file.table("/evaluations");
+  const ColumnTable evaluations = file.table("/evaluations");
   results.evaluations = from_table<Evaluation>(evaluations, kEvaluationColumns);
   auto losses = file.ragged("/block_losses", evaluations.integers("block_count"));
   for (std::size_t i = 0; i < results.evaluations.size(); ++i) {
@@ -162,7 +162,7 @@ StoredResults read_results(const std::string& path) {
   }
 
   results.searches = from_table<SearchDescription>(file.table("/searches"), kSearchColumns);
-  const Table rounds = file.table("/rounds");
+  const ColumnTable rounds = file.table("/rounds");
   const std::vector<std::int64_t> members = file.integers("/round_members");
   const std::int64_t known = static_cast<std::int64_t>(results.evaluations.size()), size = static_cast<std::int64_t>(members.size());
   for (const std::int64_t id : members)

@@ -125,10 +125,10 @@ std::string Hdf5Reader::digest(const std::vector<std::string>& skip) const {
       sum.add(buffer.data(), count[0] * row);
     }
   };
-  const auto add_column = [&](const Table::Column& column) {
+  const auto add_column = [&](const ColumnTable::Column& column) {
     add_text(sum, column.name);
     std::visit([&](const auto& values) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(values)>, Table::Texts>) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(values)>, ColumnTable::Texts>) {
         for (const std::string& value : values) add_text(sum, value);
       } else {
         sum.add(values.data(), 8 * values.size());
@@ -149,7 +149,7 @@ std::string Hdf5Reader::digest(const std::vector<std::string>& skip) const {
     const State::Dataset d = state_->open(path);
     add_text(sum, shape_text(d.shape));
     if (kind == Kind::table) {
-      for (const Table::Column& column : state_->table(d, path).columns)
+      for (const ColumnTable::Column& column : state_->table(d, path).columns)
         if (!skipped(path + ":" + column.name)) add_column(column);
     } else if (kind == Kind::text) {
       for (const std::string& value : state_->texts(d, path)) add_text(sum, value);
@@ -167,9 +167,9 @@ std::vector<std::string> Hdf5Reader::listing() const {
   const Walk walk(*this, state_->file.get(), state_->path);
   walk.each("/", [&](const std::string& path, Kind kind) {
     if (kind == Kind::table) {
-      const Table table = state_->table(state_->open(path), path);
+      const ColumnTable table = state_->table(state_->open(path), path);
       std::string line = path + " table of " + std::to_string(table.rows()) + " rows:";
-      for (const Table::Column& column : table.columns) line += " " + column.name;
+      for (const ColumnTable::Column& column : table.columns) line += " " + column.name;
       lines.push_back(line);
     } else if (kind != Kind::group) {
       const State::Dataset d = state_->open(path);

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/view.hpp"
-#include "supernet/storage/table.hpp"
+#include "supernet/storage/column_table.hpp"
 
 namespace elastiform {
 
@@ -34,7 +34,7 @@ class Hdf5Writer {
   void dataset(const std::string& path, std::span<const std::uint8_t> values, std::vector<std::uint64_t> shape = {});
   void dataset(const std::string& path, const std::vector<std::string>& values);  // variable-length UTF-8
   void matrix(const std::string& path, ConstView values);                         // rows × columns without padding
-  void table(const std::string& path, const Table& values);                       // one compound dataset
+  void table(const std::string& path, const ColumnTable& values);                       // one compound dataset
   /// [row, longest] float32; what a row lacks reads as NaN and takes no space.
   void ragged(const std::string& path, const std::vector<std::span<const float>>& rows);
 
@@ -69,7 +69,7 @@ class Hdf5Reader {
   std::vector<std::string> strings(const std::string& path) const;
   /// Fills `into`, whose rows × columns must be the dataset's.
   void matrix(const std::string& path, View into) const;
-  Table table(const std::string& path) const;
+  ColumnTable table(const std::string& path) const;
   /// The first counts[i] values of each row of a ragged dataset.
   std::vector<std::vector<float>> ragged(const std::string& path, std::span<const std::int64_t> counts) const;
 

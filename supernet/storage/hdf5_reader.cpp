@@ -91,12 +91,12 @@ std::vector<std::string> Hdf5Reader::State::texts(const Dataset& d, const std::s
   return result;
 }
 
-Table Hdf5Reader::State::table(const Dataset& d, const std::string& object) const {
+ColumnTable Hdf5Reader::State::table(const Dataset& d, const std::string& object) const {
   if (H5Tget_class(d.type.get()) != H5T_COMPOUND || d.shape.size() != 1 || d.chunked) refuse(object, "a table", "values of another type");
   const std::size_t width = static_cast<std::size_t>(H5Tget_nmembers(d.type.get())), rows = d.elements;
   // Members cost at least a byte of the file each and slots eight of memory.
   const Handle memory(H5Tcreate(H5T_COMPOUND, 8 * width), H5Tclose);
-  Table table;
+  ColumnTable table;
   table.where = path + ": " + object;
   for (unsigned c = 0; c < width; ++c) {
     const Handle member(H5Tget_member_type(d.type.get(), c), H5Tclose);
@@ -106,13 +106,13 @@ Table Hdf5Reader::State::table(const Dataset& d, const std::string& object) cons
     hid_t slot = H5I_INVALID_HID;
     if (same_type(member.get(), H5T_STD_I64LE)) {
       slot = H5T_STD_I64LE;
-      table.add(name, Table::Integers(rows));
+      table.add(name, ColumnTable::Integers(rows));
     } else if (same_type(member.get(), H5T_IEEE_F64LE)) {
       slot = H5T_IEEE_F64LE;
-      table.add(name, Table::Reals(rows));
+      table.add(name, ColumnTable::Reals(rows));
     } else if (is_text(member.get())) {
       slot = text.get();
-      table.add(name, Table::Texts(rows));
+      table.add(name, ColumnTable::Texts(rows));
     } else {
       refuse(object, "columns of int64, float64 and text", "column " + name + " of another type");
     }
@@ -125,7 +125,7 @@ Table Hdf5Reader::State::table(const Dataset& d, const std::string& object) cons
     std::visit([&](auto& column) {
       for (std::size_t r = 0; r < rows; ++r) {
         const std::uint64_t& slot = slots[r * width + c];
-        if constexpr (std::is_same_v<std::decay_t<decltype(column)>, Table::Texts>) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(column)>, ColumnTable::Texts>) {
           char* text = nullptr;
           std::memcpy(&text, &slot, sizeof text);
           column[r] = hdf5::take_text(text);
@@ -256,7 +256,7 @@ void Hdf5Reader::matrix(const std::string& path, View into) const {
   if (H5Dread(d.id.get(), type, memory.get(), H5S_ALL, H5P_DEFAULT, into.data) < 0) state_->refuse(path, "readable values", "damage");
 }
 
-Table Hdf5Reader::table(const std::string& path) const {
+ColumnTable Hdf5Reader::table(const std::string& path) const {
   const Call call;
   return state_->table(state_->open(path), path);
 }

@@ -28,7 +28,7 @@ struct Hdf5Reader::State {
   template <class T>
   std::vector<T> values(const std::string& object, hid_t type, const char* type_name) const;
   std::vector<std::string> texts(const Dataset& dataset, const std::string& object) const;
-  Table table(const Dataset& dataset, const std::string& object) const;
+  ColumnTable table(const Dataset& dataset, const std::string& object) const;
 };
 
 }  // namespace elastiform

@@ -165,7 +165,7 @@ void Hdf5Writer::matrix(const std::string& path, ConstView values) {
   state_->dataset(path, type, {rows, columns}, values.data, empty, memory.get());
 }
 
-void Hdf5Writer::table(const std::string& path, const Table& values) {
+void Hdf5Writer::table(const std::string& path, const ColumnTable& values) {
   const Call call;
   const std::size_t width = values.columns.size(), rows = values.rows();
   const Handle type(H5Tcreate(H5T_COMPOUND, 8 * width), H5Tclose);
@@ -173,7 +173,7 @@ void Hdf5Writer::table(const std::string& path, const Table& values) {
   static_assert(sizeof(const char*) == 8);
   const Handle text = hdf5::text_type();
   for (std::size_t c = 0; c < width; ++c) {
-    const Table::Column& column = values.columns[c];
+    const ColumnTable::Column& column = values.columns[c];
     if (column.size() != rows) throw ShapeError("column " + column.name + " of " + path + " has another length");
     const auto put = [&](hid_t member, auto value_of) {
       state_->check(H5Tinsert(type.get(), column.name.c_str(), 8 * c, member), path);
@@ -183,12 +183,12 @@ void Hdf5Writer::table(const std::string& path, const Table& values) {
         std::memcpy(&slots[r * width + c], &value, 8);
       }
     };
-    if (const auto* integers = std::get_if<Table::Integers>(&column.values))
+    if (const auto* integers = std::get_if<ColumnTable::Integers>(&column.values))
       put(H5T_STD_I64LE, [&](std::size_t r) { return (*integers)[r]; });
-    else if (const auto* reals = std::get_if<Table::Reals>(&column.values))
+    else if (const auto* reals = std::get_if<ColumnTable::Reals>(&column.values))
       put(H5T_IEEE_F64LE, [&](std::size_t r) { return (*reals)[r]; });
     else
-      put(text.get(), [&](std::size_t r) { return c_text(std::get<Table::Texts>(column.values)[r]); });
+      put(text.get(), [&](std::size_t r) { return c_text(std::get<ColumnTable::Texts>(column.values)[r]); });
   }
   state_->dataset(path, type.get(), {rows}, slots.data(), rows == 0);
 }

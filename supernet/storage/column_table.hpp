@@ -10,7 +10,7 @@
 namespace elastiform {
 
 /// Rows of named columns: one compound dataset of HDF5, a structured array in h5py. All columns are equally long.
-struct Table {
+struct ColumnTable {
   using Integers = std::vector<std::int64_t>;
   using Reals = std::vector<double>;
   using Texts = std::vector<std::string>;
