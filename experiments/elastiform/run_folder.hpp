@@ -61,9 +61,15 @@ class Run {
 /// The same for a space without a run: "largest", "middle", "smallest" or a subnet's text.
 Subnet parse_subnet_of(const SearchSpace& space, const std::string& text, std::string_view where);
 
+/// The same for what `space`, `sample` and `cost` take, a recipe or a run; ids are looked up in the run. `path` is what recipe came from.
+Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::string& text);
+
 /// Scores subnets of a run on a set, through the memo of its store when `store` can write; returns stored evaluations with ids.
 std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store, int threads);
 
 double bits_per_byte(double nats_per_token);  // of the byte tokenizer
+
+/// "f32,batch=1,context=128,decode,threads=2": what costs meant, for stored descriptions and messages.
+std::string deploy_text(const Deploy& deploy);
 
 }  // namespace elastiform

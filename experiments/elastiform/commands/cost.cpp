@@ -1,0 +1,48 @@
+#include <fmt/core.h>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/subnet_output.hpp"
+
+namespace elastiform {
+namespace {
+
+/// `elastiform cost`: every cost of one subnet, exactly.
+class CostCommand final : public Command {
+ public:
+  std::string_view name() const override { return "cost"; }
+  std::string_view help() const override { return "Every cost of one subnet"; }
+  std::string_view example() const override { return "elastiform cost experiments/recipes/demo.toml --subnet largest"; }
+  void declare(Options& options) override {
+    options.positional("run-or-recipe", path_, "Run folder or recipe");
+    options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
+  }
+  int run(const CommonOptions& common) override {
+    const auto recipe = load_recipe_or_run(path_);
+    const auto costs = cost_model_of(recipe);
+    const auto subnet = subnet_of(recipe, path_, subnet_);
+    const auto value = costs.of(subnet);
+    if (common.json) {
+      fmt::print("{}\n", cost_json(subnet, value).text());
+      return 0;
+    }
+    const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+    fmt::print("{}\n", format(subnet));
+    fmt::print("parameters        {:>15}  stored scalars, tied matrices once\n", grouped(value.parameters));
+    fmt::print("block parameters  {:>15}  without embedding, final norm and head\n", grouped(value.block_parameters));
+    fmt::print("MACs per token    {:>15}  mean over a full context, attention and head included\n", grouped(value.macs));
+    fmt::print("inference         {:>15}  weights, KV cache and working memory under [deploy] {}\n", unit(value.inference_bytes),
+               deploy_text(recipe.deploy));
+    fmt::print("training          {:>15}  this subnet alone: weights, gradients, optimizer, activations\n", unit(value.training_bytes));
+    return 0;
+  }
+
+ private:
+  std::string path_, subnet_ = "largest";
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_cost_command() { return std::make_unique<CostCommand>(); }
+
+}  // namespace elastiform

@@ -1,0 +1,160 @@
+#include "experiments/elastiform/run_folder.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "kernels/errors.hpp"
+
+namespace elastiform {
+namespace {
+
+namespace fs = std::filesystem;
+
+// "runs/demo/" and "runs/demo" are one folder, and messages show it one way.
+std::string without_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+bool exists(const std::string& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+bool is_identifier(const std::string& text) {
+  return !text.empty() && text.size() <= 18 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+Subnet stored_subnet(const ResultStore& store, const std::string& id, const std::string& run) {
+  const auto found = store.find(std::stoll(id));
+  if (!found) throw InputError({"subnet " + id, "an id of " + run, "none of that number", fmt::format("elastiform front {} lists some", run)});
+  return found->subnet;
+}
+
+SearchDescription evaluation_description(Run& run, const ScoringSet& set) {
+  SearchDescription description;
+  description.algorithm = "evaluate";
+  description.deploy = deploy_text(run.costs().deploy());
+  description.weights_hash = run.supernet().weights_hash;
+  description.blocks = fmt::format("{},{}", name_of(set.split), set.text());
+  return description;
+}
+
+}  // namespace
+
+bool is_run_folder(const std::string& path) {
+  std::error_code error;
+  return fs::is_directory(path, error) && fs::is_regular_file(path + "/recipe.toml", error);
+}
+
+Recipe load_recipe_or_run(const std::string& path) {
+  if (is_run_folder(path)) return Recipe::load(RunPaths{without_slash(path)}.recipe());
+  std::error_code error;
+  if (fs::is_directory(path, error))
+    throw InputError({path, "a recipe or a run folder", "a folder without recipe.toml", "elastiform train makes runs"});
+  return Recipe::load(path);
+}
+
+Run::Run(const std::string& folder) : paths_{without_slash(folder)}, typed_(without_slash(folder)), recipe_([&] {
+    if (is_run_folder(folder)) return Recipe::load(RunPaths{without_slash(folder)}.recipe());
+    throw InputError({folder, "a run folder", exists(folder) ? "something else" : "nothing", "elastiform train makes runs"});
+  }()) {
+  if (!exists(paths_.supernet()))
+    throw InputError({typed_, "supernet.h5", "nothing", fmt::format("the run has no weights yet: elastiform train --resume {}", typed_)});
+  supernet_ = std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet()));
+  if (supernet_->space.hash() != recipe_.space.hash())
+    throw InputError({paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});
+  network_ = std::make_unique<Network>(recipe_.space, supernet_->weights.dtype());
+  costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
+}
+
+const TextData& Run::data() {
+  if (!data_) {
+    auto data = std::make_unique<TextData>(recipe_.data.text, recipe_.data, recipe_.space.model().context);
+    if (data->sha256() != supernet_->data_sha256)
+      throw InputError({recipe_.data.text, "the text that the run was trained on, SHA-256 " + supernet_->data_sha256.substr(0, 16),
+                        data->sha256().substr(0, 16), fmt::format("set data.text in {}", paths_.recipe())});
+    data_ = std::move(data);
+  }
+  return *data_;
+}
+
+std::string Run::name() const { return typed_; }
+
+Subnet Run::subnet(const std::string& text) {
+  if (!is_identifier(text)) return parse_subnet_of(space(), text, typed_);
+  return stored_subnet(*results(ResultStore::Mode::read), text, typed_);
+}
+
+std::unique_ptr<ResultStore> Run::results(ResultStore::Mode mode) const {
+  return std::make_unique<ResultStore>(paths_.folder, mode, recipe_.space.hash(), recipe_.text());
+}
+
+ScoringSet Run::search_set() const { return {Split::search, recipe_.search.stride, recipe_.search.segments}; }
+
+ScoringSet Run::report_set(Split split) const { return {split, std::max(1, recipe_.space.model().context / 2), 0}; }
+
+Subnet parse_subnet_of(const SearchSpace& space, const std::string& text, std::string_view where) {
+  Subnet subnet;
+  if (text == "largest") subnet = space.largest();
+  else if (text == "middle") subnet = space.middle();
+  else if (text == "smallest") subnet = space.smallest();
+  else if (is_identifier(text))
+    throw InputError({"subnet " + text, "a subnet's text, largest, middle or smallest", "an id", "ids belong to a run: give its folder"});
+  else subnet = parse_subnet(text);
+  space.check(subnet, where);
+  return subnet;
+}
+
+Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::string& text) {
+  if (!is_run_folder(path) || !is_identifier(text)) return parse_subnet_of(recipe.space, text, path);
+  return stored_subnet(ResultStore(without_slash(path), ResultStore::Mode::read, recipe.space.hash(), recipe.text()), text, path);
+}
+
+std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store, int threads) {
+  std::vector<Evaluation> evaluations(subnets.size());
+  std::vector<Subnet> unknown;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < subnets.size(); ++i) {
+    auto& evaluation = evaluations[i];
+    evaluation.subnet = subnets[i];
+    evaluation.weights_hash = run.supernet().weights_hash;
+    evaluation.split = std::string(name_of(set.split));
+    evaluation.blocks = set.text();
+    if (const auto known = store.find(key_of(evaluation))) {
+      evaluation = *known;
+    } else {
+      unknown.push_back(subnets[i]);
+      places.push_back(i);
+    }
+  }
+  // A look at the report split counts even when the store knew the answer.
+  if (unknown.empty() && set.split != Split::report) return evaluations;
+  const auto description = evaluation_description(run, set);
+  const auto round = static_cast<std::int64_t>(store.rounds(description.name()).size());
+  if (!unknown.empty()) {
+    const ThreadPool pool(threads);
+    PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool);
+    auto scores = evaluator.evaluate(unknown);
+    for (std::size_t i = 0; i < unknown.size(); ++i) {
+      auto& evaluation = evaluations[places[i]];
+      evaluation.score = std::move(scores[i]);
+      evaluation.costs = run.costs().of(unknown[i]);
+      evaluation.search = description.name();
+      evaluation.round = round;
+    }
+  }
+  store.append(description, evaluations);
+  return evaluations;
+}
+
+double bits_per_byte(double nats_per_token) { return nats_per_token / std::log(2.0); }
+
+std::string deploy_text(const Deploy& deploy) {
+  return fmt::format("{},batch={},context={},{},threads={}", deploy.dtype, deploy.batch, deploy.context, deploy.phase, deploy.threads);
+}
+
+}  // namespace elastiform

@@ -1,0 +1,23 @@
+#include "experiments/elastiform/subnet_output.hpp"
+
+namespace elastiform {
+
+JsonObject cost_json(const Subnet& subnet, const Costs& costs) {
+  JsonObject object;
+  object.add("subnet", format(subnet)).add("parameters", costs.parameters).add("block_parameters", costs.block_parameters);
+  object.add("macs", costs.macs).add("inference_bytes", costs.inference_bytes).add("training_bytes", costs.training_bytes);
+  return object;
+}
+
+std::vector<std::string> cost_header() { return {"subnet", "parameters", "in blocks", "MACs/token", "inference", "training"}; }
+
+std::vector<std::string> cost_row(const std::string& name, const Costs& costs) {
+  return {name,
+          grouped(costs.parameters),
+          grouped(costs.block_parameters),
+          count_text(static_cast<double>(costs.macs)),
+          bytes_text(static_cast<double>(costs.inference_bytes)),
+          bytes_text(static_cast<double>(costs.training_bytes))};
+}
+
+}  // namespace elastiform
