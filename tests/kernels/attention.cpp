@@ -109,6 +109,23 @@ TEST_CASE("a decoded token sees what it saw in the full context, and lse may be 
       for (std::int64_t c = 0; c < 32; ++c) CHECK(out.at(b * 2 + t, c) == expected.at(b * 9 + 7 + t, c));
 }
 
+TEST_CASE("query heads read their own group and no other", "[kernels]") {
+  Cpu cpu(1);
+  ReferenceBackend reference;
+  const AttentionShape s = shape(1, 5, 5, 6, 2, 8);
+  for (Backend* k : {static_cast<Backend*>(&cpu.backend), static_cast<Backend*>(&reference)}) {
+    CAPTURE(k->name());
+    const Memory memory{k->dtype(), 5};
+    Inputs in = inputs(memory, s);
+    const Matrix before = forward(*k, memory, s, in)[0];
+    for (std::int64_t t = 0; t < 5; ++t)
+      for (std::int64_t c = 8; c < 16; ++c) in.v.set(t, c, in.v.at(t, c) + 1);  // group 1 only
+    const Matrix after = forward(*k, memory, s, in)[0];
+    for (std::int64_t t = 0; t < 5; ++t)
+      for (std::int64_t c = 0; c < 48; ++c) CHECK((after.at(t, c) == before.at(t, c)) == (c < 3 * 8));
+  }
+}
+
 TEST_CASE("attention is causal: a later NaN reaches no earlier token, scores of 1e4 stay finite", "[kernels][extreme]") {
   Cpu cpu(1);
   const Memory memory{DType::float32, 5};

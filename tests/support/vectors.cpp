@@ -52,7 +52,7 @@ std::vector<std::string> unused_vectors() {
     if (entry.path().extension() == ".cpp") sources += content_of(entry.path());
   std::vector<std::string> unused;
   for (const auto& item : all_vectors().items())
-    if (sources.find("vector(\"" + item.key() + "\")") == std::string::npos) unused.push_back(item.key());
+    if (item.key() != "_meta" && sources.find("vector(\"" + item.key() + "\")") == std::string::npos) unused.push_back(item.key());
   return unused;
 }
 
