@@ -1,0 +1,154 @@
+#include "kernels/cpu/cpu_backend.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/targets.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/loss.cpp"
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+#include <hwy/highway.h>
+
+#include "kernels/cpu/math-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace elastiform::HWY_NAMESPACE {
+namespace {
+
+// Sums of a row are added up in double every so many columns: with V = 50,000 one float chain a lane would lose 6 bits.
+constexpr std::int64_t kColumnChunk = 1024;
+
+template <class Term>
+HWY_INLINE double sum_columns(std::int64_t V, const Term& term) {
+  double total = 0;
+  for (std::int64_t first = 0; first < V; first += kColumnChunk) {
+    FloatVector sum = hn::Zero(Float());
+    for_vectors(std::min(kColumnChunk, V - first), [&](std::int64_t c, auto access) HWY_ATTR {
+      sum = hn::Add(sum, access.keep(term(first + c, access), hn::Zero(Float())));
+    });
+    total += static_cast<double>(sum_of_lanes(sum));
+  }
+  return total;
+}
+
+float largest_of(const float* z, std::int64_t V) {
+  const auto low = constant(-std::numeric_limits<float>::infinity());
+  FloatVector largest = low;
+  for_vectors(V, [&](std::int64_t c, auto access) HWY_ATTR { largest = hn::Max(largest, access.keep(access.load(z + c), low)); });
+  return max_of_lanes(largest);
+}
+
+/// Softmax of z / temperature: p_v = e^((z_v - largest) / temperature) / total.
+struct Softmax {
+  const float* z;
+  float largest, inverse_temperature;
+  double total;
+
+  Softmax(const float* logits, std::int64_t V, float largest_logit, double temperature)
+      : z(logits), largest(largest_logit), inverse_temperature(static_cast<float>(1 / temperature)) {
+    total = sum_columns(V, [&](std::int64_t c, const auto& access) HWY_ATTR { return exponential(c, access); });
+  }
+  template <class Access>
+  HWY_INLINE FloatVector scaled(std::int64_t c, const Access& access) const {
+    return hn::Mul(hn::Sub(access.load(z + c), hn::Set(Float(), largest)), hn::Set(Float(), inverse_temperature));
+  }
+  template <class Access>
+  HWY_INLINE FloatVector exponential(std::int64_t c, const Access& access) const {
+    return exp_bounded(scaled(c, access));
+  }
+  double log_total() const { return std::log(total); }
+};
+
+/// (1-ε)·(lse - z_target) + ε·(lse - mean z), lse = largest + log total.
+double label_loss(const Softmax& p, std::int64_t V, std::int32_t target, double smoothing) {
+  const double hard = p.log_total() + p.largest - p.z[target];
+  if (smoothing == 0) return hard;
+  const double sum = sum_columns(V, [&](std::int64_t c, const auto& access) HWY_ATTR {
+    return hn::Sub(access.load(p.z + c), hn::Set(Float(), p.largest));
+  });
+  return (1 - smoothing) * hard + smoothing * (p.log_total() - sum / static_cast<double>(V));
+}
+
+/// T² Σ_v t_v · (log t_v - log q_v).
+double teacher_loss(const Softmax& teacher, const Softmax& q, std::int64_t V, double temperature) {
+  const auto shift = constant(q.log_total() - teacher.log_total());
+  const double sum = sum_columns(V, [&](std::int64_t c, const auto& access) HWY_ATTR {
+    const auto ratio = hn::Add(hn::Sub(teacher.scaled(c, access), q.scaled(c, access)), shift);
+    const auto weight = teacher.exponential(c, access);
+    // 0 · ∞ for a teacher that rules a class out
+    return hn::IfThenZeroElse(hn::Eq(weight, hn::Zero(Float())), hn::Mul(weight, ratio));
+  });
+  return temperature * temperature * sum / teacher.total;
+}
+
+bool first_largest_is(const float* z, std::int32_t target, float largest) {
+  return target >= 0 && z[target] == largest && std::find(z, z + target, largest) == z + target;
+}
+
+/// Gradient factors of one row: dz_v = label · p_v - uniform + student · q_v - teacher · t_v (and -onehot at the target).
+struct Factors {
+  float label = 0, uniform = 0, student = 0, teacher = 0, onehot = 0;
+};
+
+void write_gradient(float* dz, std::int64_t V, const Softmax& p, const Softmax& q, const Softmax* teacher, const Factors& f) {
+  const Float d;
+  for_vectors(V, [&](std::int64_t c, auto access) HWY_ATTR {
+    auto v = hn::Sub(hn::Mul(hn::Set(d, f.label), p.exponential(c, access)), hn::Set(d, f.uniform));
+    if (teacher) {
+      v = hn::MulAdd(hn::Set(d, f.student), q.exponential(c, access), v);
+      v = hn::NegMulAdd(hn::Set(d, f.teacher), teacher->exponential(c, access), v);
+    }
+    access.store(v, dz + c);
+  });
+}
+
+void loss_row(const SoftmaxLoss& op, std::int64_t n) {
+  const std::int64_t V = op.logits.columns;
+  const float* z = op.logits.row<float>(n);
+  const std::int32_t target = op.targets[static_cast<std::size_t>(n)];
+  const bool labelled = target != kIgnoredTarget, taught = !op.teacher.empty();
+  const float largest = largest_of(z, V);
+  const Softmax p(z, V, largest, 1);
+  const Softmax q = taught && op.temperature != 1 ? Softmax(z, V, largest, op.temperature) : p;
+  const float* teacher_logits = taught ? op.teacher.row<float>(n) : z;
+  const Softmax teacher = taught ? Softmax(teacher_logits, V, largest_of(teacher_logits, V), op.temperature) : p;
+  if (!op.losses.empty()) op.losses.row<float>(0)[n] = static_cast<float>(labelled ? label_loss(p, V, target, op.label_smoothing) : 0);
+  if (!op.teacher_losses.empty()) op.teacher_losses.row<float>(0)[n] = static_cast<float>(teacher_loss(teacher, q, V, op.temperature));
+  if (!op.correct.empty()) op.correct.row<float>(0)[n] = first_largest_is(z, target, largest) ? 1.0f : 0.0f;
+  if (op.dlogits.empty()) return;
+  Factors factors;
+  if (labelled) {
+    const double weight = op.gradient_scale * op.label_weight;
+    factors.label = static_cast<float>(weight / p.total);
+    factors.uniform = static_cast<float>(weight * op.label_smoothing / static_cast<double>(V));
+    factors.onehot = static_cast<float>(weight * (1 - op.label_smoothing));
+  }
+  if (taught) {
+    const double weight = op.gradient_scale * op.teacher_weight * op.temperature;
+    factors.student = static_cast<float>(weight / q.total);
+    factors.teacher = static_cast<float>(weight / teacher.total);
+  }
+  float* dz = op.dlogits.row<float>(n);
+  write_gradient(dz, V, p, q, taught ? &teacher : nullptr, factors);
+  if (labelled) dz[target] -= factors.onehot;
+}
+
+void softmax_loss(const SoftmaxLoss& op) {
+  for (std::int64_t n = 0; n < op.logits.rows; ++n) loss_row(op, n);
+}
+
+}  // namespace
+}  // namespace elastiform::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace elastiform {
+
+HWY_EXPORT(softmax_loss);
+
+void CpuBackend::do_softmax_loss(const SoftmaxLoss& op) { HWY_DYNAMIC_DISPATCH(softmax_loss)(op); }
+
+}  // namespace elastiform
+#endif

@@ -1,0 +1,64 @@
+#include <algorithm>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cpu/gemm.hpp"
+#include "kernels/cpu/reduce.hpp"
+
+namespace elastiform {
+namespace {
+
+const float* pointer(ConstView view) { return view.empty() ? nullptr : view.row<float>(0); }
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Tiles of dw: large ones pack less, but every worker should get some. A tile's place and size do not change its bits.
+struct Tiles {
+  std::int64_t rows, columns, across, count;
+
+  Tiles(std::int64_t M, std::int64_t N, int workers) {
+    rows = std::min<std::int64_t>(cpu::kAccumulateRows, std::max<std::int64_t>(M, 1));
+    columns = 384;
+    while (workers > 1 && rows > 48 && ceil_div(M, rows) * ceil_div(N, columns) < 2 * workers) rows = ceil_div(rows / 2, 8) * 8;
+    across = ceil_div(N, columns);
+    count = ceil_div(M, rows) * across;
+  }
+};
+
+}  // namespace
+
+CpuBackend::CpuBackend(const ThreadPool& pool) : pool_(pool) {}
+CpuBackend::~CpuBackend() = default;
+
+void CpuBackend::do_matmul(const Matmul& op) {
+  cpu::gemm({.c = op.y.row<float>(0), .ldc = op.y.ld, .M = op.y.rows, .N = op.y.columns, .K = op.x.columns, .a = pointer(op.x),
+             .lda = op.x.ld, .b = pointer(op.w), .ldb = op.w.ld, .transposed = op.transposed, .scale = static_cast<float>(op.scale),
+             .bias = pointer(op.bias), .add = pointer(op.add), .ldadd = op.add.ld});
+}
+
+void CpuBackend::do_matmul_dx(const MatmulDx& op) {
+  cpu::gemm({.c = op.dx.row<float>(0), .ldc = op.dx.ld, .M = op.dx.rows, .N = op.dx.columns, .K = op.dy.columns, .a = pointer(op.dy),
+             .lda = op.dy.ld, .b = pointer(op.w), .ldb = op.w.ld, .transposed = !op.transposed, .scale = static_cast<float>(op.scale),
+             .bias = nullptr, .add = pointer(op.add), .ldadd = op.add.ld});
+}
+
+void CpuBackend::do_matmul_dw(const MatmulDw& op) {
+  const ConstView left = op.transposed ? op.dy : op.x, right = op.transposed ? op.x : op.dy;
+  const std::int64_t M = op.dw.rows, N = op.dw.columns;
+  const Tiles tiles(M, N, pool_.size());
+  constexpr std::int64_t kBiasColumns = 64;
+  const std::int64_t bias_blocks = op.dbias.empty() ? 0 : ceil_div(op.dbias.columns, kBiasColumns);
+  const auto scale = static_cast<float>(op.scale);
+  pool_.for_each(tiles.count + bias_blocks, [&](std::int64_t task) {
+    if (task < tiles.count) {
+      const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
+      cpu::gemm_accumulate({.c = op.dw.row<float>(m) + n, .ldc = op.dw.ld, .M = std::min(tiles.rows, M - m), .N = std::min(tiles.columns, N - n),
+                            .K = left.rows, .a = pointer(left) + m, .lda = left.ld, .b = pointer(right) + n, .ldb = right.ld, .scale = scale});
+      return;
+    }
+    const std::int64_t first = (task - tiles.count) * kBiasColumns;
+    cpu::add_row_sums({.sum = op.dbias.row<float>(0) + first, .x = pointer(op.dy) + first, .ld = op.dy.ld, .rows = op.dy.rows,
+                       .columns = std::min(kBiasColumns, op.dbias.columns - first), .chunk = kRowChunk, .scale = scale});
+  });
+}
+
+}  // namespace elastiform

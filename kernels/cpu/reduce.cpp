@@ -1,0 +1,114 @@
+#include "kernels/cpu/reduce.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cpu/targets.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/reduce.cpp"
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+#include <hwy/highway.h>
+
+#include "kernels/cpu/vector-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace elastiform::HWY_NAMESPACE {
+namespace {
+using cpu::RowSums;
+
+/// Adds partial sums pairwise like a binary counter: the tree depends on their number only, and log2 of it are kept.
+template <class Value, class Add>
+class Tree {
+ public:
+  explicit Tree(Add add) : add_(add) {}
+  HWY_INLINE void push(Value value) {
+    int level = 0;
+    for (std::uint64_t n = count_++; n & 1; n >>= 1) value = add_(partial_[level++], value);
+    partial_[level] = value;
+  }
+  HWY_INLINE Value total(Value zero) const {
+    Value sum = zero;
+    bool first = true;
+    for (int level = 0; level < kLevels; ++level) {
+      if (!(count_ >> level & 1)) continue;
+      sum = first ? partial_[level] : add_(partial_[level], sum);
+      first = false;
+    }
+    return sum;
+  }
+
+ private:
+  static constexpr int kLevels = 48;
+  Add add_;
+  Value partial_[kLevels];
+  std::uint64_t count_ = 0;
+};
+
+void add_row_sums(const RowSums& op) {
+  const auto add = [](FloatVector a, FloatVector b) HWY_ATTR { return hn::Add(a, b); };
+  for_vectors(op.columns, [&](std::int64_t c, auto access) HWY_ATTR {
+    Tree<FloatVector, decltype(add)> tree(add);
+    for (std::int64_t first = 0; first < op.rows; first += op.chunk) {
+      const std::int64_t end = std::min(first + op.chunk, op.rows);
+      FloatVector sum = access.load(op.x + first * op.ld + c);
+      for (std::int64_t n = first + 1; n < end; ++n) sum = hn::Add(sum, access.load(op.x + n * op.ld + c));
+      tree.push(sum);
+    }
+    const auto total = tree.total(hn::Zero(Float()));
+    access.store(hn::MulAdd(hn::Set(Float(), op.scale), total, access.load(op.sum + c)), op.sum + c);
+  });
+}
+
+/// Σ x² of at most kElementChunk elements, squares and sums in double: a float's square fits a double.
+double chunk_squares(const float* x, std::int64_t n) {
+#if HWY_TARGET == HWY_SCALAR
+  double total = 0;
+  for (std::int64_t i = 0; i < n; ++i) total += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return total;
+#else
+  const hn::ScalableTag<double> d;
+  auto even = hn::Zero(d), odd = hn::Zero(d);
+  for_vectors(n, [&](std::int64_t c, auto access) HWY_ATTR {
+    const auto v = access.load(x + c);
+    const auto low = hn::PromoteTo(d, hn::LowerHalf(v)), high = hn::PromoteTo(d, hn::UpperHalf(hn::Half<Float>(), v));
+    even = hn::MulAdd(low, low, even);
+    odd = hn::MulAdd(high, high, odd);
+  });
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
+#endif
+}
+
+double sum_squares(ConstView x) {
+  const auto add = [](double a, double b) { return a + b; };
+  Tree<double, decltype(add)> rows(add);
+  for (std::int64_t n = 0; n < x.rows; ++n) {
+    double row = 0;
+    for (std::int64_t c = 0; c < x.columns; c += kElementChunk) row += chunk_squares(x.row<float>(n) + c, std::min(kElementChunk, x.columns - c));
+    rows.push(row);
+  }
+  return rows.total(0);
+}
+
+}  // namespace
+}  // namespace elastiform::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace elastiform {
+
+HWY_EXPORT(add_row_sums);
+HWY_EXPORT(sum_squares);
+
+void cpu::add_row_sums(const RowSums& op) { HWY_DYNAMIC_DISPATCH(add_row_sums)(op); }
+
+void CpuBackend::do_sum_panels(const SumPanels& op) {
+  cpu::add_row_sums({.sum = op.sum.row<float>(0), .x = op.partials.row<float>(0), .ld = op.partials.ld, .rows = op.partials.rows,
+                     .columns = op.partials.columns, .chunk = 1, .scale = 1});
+}
+
+double CpuBackend::do_sum_squares(ConstView x) { return HWY_DYNAMIC_DISPATCH(sum_squares)(x); }
+
+}  // namespace elastiform
+#endif
