@@ -1,0 +1,250 @@
+#include "supernet/network.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/reference/reference_backend.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/spaces.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr double kMark = -98304.5;
+
+struct Pass {
+  LossReport report;
+  Weights gradients;
+};
+
+Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
+         const LossOptions& options = {}, const Teacher& teacher = {}) {
+  Weights gradients(weights.shared_table(), weights.dtype());
+  Arena arena(network.plan_training(backend.slots(), subnet, batch.sequences, batch.tokens, !teacher.hidden.empty()));
+  const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, options, teacher, {}, arena);
+  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
+  return {report, std::move(gradients)};
+}
+
+double& element(Weights& weights, const TensorSpec& tensor, std::int64_t row, std::int64_t column) {
+  return weights.view(tensor).row<double>(row)[column];
+}
+
+/// Compares a few elements of every tensor's gradient with central differences of the loss; elements outside the subnet must be 0.
+void check_gradients(const SearchSpace& space, const Subnet& subnet, const LossOptions& options, const Teacher& teacher) {
+  ReferenceBackend backend;
+  const Network network(space, DType::float64);
+  Weights weights = random_weights(space, DType::float64, 5);
+  const Batch batch = random_batch(space, 2, 7, 3);
+  const Pass pass = run(network, backend, weights, subnet, batch, options, teacher);
+  const auto loss = [&] {
+    const LossReport report = run(network, backend, weights, subnet, batch, options, teacher).report;
+    return options.share * (options.label_weight * report.label_loss + options.teacher_weight * report.teacher_loss);
+  };
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    const Extent extent = weights.table().extent(tensor, subnet);
+    RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
+    for (int sample = 0; sample < 4; ++sample) {
+      const std::int64_t row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.rows)));
+      const std::int64_t column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.columns)));
+      const double gradient = pass.gradients.view(tensor).row<double>(row)[column];
+      CAPTURE(tensor.name, row, column, format(subnet));
+      if (row >= extent.rows || column >= extent.columns) {
+        CHECK(gradient == 0);
+        continue;
+      }
+      double& w = element(weights, tensor, row, column);
+      const double kept = w, h = 1e-5;
+      w = kept + h;
+      const double up = loss();
+      w = kept - h;
+      const double down = loss();
+      w = kept;
+      CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+    }
+  }
+}
+
+bool same_bits(ConstView a, ConstView b) {
+  if (a.rows != b.rows || a.columns != b.columns) return false;
+  for (std::int64_t row = 0; row < a.rows; ++row)
+    if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns * bytes_of(a.dtype))) != 0)
+      return false;
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("gradients of whole networks agree with finite differences in float64", "[supernet][network]") {
+  const std::string preset = GENERATE("llama", "gpt2");
+  const SearchSpace space = tiny_space(preset);
+  const int which = GENERATE(0, 1, 2);
+  const Subnet subnet = which == 0 ? space.largest() : which == 1 ? space.smallest() : random_subnet(space, 3);
+  check_gradients(space, subnet, {}, {});
+}
+
+TEST_CASE("gradients agree for blocks without attention or feed-forward and for kept blocks", "[supernet][network]") {
+  const SearchSpace space = tiny_space("llama");
+  Subnet subnet{.embed = 16, .blocks = {{0, 0, 16}, {4, 2, 0}}, .kept = {0, 2}};
+  check_gradients(space, subnet, {}, {});
+}
+
+TEST_CASE("gradients agree for biased swiglu, erf gelu and an untied head", "[supernet][network]") {
+  SearchSpace base = tiny_space("llama");
+  ModelConfig model = base.model();
+  model.biases = true;
+  model.tied = false;
+  model.norm = Norm::layer;
+  check_gradients(SearchSpace(model, base.embed(), base.depth(), base.blocks()), base.middle(), {}, {});
+  model.ffn = FeedForwardKind::gelu_erf;
+  check_gradients(SearchSpace(model, base.embed(), base.depth(), base.blocks()), base.middle(), {}, {});
+}
+
+TEST_CASE("distillation gradients agree and leave the teacher alone", "[supernet][network]") {
+  const SearchSpace space = tiny_space("gpt2");
+  ReferenceBackend backend;
+  std::vector<double> hidden(14 * 24);
+  RandomStream random(4, Purpose::test);
+  for (double& h : hidden) h = random.normal();
+  // An untied head would be enough; with a tied one the student's update moves the teacher's logits through the shared table, so the
+  // finite difference is taken on a space whose head is its own and whose teacher is the constant below.
+  ModelConfig model = space.model();
+  model.tied = false;
+  const SearchSpace untied(model, space.embed(), space.depth(), space.blocks());
+  const Network network(untied, DType::float64);
+  Weights weights = random_weights(untied, DType::float64, 5);
+  const Batch batch = random_batch(untied, 2, 7, 3);
+  const Teacher teacher{.hidden = view_of(hidden.data(), 14, 24, 24), .embed = 24};
+  const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2, .share = 0.5};
+  const Subnet subnet = untied.middle();
+  const Pass pass = run(network, backend, weights, subnet, batch, options, teacher);
+  const auto loss = [&] {
+    const LossReport r = run(network, backend, weights, subnet, batch, options, teacher).report;
+    return 0.5 * (0.25 * r.label_loss + 0.75 * r.teacher_loss);
+  };
+  for (const char* name : {"block.0.attention.query", "block.1.ffn.down", "embedding.token", "final.norm.gain"}) {
+    const TensorSpec& tensor = weights.table().at(name);
+    const double gradient = pass.gradients.view(tensor).row<double>(0)[1];
+    double& w = element(weights, tensor, 0, 1);
+    const double kept = w, h = 1e-5;
+    w = kept + h;
+    const double up = loss();
+    w = kept - h;
+    const double down = loss();
+    w = kept;
+    CAPTURE(name);
+    CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+  }
+}
+
+TEST_CASE("loss and gradients of 200 subnets are those of the copied-out dense network, bit for bit", "[supernet][slicing]") {
+  const std::string preset = GENERATE("llama", "gpt2");
+  const SearchSpace space = tiny_space(preset);
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Network network(space, DType::float32);
+  const Weights weights = random_weights(space, DType::float32, 11);
+  const Batch batch = random_batch(space, 14, 23, 8);  // 322 rows: a whole panel and a short one
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    const Subnet subnet = random_subnet(space, i);
+    Weights masked = extract(weights, space.largest());  // same shapes as the supernet
+    fill_outside(masked, subnet, std::numeric_limits<double>::quiet_NaN());
+    const Pass sliced = run(network, backend, masked, subnet, batch);
+
+    const Weights dense_weights = extract(weights, subnet);
+    const SearchSpace& dense_space = dense_weights.table().space();
+    const Network dense_network(dense_space, DType::float32);
+    const Pass dense = run(dense_network, backend, dense_weights, dense_space.largest(), batch);
+    CAPTURE(preset, format(subnet));
+    REQUIRE(std::isfinite(sliced.report.label_loss));
+    CHECK(std::memcmp(&sliced.report.label_loss, &dense.report.label_loss, sizeof(double)) == 0);
+    const Weights cut = extract(sliced.gradients, subnet);
+    for (const TensorSpec& tensor : cut.table().tensors()) {
+      CAPTURE(tensor.name);
+      REQUIRE(same_bits(cut.view(tensor), dense.gradients.view(tensor)));
+    }
+  }
+}
+
+TEST_CASE("a pass writes nothing outside the subnet's slices of the gradients", "[supernet][slicing]") {
+  const std::string preset = GENERATE("llama", "gpt2");
+  const SearchSpace space = tiny_space(preset);
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Network network(space, DType::float32);
+  const Weights weights = random_weights(space, DType::float32, 11);
+  const Batch batch = random_batch(space, 3, 24, 8);
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    const Subnet subnet = random_subnet(space, i);
+    Weights gradients(weights.shared_table(), DType::float32);
+    fill_outside(gradients, subnet, kMark);
+    Weights before(weights.shared_table(), DType::float32);
+    fill_outside(before, subnet, kMark);
+    Arena arena(network.plan_training(backend.slots(), subnet, 3, 24, false));
+    network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, arena);
+    const Weights zeros(weights.shared_table(), DType::float32);
+    bool wrote_inside = false;
+    for (const TensorSpec& tensor : weights.table().tensors()) {
+      const Extent extent = weights.table().extent(tensor, subnet);
+      const View view = gradients.view(tensor);
+      for (std::int64_t row = 0; row < view.rows; ++row)
+        for (std::int64_t column = 0; column < (view.rows > 1 ? view.ld : view.columns); ++column) {
+          const float value = view.row<float>(row)[column];
+          if (row >= extent.rows || column >= extent.columns) REQUIRE(value == static_cast<float>(kMark));
+          else wrote_inside = wrote_inside || value != 0;
+        }
+    }
+    CHECK(wrote_inside);
+  }
+}
+
+TEST_CASE("forward in pieces gives the training pass's losses, and decoding with a cache its logits", "[supernet][network]") {
+  const std::string preset = GENERATE("llama", "gpt2");
+  const SearchSpace space = tiny_space(preset);
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Network network(space, DType::float32);
+  const Weights weights = random_weights(space, DType::float32, 2);
+  const Batch batch = random_batch(space, 2, 20, 1);
+  const Subnet subnet = random_subnet(space, 6);
+  const Pass pass = run(network, backend, weights, subnet, batch);
+
+  Arena arena(1 << 22);
+  View x = arena.matrix(40, subnet.embed, DType::float32), y = arena.matrix(40, subnet.embed, DType::float32);
+  network.embed(backend, weights, subnet.embed, batch, x);
+  for (int i = 0; i < subnet.depth(); ++i) {
+    network.forward_block(backend, weights, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], i, 20, x, y, arena);
+    std::swap(x, y);
+  }
+  const View losses = arena.matrix(1, 40, DType::float32);
+  network.score(backend, weights, subnet.embed, x, batch, losses, {}, arena);
+  double mean = 0;
+  for (int i = 0; i < 40; ++i) mean += static_cast<double>(losses.row<float>(0)[i]);
+  CHECK(mean / 40 == pass.report.label_loss);
+
+  // Token by token, and in two gulps: the same logits within rounding (design: very small M may differ in the last bits).
+  const View whole = arena.matrix(20, space.model().vocabulary, DType::float32), parts = arena.matrix(20, space.model().vocabulary, DType::float32);
+  const std::span<const std::int32_t> tokens(batch.inputs.data(), 20);
+  KeyValueCache cache = network.make_cache(subnet, 24, arena);
+  network.decode(backend, weights, subnet, tokens, cache, whole, arena);
+  KeyValueCache second = network.make_cache(subnet, 24, arena);
+  for (int t = 0; t < 20; ++t) network.decode(backend, weights, subnet, tokens.subspan(static_cast<std::size_t>(t), 1), second, parts.row_range(t, 1), arena);
+  CHECK(cache.tokens == 20);
+  CHECK(second.tokens == 20);
+  for (int t = 0; t < 20; ++t) {
+    double largest = 0, denominator = 0;
+    for (int v = 0; v < space.model().vocabulary; ++v) {
+      const double a = static_cast<double>(whole.row<float>(t)[v]);
+      largest = std::max(largest, std::abs(a - static_cast<double>(parts.row<float>(t)[v])));
+      denominator += std::exp(a);
+    }
+    CAPTURE(t);
+    CHECK(largest < 1e-4);
+    const double loss = std::log(denominator) - static_cast<double>(whole.row<float>(t)[batch.targets[static_cast<std::size_t>(t)]]);
+    CHECK(loss == Approx(static_cast<double>(losses.row<float>(0)[t])).epsilon(1e-4).margin(1e-5));
+  }
+}
+
+}  // namespace elastiform

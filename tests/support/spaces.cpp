@@ -1,0 +1,68 @@
+#include "tests/support/spaces.hpp"
+
+#include <cmath>
+
+#include "kernels/random.hpp"
+#include "trainers/samplers/sampler.hpp"
+
+namespace elastiform {
+
+SearchSpace tiny_space(std::string_view preset) {
+  ModelConfig model = preset_model(preset);
+  model.vocabulary = 19;
+  model.context = 24;
+  model.head_dim = 4;
+  model.branch_scale = 0.5;
+  const bool llama = preset == "llama";
+  if (llama) model.queries_per_group = 2;
+  const std::vector<int> heads = llama ? std::vector<int>{2, 4, 6} : std::vector<int>{1, 2, 3};
+  const SearchSpace::Block block{heads, {.widths = {}, .ratios = {1, 2, 3}}};
+  return SearchSpace(model, {8, 16, 24}, {1, 2, 3}, {block, block, block});
+}
+
+Subnet random_subnet(const SearchSpace& space, std::uint64_t number) { return draw_balanced(space, 77, number, 0); }
+
+Weights random_weights(const SearchSpace& space, DType dtype, std::uint64_t seed) {
+  Weights weights(std::make_shared<const WeightTable>(space), dtype);
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    RandomStream random(seed, Purpose::test, static_cast<std::uint64_t>(&tensor - weights.table().tensors().data()));
+    const double mean = tensor.role == Role::gain ? 1 : 0;
+    const View view = weights.view(tensor);
+    dispatch(dtype, [&]<class T>() {
+      for (std::int64_t row = 0; row < view.rows; ++row)
+        for (std::int64_t column = 0; column < view.columns; ++column)
+          view.row<T>(row)[column] = static_cast<T>(static_cast<float>(mean + 0.2 * random.normal()));
+    });
+  }
+  return weights;
+}
+
+Batch random_batch(const SearchSpace& space, std::int64_t sequences, std::int64_t tokens, std::uint64_t seed) {
+  RandomStream random(seed, Purpose::test, 1u << 20);
+  Batch batch{.sequences = sequences, .tokens = tokens, .inputs = {}, .targets = {}};
+  const std::uint64_t vocabulary = static_cast<std::uint64_t>(space.model().vocabulary);
+  for (std::int64_t b = 0; b < sequences; ++b) {
+    std::int32_t token = static_cast<std::int32_t>(random.below(vocabulary));
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      batch.inputs.push_back(token);
+      token = static_cast<std::int32_t>(random.below(vocabulary));
+      batch.targets.push_back(token);
+    }
+  }
+  return batch;
+}
+
+void fill_outside(Weights& weights, const Subnet& subnet, double value) {
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    const Extent extent = weights.table().extent(tensor, subnet);
+    const View view = weights.view(tensor);
+    dispatch(weights.dtype(), [&]<class T>() {
+      for (std::int64_t row = 0; row < view.rows; ++row)
+        for (std::int64_t column = 0; column < view.ld; ++column)  // the padding too
+          if ((row >= extent.rows || column >= extent.columns) && (view.rows > 1 || column < view.columns))
+            view.row<T>(row)[column] = static_cast<T>(value);
+    });
+  }
+}
+
+}  // namespace elastiform

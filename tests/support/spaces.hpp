@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "supernet/data/batch.hpp"
+#include "supernet/search_space.hpp"
+#include "supernet/weights.hpp"
+
+namespace elastiform {
+
+/// A small space of either preset ("llama": grouped queries, "gpt2"), elastic in every dimension.
+SearchSpace tiny_space(std::string_view preset);
+
+/// A subnet of the space under the balanced law, by number.
+Subnet random_subnet(const SearchSpace& space, std::uint64_t number);
+
+/// Normal weights of standard deviation 0.2 (gains around 1): large enough that every path of the network matters.
+Weights random_weights(const SearchSpace& space, DType dtype, std::uint64_t seed);
+
+/// Random token ids with their successors as targets.
+Batch random_batch(const SearchSpace& space, std::int64_t sequences, std::int64_t tokens, std::uint64_t seed);
+
+/// Every element of `weights` outside the slices that `subnet` uses becomes `value`.
+void fill_outside(Weights& weights, const Subnet& subnet, double value);
+
+}  // namespace elastiform
