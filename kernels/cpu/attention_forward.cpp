@@ -1,0 +1,140 @@
+#include "kernels/cpu/cpu_backend.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/attention_scratch.hpp"
+#include "kernels/cpu/targets.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention_forward.cpp"
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+#include <hwy/highway.h>
+
+#include "kernels/cpu/attention-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace elastiform::HWY_NAMESPACE {
+namespace {
+
+/// One tile of queries of one head, running softmax over blocks of keys (arXiv 2205.14135, algorithm 1).
+class ForwardTile {
+ public:
+  ForwardTile(const AttentionForward& op, std::int64_t batch, std::int64_t head, std::int64_t tile)
+      : op_(op), s_(op.shape), D_(s_.head_dim), head_(head), first_(tile * kQueries), queries_(std::min(kQueries, s_.query_tokens - first_)),
+        row_(batch * s_.query_tokens + first_) {
+    float* scratch = cpu::attention_scratch((2 * D_ + kKeys + 3) * kQueries);
+    query_ = scratch;
+    out_ = query_ + D_ * kQueries;
+    scores_ = out_ + D_ * kQueries;
+    largest_ = scores_ + kKeys * kQueries;
+    total_ = largest_ + kQueries;
+    decay_ = total_ + kQueries;
+    const std::int64_t group = head / (s_.heads / s_.groups), key_row = batch * s_.key_tokens;
+    key_ = op.k.row<float>(key_row) + group * D_;
+    value_ = op.v.row<float>(key_row) + group * D_;
+  }
+
+  void run() {
+    load_queries();
+    const std::int64_t diagonal = first_ + s_.key_tokens - s_.query_tokens;
+    for_score_blocks(diagonal, queries_, [&](std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors) HWY_ATTR {
+      block(key, keys, vector, vectors, key == diagonal);
+    });
+    write();
+  }
+
+ private:
+  void load_queries() {
+    transpose_queries(queries_, D_, op_.q.row<float>(row_) + head_ * D_, op_.q.ld, query_);
+    const auto scale = constant(s_.scale);
+    for (std::int64_t i = 0; i < D_ * kQueries; i += lanes()) {
+      hn::Store(hn::Mul(hn::Load(Float(), query_ + i), scale), Float(), query_ + i);
+      hn::Store(hn::Zero(Float()), Float(), out_ + i);
+    }
+    std::fill(largest_, largest_ + kQueries, -std::numeric_limits<float>::infinity());
+    std::fill(total_, total_ + kQueries, 0.0f);
+  }
+
+  void block(std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors, bool masked) {
+    const Float d;
+    float* scores = scores_ + vector * lanes();
+    product<false>(vectors, keys, D_, key_ + key * op_.k.ld, op_.k.ld, query_ + vector * lanes(), kQueries,
+                   [&](std::int64_t j, std::int64_t v, FloatVector sum) HWY_ATTR { hn::Store(sum, d, scores + j * kQueries + v * lanes()); });
+    for (std::int64_t v = 0; v < vectors; ++v) softmax(keys, vector + v, masked);
+    float* out = out_ + vector * lanes();
+    const float* decay = decay_ + vector * lanes();
+    product<true>(vectors, D_, keys, value_ + key * op_.v.ld, op_.v.ld, scores, kQueries,
+                  [&](std::int64_t c, std::int64_t v, FloatVector sum) HWY_ATTR {
+                    float* at = out + c * kQueries + v * lanes();
+                    hn::Store(hn::MulAdd(hn::Load(d, at), hn::Load(d, decay + v * lanes()), sum), d, at);
+                  });
+  }
+
+  /// Scores of one vector of queries become probabilities relative to the largest score so far.
+  void softmax(std::int64_t keys, std::int64_t v, bool masked) {
+    const Float d;
+    float* scores = scores_ + v * lanes();
+    const auto hidden = constant(-std::numeric_limits<float>::infinity());
+    const auto before = hn::Load(d, largest_ + v * lanes());
+    auto largest = before;
+    for (std::int64_t j = 0; j < keys; ++j) {
+      auto score = hn::Load(d, scores + j * kQueries);
+      if (masked) hn::Store(score = hn::IfThenElse(sees(j, v), score, hidden), d, scores + j * kQueries);
+      largest = hn::Max(largest, score);
+    }
+    auto sum = hn::Zero(d);
+    for (std::int64_t j = 0; j < keys; ++j) {
+      const auto p = exp_bounded(hn::Sub(hn::Load(d, scores + j * kQueries), largest));
+      hn::Store(p, d, scores + j * kQueries);
+      sum = hn::Add(sum, p);
+    }
+    const auto decay = exp_bounded(hn::Sub(before, largest));
+    hn::Store(decay, d, decay_ + v * lanes());
+    hn::Store(largest, d, largest_ + v * lanes());
+    hn::Store(hn::MulAdd(hn::Load(d, total_ + v * lanes()), decay, sum), d, total_ + v * lanes());
+  }
+
+  void write() {
+    const Float d;
+    for (std::int64_t i = 0; i < kQueries; i += lanes()) {
+      const auto inverse = hn::Div(constant(1), hn::Load(d, total_ + i));
+      for (std::int64_t c = 0; c < D_; ++c) hn::Store(hn::Mul(hn::Load(d, out_ + c * kQueries + i), inverse), d, out_ + c * kQueries + i);
+    }
+    transpose(D_, queries_, out_, kQueries, op_.out.row<float>(row_) + head_ * D_, op_.out.ld);
+    if (op_.lse.empty()) return;
+    float* lse = op_.lse.row<float>(head_) + row_;
+    for (std::int64_t i = 0; i < queries_; ++i) lse[i] = largest_[i] + std::log(total_[i]);
+  }
+
+  const AttentionForward& op_;
+  const AttentionShape& s_;
+  std::int64_t D_, head_, first_, queries_, row_;
+  float *query_, *out_, *scores_, *largest_, *total_, *decay_;  // [D][kQueries] twice, [kKeys][kQueries], [kQueries] three times
+  const float *key_, *value_;
+};
+
+void attention_forward_tile(const AttentionForward& op, std::int64_t batch, std::int64_t head, std::int64_t tile) {
+  ForwardTile(op, batch, head, tile).run();
+}
+
+}  // namespace
+}  // namespace elastiform::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace elastiform {
+
+HWY_EXPORT(attention_forward_tile);
+
+void CpuBackend::do_attention_forward(const AttentionForward& op) {
+  const AttentionShape& s = op.shape;
+  constexpr std::int64_t kQueries = 64;
+  const std::int64_t tiles = (s.query_tokens + kQueries - 1) / kQueries;
+  pool_.for_each(s.batch * s.heads * tiles, [&](std::int64_t task) {
+    HWY_DYNAMIC_DISPATCH(attention_forward_tile)(op, task / (s.heads * tiles), task / tiles % s.heads, task % tiles);
+  });
+}
+
+}  // namespace elastiform
+#endif
