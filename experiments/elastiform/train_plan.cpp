@@ -1,0 +1,111 @@
+#include "experiments/elastiform/train_plan.hpp"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "experiments/elastiform/subnet_output.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
+#include "search/feasible_set.hpp"
+#include "trainers/samplers/sampler.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr double kFewTokens = 5;  // per parameter; below it a network has seen too little to be judged
+
+double tokens_of(const Recipe& recipe) {
+  return static_cast<double>(recipe.train.steps) * recipe.train.sequences * recipe.space.model().context;
+}
+
+double tokens_per_parameter(const Recipe& recipe) {
+  return tokens_of(recipe) / static_cast<double>(cost_model_of(recipe).of(recipe.space.largest()).parameters);
+}
+
+// Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
+double estimated_seconds(const Recipe& recipe, int threads) {
+  const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
+  const ThreadPool pool(threads);
+  CpuBackend backend(pool);
+  auto stage = *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
+  auto options = recipe.train;
+  options.steps = stage.steps = 6;
+  stage.share = 1;
+  Trainer trainer(recipe.space, options, {stage}, data, backend);
+  trainer.step();
+  double flops = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  while (!trainer.done()) flops += trainer.step().flops;
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  return seconds.count() / flops * expected_flops(recipe);
+}
+
+}  // namespace
+
+double expected_flops(const Recipe& recipe) {
+  const auto costs = cost_model_of(recipe);
+  const double rows = static_cast<double>(recipe.train.sequences) * recipe.space.model().context;
+  double flops = 0;
+  std::int64_t begin = 0;
+  for (const auto& stage : recipe.stages) {
+    const auto sampler = make_sampler(recipe.space, stage, recipe.train.seed);
+    const auto sampled = std::min<std::int64_t>(stage.steps, 200);
+    double sum = 0;
+    for (std::int64_t i = 0; i < sampled; ++i) {
+      const auto step = i * stage.steps / sampled;
+      for (const auto& subnet : sampler->sample(static_cast<std::uint64_t>(begin + step), static_cast<std::uint64_t>(step))) {
+        double macs = static_cast<double>(costs.frame(subnet.embed).macs);
+        for (const auto& genes : subnet.blocks) macs += static_cast<double>(costs.block(subnet.embed, genes).macs);
+        sum += 6 * macs * rows;  // forward 2, backward 4
+      }
+    }
+    if (sampled > 0) flops += sum / static_cast<double>(sampled) * static_cast<double>(stage.steps);
+    begin += stage.steps;
+  }
+  return flops;
+}
+
+void print_plan(std::FILE* stream, const Recipe& recipe, const Trainer::Memory& memory) {
+  const auto costs = cost_model_of(recipe);
+  const FeasibleSet all(costs, {});
+  const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+  fmt::print(stream, "space: {} subnets\n", grouped(all.count().str()));
+  Table table(cost_header());
+  for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()}) table.row(cost_row(format(subnet), costs.of(subnet)));
+  fmt::print(stream, "{}", table.text());
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {}; libraries up to {} more\n", unit(memory.total()),
+             unit(memory.weights), unit(memory.gradients), unit(memory.optimizer), unit(memory.arena), unit(64 << 20));
+  fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP\n",
+             grouped(recipe.train.steps), recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)),
+             tokens_per_parameter(recipe), count_text(expected_flops(recipe)));
+  if (tokens_per_parameter(recipe) < kFewTokens)
+    fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
+  const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (static_cast<double>(memory.total()) > available)
+    fmt::print(stream, "warning: {} are free now: the machine may swap; a smaller batch, context or space needs less\n", bytes_text(available));
+}
+
+int dry_run(const Recipe& recipe, bool json, int threads) {
+  const ThreadPool pool(threads);
+  const CpuBackend backend(pool);
+  const auto memory = Trainer::plan(recipe.space, recipe.train, recipe.stages, backend);
+  print_plan(text_stream(json), recipe, memory);
+  const double seconds = estimated_seconds(recipe, threads);
+  fmt::print(text_stream(json), "time: about {} on {} threads, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
+             duration_text(seconds), threads);
+  if (!json) return 0;
+  const auto costs = cost_model_of(recipe);
+  JsonObject object;
+  object.add("steps", recipe.train.steps).add("tokens", tokens_of(recipe)).add("tokens_per_parameter", tokens_per_parameter(recipe));
+  object.add("flops", expected_flops(recipe)).add("seconds", seconds).add("memory_bytes", memory.total());
+  object.add("size", FeasibleSet(costs, {}).count().str());
+  object.add_json("smallest", cost_json(recipe.space.smallest(), costs.of(recipe.space.smallest())).text());
+  object.add_json("middle", cost_json(recipe.space.middle(), costs.of(recipe.space.middle())).text());
+  object.add_json("largest", cost_json(recipe.space.largest(), costs.of(recipe.space.largest())).text());
+  fmt::print("{}\n", object.text());
+  return 0;
+}
+
+}  // namespace elastiform

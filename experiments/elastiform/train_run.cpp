@@ -1,0 +1,222 @@
+#include "experiments/elastiform/train_run.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "experiments/elastiform/machine_peak.hpp"
+#include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/train_plan.hpp"
+#include "experiments/elastiform/training_log.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/errors.hpp"
+#include "supernet/storage/durable_file.hpp"
+#include "trainers/checkpoint.hpp"
+#include "trainers/schedules/schedule.hpp"
+
+namespace elastiform {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr std::size_t kCheckpointsKept = 2;
+
+double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// The recipe that a run stores: its data seen from the run's folder, so the folder moves together with the data.
+Recipe as_stored(Recipe recipe, const std::string& folder) {
+  const auto relative = fs::weakly_canonical(recipe.data.text).lexically_relative(fs::weakly_canonical(folder));
+  if (!relative.empty()) recipe.data.text = relative.string();
+  return recipe;
+}
+
+std::int64_t step_of(const fs::path& checkpoint) {
+  const auto name = checkpoint.filename().string();  // step-000400.h5
+  std::int64_t step = -1;
+  if (name.size() > 8 && name.rfind("step-", 0) == 0 && checkpoint.extension() == ".h5") std::from_chars(name.data() + 5, name.data() + name.size() - 3, step);
+  return step;
+}
+
+/// One training, from where its trainer stands to the end or to Ctrl-C.
+class Session {
+ public:
+  Session(const Recipe& recipe, const std::string& folder, const CommonOptions& common)
+      : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), data_(recipe.data.text, recipe.data, recipe.space.model().context),
+        pool_(threads_of(common)), backend_(pool_), trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
+        evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments}, pool_),
+        ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {}
+
+  Trainer& trainer() { return trainer_; }
+  const TextData& data() const { return data_; }
+
+  TrainOutcome run() {
+    peak_ = measure_peak(backend_);
+    TrainingLog log(paths_.training_log(), trainer_.next_step());
+    best_ = log.best_middle();
+    earlier_seconds_ = log.seconds();
+    fs::create_directories(paths_.checkpoints());
+    Progress progress(json_, "training");
+    progress.update(trainer_.next_step(), recipe_.train.steps);
+    while (!trainer_.done() && !interrupted()) {
+      train_one_step();
+      const auto step = trainer_.next_step();
+      const bool checkpoint = step % recipe_.train.checkpoint_every == 0 || trainer_.done();
+      if (checkpoint || step % recipe_.train.log_every == 0) report(progress, log, checkpoint);
+      progress.update(step, recipe_.train.steps, speed());
+    }
+    if (!trainer_.done()) save();  // Ctrl-C
+    return {paths_.folder, trainer_.next_step(), recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_, losses_, !trainer_.done()};
+  }
+
+ private:
+  void train_one_step() {
+    const double begin = seconds_now();
+    last_ = trainer_.step();
+    const double took = seconds_now() - begin;
+    seconds_ += took;
+    interval_.seconds += took;
+    interval_.tokens += last_.tokens;
+    interval_.flops += last_.flops;
+  }
+
+  std::string speed() const {
+    if (!(interval_.seconds > 0)) return "";
+    return fmt::format("{} tokens/s, {:.1f} GFLOP/s ({:.0f} % of peak)", grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
+                       interval_.flops / interval_.seconds * 1e-9, 100 * interval_.flops / interval_.seconds / peak_);
+  }
+
+  void report(Progress& progress, TrainingLog& log, bool checkpoint) {
+    const auto scores = evaluator_.evaluate(ends_);
+    losses_ = EndLosses{scores[0].loss, scores[1].loss, scores[2].loss};
+    double train_loss = 0;
+    for (const auto& loss : last_.losses) train_loss += loss.label_loss / static_cast<double>(last_.losses.size());
+    const auto step = trainer_.next_step();
+    JsonObject loss, row;
+    loss.add("smallest", losses_->smallest).add("middle", losses_->middle).add("largest", losses_->largest);
+    row.add("step", step).add("tokens", step * recipe_.train.sequences * recipe_.space.model().context).add_json("loss", loss.text());
+    row.add("train_loss", train_loss).add("gradient_norm", last_.gradient_norm).add("rate", last_.rate).add("skipped", trainer_.skipped_steps());
+    row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
+    row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds).add("flops_per_second", interval_.flops / interval_.seconds);
+    log.append(row.text());
+    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}", step, std::to_string(recipe_.train.steps).size(),
+                              bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle), bits_per_byte(losses_->largest), speed(),
+                              trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : ""));
+    interval_ = {};
+    if (!checkpoint) return;
+    save();
+    if (losses_->middle < best_) {
+      best_ = losses_->middle;
+      save_checkpoint(trainer_, stored_, data_.sha256(), paths_.checkpoints() + "/best.h5");
+    }
+  }
+
+  void save() {
+    save_checkpoint(trainer_, stored_, data_.sha256(), fmt::format("{}/step-{:06}.h5", paths_.checkpoints(), trainer_.next_step()));
+    save_checkpoint(trainer_, stored_, data_.sha256(), paths_.supernet());
+    std::vector<fs::path> old;
+    for (const auto& entry : fs::directory_iterator(paths_.checkpoints()))
+      if (step_of(entry.path()) >= 0) old.push_back(entry.path());
+    std::sort(old.begin(), old.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) > step_of(b); });
+    for (std::size_t i = kCheckpointsKept; i < old.size(); ++i) fs::remove(old[i]);
+  }
+
+  struct Interval { double seconds = 0, flops = 0; std::int64_t tokens = 0; };  // since the last report
+
+  const Recipe& recipe_;
+  std::string stored_;
+  RunPaths paths_;
+  bool json_;
+  TextData data_;
+  ThreadPool pool_;
+  CpuBackend backend_;
+  Trainer trainer_;
+  PrefixEvaluator evaluator_;
+  std::vector<Subnet> ends_;  // smallest, middle, largest
+  std::optional<EndLosses> losses_;
+  StepReport last_;
+  Interval interval_;
+  double peak_ = 0, best_ = 0, seconds_ = 0, earlier_seconds_ = 0;
+};
+
+void refuse_settings(const std::vector<std::string>& set) {
+  for (const auto& text : set) {
+    const auto key = text.substr(0, text.find('='));
+    if (key != "train.checkpoint_every" && key != "data.text")
+      throw InputError({"elastiform train --resume", "only train.checkpoint_every or data.text to be --set", key, "start a new run to change it"});
+  }
+}
+
+// The last stage takes what is added, and warm-up stays the steps it was: as shares of more steps both would move.
+void lengthen(Recipe& recipe, std::int64_t steps, std::int64_t trained) {
+  auto& train = recipe.train;
+  if (steps == train.steps) return;
+  const auto where = "elastiform train --resume: --steps";
+  if (steps < train.steps) throw InputError({where, fmt::format("at least the run's {}", train.steps), std::to_string(steps), ""});
+  if (train.schedule == "cosine")
+    throw InputError({where, "a schedule that can be lengthened: constant or wsd", "cosine", "start a new run with more steps"});
+  if (train.schedule == "wsd" && trained > cooldown_begin(train))
+    throw InputError({where, fmt::format("a checkpoint before the decay began at step {}", cooldown_begin(train)), fmt::format("one of step {}", trained),
+                      "start a new run with more steps"});
+  const double warmup = static_cast<double>(warmup_steps(train));
+  recipe.stages.back().steps += steps - train.steps;
+  train.steps = steps;
+  train.warmup = warmup / static_cast<double>(steps);
+  for (auto& stage : recipe.stages) stage.share = static_cast<double>(stage.steps) / static_cast<double>(steps);
+}
+
+void compare_builds(std::FILE* stream, const BuildIdentity& then, const BuildIdentity& now) {
+  const auto line = [&](const char* what, const std::string& a, const std::string& b) {
+    if (a != b) fmt::print(stream, "note: {} was {} and is {}: the run goes on, its bits may differ from an uninterrupted one\n", what, a, b);
+  };
+  line("the program's commit", then.commit, now.commit);
+  line("the instruction set", then.isa, now.isa);
+  line("oneDNN", then.onednn, now.onednn);
+  line("the precision", then.precision, now.precision);
+}
+
+}  // namespace
+
+TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const CommonOptions& common) {
+  std::error_code error;
+  if (fs::exists(folder, error) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error)))
+    throw InputError({folder, "a folder that does not exist", is_run_folder(folder) ? "a run" : "something else",
+                      fmt::format("--run another, or elastiform train --resume {}", folder)});
+  Session session(recipe, folder, common);  // opens the data: what is wrong with it shows before anything is written
+  print_plan(text_stream(common.json), recipe, session.trainer().memory());
+  if (!fs::create_directories(folder, error) && error) throw InputError({folder, "a folder that can be made", error.message(), "--run another"});
+  const FolderLock lock(folder);
+  if (is_run_folder(folder)) throw InputError({folder, "a folder that does not exist", "a run that has just begun", "--run another"});
+  write_durably(RunPaths{folder}.recipe(), as_stored(recipe, folder).text());
+  return session.run();
+}
+
+TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
+                          const CommonOptions& common) {
+  if (!is_run_folder(folder)) throw InputError({folder, "a run folder", "none", "elastiform train RECIPE starts one"});
+  refuse_settings(set);
+  const FolderLock lock(folder);
+  const RunPaths paths{folder};
+  auto recipe = Recipe::load(paths.recipe(), set);
+  std::error_code error;
+  const bool trained = fs::exists(paths.supernet(), error);
+  std::optional<LoadedSupernet> before;
+  if (trained) before.emplace(load_supernet(paths.supernet()));
+  if (steps) lengthen(recipe, *steps, trained ? before->steps : 0);
+  Session session(recipe, folder, common);
+  if (trained) {
+    if (session.data().sha256() != before->data_sha256)
+      throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + before->data_sha256.substr(0, 16),
+                        session.data().sha256().substr(0, 16), "--set data.text=PATH"});
+    compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build());
+  }
+  before.reset();
+  if (const auto text = as_stored(recipe, folder).text(); steps || !set.empty()) write_durably(paths.recipe(), text);
+  fmt::print(text_stream(common.json), "{} goes on at step {} of {}\n", folder, session.trainer().next_step(), recipe.train.steps);
+  return session.run();
+}
+
+}  // namespace elastiform

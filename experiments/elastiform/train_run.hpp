@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/recipe.hpp"
+
+namespace elastiform {
+
+/// Losses on the first segments of the search split, nats per token.
+struct EndLosses {
+  double smallest = 0, middle = 0, largest = 0;
+};
+
+struct TrainOutcome {
+  std::string folder;
+  std::int64_t steps = 0, total = 0, skipped = 0;
+  double seconds = 0;                // of training, earlier sessions included
+  std::optional<EndLosses> losses;   // the last measured
+  bool interrupted = false;          // Ctrl-C: saved, to be resumed
+};
+
+/// Trains a recipe into a new folder; InputError when something stands there already. Its recipe is stored with every default written out.
+TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const CommonOptions& common);
+
+/// Continues a run from its last checkpoint; `steps` lengthens its last stage. Only train.checkpoint_every and data.text may be --set.
+TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
+                          const CommonOptions& common);
+
+}  // namespace elastiform
