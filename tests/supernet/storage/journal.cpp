@@ -1,0 +1,196 @@
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "kernels/errors.hpp"
+#include "supernet/storage/durable_file.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/killed_child.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+namespace elastiform {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> records_of(const std::string& path) {
+  std::vector<std::string> records;
+  Journal::read(path, [&](std::uint64_t, std::string_view record) { records.emplace_back(record); });
+  return records;
+}
+
+std::uint64_t last_sequence(const std::string& path) {
+  std::uint64_t last = 0;
+  Journal::read(path, [&](std::uint64_t sequence, std::string_view) { last = sequence; });
+  return last;
+}
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void overwrite(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+std::string record_of(int i) { return "record " + std::to_string(i) + std::string(static_cast<std::size_t>(37 * i % 101), '.'); }
+
+}  // namespace
+
+TEST_CASE("a journal gives back what was committed, in order, and goes on after reopening", "[storage]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "journal";
+  CHECK(records_of(path).empty());  // none there: none to read
+  {
+    Journal journal(path);
+    journal.append("one");
+    journal.append("");
+    journal.commit();
+    journal.append("never committed");
+  }
+  CHECK(records_of(path) == std::vector<std::string>{"one", ""});
+  Journal journal(path);
+  CHECK(journal.bytes() == 2 * 16 + 3);
+  journal.append("three");
+  journal.commit();
+  CHECK(records_of(path) == std::vector<std::string>{"one", "", "three"});
+  CHECK(last_sequence(path) == 2);
+}
+
+TEST_CASE("numbers of records go on after clear", "[storage]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "journal";
+  {
+    Journal journal(path);
+    journal.append("one");
+    journal.append("two");
+    journal.commit();
+    journal.clear();
+    CHECK(journal.bytes() == 0);
+    CHECK(records_of(path).empty());
+    journal.append("three");
+    journal.commit();
+    CHECK(last_sequence(path) == 2);
+    journal.clear();
+  }
+  Journal again(path);
+  again.append("four");
+  again.commit();
+  CHECK(last_sequence(path) == 3);
+}
+
+TEST_CASE("a journal torn at any length keeps its whole records, for readers and writers", "[storage]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "journal";
+  std::vector<std::size_t> ends;
+  {
+    Journal journal(path);
+    for (int i = 0; i < 5; ++i) {
+      journal.append(record_of(i));
+      journal.commit();
+      ends.push_back(24 + journal.bytes());
+    }
+  }
+  const std::string whole = bytes_of(path);
+  REQUIRE(whole.size() == ends.back());
+  for (std::size_t length = 24; length <= whole.size(); ++length) {
+    overwrite(path, whole.substr(0, length));
+    const auto kept = static_cast<std::size_t>(std::count_if(ends.begin(), ends.end(), [&](std::size_t end) { return end <= length; }));
+    if (records_of(path).size() != kept) FAIL("torn at " << length);
+    if (bytes_of(path).size() != length) FAIL("reading changed a file torn at " << length);
+    Journal journal(path);
+    journal.append("next");
+    journal.commit();
+    const auto records = records_of(path);
+    if (records.size() != kept + 1 || records.back() != "next") FAIL("writing after a tear at " << length);
+  }
+}
+
+TEST_CASE("a flipped byte never changes a record: it and what follows are cut off", "[storage]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "journal";
+  std::vector<std::string> written;
+  {
+    Journal journal(path);
+    for (int i = 0; i < 3; ++i) journal.append(written.emplace_back(record_of(i)));
+    journal.commit();
+  }
+  const std::string whole = bytes_of(path);
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
+    overwrite(path, damaged);
+    if (at < 24) {
+      CHECK_THROWS_AS(records_of(path), InputError);
+      continue;
+    }
+    const auto records = records_of(path);
+    if (records.size() >= written.size() || !std::equal(records.begin(), records.end(), written.begin())) FAIL("byte " << at);
+  }
+}
+
+TEST_CASE("what is no journal is refused and not changed", "[storage]") {
+  const TemporaryFolder folder;
+  for (const std::string& content : {std::string(), std::string("short"), std::string(100, 'x')}) {
+    const std::string path = folder.write("other", content);
+    CHECK_THROWS_AS(Journal(path), InputError);
+    CHECK_THROWS_AS(records_of(path), InputError);
+    CHECK(bytes_of(path) == content);
+  }
+  CHECK_THROWS_AS(records_of(folder.path()), InputError);
+}
+
+TEST_CASE("a journal killed at every point of append, commit and clear loses nothing that was committed", "[storage][kill]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "journal";
+  const int points = kill_at_every_point(
+      [&] { fs::remove(path); },
+      [&](const auto& acknowledge) {
+        Journal journal(path);
+        for (int i = 0; i < 3; ++i) {
+          journal.append(record_of(2 * i));
+          journal.append(record_of(2 * i + 1));
+          journal.commit();
+          acknowledge();
+        }
+      },
+      [&](int n, const ChildEnd& end) {
+        CAPTURE(n, end.acknowledged);
+        const auto records = records_of(path);
+        CHECK(records.size() >= 2 * static_cast<std::size_t>(end.acknowledged));
+        CHECK(records.size() <= 2 * static_cast<std::size_t>(end.acknowledged) + 2);
+        for (std::size_t i = 0; i < records.size(); ++i) CHECK(records[i] == record_of(static_cast<int>(i)));
+        Journal journal(path);
+        journal.append("more");
+        journal.commit();
+        CHECK(records_of(path).size() == records.size() + 1);
+      });
+  CHECK(points >= 15);
+
+  const int clear_points = kill_at_every_point(
+      [&] {
+        fs::remove(path);
+        Journal journal(path);
+        journal.append("old");
+        journal.commit();
+      },
+      [&](const auto& acknowledge) {
+        Journal(path).clear();
+        acknowledge();
+      },
+      [&](int n, const ChildEnd& end) {
+        CAPTURE(n);
+        const auto records = records_of(path);
+        CHECK((records.empty() || records == std::vector<std::string>{"old"}));
+        if (end.acknowledged > 0) CHECK(records.empty());
+        Journal journal(path);
+        journal.append("new");
+        journal.commit();
+        CHECK(last_sequence(path) == 1);  // 0 was "old", whether it is still there or not
+      });
+  CHECK(clear_points >= 4);
+}
+
+}  // namespace elastiform
