@@ -1,0 +1,245 @@
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "kernels/errors.hpp"
+#include "supernet/formats/format.hpp"
+#include "supernet/formats/hugging_face.hpp"
+#include "supernet/initialization.hpp"
+#include "kernels/random.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+using namespace elastiform;
+namespace fs = std::filesystem;
+
+namespace {
+
+SearchSpace space_of(const char* preset, bool tied = true, int queries_per_group = 1) {
+  ModelConfig model = preset_model(preset);
+  model.context = 24;
+  model.head_dim = 8;
+  model.tied = tied;
+  model.queries_per_group = queries_per_group;
+  model.branch_scale = 0.4;
+  const SearchSpace::Block block{.heads = {2, 4, 6}, .ffn = {.widths = {24, 40}, .ratios = {}}};
+  return {model, {32, 48}, {1, 2, 3}, {block, block, block}};
+}
+
+/// Values that no symmetry hides: every gain and bias differs from its neutral value.
+Weights weights_of(const SearchSpace& space) {
+  Weights weights(std::make_shared<const WeightTable>(space), DType::float32);
+  std::uint32_t index = 0;
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    RandomStream random(5, Purpose::test, 1, ++index);
+    const View view = weights.view(tensor);
+    const double mean = tensor.role == Role::gain ? 1 : 0, spread = tensor.role == Role::gain || tensor.role == Role::bias ? 0.3 : 0.15;
+    for (std::int64_t row = 0; row < view.rows; ++row)
+      for (std::int64_t column = 0; column < view.columns; ++column) view.row<float>(row)[column] = static_cast<float>(mean + spread * random.normal());
+  }
+  return weights;
+}
+
+const std::vector<std::int32_t>& tokens() {
+  static const std::vector<std::int32_t> text = [] {
+    std::vector<std::int32_t> ids;
+    for (const char c : std::string("In the beginning God crea")) ids.push_back(c);
+    return ids;
+  }();
+  return text;
+}
+
+const ModelCard kCard{.subnet = "e48:2xh4f40", .costs = {}, .deploy = {}, .quality = {{"search", 1.5, 0.01, 2.164, 1000}, {"report", 1.6, 0.02, 2.308, 900}},
+                      .data_sha256 = std::string(64, 'd'), .weights_hash = std::string(64, 'e'), .version = "0.1.0", .training_steps = 12, .fine_tuned = false};
+
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string content(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void replace_in(const std::string& path, const std::string& from, const std::string& to) {
+  std::string text = content(path);
+  const auto at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  std::ofstream(path, std::ios::binary) << text.replace(at, from.size(), to);
+}
+
+bool same_values(const Weights& a, const Weights& b) {
+  if (!(a.table().space() == b.table().space())) return false;
+  for (const TensorSpec& tensor : a.table().tensors()) {
+    const ConstView x = a.view(tensor), y = b.view(tensor);
+    for (std::int64_t row = 0; row < x.rows; ++row)
+      if (!std::equal(x.row<float>(row), x.row<float>(row) + x.columns, y.row<float>(row))) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("an export read back gives the logits of the subnet inside the supernet", "[formats][export]") {
+  struct Row { const char *preset, *format, *subnet; bool tied; int queries_per_group; };
+  const auto row = GENERATE(values<Row>({{"llama", "hf-llama", "e48:2xh4f40", true, 1},
+                                         {"llama", "hf-llama", "e32:3xh6k3f24", false, 2},   // 6 heads do not divide 32: mistral
+                                         {"llama", "hf-llama", "e48:h2k1f24", true, 2},
+                                         {"gpt2", "hf-gpt2", "e32:2xh4f24", true, 1},
+                                         {"gpt2", "hf-gpt2", "e48:3xh6f40", false, 1},
+                                         {"llama", "elastiform", "e32:h2f40,h6f24", true, 1},
+                                         {"gpt2", "elastiform", "e48:h6f24,h2f40@0,2", false, 1}}));
+  CAPTURE(row.format, row.subnet);
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of(row.preset, row.tied, row.queries_per_group);
+  const Weights weights = weights_of(space);
+  const Subnet subnet = parse_subnet(row.subnet);
+  const std::string path = folder / "model";
+  const double difference = export_model(find_format(row.format), weights, subnet, kCard, tokens(), path);
+  CHECK(difference < kExportTolerance);
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"model"});
+
+  const DenseModel model = load_model(path);
+  CHECK(model.subnet.blocks == subnet.blocks);
+  CHECK(model.subnet.kept.empty());
+  CHECK(model.model.branch_scale == 1);
+  CHECK(model.model.tied == row.tied);
+  CHECK(model.model.context == space.model().context);
+
+  // Nothing but the folded scale may have changed: exporting the export again gives the same weights bit for bit.
+  export_model(find_format(row.format), model.weights, model.subnet, kCard, tokens(), folder / "again");
+  CHECK(same_values(load_model(folder / "again").weights, model.weights));
+}
+
+TEST_CASE("an export whose file holds a wrong weight is refused and leaves nothing", "[formats][export]") {
+  const Weights weights = weights_of(space_of("llama"));
+  const Subnet subnet = parse_subnet("e48:2xh4f40");
+  const TemporaryFolder folder;
+  const bool as_folder = GENERATE(true, false);
+  Format planted = find_format(as_folder ? "hf-llama" : "elastiform");
+  planted.write = as_folder ? [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    wrong.weights.view("block.1.ffn.up").row<float>(3)[5] += 0.5f;
+    hugging_face::write_llama(wrong, card, path);
+  } : [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    wrong.weights.view("block.0.attention.key").row<float>(0)[0] += 0.5f;
+    find_format("elastiform").write(wrong, card, path);
+  };
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, kCard, tokens(), folder / "model"), Catch::Contains("nothing was written"));
+  CHECK(names_in(folder.path()).empty());
+}
+
+TEST_CASE("weights that are not finite are not exported", "[formats][export]") {
+  Weights weights = weights_of(space_of("llama"));
+  weights.view("final.norm.gain").row<float>(0)[0] = std::numeric_limits<float>::quiet_NaN();
+  const TemporaryFolder folder;
+  CHECK_THROWS_WITH(export_model(find_format("hf-llama"), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "model"), Catch::Contains("finite"));
+  CHECK(names_in(folder.path()).empty());
+}
+
+TEST_CASE("what a format cannot express is refused with the reason", "[formats][export]") {
+  struct Row { const char *preset, *format, *subnet, *reason; };
+  const auto row = GENERATE(values<Row>({{"llama", "hf-llama", "e48:h4f40,h2f40", "block 1 differs"},
+                                         {"llama", "hf-llama", "e48:h4f40,h4f24", "block 1 differs"},
+                                         {"llama", "hf-llama", "e48:2xh4f40@0,2", "@"},
+                                         {"llama", "hf-gpt2", "e48:2xh6f40", "RMSNorm"},
+                                         {"gpt2", "hf-llama", "e48:2xh6f40", "LayerNorm"},
+                                         {"gpt2", "hf-gpt2", "e48:2xh4f40", "4 heads of 8 are not embed 48"}}));
+  CAPTURE(row.format, row.subnet);
+  const TemporaryFolder folder;
+  const Weights weights = weights_of(space_of(row.preset));
+  CHECK_THROWS_WITH(export_model(find_format(row.format), weights, parse_subnet(row.subnet), kCard, tokens(), folder / "model"), Catch::Contains(row.reason));
+  CHECK_THROWS_AS(export_model(find_format(row.format), weights, parse_subnet(row.subnet), kCard, tokens(), folder / "model"), InputError);
+  CHECK(names_in(folder.path()).empty());
+}
+
+TEST_CASE("an export never replaces what is there, and needs a folder to stand in", "[formats][export]") {
+  const TemporaryFolder folder;
+  const Weights weights = weights_of(space_of("llama"));
+  const std::string there = folder.write("there", "mine");
+  for (const char* format : {"elastiform", "hf-llama"}) {
+    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), there), InputError);
+    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "absent/model"), InputError);
+  }
+  CHECK(content(there) == "mine");
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"there"});
+  CHECK_THROWS_WITH(find_format("hf-lama"), Catch::Contains("hf-llama"));
+}
+
+TEST_CASE("the model card says what the model is, how good, and that it was not fine-tuned", "[formats][export]") {
+  const TemporaryFolder folder;
+  export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "model");
+  CHECK(names_in(folder / "model") ==
+        std::vector<std::string>{"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"});
+  const std::string card = content(folder / "model/README.md");
+  for (const char* words : {"`e48:2xh4f40`", "was not fine-tuned", "| search | 1.5000 ± 0.0196 |", "| report | 1.6000 ± 0.0392 |", "from_pretrained", "dddddd"})
+    CHECK(card.find(words) != std::string::npos);
+}
+
+TEST_CASE("folders that lie about the model end in one line", "[formats][export][hostile]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model", config = path + "/config.json";
+  export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), kCard, tokens(), path);
+  REQUIRE_NOTHROW(load_model(path));
+  struct Row { const char *from, *to; };
+  const auto row = GENERATE(values<Row>({{"\"hidden_size\": 48", "\"hidden_size\": 16777216"},
+                                         {"\"hidden_size\": 48", "\"hidden_size\": 0"},
+                                         {"\"hidden_size\": 48", "\"hidden_size\": 48.5"},
+                                         {"\"hidden_size\": 48", "\"hidden_size\": -48"},
+                                         {"\"hidden_size\": 48,", ""},
+                                         {"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"},
+                                         {"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"},
+                                         {"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 16777216"},
+                                         {"\"num_attention_heads\": 4", "\"num_attention_heads\": 5"},
+                                         {"\"num_key_value_heads\": 4", "\"num_key_value_heads\": 2"},
+                                         {"\"intermediate_size\": 40", "\"intermediate_size\": 41"},
+                                         {"\"vocab_size\": 256", "\"vocab_size\": 257"},
+                                         {"\"max_position_embeddings\": 24", "\"max_position_embeddings\": 16000000"},
+                                         {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": -1"},
+                                         {"\"rope_theta\": 10000.0", "\"rope_theta\": \"x\""},
+                                         {"\"rope_type\": \"default\"", "\"rope_type\": \"yarn\""},
+                                         {"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"},
+                                         {"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": 1"},
+                                         {"\"attention_bias\": false", "\"attention_bias\": true"},
+                                         {"\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\""},
+                                         {"\"model_type\": \"llama\"", "\"model_type\": \"bert\""},
+                                         {"\"model_type\": \"llama\"", "\"model_type\": \"gpt2\""},
+                                         {"\"model_type\": \"llama\"", "\"model_type\": 7"},
+                                         {"{", "["},
+                                         {"}", ""}}));
+  CAPTURE(row.from, row.to);
+  // rope_theta stands twice; the reader takes the one inside rope_parameters, which is the later.
+  if (std::string(row.from).find("rope_theta") != std::string::npos) replace_in(config, row.from, "\"rope_theta_4\": 1");
+  replace_in(config, row.from, row.to);
+  try {
+    load_model(path);
+    FAIL_CHECK("accepted");
+  } catch (const InputError& error) {
+    CHECK(std::string(error.what()).find("model") != std::string::npos);
+    CHECK(std::string(error.what()).find('\n') == std::string::npos);
+  }
+}
+
+TEST_CASE("damaged weights end in one line", "[formats][export][hostile]") {
+  const TemporaryFolder folder;
+  const char* format = GENERATE("hf-gpt2", "elastiform");
+  const std::string path = folder / "model", file = std::string(format) == "elastiform" ? path : path + "/model.safetensors";
+  export_model(find_format(format), weights_of(space_of("gpt2")), parse_subnet("e32:2xh4f24"), kCard, tokens(), path);
+  const std::string whole = content(file);
+  for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{600}, whole.size() / 2, whole.size() - 1}) {
+    CAPTURE(format, size);
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << whole.substr(0, size);
+    CHECK_THROWS_AS(load_model(path), InputError);
+  }
+  std::ofstream(file, std::ios::binary | std::ios::trunc) << whole;
+  CHECK_NOTHROW(load_model(path));
+  CHECK_THROWS_AS(load_model(folder / "absent"), InputError);
+  CHECK_THROWS_AS(load_model(folder.path()), InputError);
+}
