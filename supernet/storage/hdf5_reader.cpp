@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -27,6 +29,23 @@ herr_t collect_name(hid_t, const char* name, const H5L_info_t*, void* names) {
 bool same_type(hid_t found, hid_t wanted) { return H5Tequal(found, wanted) > 0; }
 
 bool is_text(hid_t type) { return H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) > 0; }
+
+// A writer may replace the file between the check of its SHA-256 and HDF5's opening it; each time it does, one attempt is lost.
+constexpr int kMostAttempts = 100;
+
+bool is_same(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
+
+bool is_same_file(hid_t opened, int verified) {
+  void* handle = nullptr;
+  struct stat a{}, b{};
+  return H5Fget_vfd_handle(opened, H5P_DEFAULT, &handle) >= 0 && handle != nullptr && ::fstat(*static_cast<int*>(handle), &a) == 0 &&
+         ::fstat(verified, &b) == 0 && is_same(a, b);
+}
+
+bool names_file(const std::string& path, int verified) {
+  struct stat a{}, b{};
+  return ::stat(path.c_str(), &a) == 0 && ::fstat(verified, &b) == 0 && is_same(a, b);
+}
 
 /// The attribute, checked to be one value.
 Handle open_attribute(hid_t file, const std::string& object, const std::string& name) {
@@ -140,15 +159,17 @@ ColumnTable Hdf5Reader::State::table(const Dataset& d, const std::string& object
 
 Hdf5Reader::Hdf5Reader(const std::string& path, std::string_view kind) : state_(std::make_unique<State>()) {
   state_->path = path;
-  state_->verified = open_verified(path, kind);
   const Call call;
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   H5Pset_file_locking(access.get(), 0, 1);  // files are replaced, never changed in place
-  // By descriptor: the name may mean another file by now, and HDF5 must see exactly the bytes that were verified.
-  const std::string same_file = "/proc/self/fd/" + std::to_string(state_->verified.file.get());
-  state_->file = Handle(H5Fopen(same_file.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
-  if (!state_->file.is_open()) throw InputError({path, "an Elastiform HDF5 file", "one that HDF5 cannot read", ""});
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    state_->verified = open_verified(path, kind);
+    state_->file = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
+    if (state_->file.is_open() && is_same_file(state_->file.get(), state_->verified.file.get())) return;
+    if (!state_->file.is_open() && names_file(path, state_->verified.file.get())) break;
+  }
+  throw InputError({path, "an Elastiform HDF5 file", "one that HDF5 cannot read", ""});
 }
 
 Hdf5Reader::~Hdf5Reader() {
