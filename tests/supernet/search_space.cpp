@@ -90,7 +90,9 @@ TEST_CASE("the presets", "[supernet][space]") {
 TEST_CASE("FFN ratios become the nearest multiple of 8, once each and ascending", "[supernet][space]") {
   CHECK(ratios({1}, {4, 2, 3}).ffn.at(96) == std::vector<int>{192, 288, 384});
   CHECK(ratios({1}, {8.0 / 3}).ffn.at(96) == std::vector<int>{256});
-  CHECK(ratios({1}, {2.6, 2.7, 2.75}).ffn.at(32) == std::vector<int>{80, 88});  // 83.2, 86.4, 88
+  CHECK(ratios({1}, {2.6}).ffn.at(32) == std::vector<int>{80});                  // 83.2
+  CHECK(ratios({1}, {2.7}).ffn.at(32) == std::vector<int>{88});                  // 86.4
+  CHECK(ratios({1}, {2.7, 2.6, 2.75}).ffn.at(32) == std::vector<int>{80, 88});
   CHECK(FeedForwardChoices{.widths = {8, 24}, .ratios = {4}}.at(96) == std::vector<int>{8, 24});
 }
 
