@@ -142,9 +142,20 @@ void fill(View into, const Source& source, const std::vector<float>& values) {
     }
 }
 
+/// The space's own complaints, with the file that they are about.
+SearchSpace space_of(const std::string& folder, const ModelConfig& model, const Subnet& subnet) {
+  try {
+    return SearchSpace::of(model, subnet);
+  } catch (const InputError& error) {
+    InputError::Parts parts = error.parts();
+    parts.where = folder + "/config.json: " + parts.where;
+    throw InputError(std::move(parts));
+  }
+}
+
 DenseModel read_weights(const std::string& folder, const ModelConfig& model, Subnet subnet, Source (*source_of)(const TensorSpec&)) {
   const safetensors::Reader file(folder + "/model.safetensors");
-  const auto table = std::make_shared<const WeightTable>(SearchSpace::of(model, subnet));
+  const auto table = std::make_shared<const WeightTable>(space_of(folder, model, subnet));
   std::set<std::string> wanted;
   for (const TensorSpec& tensor : table->tensors()) {
     const Source source = source_of(tensor);
