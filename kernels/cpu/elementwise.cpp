@@ -59,8 +59,10 @@ HWY_INLINE FloatVector gelu_slope(FloatVector x, Gelu kind) {
     return hn::MulAdd(hn::Mul(x, constant(0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2)), gaussian, cdf);
   }
   const auto s = sigmoid(twice_inner(x));
-  const auto inner_slope = hn::MulAdd(hn::Mul(x, x), constant(6 * kRootTwoOverPi * kCubic), constant(2 * kRootTwoOverPi));
-  return hn::MulAdd(hn::Mul(hn::Mul(x, inner_slope), s), hn::Sub(constant(1), s), s);
+  // Beyond |x| = 100 the product below is 0 whatever this is, as long as it is finite.
+  const auto square = hn::Min(hn::Mul(x, x), constant(1e4));
+  const auto inner_slope = hn::MulAdd(square, constant(6 * kRootTwoOverPi * kCubic), constant(2 * kRootTwoOverPi));
+  return hn::MulAdd(hn::Mul(hn::Mul(s, hn::Sub(constant(1), s)), x), inner_slope, s);
 }
 
 void gelu_forward(const GeluForward& op) {

@@ -59,6 +59,7 @@ struct Softmax {
     return exp_bounded(scaled(c, access));
   }
   double log_total() const { return std::log(total); }
+  double probability(std::int32_t v) const { return std::exp(static_cast<double>(z[v] - largest) * inverse_temperature) / total; }
 };
 
 /// (1-ε)·(lse - z_target) + ε·(lse - mean z), lse = largest + log total.
@@ -87,10 +88,31 @@ bool first_largest_is(const float* z, std::int32_t target, float largest) {
   return target >= 0 && z[target] == largest && std::find(z, z + target, largest) == z + target;
 }
 
-/// Gradient factors of one row: dz_v = label · p_v - uniform + student · q_v - teacher · t_v (and -onehot at the target).
+/// Gradient factors of one row, dz_v = label · e^p_v - uniform + student · e^q_v - teacher · e^t_v; the target's in full.
 struct Factors {
-  float label = 0, uniform = 0, student = 0, teacher = 0, onehot = 0;
+  float label = 0, uniform = 0, student = 0, teacher = 0, at_target = 0;
 };
+
+Factors gradient_factors(const SoftmaxLoss& op, std::int32_t target, const Softmax& p, const Softmax& q, const Softmax* teacher) {
+  Factors f;
+  double at_target = 0;
+  const bool labelled = target != kIgnoredTarget;
+  if (labelled) {
+    const double weight = op.gradient_scale * op.label_weight, uniform = op.label_smoothing / static_cast<double>(op.logits.columns);
+    f.label = static_cast<float>(weight / p.total);
+    f.uniform = static_cast<float>(weight * uniform);
+    // In double: near the optimum p_target and what is wanted cancel.
+    at_target = weight * (p.probability(target) - (uniform + (1 - op.label_smoothing)));
+  }
+  if (teacher) {
+    const double weight = op.gradient_scale * op.teacher_weight * op.temperature;
+    f.student = static_cast<float>(weight / q.total);
+    f.teacher = static_cast<float>(weight / teacher->total);
+    if (labelled) at_target += weight * (q.probability(target) - teacher->probability(target));
+  }
+  f.at_target = static_cast<float>(at_target);
+  return f;
+}
 
 void write_gradient(float* dz, std::int64_t V, const Softmax& p, const Softmax& q, const Softmax* teacher, const Factors& f) {
   const Float d;
@@ -118,21 +140,10 @@ void loss_row(const SoftmaxLoss& op, std::int64_t n) {
   if (!op.teacher_losses.empty()) op.teacher_losses.row<float>(0)[n] = static_cast<float>(teacher_loss(teacher, q, V, op.temperature));
   if (!op.correct.empty()) op.correct.row<float>(0)[n] = first_largest_is(z, target, largest) ? 1.0f : 0.0f;
   if (op.dlogits.empty()) return;
-  Factors factors;
-  if (labelled) {
-    const double weight = op.gradient_scale * op.label_weight;
-    factors.label = static_cast<float>(weight / p.total);
-    factors.uniform = static_cast<float>(weight * op.label_smoothing / static_cast<double>(V));
-    factors.onehot = static_cast<float>(weight * (1 - op.label_smoothing));
-  }
-  if (taught) {
-    const double weight = op.gradient_scale * op.teacher_weight * op.temperature;
-    factors.student = static_cast<float>(weight / q.total);
-    factors.teacher = static_cast<float>(weight / teacher.total);
-  }
-  float* dz = op.dlogits.row<float>(n);
-  write_gradient(dz, V, p, q, taught ? &teacher : nullptr, factors);
-  if (labelled) dz[target] -= factors.onehot;
+  const Softmax* teacher_or_none = taught ? &teacher : nullptr;
+  const Factors factors = gradient_factors(op, target, p, q, teacher_or_none);  // first: dlogits may be the memory of logits
+  write_gradient(op.dlogits.row<float>(n), V, p, q, teacher_or_none, factors);
+  if (labelled) op.dlogits.row<float>(n)[target] = factors.at_target;
 }
 
 void softmax_loss(const SoftmaxLoss& op) {
