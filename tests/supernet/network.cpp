@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/spaces.hpp"

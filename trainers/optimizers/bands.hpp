@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/backend.hpp"
@@ -14,6 +15,7 @@ namespace elastiform {
 class ActiveBands {
  public:
   ActiveBands(const WeightTable& table, std::span<const Subnet> subnets);
+  explicit ActiveBands(std::vector<bool> active) : active_(std::move(active)) {}  // one entry a band
   bool operator[](std::int64_t band) const { return active_[static_cast<std::size_t>(band)]; }
 
  private:

@@ -1,0 +1,208 @@
+#include "trainers/trainer.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/random.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/spaces.hpp"
+#include "tests/support/temporary_folder.hpp"
+#include "trainers/checkpoint.hpp"
+#include "trainers/optimizers/bands.hpp"
+#include "trainers/samplers/sampler.hpp"
+#include "trainers/trainer_state.hpp"
+
+namespace elastiform {
+namespace {
+
+SearchSpace byte_space() {
+  const SearchSpace tiny = tiny_space("llama");
+  ModelConfig model = tiny.model();
+  model.vocabulary = 256;
+  return SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks());
+}
+
+/// Text that is worth learning: words of a small vocabulary in random order.
+std::string words(std::size_t bytes) {
+  static constexpr const char* kWords[] = {"the ", "light ", "of ", "heaven ", "and ", "earth ", "was ", "good.\n"};
+  RandomStream random(1, Purpose::test);
+  std::string text;
+  while (text.size() < bytes) text += kWords[random.below(8)];
+  return text;
+}
+
+struct Fixture {
+  TemporaryFolder folder;
+  SearchSpace space = byte_space();
+  TrainOptions options;
+  std::vector<Stage> stages;
+  std::unique_ptr<TextData> data;
+
+  Fixture() {
+    folder.write("text.txt", words(60000));
+    data = std::make_unique<TextData>(folder / "text.txt", DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {80, 10, 10}, .split_block = 4096},
+                                      space.model().context);
+    options.steps = 50;
+    options.sequences = 24;  // 576 rows: two whole panels and a short one
+    options.rate = 1e-2;
+    stages = {{.share = 0.2, .steps = 0, .sampler = "largest"},
+              {.share = 0.4, .steps = 0, .sampler = "balanced", .objective = "labels", .largest = 0.25, .smallest = 0.125},
+              {.share = 0.4, .steps = 0, .sampler = "sandwich", .objective = "labels+largest"}};
+    resolve_stages(stages, options.steps);
+  }
+};
+
+std::string trained_hash(const Fixture& f, int threads, std::int64_t steps) {
+  const ThreadPool pool(threads);
+  CpuBackend backend(pool);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+  while (trainer.next_step() < steps) trainer.step();
+  CHECK(pool.distinct_threads() == threads);
+  return weights_hash(trainer.weights());
+}
+
+}  // namespace
+
+TEST_CASE("50 steps on 1, 2 and 5 threads give the same weights", "[trainers][bits]") {
+  const Fixture f;
+  const std::string one = trained_hash(f, 1, 50);
+  CHECK(trained_hash(f, 2, 50) == one);
+  CHECK(trained_hash(f, 5, 50) == one);
+}
+
+TEST_CASE("training learns: the loss falls far below the uniform distribution's", "[trainers]") {
+  const Fixture f;
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+  const double first = trainer.step().losses.front().label_loss;
+  StepReport last;
+  while (!trainer.done()) last = trainer.step();
+  CHECK(first == Approx(std::log(256)).epsilon(0.02));
+  CHECK(last.losses.front().label_loss < 3.0);
+  CHECK(trainer.updates() == 50);
+}
+
+TEST_CASE("a run that is stopped and resumed has the bits of one that is not", "[trainers][bits]") {
+  const Fixture f;
+  const std::int64_t stop = GENERATE(7, 25, 44);  // inside each stage
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  Trainer straight(f.space, f.options, f.stages, *f.data, backend);
+  while (!straight.done()) straight.step();
+  {
+    Trainer first(f.space, f.options, f.stages, *f.data, backend);
+    while (first.next_step() < stop) first.step();
+    save_checkpoint(first, "recipe", f.data->sha256(), f.folder / "supernet.h5");
+  }
+  Trainer second(f.space, f.options, f.stages, *f.data, backend);
+  load_checkpoint(second, f.folder / "supernet.h5");
+  CHECK(second.next_step() == stop);
+  while (!second.done()) second.step();
+  CHECK(weights_hash(second.weights()) == weights_hash(straight.weights()));
+  for (const auto& [name, moment] : second.state().optimizer->moments())
+    CHECK(weights_hash(*moment) == weights_hash(*straight.state().optimizer->moments().at(name)));
+  for (const auto& [name, numbers] : second.state().optimizer->band_numbers())
+    CHECK(*numbers == *straight.state().optimizer->band_numbers().at(name));
+}
+
+TEST_CASE("bands that no subnet of a step touches stay bitwise unchanged under the lazy policies", "[trainers][slicing]") {
+  Fixture f;
+  f.options.policy = GENERATE("lazy-local", "lazy-global", "catch-up");
+  f.stages = {{.share = 1, .steps = 0, .sampler = "balanced"}};
+  resolve_stages(f.stages, f.options.steps);
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+  bool some_idle = false;
+  for (int t = 0; t < 12; ++t) {
+    const Weights before = extract(trainer.weights(), f.space.largest());
+    const Weights m_before = extract(*trainer.state().optimizer->moments().at("m"), f.space.largest());
+    const StepReport report = trainer.step();
+    const ActiveBands active(trainer.weights().table(), report.subnets);
+    const auto idle = band_rectangles(trainer.weights().table(), [&](std::int64_t band) { return active[band] ? -1 : 0; });
+    const auto touched = band_rectangles(trainer.weights().table(), [&](std::int64_t band) { return active[band] ? 0 : -1; });
+    const auto same = [](ConstView a, ConstView b) {
+      for (std::int64_t row = 0; row < a.rows; ++row)
+        if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns) * 4) != 0) return false;
+      return true;
+    };
+    for (const BandRectangle& r : idle) {
+      some_idle = true;
+      REQUIRE(same(r.of(trainer.weights()), r.of(before)));
+      REQUIRE(same(r.of(std::as_const(*trainer.state().optimizer->moments().at("m"))), r.of(m_before)));
+    }
+    int moved = 0;
+    for (const BandRectangle& r : touched) moved += same(r.of(trainer.weights()), r.of(before)) ? 0 : 1;
+    CHECK(moved > 0);
+  }
+  CHECK(some_idle);
+}
+
+TEST_CASE("a step that is not finite changes nothing and is counted", "[trainers]") {
+  const Fixture f;
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+  for (int t = 0; t < 3; ++t) trainer.step();
+  Weights& weights = trainer.state().weights;
+  float& poisoned = weights.view("final.norm.gain").row<float>(0)[0];
+  const float kept = poisoned;
+  poisoned = std::numeric_limits<float>::infinity();
+  const std::string before = weights_hash(weights), m = weights_hash(*trainer.state().optimizer->moments().at("m"));
+  const StepReport report = trainer.step();
+  CHECK(report.skipped);
+  CHECK(trainer.skipped_steps() == 1);
+  CHECK(trainer.updates() == 3);
+  CHECK(trainer.next_step() == 4);
+  CHECK(weights_hash(weights) == before);
+  CHECK(weights_hash(*trainer.state().optimizer->moments().at("m")) == m);
+  poisoned = kept;
+  CHECK_FALSE(trainer.step().skipped);
+}
+
+TEST_CASE("planned memory is what a trainer holds", "[trainers]") {
+  const Fixture f;
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+  const Trainer::Memory planned = Trainer::plan(f.space, f.options, f.stages, backend), held = trainer.memory();
+  CHECK(planned.weights == held.weights);
+  CHECK(planned.gradients == held.gradients);
+  CHECK(planned.optimizer == held.optimizer);
+  CHECK(planned.arena == held.arena);
+}
+
+TEST_CASE("endpoints take exactly their shares of the steps", "[trainers]") {
+  const SearchSpace space = byte_space();
+  const auto sampler = make_sampler(space, {.share = 1, .steps = 0, .sampler = "balanced", .objective = "labels", .largest = 0.25, .smallest = 0.125}, 3);
+  int largest = 0, smallest = 0;
+  for (std::uint64_t t = 0; t < 800; ++t) {
+    const Subnet subnet = sampler->sample(t, t).front();
+    largest += subnet == space.largest() ? 1 : 0;
+    smallest += subnet == space.smallest() ? 1 : 0;
+  }
+  // Balanced draws hit an endpoint by chance now and then.
+  CHECK(largest >= 200);
+  CHECK(largest <= 205);
+  CHECK(smallest >= 100);
+  CHECK(smallest <= 120);
+}
+
+TEST_CASE("stages that cannot work are refused", "[trainers]") {
+  const Fixture f;
+  const ThreadPool pool(1);
+  CpuBackend backend(pool);
+  std::vector<Stage> stages{{.share = 1, .steps = 50, .sampler = "balanced", .objective = "labels+largest"}};
+  CHECK_THROWS_AS(Trainer(f.space, f.options, stages, *f.data, backend), InputError);
+  stages = {{.share = 0.5}, {.share = 0.6}};
+  CHECK_THROWS_AS(resolve_stages(stages, 10), InputError);
+  stages = {{.share = 1.0 / 3}, {.share = 1.0 / 3}, {.share = 1.0 / 3}};
+  resolve_stages(stages, 100);
+  CHECK(stages[0].steps + stages[1].steps + stages[2].steps == 100);
+}
+
+}  // namespace elastiform
