@@ -29,7 +29,8 @@ double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_
 
 // The recipe that a run stores: its data seen from the run's folder, so the folder moves together with the data.
 Recipe as_stored(Recipe recipe, const std::string& folder) {
-  const auto relative = fs::weakly_canonical(recipe.data.text).lexically_relative(fs::weakly_canonical(folder));
+  // absolute first: of a folder that does not exist yet, weakly_canonical() gives a relative path back.
+  const auto relative = fs::weakly_canonical(fs::absolute(recipe.data.text)).lexically_relative(fs::weakly_canonical(fs::absolute(folder)));
   if (!relative.empty()) recipe.data.text = relative.string();
   return recipe;
 }
@@ -60,13 +61,14 @@ class Session {
     earlier_seconds_ = log.seconds();
     fs::create_directories(paths_.checkpoints());
     Progress progress(json_, "training");
-    progress.update(trainer_.next_step(), recipe_.train.steps);
+    begin_ = seconds_now();
+    first_step_ = trainer_.next_step();
     while (!trainer_.done() && !interrupted()) {
       train_one_step();
       const auto step = trainer_.next_step();
       const bool checkpoint = step % recipe_.train.checkpoint_every == 0 || trainer_.done();
       if (checkpoint || step % recipe_.train.log_every == 0) report(progress, log, checkpoint);
-      progress.update(step, recipe_.train.steps, speed());
+      if (progress.on_terminal()) progress.update(step, recipe_.train.steps, speed());  // elsewhere the reports are enough
     }
     if (!trainer_.done()) save();  // Ctrl-C
     return {paths_.folder, trainer_.next_step(), recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_, losses_, !trainer_.done()};
@@ -89,6 +91,11 @@ class Session {
                        interval_.flops / interval_.seconds * 1e-9, 100 * interval_.flops / interval_.seconds / peak_);
   }
 
+  double seconds_left() const {
+    const auto step = trainer_.next_step();
+    return (seconds_now() - begin_) / static_cast<double>(step - first_step_) * static_cast<double>(recipe_.train.steps - step);
+  }
+
   void report(Progress& progress, TrainingLog& log, bool checkpoint) {
     const auto scores = evaluator_.evaluate(ends_);
     losses_ = EndLosses{scores[0].loss, scores[1].loss, scores[2].loss};
@@ -102,8 +109,9 @@ class Session {
     row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
     row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds).add("flops_per_second", interval_.flops / interval_.seconds);
     log.append(row.text());
-    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}", step, std::to_string(recipe_.train.steps).size(),
+    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}", step, std::to_string(recipe_.train.steps).size(),
                               bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle), bits_per_byte(losses_->largest), speed(),
+                              trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : ""));
     interval_ = {};
     if (!checkpoint) return;
@@ -139,7 +147,8 @@ class Session {
   std::optional<EndLosses> losses_;
   StepReport last_;
   Interval interval_;
-  double peak_ = 0, best_ = 0, seconds_ = 0, earlier_seconds_ = 0;
+  std::int64_t first_step_ = 0;  // of this session
+  double begin_ = 0, peak_ = 0, best_ = 0, seconds_ = 0, earlier_seconds_ = 0;
 };
 
 void refuse_settings(const std::vector<std::string>& set) {

@@ -10,14 +10,16 @@ namespace elastiform {
 namespace {
 
 struct Count {
-  std::string budget;     // canonical, "" none
-  std::string feasible;   // decimal digits
-  std::string why_empty;  // "" when there is a subnet
+  std::string typed, budget;  // as the user wrote it, and canonical; "" none
+  std::string feasible;       // decimal digits
+  std::string why_empty;      // "" when there is a subnet
 };
 
 Count count_of(const CostModel& costs, const std::vector<std::string>& budget, Deployable target) {
   const FeasibleSet set(costs, Budget::parse(budget, costs), target);
-  return {set.budget().text(), set.count().str(), set.empty() ? set.why_empty() : ""};
+  std::string typed;
+  for (const auto& text : budget) typed += (typed.empty() ? "" : ",") + text;
+  return {typed, set.budget().text(), set.count().str(), set.empty() ? set.why_empty() : ""};
 }
 
 // Vector loops and GEMM tiles are 32 wide: other widths work, and cost up to 8 % (performance notes §3).
@@ -64,7 +66,8 @@ class SpaceCommand final : public Command {
     fmt::print("{}\n", table.text());
     fmt::print("training the supernet takes {} (weights, gradients, optimizer, activations)\n", bytes_text(static_cast<double>(memory)));
     for (const auto& count : counts) {
-      const auto what = fmt::format("{}{}{}", count.budget, deployable_ && !count.budget.empty() ? ", " : "", deployable_.value_or(""));
+      const auto same = count.typed == count.budget ? "" : count.typed + " is ";
+      const auto what = fmt::format("{}{}{}{}", same, count.budget, deployable_ && !count.budget.empty() ? ", " : "", deployable_.value_or(""));
       if (count.why_empty.empty()) fmt::print("{}: {} feasible\n", what, grouped(count.feasible));
       else fmt::print("{}: none feasible: {}\n", what, count.why_empty);
     }
