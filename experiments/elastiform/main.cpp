@@ -10,5 +10,7 @@ int main(int argc, char** argv) {
   commands.push_back(make_space_command());
   commands.push_back(make_sample_command());
   commands.push_back(make_cost_command());
+  commands.push_back(make_export_command());
+  commands.push_back(make_generate_command());
   return run_program(argc, argv, commands);
 }

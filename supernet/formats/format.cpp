@@ -101,19 +101,24 @@ const Format& find_format(std::string_view name) {
   throw unknown_name("format", name, known);
 }
 
-double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card, std::span<const std::int32_t> tokens,
-                    const std::string& path) {
+void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path) {
   namespace fs = std::filesystem;
-  const SearchSpace& space = weights.table().space();
-  space.check(subnet, "the supernet");
-  if (weights.dtype() != DType::float32) throw std::logic_error("export: weights must be float32");
   const std::string reason = format.why_not(space.model(), subnet);
   if (!reason.empty())
     throw InputError({"subnet " + elastiform::format(subnet), "one that " + std::string(format.name) + " can express", reason,
                       "use --format elastiform, or search with --deployable " + std::string(format.name)});
+  if (path.empty()) throw InputError({"--to", "a path", "an empty one", ""});
   if (fs::exists(fs::symlink_status(path))) throw InputError({path, "nothing there yet", "something", "choose another path or remove it"});
   const fs::path parent = fs::path(path).lexically_normal().parent_path();
   if (!parent.empty() && !fs::is_directory(parent)) throw InputError({path, "a folder " + parent.string(), "none", "make it first"});
+}
+
+double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card, std::span<const std::int32_t> tokens,
+                    const std::string& path) {
+  const SearchSpace& space = weights.table().space();
+  space.check(subnet, "the supernet");
+  check_export(format, space, subnet, path);
+  if (weights.dtype() != DType::float32) throw std::logic_error("export: weights must be float32");
   tokens = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(space.model().context)));
   if (tokens.empty()) throw std::logic_error("export: no tokens to compare on");
 

@@ -46,6 +46,9 @@ const Format& find_format(std::string_view name);  // throws InputError naming t
 /// Largest |Δlogit| / largest |logit| that an export may show against the in-supernet subnet on a real batch.
 constexpr double kExportTolerance = 1e-5;
 
+/// What export_model refuses before any work: a subnet that the format cannot express, a path that is taken or has no folder to stand in.
+void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path);
+
 /// Writes `subnet` of the supernet to `path` (must not exist): extract, write beside, read back, compare logits with the in-supernet subnet on
 /// `tokens` (one sequence), rename. Beyond the tolerance nothing is left and std::runtime_error says both numbers. Returns the largest
 /// relative difference found. InputError when the format cannot express the subnet.

@@ -1,0 +1,61 @@
+#include <fmt/core.h>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/export_steps.hpp"
+#include "experiments/elastiform/output.hpp"
+#include "kernels/errors.hpp"
+
+namespace elastiform {
+namespace {
+
+std::string exported_json(const Exported& exported, const Format& format) {
+  std::vector<std::string> quality;
+  for (const auto& one : exported.card.quality)
+    quality.push_back(JsonObject().add("split", one.split).add("loss", one.loss).add("loss_se", one.loss_se).add("bits_per_byte", one.bits_per_byte)
+                          .add("tokens", one.tokens).text());
+  return JsonObject().add("path", exported.path).add("format", format.name).add("id", exported.id).add("subnet", exported.card.subnet)
+      .add("parameters", exported.card.costs.parameters).add("difference", exported.difference).add_json("quality", json_list(quality)).text();
+}
+
+/// `elastiform export`: a subnet as a model that other programs load, proven by reading it back.
+class ExportCommand final : public Command {
+ public:
+  std::string_view name() const override { return "export"; }
+  std::string_view help() const override { return "Write a subnet as a model that other programs load"; }
+  std::string_view example() const override { return "elastiform export runs/demo --subnet 12 --format hf-llama --to demo-llama"; }
+  void declare(Options& options) override {
+    std::vector<std::string> formats;
+    for (const Format& format : export_formats()) formats.emplace_back(format.name);
+    options.positional("run", run_, "Run folder");
+    options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
+    options.choice("format", format_, formats, "What to write (docs/exports.md)");
+    options.option("to", to_, "Where to write; nothing may be there (default: exports/ of the run)");
+  }
+  int run(const CommonOptions& common) override {
+    if (subnet_.empty()) throw InputError({"elastiform export", "--subnet", "none", "elastiform front RUN lists good ones"});
+    if (to_ && to_->empty()) throw InputError({"elastiform export: --to", "a path", "an empty one", ""});
+    const Format& format = find_format(format_);
+    Run run(run_);
+    const Exported exported = export_subnet(run, run.subnet(subnet_), format, to_.value_or(""), threads_of(common));
+    if (common.json) fmt::print("{}\n", exported_json(exported, format));
+    auto* const stream = text_stream(common.json);
+    fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name, grouped(exported.card.costs.parameters));
+    for (const auto& quality : exported.card.quality)
+      fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split, quality.loss,
+                 1.96 * quality.loss_se, quality.bits_per_byte);
+    fmt::print(stream, "read back: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n", exported.difference,
+               kExportTolerance);
+    fmt::print(stream, "try it: {}\n", generate_line(exported.path));
+    return 0;
+  }
+
+ private:
+  std::string run_, subnet_, format_ = "elastiform";
+  std::optional<std::string> to_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_export_command() { return std::make_unique<ExportCommand>(); }
+
+}  // namespace elastiform

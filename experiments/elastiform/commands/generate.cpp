@@ -1,0 +1,108 @@
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/utf8_stream.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/errors.hpp"
+#include "supernet/formats/format.hpp"
+#include "supernet/generation.hpp"
+
+namespace elastiform {
+namespace {
+
+std::string as_list(const std::vector<std::int32_t>& ids) {
+  std::vector<std::string> items;
+  for (const std::int32_t id : ids) items.push_back(std::to_string(id));
+  return json_list(items);
+}
+
+/// Shows bytes as they come: whole characters on a terminal, raw bytes into a pipe or file. Without a stream it shows nothing.
+class Printer {
+ public:
+  explicit Printer(std::FILE* stream) : stream_(stream), terminal_(stream != nullptr && ::isatty(::fileno(stream)) == 1) {}
+  void put(unsigned char byte) {
+    show(terminal_ ? utf8_.take(byte) : std::string(1, static_cast<char>(byte)));
+  }
+  void finish() { show(utf8_.finish() + "\n"); }
+
+ private:
+  void show(const std::string& text) {
+    if (text.empty() || stream_ == nullptr) return;
+    std::fwrite(text.data(), 1, text.size(), stream_);
+    std::fflush(stream_);
+  }
+  std::FILE* stream_;
+  bool terminal_;
+  Utf8Stream utf8_;
+};
+
+/// `elastiform generate`: text from an exported model or from a subnet of a run.
+class GenerateCommand final : public Command {
+ public:
+  std::string_view name() const override { return "generate"; }
+  std::string_view help() const override { return "Continue a text with an exported model or a subnet of a run"; }
+  std::string_view example() const override { return "elastiform generate runs/demo --subnet largest --prompt \"In the beginning\" --temperature 0.8"; }
+  void declare(Options& options) override {
+    options.positional("model", path_, "An exported model (file or folder) or a run folder");
+    options.option("subnet", subnet_, "Of a run: a subnet's text, largest (default), middle, smallest or an id");
+    options.option("prompt", prompt_, "Text to continue");
+    options.option("tokens", options_.tokens, "How many tokens to generate");
+    options.option("temperature", options_.temperature, "0: the likeliest token; 1: as the model says", 0, 1000);
+    options.option("top-k", top_k_, "Draw among the K likeliest tokens only; 0: all");
+    options.option("top-p", options_.top_p, "Draw among the likeliest tokens whose probabilities reach P", 1e-9, 1);
+    options.option("seed", seed_, "Of the draws");
+  }
+  int run(const CommonOptions& common) override {
+    options_.top_k = static_cast<int>(std::min<std::int64_t>(top_k_, INT32_MAX));
+    options_.seed = static_cast<std::uint64_t>(seed_);
+    if (is_run_folder(path_)) {
+      Run run(path_);
+      return generate_with(run.network(), run.weights(), run.subnet(subnet_.value_or("largest")), common);
+    }
+    const DenseModel model = load_model(path_);
+    if (subnet_) throw InputError({"elastiform generate: --subnet", "a run folder", path_ + ", which holds one network", "leave --subnet out"});
+    const Network network(model.weights.table().space(), DType::float32);
+    return generate_with(network, model.weights, model.subnet, common);
+  }
+
+ private:
+  int generate_with(const Network& network, const Weights& weights, const Subnet& subnet, const CommonOptions& common) const {
+    if (network.space().model().vocabulary != 256)
+      throw InputError({path_, "a byte vocabulary of 256 ids", std::to_string(network.space().model().vocabulary), "its tokenizer is not known here"});
+    const ThreadPool pool(threads_of(common));
+    CpuBackend backend(pool);
+    std::vector<std::int32_t> prompt, ids;
+    for (const char c : prompt_) prompt.push_back(static_cast<unsigned char>(c));
+    Printer printer(common.json ? nullptr : stdout);
+    for (const std::int32_t id : prompt) printer.put(static_cast<unsigned char>(id));
+    std::string text;
+    generate(backend, network, weights, subnet, prompt, options_, [&](std::int32_t id) {
+      if (interrupted()) return false;
+      ids.push_back(id);
+      text += static_cast<char>(id);
+      printer.put(static_cast<unsigned char>(id));
+      return true;
+    });
+    printer.finish();
+    if (common.json)
+      fmt::print("{}\n", JsonObject().add("subnet", format(subnet)).add("prompt", valid_utf8(prompt_)).add("text", valid_utf8(text))
+                             .add_json("prompt_ids", as_list(prompt)).add_json("ids", as_list(ids)).text());
+    return interrupted() ? kInterruptedStatus : 0;
+  }
+
+  std::string path_, prompt_;
+  std::optional<std::string> subnet_;
+  GenerationOptions options_;
+  std::int64_t top_k_ = 0, seed_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_generate_command() { return std::make_unique<GenerateCommand>(); }
+
+}  // namespace elastiform
