@@ -33,19 +33,25 @@ std::int64_t product(const auto& shape) {
   return elements;
 }
 
-void add_store(const ResultStore& store, Lines& lines) {
+std::string search_line(const SearchDescription& search) {
+  return fmt::format("search {}: {}, {}, seed {}", search.name(), search.algorithm, search.budget.empty() ? "no budget" : search.budget, search.seed);
+}
+
+std::string by_split(const std::vector<Evaluation>& evaluations) {
   std::map<std::string, std::size_t> splits;
-  for (const Evaluation& evaluation : store.evaluations()) ++splits[evaluation.split];
-  std::string text;
-  for (const auto& [split, count] : splits) text += fmt::format("{}{} on the {} split", text.empty() ? ": " : ", ", count, split);
-  lines.push_back(plural(store.evaluations().size(), "evaluation") + text);
+  for (const Evaluation& evaluation : evaluations) ++splits[evaluation.split];
+  std::string text = plural(evaluations.size(), "evaluation");
+  for (const auto& [split, count] : splits) text += fmt::format(", {} on the {} split", count, split);
+  return text;
+}
+
+void add_store(const ResultStore& store, Lines& lines) {
+  lines.push_back(by_split(store.evaluations()));
   for (const SearchDescription& search : store.searches()) {
     const auto rounds = store.rounds(search.name());
     std::size_t evaluations = 0;
     for (const auto& round : rounds) evaluations += round.size();
-    lines.push_back(fmt::format("search {}: {} {} seed {}, {} of {}", search.name(), search.algorithm,
-                                search.budget.empty() ? "without a budget" : search.budget, search.seed, plural(rounds.size(), "round"),
-                                plural(evaluations, "evaluation")));
+    lines.push_back(fmt::format("{}: {} of {}", search_line(search), plural(rounds.size(), "round"), plural(evaluations, "evaluation")));
   }
 }
 
@@ -76,11 +82,8 @@ Lines summary_of_hdf5(const std::string& path) {
   Lines lines{fmt::format("{}: {} file, {}, SHA-256 verified", path, file.kind(), size_of(path))};
   if (file.kind() == "results") {
     const StoredResults results = read_results(path);
-    std::map<std::string, std::size_t> splits;
-    for (const Evaluation& evaluation : results.evaluations) ++splits[evaluation.split];
-    for (const auto& [split, count] : splits) lines.push_back(fmt::format("{} on the {} split", plural(count, "evaluation"), split));
-    for (const SearchDescription& search : results.searches)
-      lines.push_back(fmt::format("search {}: {} {} seed {}", search.name(), search.algorithm, search.budget, search.seed));
+    lines.push_back(by_split(results.evaluations));
+    for (const SearchDescription& search : results.searches) lines.push_back(search_line(search));
   }
   add_objects(file, lines);
   return lines;
