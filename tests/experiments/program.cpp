@@ -1,0 +1,148 @@
+#include "tests/experiments/program.hpp"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <stdexcept>
+
+#include "kernels/random.hpp"
+#include "supernet/sha256.hpp"
+
+namespace elastiform {
+namespace {
+
+std::string content_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+[[noreturn]] void become_program(const std::string& folder, const std::vector<std::string>& arguments, int out, const std::string& err) {
+  std::vector<char*> argv;
+  std::string program = ELASTIFORM_PROGRAM;
+  argv.push_back(program.data());
+  std::vector<std::string> copies = arguments;
+  for (auto& text : copies) argv.push_back(text.data());
+  argv.push_back(nullptr);
+  const int error = ::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  if (::chdir(folder.c_str()) != 0 || ::dup2(out, 1) < 0 || ::dup2(error, 2) < 0) ::_exit(126);
+  ::execv(program.c_str(), argv.data());
+  ::_exit(127);
+}
+
+// Words of a small vocabulary: enough structure that a network of seconds beats chance.
+std::string synthetic_text(std::size_t bytes) {
+  RandomStream random(1, Purpose::test);
+  std::vector<std::string> vocabulary;
+  for (int i = 0; i < 200; ++i) {
+    std::string word;
+    for (auto letters = 2 + random.below(6); letters > 0; --letters) word += static_cast<char>('a' + random.below(26));
+    vocabulary.push_back(word);
+  }
+  std::string text;
+  while (text.size() < bytes) text += vocabulary[random.below(200)] + (random.below(9) == 0 ? ".\n" : " ");
+  return text;
+}
+
+}  // namespace
+
+ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
+                             const std::function<void(int, const std::string&)>& on_line) {
+  const TemporaryFolder scratch;
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
+  const pid_t process = ::fork();
+  if (process < 0) throw std::runtime_error("fork");
+  if (process == 0) become_program(folder, arguments, ends[1], scratch / "err");
+  ::close(ends[1]);
+  ProgramResult result;
+  std::string line;
+  char buffer[4096];
+  for (ssize_t got; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
+    for (const char c : std::string(buffer, static_cast<std::size_t>(got))) {
+      result.out += c;
+      if (c != '\n') {
+        line += c;
+        continue;
+      }
+      if (on_line) on_line(process, line);
+      line.clear();
+    }
+  ::close(ends[0]);
+  int status = 0;
+  ::waitpid(process, &status, 0);
+  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.err = content_of(scratch / "err");
+  return result;
+}
+
+std::vector<std::string> words(const std::string& line) {
+  std::istringstream stream(line);
+  return {std::istream_iterator<std::string>(stream), std::istream_iterator<std::string>()};
+}
+
+std::string state_of(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> lines;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() == ".lock" || entry.path().filename() == "lock") continue;  // taking a lock touches it
+    lines.push_back(entry.path().string() + (entry.is_regular_file() ? " " + sha256_hex(content_of(entry.path().string())) + " " +
+                                                                           std::to_string(entry.last_write_time().time_since_epoch().count())
+                                                                     : ""));
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string state;
+  for (const auto& line : lines) state += line + "\n";
+  return state;
+}
+
+std::string micro_recipe() {
+  return R"([data]
+text = "text.txt"
+split_block = "4KiB"
+
+[model]
+preset = "llama"
+context = 32
+head_dim = 8
+
+[space]
+embed = [16, 32]
+depth = [1, 2]
+heads = [1, 2]
+ffn_ratio = [2, 4]
+
+[train]
+steps = 60
+sequences = 4
+rate = 1e-2
+log_every = 20
+checkpoint_every = 20
+
+[search]
+evaluations = 6
+round_size = 3
+population = 4
+budgets = ["parameters=..60%"]
+)";
+}
+
+const TemporaryFolder& micro_folder() {
+  static const TemporaryFolder folder;
+  static const bool made = [] {
+    folder.write("text.txt", synthetic_text(200'000));
+    folder.write("micro.toml", micro_recipe());
+    const auto trained = run_program_in(folder.path(), words("train micro.toml"));
+    if (trained.status != 0) throw std::runtime_error("the micro run failed: " + trained.err);
+    return true;
+  }();
+  static_cast<void>(made);
+  return folder;
+}
+
+}  // namespace elastiform

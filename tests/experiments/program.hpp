@@ -1,0 +1,32 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/support/temporary_folder.hpp"
+
+namespace elastiform {
+
+/// What the real program did.
+struct ProgramResult {
+  int status = -1;  // exit status; 128 + signal when it was killed
+  std::string out, err;
+};
+
+/// Runs the real program in `folder`. `on_line` sees its stdout line by line while it runs, with the process id, so a test can interrupt it.
+ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
+                             const std::function<void(int process, const std::string& line)>& on_line = nullptr);
+
+/// "cost micro.toml --subnet largest" as arguments.
+std::vector<std::string> words(const std::string& line);
+
+/// Every file below a folder with size, time of last change and content's hash: equal states mean that nothing was written.
+std::string state_of(const std::string& folder);
+
+/// A folder with a synthetic text (text.txt), a recipe of a space of seconds (micro.toml) and a run trained from it (runs/micro); made once a
+/// test program. Tests must leave it as it is: they write to folders of their own.
+const TemporaryFolder& micro_folder();
+std::string micro_recipe();
+
+}  // namespace elastiform
