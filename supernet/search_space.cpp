@@ -26,7 +26,8 @@ void need_range(const std::string& what, int value, int low, int high) {
 }
 
 void need_positive(const std::string& what, double value, double high) {
-  if (!(value > 0 && value <= high)) refuse(what, "a number above 0 and at most " + std::to_string(static_cast<long>(high)), std::to_string(value));
+  if (!(value > 0 && value <= high))
+    refuse(what, "a number above 0 and at most " + std::to_string(static_cast<long>(high)), std::to_string(value));
 }
 
 template <class T>
@@ -39,12 +40,14 @@ void sort_choices(const std::string& what, std::vector<T>& choices) {
 
 void check_model(const ModelConfig& m) {
   const bool printable = std::all_of(m.preset.begin(), m.preset.end(), [](char c) { return c > ' ' && c < 0x7f; });
-  if (m.preset.empty() || m.preset.size() > 64 || !printable) refuse("preset", "a name of 1 to 64 letters, digits and signs", "'" + m.preset.substr(0, 64) + "'");
+  if (m.preset.empty() || m.preset.size() > 64 || !printable)
+    refuse("preset", "a name of 1 to 64 letters, digits and signs", "'" + m.preset.substr(0, 64) + "'");
   need_range("vocabulary", m.vocabulary, 2, kMaxVocabulary);
   need_range("context", m.context, 1, kMaxContext);
   need_range("head_dim", m.head_dim, 1, kMaxHeadDim);
   // Half-rotation pairs element i with element i + D/2.
-  if (m.positions == Positions::rope && m.head_dim % 2 != 0) refuse("head_dim", "an even number, as rotary positions need", std::to_string(m.head_dim));
+  if (m.positions == Positions::rope && m.head_dim % 2 != 0)
+    refuse("head_dim", "an even number, as rotary positions need", std::to_string(m.head_dim));
   need_range("queries_per_group", m.queries_per_group, 1, kMaxHeads);
   need_positive("norm_eps", m.norm_eps, 1);
   need_positive("rope_theta", m.rope_theta, 1e12);
@@ -65,9 +68,11 @@ void check_ffn(const std::string& what, FeedForwardChoices& ffn, const std::vect
     if (!(ratio >= 0 && ratio <= 1024)) refuse(what + "ffn_ratio", "numbers from 0 to 1024", std::to_string(ratio));
     // Rounding alone may not remove a branch that the recipe asks for.
     if (ratio > 0 && width_of(ratio, embed.front()) == 0)
-      refuse(what + "ffn_ratio", "at least 4 FFN columns at embed " + std::to_string(embed.front()), "ratio " + std::to_string(ratio), "use a larger ratio, or 0 for no FFN");
+      refuse(what + "ffn_ratio", "at least 4 FFN columns at embed " + std::to_string(embed.front()), "ratio " + std::to_string(ratio),
+             "use a larger ratio, or 0 for no FFN");
     if (width_of(ratio, embed.back()) > kMaxFfn)
-      refuse(what + "ffn_ratio", "widths of at most " + std::to_string(kMaxFfn), std::to_string(ratio) + " of embed " + std::to_string(embed.back()));
+      refuse(what + "ffn_ratio", "widths of at most " + std::to_string(kMaxFfn),
+             std::to_string(ratio) + " of embed " + std::to_string(embed.back()));
   }
   sort_choices(what + "ffn_ratio", ffn.ratios);
 }
@@ -120,7 +125,8 @@ Objection objection_to_block(const SearchSpace& space, int embed, int index, con
     return {name + " has " + std::to_string(genes.groups) + " KV groups",
             std::to_string(groups) + " for " + std::to_string(genes.heads) + " heads"};
   const std::vector<int> widths = block.ffn.at(embed);
-  if (!has(widths, genes.ffn)) return {name + " has FFN width " + std::to_string(genes.ffn), list_of(widths) + " at embed " + std::to_string(embed)};
+  if (!has(widths, genes.ffn))
+    return {name + " has FFN width " + std::to_string(genes.ffn), list_of(widths) + " at embed " + std::to_string(embed)};
   return {};
 }
 
@@ -233,7 +239,8 @@ Subnet SearchSpace::nearest(const Subnet& subnet) const {
     const int source = std::min(i, subnet.depth() - 1);
     const BlockGenes wanted = source < 0 ? BlockGenes{} : subnet.blocks[static_cast<std::size_t>(source)];
     const int heads = nearest_choice(block.heads, wanted.heads);
-    near.blocks.push_back({.heads = heads, .groups = heads / model_.queries_per_group, .ffn = nearest_choice(block.ffn.at(near.embed), wanted.ffn)});
+    near.blocks.push_back(
+        {.heads = heads, .groups = heads / model_.queries_per_group, .ffn = nearest_choice(block.ffn.at(near.embed), wanted.ffn)});
   }
   return near;
 }

@@ -97,13 +97,18 @@ class Object {
   /// After the last member: a key that nobody asked for is one that this version does not know.
   void end() const {
     if (json_.size() != asked_)
-      throw InputError({.where = where_, .expected = std::to_string(asked_) + " keys in " + (path_.empty() ? "the space" : path_),
-                        .found = std::to_string(json_.size()), .remedy = "it may come from a newer version"});
+      throw InputError({.where = where_,
+                        .expected = std::to_string(asked_) + " keys in " + (path_.empty() ? "the space" : path_),
+                        .found = std::to_string(json_.size()),
+                        .remedy = "it may come from a newer version"});
   }
 
  private:
   [[noreturn]] void fail(const std::string& path, std::string expected, const Json& found) const {
-    throw InputError({.where = where_ + ": " + path, .expected = std::move(expected), .found = std::string("a JSON ") + found.type_name(), .remedy = ""});
+    throw InputError({.where = where_ + ": " + path,
+                      .expected = std::move(expected),
+                      .found = std::string("a JSON ") + found.type_name(),
+                      .remedy = ""});
   }
   int to_int(const Json& value, const std::string& path) const {
     if (!value.is_number_integer()) fail(path, "a whole number", value);
@@ -184,7 +189,8 @@ std::string SearchSpace::text() const {
 SearchSpace SearchSpace::parse(std::string_view text, std::string_view where) {
   const std::string place(where);
   if (text.size() > kMaxText)
-    throw InputError({.where = place, .expected = "a space of at most 4 MiB of text", .found = std::to_string(text.size()) + " bytes", .remedy = ""});
+    throw InputError(
+        {.where = place, .expected = "a space of at most 4 MiB of text", .found = std::to_string(text.size()) + " bytes", .remedy = ""});
   const Json json = parse_untrusted_json(text, place, kDepth);
   Object object(json, "", place);
   ModelConfig model = parse_model({object.member("model"), "model.", place});

@@ -8,7 +8,9 @@
 namespace elastiform {
 
 struct Sha256::State {
-  struct Free { void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); } };
+  struct Free {
+    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+  };
   std::unique_ptr<EVP_MD_CTX, Free> context{EVP_MD_CTX_new()};
 };
 

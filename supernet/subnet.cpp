@@ -14,9 +14,7 @@ namespace {
 constexpr std::int64_t kMaxGene = 1'000'000'000;
 constexpr std::size_t kQuoted = 120;
 
-std::string quoted(std::string_view text) {
-  return std::string(text.substr(0, kQuoted)) + (text.size() > kQuoted ? "…" : "");
-}
+std::string quoted(std::string_view text) { return std::string(text.substr(0, kQuoted)) + (text.size() > kQuoted ? "…" : ""); }
 
 /// Reads one text from left to right; every mistake is reported with its position (from 0).
 class Parser {
@@ -38,9 +36,12 @@ class Parser {
 
  private:
   [[noreturn]] void fail(std::string expected, std::string found, std::string remedy = "") const {
-    throw InputError({.where = "subnet " + quoted(text_), .expected = std::move(expected), .found = std::move(found), .remedy = std::move(remedy)});
+    throw InputError(
+        {.where = "subnet " + quoted(text_), .expected = std::move(expected), .found = std::move(found), .remedy = std::move(remedy)});
   }
-  [[noreturn]] void fail_statement(std::string statement, std::string remedy = "") const { fail("", std::move(statement), std::move(remedy)); }
+  [[noreturn]] void fail_statement(std::string statement, std::string remedy = "") const {
+    fail("", std::move(statement), std::move(remedy));
+  }
 
   std::string at(std::size_t position) const { return " at position " + std::to_string(position); }
   std::string found_here() const {
@@ -127,7 +128,8 @@ class Parser {
       const int first = number("a block's index");
       const int last = accept('-') ? number("the last block's index") : first;
       if (last < first || last >= kMaxSubnetBlocks || (!kept.empty() && first <= kept.back()))
-        fail("ascending block indices from 0 to " + std::to_string(kMaxSubnetBlocks - 1) + " after @", quoted(text_.substr(start, position_ - start)) + at(start));
+        fail("ascending block indices from 0 to " + std::to_string(kMaxSubnetBlocks - 1) + " after @",
+             quoted(text_.substr(start, position_ - start)) + at(start));
       for (int index = first; index <= last; ++index) kept.push_back(index);
     } while (accept(','));
     if (kept.size() != depth)
@@ -174,7 +176,8 @@ std::string format(const Subnet& subnet) {
   std::string text = 'e' + std::to_string(subnet.embed) + ':';
   const std::vector<BlockGenes>& blocks = subnet.blocks;
   for (std::size_t i = 0; i < blocks.size();) {
-    const auto end = std::find_if(blocks.begin() + static_cast<std::ptrdiff_t>(i), blocks.end(), [&](const BlockGenes& b) { return b != blocks[i]; });
+    const auto end =
+        std::find_if(blocks.begin() + static_cast<std::ptrdiff_t>(i), blocks.end(), [&](const BlockGenes& b) { return b != blocks[i]; });
     const auto count = static_cast<std::size_t>(end - blocks.begin()) - i;
     if (i) text += ',';
     if (count > 1) text += std::to_string(count) + 'x';

@@ -26,12 +26,16 @@ std::size_t index_of(Split split) { return static_cast<std::size_t>(split); }
 
 void check_options(const DataOptions& options) {
   if (options.tokenizer != "bytes") throw unknown_name("data.tokenizer", options.tokenizer, {"bytes"});
-  const bool shares = options.splits.size() == kSplits && std::all_of(options.splits.begin(), options.splits.end(), [](int s) { return s >= 1 && s <= 1'000'000; });
+  const bool shares = options.splits.size() == kSplits &&
+                      std::all_of(options.splits.begin(), options.splits.end(), [](int s) { return s >= 1 && s <= 1'000'000; });
   if (!shares)
-    throw InputError({.where = "data.splits", .expected = "three whole numbers from 1 to 1000000 for train, search and report",
-                      .found = "[" + list_of(options.splits) + "]", .remedy = "e.g. [90, 5, 5]"});
+    throw InputError({.where = "data.splits",
+                      .expected = "three whole numbers from 1 to 1000000 for train, search and report",
+                      .found = "[" + list_of(options.splits) + "]",
+                      .remedy = "e.g. [90, 5, 5]"});
   if (options.split_block < 2)
-    throw InputError({.where = "data.split_block", .expected = "at least 2 bytes", .found = std::to_string(options.split_block), .remedy = ""});
+    throw InputError(
+        {.where = "data.split_block", .expected = "at least 2 bytes", .found = std::to_string(options.split_block), .remedy = ""});
 }
 
 /// `count` things in the proportion of `shares` by the largest remainder, at least one for each; count ≥ 3.
@@ -71,7 +75,9 @@ std::vector<Split> deal(std::int64_t count, const std::vector<int>& shares) {
 Segments split_folder(const std::string& path, const TextFiles& text, const DataOptions& options) {
   const std::vector<TextFiles::File>& files = text.files();
   if (files.size() < kSplits)
-    throw InputError({.where = path, .expected = "a folder of at least 3 files, one for each split", .found = std::to_string(files.size()),
+    throw InputError({.where = path,
+                      .expected = "a folder of at least 3 files, one for each split",
+                      .found = std::to_string(files.size()),
                       .remedy = "name the file itself to split it by blocks"});
   const std::vector<Split> owner = deal(static_cast<std::int64_t>(files.size()), options.splits);
   Segments segments;
@@ -83,10 +89,14 @@ Segments split_folder(const std::string& path, const TextFiles& text, const Data
 Segments split_file(const std::string& path, std::int64_t size, const DataOptions& options, int context) {
   const std::int64_t block = options.split_block, whole = size / block;
   if (whole < static_cast<std::int64_t>(kSplits))
-    throw InputError({.where = path, .expected = "at least 3 blocks of " + std::to_string(block) + " bytes, one for each split",
-                      .found = std::to_string(size) + " bytes", .remedy = "use a longer text or a smaller data.split_block"});
+    throw InputError({.where = path,
+                      .expected = "at least 3 blocks of " + std::to_string(block) + " bytes, one for each split",
+                      .found = std::to_string(size) + " bytes",
+                      .remedy = "use a longer text or a smaller data.split_block"});
   if (whole > kMaxBlocks)
-    throw InputError({.where = path, .expected = "at most " + std::to_string(kMaxBlocks) + " blocks", .found = std::to_string(whole),
+    throw InputError({.where = path,
+                      .expected = "at most " + std::to_string(kMaxBlocks) + " blocks",
+                      .found = std::to_string(whole),
                       .remedy = "use a larger data.split_block"});
   std::vector<Split> owner = deal(whole, options.splits);
   if (size % block != 0) owner.push_back(Split::train);
@@ -139,17 +149,23 @@ struct TextData::Impl {
 TextData::TextData(const std::string& path, const DataOptions& options, int context) {
   check_options(options);
   if (context < 1) throw InputError({.where = "context", .expected = "at least 1 token", .found = std::to_string(context), .remedy = ""});
-  impl_ = std::unique_ptr<Impl>(new Impl{.text = TextFiles(path), .sha256 = {}, .segments = {}, .positions = 0, .context = context, .starts = {}});
+  impl_ = std::unique_ptr<Impl>(
+      new Impl{.text = TextFiles(path), .sha256 = {}, .segments = {}, .positions = 0, .context = context, .starts = {}});
   Impl& d = *impl_;
   d.positions = d.text.files().back().end;
   d.segments = d.text.is_folder() ? split_folder(path, d.text, options) : split_file(path, d.text.size(), options, context);
   d.starts = count_starts(d.segments[index_of(Split::train)], context);
   if (d.starts.back() == 0)
-    throw InputError({.where = path, .expected = "a train split with a stretch of " + std::to_string(context + 1) + " bytes (context + 1)", .found = "none",
-                      .remedy = d.text.is_folder() ? "use longer files" : "use a longer text, a larger data.split_block or a smaller context"});
+    throw InputError(
+        {.where = path,
+         .expected = "a train split with a stretch of " + std::to_string(context + 1) + " bytes (context + 1)",
+         .found = "none",
+         .remedy = d.text.is_folder() ? "use longer files" : "use a longer text, a larger data.split_block or a smaller context"});
   for (const Split split : {Split::search, Split::report})
     if (segments(split).empty())
-      throw InputError({.where = path, .expected = "at least 2 bytes in the " + std::string(name_of(split)) + " split", .found = "none",
+      throw InputError({.where = path,
+                        .expected = "at least 2 bytes in the " + std::string(name_of(split)) + " split",
+                        .found = "none",
                         .remedy = "use more or longer files"});
   d.sha256 = d.text.sha256();
 }
@@ -180,7 +196,9 @@ Batch TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int6
   const std::vector<std::int64_t> other = tokens == impl_->context ? std::vector<std::int64_t>{} : count_starts(train, tokens);
   const std::vector<std::int64_t>& first = other.empty() ? impl_->starts : other;
   if (first.back() == 0)
-    throw InputError({.where = "training text", .expected = "a stretch of " + std::to_string(tokens + 1) + " bytes in the train split", .found = "none",
+    throw InputError({.where = "training text",
+                      .expected = "a stretch of " + std::to_string(tokens + 1) + " bytes in the train split",
+                      .found = "none",
                       .remedy = "use a longer text or shorter sequences"});
   Batch batch{.sequences = sequences, .tokens = tokens, .inputs = {}, .targets = {}};
   batch.inputs.reserve(static_cast<std::size_t>(batch.rows()));
@@ -200,7 +218,10 @@ Batch TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int6
 std::vector<Window> TextData::scoring_windows(Split split, std::int64_t tokens, std::int64_t stride, std::int64_t limit) const {
   if (tokens < 1) throw std::logic_error("TextData::scoring_windows: needs windows of at least one token");
   if (stride < 1 || stride > tokens)
-    throw InputError({.where = "stride", .expected = "1 to the window's " + std::to_string(tokens) + " tokens", .found = std::to_string(stride), .remedy = ""});
+    throw InputError({.where = "stride",
+                      .expected = "1 to the window's " + std::to_string(tokens) + " tokens",
+                      .found = std::to_string(stride),
+                      .remedy = ""});
   const std::vector<Segment>& all = segments(split);
   const auto count = static_cast<std::int64_t>(all.size());
   std::vector<Window> windows;
@@ -218,7 +239,8 @@ std::vector<Window> TextData::scoring_windows(Split split, std::int64_t tokens, 
 }
 
 Batch TextData::scoring_batch(const std::vector<Window>& windows, std::int64_t first, std::int64_t count, std::int64_t tokens) const {
-  if (first < 0 || count < 0 || first + count > static_cast<std::int64_t>(windows.size())) throw std::logic_error("TextData::scoring_batch: no such windows");
+  if (first < 0 || count < 0 || first + count > static_cast<std::int64_t>(windows.size()))
+    throw std::logic_error("TextData::scoring_batch: no such windows");
   Batch batch{.sequences = count, .tokens = tokens, .inputs = {}, .targets = {}};
   batch.inputs.assign(static_cast<std::size_t>(count * tokens), 0);
   batch.targets.assign(static_cast<std::size_t>(count * tokens), kIgnoredTarget);

@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 
 // A mapping costs a page of alignment and one of the 65,530 mappings that Linux allows a process: small files are read instead.
 constexpr std::int64_t kMapFrom = 1 << 20;
+// Half of x86-64's address space; sparse files may claim more than can be added up.
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 46;
 
 [[noreturn]] void refuse(const std::string& path, std::string found, std::string remedy = "") {
   throw InputError({.where = path, .expected = "", .found = std::move(found), .remedy = std::move(remedy)});
@@ -105,6 +107,7 @@ void TextFiles::load(const std::string& root) {
   std::int64_t total = 0;
   for (File& file : files_) {
     const std::int64_t bytes = file.end;
+    if (bytes > kMaxBytes - total) refuse(root, "more than 64 TiB of text");
     size_ += bytes;
     const bool mapped = bytes >= kMapFrom;
     if (mapped) total = (total + page - 1) / page * page;

@@ -43,7 +43,8 @@ std::vector<SearchSpace> spaces() {
     untied.tied = false;
     untied.ffn = FeedForwardKind::gelu_erf;
     const int q = untied.queries_per_group;
-    const SearchSpace::Block no_attention{{0, q, 2 * q}, {.widths = {16, 40}, .ratios = {}}}, no_ffn{{q, 3 * q}, {.widths = {0, 16}, .ratios = {}}};
+    const SearchSpace::Block no_attention{{0, q, 2 * q}, {.widths = {16, 40}, .ratios = {}}},
+        no_ffn{{q, 3 * q}, {.widths = {0, 16}, .ratios = {}}};
     list.push_back({untied, space.embed(), space.depth(), {no_attention, no_ffn, no_attention}});
   }
   return list;
@@ -56,7 +57,7 @@ double counted_macs(const WeightTable& table, const Subnet& dense, std::int64_t 
   for (std::int64_t t = 1; t <= context; ++t) {
     for (const TensorSpec& tensor : table.tensors())
       if (tensor.role == Role::matrix || tensor.role == Role::residual_out) macs += tensor.rows * tensor.columns;
-    macs += static_cast<std::int64_t>(model.vocabulary) * dense.embed;  // the head
+    macs += static_cast<std::int64_t>(model.vocabulary) * dense.embed;                          // the head
     for (const BlockGenes& genes : dense.blocks) macs += 2 * t * genes.heads * model.head_dim;  // scores and mixing with t keys
   }
   return static_cast<double>(macs) / static_cast<double>(context);
@@ -72,7 +73,8 @@ TEST_CASE("parameters and FLOPs of GPT-2 sizes", "[supernet][cost]") {
     model.vocabulary = V;
     model.context = T;
     model.head_dim = 32;
-    const SearchSpace space(model, {d}, {L}, std::vector<SearchSpace::Block>(static_cast<std::size_t>(L), {{d / 32}, {.widths = {4 * d}, .ratios = {}}}));
+    const SearchSpace space(model, {d}, {L},
+                            std::vector<SearchSpace::Block>(static_cast<std::size_t>(L), {{d / 32}, {.widths = {4 * d}, .ratios = {}}}));
     const Costs costs = model_of(space).of(space.largest());
     CHECK(costs.parameters == expected["params"].get<std::int64_t>());
     // The vector counts all T keys for every token, we the (T+1)/2 that causality leaves.
@@ -153,7 +155,9 @@ TEST_CASE("bytes are weights, optimizer state and what the network's plans say",
 TEST_CASE("the deployed context changes attention and nothing else of macs", "[supernet][cost]") {
   const SearchSpace space = tiny_space("llama");
   const Subnet subnet = space.largest();
-  const auto macs = [&](int context) { return model_of(space, {.dtype = "f32", .batch = 1, .context = context, .phase = "decode", .threads = 1}).of(subnet).macs; };
+  const auto macs = [&](int context) {
+    return model_of(space, {.dtype = "f32", .batch = 1, .context = context, .phase = "decode", .threads = 1}).of(subnet).macs;
+  };
   std::int64_t channels = 0;
   for (const BlockGenes& genes : subnet.blocks) channels += genes.heads * space.model().head_dim;
   CHECK(macs(20) - macs(10) == 10 * channels);

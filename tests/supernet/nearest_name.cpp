@@ -6,8 +6,14 @@ namespace elastiform {
 
 TEST_CASE("the nearest name is the one that a typo meant", "[supernet]") {
   const std::vector<std::string_view> known = {"rate", "steps", "seed", "sequences", "schedule", "clip"};
-  const auto [typo, meant] = GENERATE(table<std::string, std::string>(
-      {{"rate", "rate"}, {"rtae", "rate"}, {"RATE", "rate"}, {"step", "steps"}, {"sed", "seed"}, {"sequence", "sequences"}, {"shedule", "schedule"}, {"", "rate"}}));
+  const auto [typo, meant] = GENERATE(table<std::string, std::string>({{"rate", "rate"},
+                                                                       {"rtae", "rate"},
+                                                                       {"RATE", "rate"},
+                                                                       {"step", "steps"},
+                                                                       {"sed", "seed"},
+                                                                       {"sequence", "sequences"},
+                                                                       {"shedule", "schedule"},
+                                                                       {"", "rate"}}));
   CHECK(nearest_name(typo, known) == meant);
 }
 

@@ -14,8 +14,12 @@ namespace {
 using Block = SearchSpace::Block;
 using Catch::Matchers::Contains;
 
-Block ratios(std::vector<int> heads, std::vector<double> ffn) { return {.heads = std::move(heads), .ffn = {.widths = {}, .ratios = std::move(ffn)}}; }
-Block widths(std::vector<int> heads, std::vector<int> ffn) { return {.heads = std::move(heads), .ffn = {.widths = std::move(ffn), .ratios = {}}}; }
+Block ratios(std::vector<int> heads, std::vector<double> ffn) {
+  return {.heads = std::move(heads), .ffn = {.widths = {}, .ratios = std::move(ffn)}};
+}
+Block widths(std::vector<int> heads, std::vector<int> ffn) {
+  return {.heads = std::move(heads), .ffn = {.widths = std::move(ffn), .ratios = {}}};
+}
 
 SearchSpace demo() {
   std::vector<Block> blocks(6, ratios({2, 4, 6}, {2, 3, 4}));
@@ -27,7 +31,8 @@ int pick(RandomStream& random, const std::vector<int>& choices) { return choices
 
 std::vector<int> some(RandomStream& random, int step, int most) {
   std::vector<int> choices;
-  for (std::size_t n = 1 + random.below(4); n > 0; --n) choices.push_back(step * static_cast<int>(1 + random.below(static_cast<std::uint64_t>(most))));
+  for (std::size_t n = 1 + random.below(4); n > 0; --n)
+    choices.push_back(step * static_cast<int>(1 + random.below(static_cast<std::uint64_t>(most))));
   return choices;
 }
 
@@ -41,7 +46,8 @@ SearchSpace random_space(RandomStream& random) {
   std::vector<Block> blocks;
   for (int i = 0; i < deepest; ++i) {
     const std::vector<int> heads = some(random, model.queries_per_group, 8);
-    blocks.push_back(random.below(2) ? widths(heads, some(random, 8, 100)) : ratios(heads, {random.uniform() + 1, random.uniform() * 4 + 1}));
+    blocks.push_back(random.below(2) ? widths(heads, some(random, 8, 100))
+                                     : ratios(heads, {random.uniform() + 1, random.uniform() * 4 + 1}));
   }
   return {model, some(random, 32, 12), std::move(depth), std::move(blocks)};
 }
@@ -51,14 +57,16 @@ Subnet random_member(const SearchSpace& space, RandomStream& random) {
   const int depth = pick(random, space.depth());
   if (random.below(2)) {
     std::set<int> kept;
-    while (static_cast<int>(kept.size()) < depth) kept.insert(static_cast<int>(random.below(static_cast<std::uint64_t>(space.max_depth()))));
+    while (static_cast<int>(kept.size()) < depth)
+      kept.insert(static_cast<int>(random.below(static_cast<std::uint64_t>(space.max_depth()))));
     subnet.kept.assign(kept.begin(), kept.end());
     if (subnet.kept.back() == depth - 1) subnet.kept.clear();
   }
   for (int i = 0; i < depth; ++i) {
     const Block& block = space.blocks()[static_cast<std::size_t>(subnet.kept.empty() ? i : subnet.kept[static_cast<std::size_t>(i)])];
     const int heads = pick(random, block.heads);
-    subnet.blocks.push_back({.heads = heads, .groups = heads / space.model().queries_per_group, .ffn = pick(random, block.ffn.at(subnet.embed))});
+    subnet.blocks.push_back(
+        {.heads = heads, .groups = heads / space.model().queries_per_group, .ffn = pick(random, block.ffn.at(subnet.embed))});
   }
   return subnet;
 }
@@ -90,8 +98,8 @@ TEST_CASE("the presets", "[supernet][space]") {
 TEST_CASE("FFN ratios become the nearest multiple of 8, once each and ascending", "[supernet][space]") {
   CHECK(ratios({1}, {4, 2, 3}).ffn.at(96) == std::vector<int>{192, 288, 384});
   CHECK(ratios({1}, {8.0 / 3}).ffn.at(96) == std::vector<int>{256});
-  CHECK(ratios({1}, {2.6}).ffn.at(32) == std::vector<int>{80});                  // 83.2
-  CHECK(ratios({1}, {2.7}).ffn.at(32) == std::vector<int>{88});                  // 86.4
+  CHECK(ratios({1}, {2.6}).ffn.at(32) == std::vector<int>{80});  // 83.2
+  CHECK(ratios({1}, {2.7}).ffn.at(32) == std::vector<int>{88});  // 86.4
   CHECK(ratios({1}, {2.7, 2.6, 2.75}).ffn.at(32) == std::vector<int>{80, 88});
   CHECK(FeedForwardChoices{.widths = {8, 24}, .ratios = {4}}.at(96) == std::vector<int>{8, 24});
 }
@@ -110,15 +118,19 @@ TEST_CASE("smallest, middle and largest take the first, the ⌊n/2⌋-th and the
 
 TEST_CASE("a subnet outside the space is answered with the rule it breaks and the nearest member", "[supernet][space]") {
   const SearchSpace space = demo();
-  CHECK(objection(space, "e320:2xh7f1280") == "subnet e320:2xh7f1280: block 0 has 7 heads; runs/demo allows 2, 4, 6; nearest e320:2xh6f1280");
-  CHECK(objection(space, "e300:2xh6f1280") == "subnet e300:2xh6f1280: embed is 300; runs/demo allows 192, 256, 320; nearest e320:2xh6f1280");
+  CHECK(objection(space, "e320:2xh7f1280") ==
+        "subnet e320:2xh7f1280: block 0 has 7 heads; runs/demo allows 2, 4, 6; nearest e320:2xh6f1280");
+  CHECK(objection(space, "e300:2xh6f1280") ==
+        "subnet e300:2xh6f1280: embed is 300; runs/demo allows 192, 256, 320; nearest e320:2xh6f1280");
   CHECK(objection(space, "e320:4xh6f1280") == "subnet e320:4xh6f1280: depth is 4; runs/demo allows 2, 3, 5, 6; nearest e320:3xh6f1280");
-  CHECK(objection(space, "e320:h6f1280,h6f1000") ==
-        "subnet e320:h6f1280,h6f1000: block 1 has FFN width 1000; runs/demo allows 640, 960, 1280 at embed 320; nearest e320:h6f1280,h6f960");
+  CHECK(
+      objection(space, "e320:h6f1280,h6f1000") ==
+      "subnet e320:h6f1280,h6f1000: block 1 has FFN width 1000; runs/demo allows 640, 960, 1280 at embed 320; nearest e320:h6f1280,h6f960");
   CHECK(objection(space, "e320:2xh6k3f1280") ==
         "subnet e320:2xh6k3f1280: block 0 has 3 KV groups; runs/demo allows 6 for 6 heads; nearest e320:2xh6f1280");
   CHECK(objection(space, "e320:2xh6f1280@1,6") ==
-        "subnet e320:2xh6f1280@1,6: the blocks kept after @ are not 2 ascending indices of blocks; runs/demo allows 0 to 5; nearest e320:2xh6f1280");
+        "subnet e320:2xh6f1280@1,6: the blocks kept after @ are not 2 ascending indices of blocks; runs/demo allows 0 to 5; nearest "
+        "e320:2xh6f1280");
   CHECK_THAT(objection(space, "e320:2xh4f1280@0,5"), Contains("block 5 has 4 heads; runs/demo allows 6; nearest e320:h4f1280,h6f1280@0,5"));
   CHECK(objection(space, "e320:h4f1280,h6f640@2,5") == "no error");
 }
@@ -126,7 +138,9 @@ TEST_CASE("a subnet outside the space is answered with the rule it breaks and th
 TEST_CASE("kept lists must be canonical", "[supernet][space]") {
   const SearchSpace space = demo();
   const BlockGenes genes{.heads = 6, .groups = 6, .ffn = 1280};
-  const auto with = [&](std::vector<int> kept) { return space.contains({.embed = 320, .blocks = {genes, genes}, .kept = std::move(kept)}); };
+  const auto with = [&](std::vector<int> kept) {
+    return space.contains({.embed = 320, .blocks = {genes, genes}, .kept = std::move(kept)});
+  };
   CHECK(with({}));
   CHECK(with({0, 5}));
   CHECK_FALSE(with({0, 1}));  // the prefix written out is a second name of the same subnet
@@ -225,14 +239,19 @@ TEST_CASE("what no space may be is refused with its place", "[supernet][space]")
   CHECK(refused([](M, L e, L, B) { e = {64, -1}; }) == "space: embed: expected 1 to 65536, found -1");
   CHECK(refused([](M, L, L d, B) { d = {0, 1}; }) == "space: depth: expected 1 to 4096, found 0");
   CHECK(refused([](M, L, L d, B) { d = {3}; }) == "space: blocks: expected 3, as many as the largest depth, found 1");
-  CHECK(refused([](M m, L, L, B) { m.queries_per_group = 3; }) == "space: block 0: heads: expected multiples of queries_per_group = 3, found 2");
+  CHECK(refused([](M m, L, L, B) { m.queries_per_group = 3; }) ==
+        "space: block 0: heads: expected multiples of queries_per_group = 3, found 2");
   CHECK(refused([](M, L, L, B b) { b[0].heads = {}; }) == "space: block 0: heads: expected at least one choice, found none");
   CHECK(refused([](M, L, L, B b) { b[0].heads = {5000}; }) == "space: block 0: heads: expected 0 to 4096, found 5000");
   CHECK(refused([](M, L, L, B b) { b[0] = widths({2}, {}); }) == "space: block 0: ffn_ratio: expected at least one choice, found none");
   CHECK_THAT(refused([](M, L, L, B b) { b[0] = ratios({2}, {-1}); }), Contains("expected numbers from 0 to 1024"));
   CHECK_THAT(refused([](M, L, L, B b) { b[0] = ratios({2}, {NAN}); }), Contains("expected numbers from 0 to 1024"));
   CHECK_THAT(refused([](M, L, L, B b) { b[0] = ratios({2}, {0.01}); }), Contains("at least 4 FFN columns at embed 64"));
-  CHECK_THAT(refused([](M, L e, L, B b) { e = {65536}; b[0] = ratios({2}, {100}); }), Contains("widths of at most 1048576"));
+  CHECK_THAT(refused([](M, L e, L, B b) {
+               e = {65536};
+               b[0] = ratios({2}, {100});
+             }),
+             Contains("widths of at most 1048576"));
   CHECK_THAT(refused([](M, L, L, B b) { b[0] = widths({0, 2}, {0, 8}); }), Contains("0 in at most one of the two lists"));
   CHECK(refused([](M, L, L, B b) { b[0] = widths({0, 2}, {8}); }) == "no error");
   CHECK_THAT(refused([](M m, L, L, B) { m.head_dim = 33; }), Contains("even number"));
@@ -252,7 +271,8 @@ TEST_CASE("lying space texts are refused in one line", "[supernet][space]") {
   };
   CHECK(replaced("\"embed\":[192", "\"embed\":[1.5") == "run.h5: embed: expected a whole number, found a JSON number");
   CHECK(replaced("\"embed\":[192", "\"embed\":[99999999999") == "run.h5: embed: expected a 32-bit number, found 99999999999");
-  CHECK(replaced("\"embed\":[192", "\"embed\":[18446744073709551615") == "run.h5: embed: expected a 32-bit number, found 18446744073709551615");
+  CHECK(replaced("\"embed\":[192", "\"embed\":[18446744073709551615") ==
+        "run.h5: embed: expected a 32-bit number, found 18446744073709551615");
   CHECK(replaced("\"embed\":[192", "\"embed\":[-4") == "run.h5: space: embed: expected 1 to 65536, found -4");
   CHECK(replaced("\"rms\"", "\"rmss\"") == "run.h5: model.norm: expected one of rms, layer, found 'rmss'; nearest rms");
   CHECK(replaced("\"tied\":true", "\"tied\":1") == "run.h5: model.tied: expected true or false, found a JSON number");

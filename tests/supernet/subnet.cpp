@@ -39,7 +39,9 @@ Subnet random_subnet(RandomStream& random) {
 
 std::string blanks(RandomStream& random) { return std::string(pick(random, 3), random.below(2) ? ' ' : '\t'); }
 
-std::string number(RandomStream& random, std::size_t value) { return blanks(random) + std::string(pick(random, 3), '0') + std::to_string(value); }
+std::string number(RandomStream& random, std::size_t value) {
+  return blanks(random) + std::string(pick(random, 3), '0') + std::to_string(value);
+}
 
 /// One of the many texts that mean `subnet`: runs split at will, tags in any order, k written or not, ranges split, blanks, zeros, capitals.
 std::string spelled(const Subnet& subnet, RandomStream& random) {
@@ -50,7 +52,8 @@ std::string spelled(const Subnet& subnet, RandomStream& random) {
     while (i + run < subnet.blocks.size() && subnet.blocks[i + run] == genes && random.below(2)) ++run;
     if (i) text += blanks(random) + ",";
     if (run > 1 || random.below(4) == 0) text += number(random, run) + blanks(random) + "x";
-    std::vector<std::string> tags = {"h" + number(random, static_cast<std::size_t>(genes.heads)), "f" + number(random, static_cast<std::size_t>(genes.ffn))};
+    std::vector<std::string> tags = {"h" + number(random, static_cast<std::size_t>(genes.heads)),
+                                     "f" + number(random, static_cast<std::size_t>(genes.ffn))};
     if (genes.groups != genes.heads || random.below(2)) tags.push_back("k" + number(random, static_cast<std::size_t>(genes.groups)));
     std::swap(tags.front(), tags[pick(random, tags.size())]);
     for (const std::string& tag : tags) text += blanks(random) + tag;
@@ -123,10 +126,18 @@ TEST_CASE("damaged subnet texts end in one line or in a subnet that round-trips"
       const std::size_t at = pick(random, text.size());
       const char c = random.below(8) == 0 ? static_cast<char>(random.below(256)) : alphabet[pick(random, alphabet.size())];
       switch (random.below(4)) {
-        case 0: text[at] = c; break;
-        case 1: text.insert(at, 1, c); break;
-        case 2: text.erase(at, 1 + pick(random, 4)); break;
-        default: text.insert(at, text.substr(pick(random, text.size()), 6)); break;
+        case 0:
+          text[at] = c;
+          break;
+        case 1:
+          text.insert(at, 1, c);
+          break;
+        case 2:
+          text.erase(at, 1 + pick(random, 4));
+          break;
+        default:
+          text.insert(at, text.substr(pick(random, text.size()), 6));
+          break;
       }
     }
     CAPTURE(text);
@@ -192,9 +203,9 @@ TEST_CASE("the limits of a subnet's text", "[supernet][subnet]") {
 }
 
 TEST_CASE("subnets are ordered by embed, depth, then blocks from left to right", "[supernet][subnet]") {
-  const std::vector<std::string> ascending = {
-      "e64:9xh9f999", "e128:h2f8", "e128:2xh1f8", "e128:2xh1f8@0,2", "e128:2xh1f8@1-2", "e128:h1f8,h2f8",   "e128:h1f64,h1f8",
-      "e128:h2k1f8,h1f8", "e128:2xh2f8", "e128:h10f8,h2f8", "e128:3xh1f8", "e1000:h1f8"};
+  const std::vector<std::string> ascending = {"e64:9xh9f999",    "e128:h2f8",       "e128:2xh1f8",     "e128:2xh1f8@0,2",
+                                              "e128:2xh1f8@1-2", "e128:h1f8,h2f8",  "e128:h1f64,h1f8", "e128:h2k1f8,h1f8",
+                                              "e128:2xh2f8",     "e128:h10f8,h2f8", "e128:3xh1f8",     "e1000:h1f8"};
   for (std::size_t i = 0; i < ascending.size(); ++i)
     for (std::size_t j = 0; j < ascending.size(); ++j) {
       CAPTURE(ascending[i], ascending[j]);

@@ -62,8 +62,13 @@ std::string owners(const TextData& data, std::size_t bytes) {
 }  // namespace
 
 TEST_CASE("splits of a file are disjoint, keep their gap and their shares", "[supernet][data]") {
-  const auto [bytes, block, context] = GENERATE(table<std::size_t, std::int64_t, int>(
-      {{100'000, 1024, 16}, {99'999, 512, 128}, {30'000, 100, 7}, {3 * 64, 64, 1}, {50 * 64 + 1, 64, 31}, {400'000, 16384, 128}, {70'000, 512, 300}}));
+  const auto [bytes, block, context] = GENERATE(table<std::size_t, std::int64_t, int>({{100'000, 1024, 16},
+                                                                                       {99'999, 512, 128},
+                                                                                       {30'000, 100, 7},
+                                                                                       {3 * 64, 64, 1},
+                                                                                       {50 * 64 + 1, 64, 31},
+                                                                                       {400'000, 16384, 128},
+                                                                                       {70'000, 512, 300}}));
   const std::vector<int> shares = GENERATE(std::vector<int>{90, 5, 5}, std::vector<int>{1, 1, 1}, std::vector<int>{60, 30, 10});
   CAPTURE(bytes, block, context, shares);
   const TemporaryFolder folder;
@@ -133,7 +138,8 @@ TEST_CASE("a mapped file of several MiB is the same text as a read one", "[super
 TEST_CASE("a folder is dealt by whole files", "[supernet][data]") {
   const TemporaryFolder folder;
   std::map<std::string, std::string> files;
-  for (int i = 0; i < 20; ++i) files["part" + std::to_string(i % 3) + "/" + std::to_string(i) + ".txt"] = random_text(200 + 10 * static_cast<std::size_t>(i), 10);
+  for (int i = 0; i < 20; ++i)
+    files["part" + std::to_string(i % 3) + "/" + std::to_string(i) + ".txt"] = random_text(200 + 10 * static_cast<std::size_t>(i), 10);
   files["large.txt"] = random_text((1 << 20) + 5, 11);
   for (const auto& [name, content] : files) folder.write("text/" + name, content);
   folder.write("text/.hidden", "hidden text");
@@ -175,14 +181,16 @@ TEST_CASE("unusable texts are refused in one line", "[supernet][data]") {
   CHECK(message_of(folder.write("empty", "")) == (folder / "empty") + ": the file is empty");
   CHECK(message_of("/dev/null") == "/dev/null: neither a file nor a folder");
   CHECK_THAT(message_of(folder.write("short", random_text(1000, 1))),
-             Catch::EndsWith("short: expected at least 3 blocks of 16384 bytes, one for each split, found 1000 bytes; use a longer text or a smaller data.split_block"));
+             Catch::EndsWith("short: expected at least 3 blocks of 16384 bytes, one for each split, found 1000 bytes; use a longer text or "
+                             "a smaller data.split_block"));
   std::filesystem::create_directories(folder / "none/.hidden");
   CHECK_THAT(message_of(folder / "none"), Catch::EndsWith("none: the folder holds no text; links, hidden and empty files are left out"));
   folder.write("two/a", "text");
   folder.write("two/b", "text");
   CHECK_THAT(message_of(folder / "two"), Contains("expected a folder of at least 3 files, one for each split, found 2"));
   folder.write("two/c", "text");
-  CHECK_THAT(message_of(folder / "two"), Contains("expected a train split with a stretch of 17 bytes (context + 1), found none; use longer files"));
+  CHECK_THAT(message_of(folder / "two"),
+             Contains("expected a train split with a stretch of 17 bytes (context + 1), found none; use longer files"));
 
   const std::string path = folder.write("text", random_text(10'000, 1));
   CHECK(message_of(path, with({90, 5, 5}, 100)) == "no error");
@@ -222,7 +230,8 @@ TEST_CASE("training batches are windows of train segments, uniform over all star
   constexpr int kSteps = 500, kSequences = 40;
   for (int step = 0; step < kSteps; ++step) {
     const Batch batch = data.training_batch(7, static_cast<std::uint64_t>(step), kSequences, T);
-    REQUIRE((batch.rows() == kSequences * T && batch.inputs.size() == static_cast<std::size_t>(batch.rows()) && batch.targets.size() == batch.inputs.size()));
+    REQUIRE((batch.rows() == kSequences * T && batch.inputs.size() == static_cast<std::size_t>(batch.rows()) &&
+             batch.targets.size() == batch.inputs.size()));
     for (std::int64_t b = 0; b < kSequences; ++b) {
       std::string window(1, static_cast<char>(batch.inputs[static_cast<std::size_t>(b * T)]));
       for (std::int64_t t = 0; t < T; ++t) {
@@ -256,7 +265,8 @@ TEST_CASE("scoring counts every byte of a segment but the first exactly once", "
   const TemporaryFolder folder;
   const std::string text = random_text(20'000, 9);
   const TextData data(folder.write("text", text), with({60, 20, 20}, 333), 16);
-  const auto [T, stride] = GENERATE(table<std::int64_t, std::int64_t>({{16, 16}, {16, 8}, {16, 1}, {7, 3}, {13, 11}, {1, 1}, {332, 332}, {400, 200}, {331, 331}}));
+  const auto [T, stride] = GENERATE(
+      table<std::int64_t, std::int64_t>({{16, 16}, {16, 8}, {16, 1}, {7, 3}, {13, 11}, {1, 1}, {332, 332}, {400, 200}, {331, 331}}));
   const Split split = GENERATE(Split::train, Split::search, Split::report);
   const std::int64_t limit = GENERATE(0, 2);
   CAPTURE(T, stride, name_of(split), limit);
@@ -272,13 +282,17 @@ TEST_CASE("scoring counts every byte of a segment but the first exactly once", "
       const Segment segment = data.segments(split)[static_cast<std::size_t>(w.segment)];
       REQUIRE((w.begin >= segment.begin && w.begin + w.length < segment.end && w.length <= T && w.skip < w.length));
       REQUIRE((w.begin - segment.begin) % stride == 0);
-      if (w.segment != previous) REQUIRE((w.skip == 0 && w.begin == segment.begin));
-      else REQUIRE(w.skip == T - stride);
+      if (w.segment != previous)
+        REQUIRE((w.skip == 0 && w.begin == segment.begin));
+      else
+        REQUIRE(w.skip == T - stride);
       previous = w.segment;
       for (std::int64_t t = 0; t < T; ++t) {
         const auto i = static_cast<std::size_t>(b * T + t), place = static_cast<std::size_t>(w.begin + t);
-        if (t < w.length) REQUIRE(batch.inputs[i] == static_cast<std::uint8_t>(text[place]));
-        else REQUIRE(batch.inputs[i] == 0);
+        if (t < w.length)
+          REQUIRE(batch.inputs[i] == static_cast<std::uint8_t>(text[place]));
+        else
+          REQUIRE(batch.inputs[i] == 0);
         if (batch.targets[i] == kIgnoredTarget) continue;
         REQUIRE(batch.targets[i] == static_cast<std::uint8_t>(text[place + 1]));
         ++counted[place + 1];
