@@ -1,6 +1,9 @@
 #include "experiments/elastiform/recipe.hpp"
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "tests/experiments/program.hpp"
@@ -139,6 +142,24 @@ TEST_CASE("files that are no recipe end in one line", "[experiments][recipe]") {
   const auto path = folder.write("sub/micro.toml", micro_recipe());
   CHECK(Recipe::load(path).data.text == folder / "sub/text.txt");
   CHECK(Recipe::load(path, {"data.text=other.txt"}).data.text == "other.txt");
+}
+
+TEST_CASE("docs/recipes.md explains every key, and its example is a recipe", "[experiments][recipe]") {
+  std::ifstream file(ELASTIFORM_TEST_DATA "/../../docs/recipes.md");
+  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const auto begin = page.find("```toml\n") + 8;
+  const auto example = Recipe::parse(page.substr(begin, page.find("```", begin) - begin), "docs/recipes.md");
+  CHECK(example.stages.size() == 2);
+  std::istringstream resolved(example.text());
+  int keys = 0;
+  for (std::string line; std::getline(resolved, line);) {
+    if (line.find(" = ") == std::string::npos) continue;
+    const auto key = "`" + line.substr(0, line.find(" = ")) + "`";
+    CAPTURE(key);
+    CHECK(page.find(key) != std::string::npos);
+    ++keys;
+  }
+  CHECK(keys > 60);
 }
 
 }  // namespace
