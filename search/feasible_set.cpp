@@ -128,7 +128,7 @@ std::string FeasibleSet::why_empty() const {
   if (all.empty()) return "no subnet of the space is deployable as " + std::string(name_of(target())) + "; " + why_no_member(costs().space(), target());
   const std::string plural = all.count() == 1 ? " subnet" : " subnets";
   std::string text = "none of the " + all.count().str() + plural + (target() == Deployable::any ? "" : " deployable as " + std::string(name_of(target()))) +
-                     " meets " + budget().text();
+                     " inside " + budget().text();
   for (std::size_t which = 0; which < limits.size(); ++which) {
     Nearest nearest;
     for (const auto& part : impl_->parts) part.stratum->see_nearest(limits, which, nearest);

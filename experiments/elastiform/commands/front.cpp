@@ -1,0 +1,53 @@
+#include <fmt/core.h>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/evaluation_output.hpp"
+#include "experiments/elastiform/search_steps.hpp"
+
+namespace elastiform {
+namespace {
+
+/// `elastiform front`: the non-dominated evaluations of the current weights.
+class FrontCommand final : public Command {
+ public:
+  std::string_view name() const override { return "front"; }
+  std::string_view help() const override { return "The best subnets found so far at every cost"; }
+  std::string_view example() const override { return "elastiform front runs/demo --budget parameters=..60%"; }
+  void declare(Options& options) override {
+    options.positional("run", run_, "Run folder");
+    options.option("budget", budgets_, "Only subnets inside this limit, e.g. parameters=..2M; all must hold");
+  }
+  int run(const CommonOptions& common) override {
+    const Run run(run_);
+    const Budget budget = Budget::parse(budgets_, run.costs());
+    const auto store = run.results(ResultStore::Mode::read);
+    const std::vector<Evaluation> evaluations = comparable_evaluations(run, *store, budget);
+    ParetoFront front(leading_cost(budget));
+    for (const Evaluation& evaluation : evaluations) front.add(evaluation);
+    if (common.json) {
+      std::vector<std::string> members;
+      for (const Evaluation& member : front.members()) members.push_back(evaluation_json(member).text());
+      fmt::print("{}\n", json_list(members));
+      return 0;
+    }
+    if (evaluations.empty()) {
+      fmt::print("{}: no evaluation of the current weights{} yet: elastiform search {}\n", run.name(),
+                 budget.text().empty() ? "" : " inside " + budget.text(), run.name());
+      return 0;
+    }
+    fmt::print("{} of {} evaluations of the current weights are on the front ({} against bits/byte on the search split{})\n\n{}\n{}",
+               front.members().size(), evaluations.size(), name_of(front.cost()), budget.text().empty() ? "" : "; " + budget.text(),
+               front_table(front), front_plot(evaluations, front));
+    return 0;
+  }
+
+ private:
+  std::string run_;
+  std::vector<std::string> budgets_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_front_command() { return std::make_unique<FrontCommand>(); }
+
+}  // namespace elastiform

@@ -1,0 +1,71 @@
+#include <fmt/core.h>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/search_steps.hpp"
+#include "search/algorithms/algorithm.hpp"
+
+namespace elastiform {
+namespace {
+
+/// `elastiform search`: the best subnets of a trained supernet inside a budget. The same command continues it.
+class SearchCommand final : public Command {
+ public:
+  std::string_view name() const override { return "search"; }
+  std::string_view help() const override { return "Find the best subnets inside a budget; the same command continues it"; }
+  std::string_view example() const override { return "elastiform search runs/demo --budget parameters=..60% --evaluations 100"; }
+  void declare(Options& options) override {
+    options.positional("run", run_, "Run folder of a trained supernet");
+    options.option("budget", budgets_, "Limit a cost, e.g. parameters=..2M; all must hold; without it: one search per entry of search.budgets");
+    options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
+    options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
+    options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");
+    options.option("seed", seed_, "Equal seeds search equally (default: the recipe's)", 0);
+    options.option("evaluations", evaluations_, "Subnets to evaluate in all (default: the recipe's)", 1);
+  }
+  int run(const CommonOptions& common) override {
+    Run run(run_);
+    std::vector<SearchRequest> requests;
+    for (const auto& budget : budgets_of(run.recipe())) requests.push_back(request_of(run.recipe(), budget));
+    // An impossible budget is refused before any search has spent time.
+    for (const auto& request : requests) refuse_empty(run, request);
+    const auto store = run.results(ResultStore::Mode::write);
+    std::vector<std::string> documents;
+    for (const SearchRequest& request : requests) {
+      const SearchOutcome outcome = run_budget_search(run, *store, request, common);
+      documents.push_back(outcome_json(outcome));
+      if (!common.json) fmt::print("\n{}\n", outcome_text(outcome));
+      if (outcome.interrupted) break;
+    }
+    if (common.json) fmt::print("{}\n", json_list(documents));
+    return 0;  // run_program turns it into 130 after Ctrl-C
+  }
+
+ private:
+  std::vector<std::vector<std::string>> budgets_of(const Recipe& recipe) const {
+    if (!budgets_.empty() || recipe.search.budgets.empty()) return {budgets_};
+    std::vector<std::vector<std::string>> each;
+    for (const std::string& budget : recipe.search.budgets) each.push_back({budget});
+    return each;
+  }
+  SearchRequest request_of(const Recipe& recipe, const std::vector<std::string>& budget) const {
+    SearchRequest request = search_request(recipe, budget);
+    if (deployable_) request.deployable = parse_deployable(*deployable_);
+    if (algorithm_) request.algorithm = std::string(find_algorithm(*algorithm_).name);
+    if (law_) request.law = parse_law(*law_);
+    if (seed_) request.seed = static_cast<std::uint64_t>(*seed_);
+    if (evaluations_) request.evaluations = static_cast<std::size_t>(*evaluations_);
+    return request;
+  }
+
+  std::string run_;
+  std::vector<std::string> budgets_;
+  std::optional<std::string> deployable_, algorithm_, law_;
+  std::optional<std::int64_t> seed_, evaluations_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_search_command() { return std::make_unique<SearchCommand>(); }
+
+}  // namespace elastiform

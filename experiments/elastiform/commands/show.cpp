@@ -1,0 +1,79 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/evaluation_output.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "kernels/errors.hpp"
+
+namespace elastiform {
+namespace {
+
+std::string search_text(const ResultStore& store, const Evaluation& evaluation) {
+  for (const SearchDescription& search : store.searches()) {
+    if (search.name() != evaluation.search) continue;
+    return fmt::format("{} {}{}{}, seed {}, round {}", search.algorithm, search.name(), search.budget.empty() ? "" : ", budget " + search.budget,
+                       search.law.empty() ? "" : ", law " + search.law, search.seed, evaluation.round);
+  }
+  return evaluation.search;
+}
+
+std::string text_of(const Run& run, const ResultStore& store, const Evaluation& evaluation) {
+  const bool current = evaluation.weights_hash == run.supernet().weights_hash;
+  const auto [worst, best] = [&] {
+    const auto& losses = evaluation.score.block_losses;
+    if (losses.empty()) return std::pair{0.0, 0.0};
+    const auto ends = std::ranges::minmax(losses);
+    return std::pair{bits_per_byte(ends.max), bits_per_byte(ends.min)};
+  }();
+  Table table({"subnet", format(evaluation.subnet)});
+  table.row({"id", std::to_string(evaluation.id)});
+  table.row({"quality", quality_text(evaluation.score)});
+  table.row({"loss", fmt::format("{:.5f} nats/token, standard error {:.5f} over blocks of data", evaluation.score.loss, evaluation.score.loss_se)});
+  table.row({"blocks", fmt::format("best {:.4f}, worst {:.4f} bits/byte", best, worst)});
+  table.row({"next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy)});
+  table.row({"scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision)});
+  table.row({"weights", fmt::format("{}{}", evaluation.weights_hash.substr(0, 16), current ? "" : " (stale: the run was trained further)")});
+  table.row({"parameters", fmt::format("{} ({} in blocks)", grouped(evaluation.costs.parameters), grouped(evaluation.costs.block_parameters))});
+  table.row({"macs", fmt::format("{} per token", grouped(evaluation.costs.macs))});
+  table.row({"inference", bytes_text(static_cast<double>(evaluation.costs.inference_bytes))});
+  table.row({"training alone", bytes_text(static_cast<double>(evaluation.costs.training_bytes))});
+  table.row({"found by", search_text(store, evaluation)});
+  table.row({"evaluated in", duration_text(evaluation.score.seconds)});
+  return table.text();
+}
+
+/// `elastiform show`: one evaluation in full.
+class ShowCommand final : public Command {
+ public:
+  std::string_view name() const override { return "show"; }
+  std::string_view help() const override { return "One evaluation in full"; }
+  std::string_view example() const override { return "elastiform show runs/demo 12"; }
+  void declare(Options& options) override {
+    options.positional("run", run_, "Run folder");
+    options.positional("id", id_, "Number of an evaluation, as search and front print it");
+  }
+  int run(const CommonOptions& common) override {
+    const Run run(run_);
+    const bool digits = !id_.empty() && id_.size() <= 18 && std::ranges::all_of(id_, [](char c) { return c >= '0' && c <= '9'; });
+    if (!digits) throw InputError({"elastiform show: " + id_.substr(0, 60), "the number of an evaluation", "a text", "elastiform front " + run.name() + " lists some"});
+    const auto store = run.results(ResultStore::Mode::read);
+    const auto evaluation = store->find(std::stoll(id_));
+    if (!evaluation)
+      throw InputError({run.name(), store->evaluations().empty() ? "an evaluation" : "an id from 1 to " + std::to_string(store->evaluations().size()), id_,
+                        "elastiform front " + run.name() + " lists some"});
+    if (common.json) fmt::print("{}\n", evaluation_json(*evaluation).text());
+    else fmt::print("{}", text_of(run, *store, *evaluation));
+    return 0;
+  }
+
+ private:
+  std::string run_, id_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_show_command() { return std::make_unique<ShowCommand>(); }
+
+}  // namespace elastiform

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/terminal_plot.hpp"
+#include "search/evaluator.hpp"
+#include "search/pareto_front.hpp"
+
+namespace elastiform {
+
+/// Every number of an evaluation but its block losses, which results.h5 holds.
+JsonObject evaluation_json(const Evaluation& evaluation);
+
+/// "2.1234 bits/byte (95 % interval 2.1100 to 2.1368 over 220 blocks of data)"
+std::string quality_text(const Score& score);
+
+/// The members of a front, one row each.
+std::string front_table(const ParetoFront& front);
+/// Everything evaluated, the homogeneous subnets among it, and the front, cost against bits/byte.
+std::string front_plot(const std::vector<Evaluation>& all, const ParetoFront& front);
+
+}  // namespace elastiform

@@ -1,0 +1,188 @@
+#include "experiments/elastiform/search_steps.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "experiments/elastiform/evaluation_output.hpp"
+#include "kernels/errors.hpp"
+#include "search/algorithms/algorithm.hpp"
+#include "search/run_search.hpp"
+
+namespace elastiform {
+namespace {
+
+// Homogeneous members are a fixed list, so a round only decides how often progress is kept.
+constexpr std::size_t kHomogeneousRound = 64;
+
+SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleSet& feasible) {
+  const SearchOptions& options = run.recipe().search;
+  SearchPlan plan;
+  plan.evaluations = request.evaluations;
+  plan.round_size = request.algorithm == "homogeneous" ? kHomogeneousRound : static_cast<std::size_t>(options.round_size);
+  SearchDescription& description = plan.description;
+  description.algorithm = request.algorithm;
+  description.budget = feasible.budget().text();
+  description.deployable = std::string(name_of(request.deployable));
+  description.deploy = deploy_text(run.costs().deploy());
+  description.weights_hash = run.supernet().weights_hash;
+  description.blocks = run.search_set().text();
+  if (request.algorithm == "homogeneous") return plan;  // neither drawn nor seeded
+  description.law = std::string(name_of(request.law));
+  description.seed = request.seed;
+  description.options = fmt::format("round={}", options.round_size);
+  if (request.algorithm == "evolution") description.options += fmt::format(",population={},tournament={}", options.population, options.tournament);
+  return plan;
+}
+
+void refuse_empty(const Run& run, const FeasibleSet& feasible) {
+  if (feasible.empty()) throw InputError({.where = run.name(), .expected = "", .found = feasible.why_empty(), .remedy = ""});
+}
+
+std::optional<Evaluation> best_of(const std::vector<Evaluation>& evaluations) {
+  const Evaluation* best = nullptr;
+  for (const Evaluation& evaluation : evaluations)
+    if (std::isfinite(evaluation.score.loss) && (best == nullptr || evaluation.score.loss < best->score.loss)) best = &evaluation;
+  return best == nullptr ? std::nullopt : std::optional(*best);
+}
+
+/// Runs or continues one named search; sets `interrupted` when Ctrl-C ended it.
+std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible, Evaluator& evaluator,
+                                const CommonOptions& common, SearchOutcome& outcome) {
+  const SearchOptions& options = run.recipe().search;
+  const auto algorithm = find_algorithm(request.algorithm)
+                             .make(feasible, {.law = request.law, .seed = request.seed, .population = static_cast<std::size_t>(options.population),
+                                              .tournament = static_cast<std::size_t>(options.tournament)});
+  const SearchPlan plan = plan_of(run, request, feasible);
+  if (request.algorithm != "homogeneous" || outcome.name.empty()) outcome.name = plan.description.name();
+  std::size_t stored = 0;
+  for (const auto& round : store.rounds(plan.description.name())) stored += round.size();
+  const BigInt most = std::min<BigInt>(feasible.count(), plan.evaluations);
+  Progress progress(common.json, request.algorithm);
+  if (stored > 0) progress.line(fmt::format("{}: continues search {} after {} evaluations", request.algorithm, plan.description.name(), stored));
+  return run_search(plan, *algorithm, evaluator, run.costs(), store, [&](const std::vector<Evaluation>& done) {
+    const auto best = best_of(done);
+    progress.update(static_cast<std::int64_t>(done.size()), most.convert_to<std::int64_t>(),
+                    best ? fmt::format("best {:.4f} bits/byte", bits_per_byte(best->score.loss)) : "");
+    outcome.interrupted = interrupted();
+    return !outcome.interrupted;
+  });
+}
+
+std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among) {
+  if (!best) return fmt::format("{}: none\n", what);
+  return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/token\n", what, format(best->subnet), best->id, grouped(static_cast<std::int64_t>(among)),
+                     quality_text(best->score), grouped(best->costs.parameters), grouped(best->costs.macs));
+}
+
+ParetoFront front_of(const SearchOutcome& outcome) {
+  ParetoFront front(outcome.cost);
+  for (const Evaluation& evaluation : outcome.found) front.add(evaluation);
+  for (const Evaluation& evaluation : outcome.homogeneous) front.add(evaluation);
+  return front;
+}
+
+}  // namespace
+
+SearchRequest search_request(const Recipe& recipe, std::vector<std::string> budget) {
+  SearchRequest request;
+  request.budget = std::move(budget);
+  request.algorithm = recipe.search.algorithm;
+  request.law = parse_law(recipe.search.law);
+  request.seed = recipe.search.seed;
+  request.evaluations = static_cast<std::size_t>(recipe.search.evaluations);
+  return request;
+}
+
+void refuse_empty(const Run& run, const SearchRequest& request) {
+  refuse_empty(run, FeasibleSet(run.costs(), Budget::parse(request.budget, run.costs()), request.deployable));
+}
+
+SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const CommonOptions& common) {
+  const FeasibleSet feasible(run.costs(), Budget::parse(request.budget, run.costs()), request.deployable);
+  refuse_empty(run, feasible);
+  SearchOutcome outcome;
+  outcome.budget = feasible.budget().text();
+  outcome.feasible = feasible.count().str();
+  outcome.law = std::string(name_of(request.law));
+  outcome.deployable = std::string(name_of(request.deployable));
+  outcome.cost = leading_cost(feasible.budget());
+  std::FILE* text = text_stream(common.json);
+  fmt::print(text, "budget {}{}: {} feasible subnets; {}, law {}, seed {}\n", outcome.budget.empty() ? "(none)" : outcome.budget,
+             request.deployable == Deployable::any ? "" : ", deployable as " + outcome.deployable, grouped(outcome.feasible), request.algorithm, outcome.law,
+             request.seed);
+  std::fflush(text);
+
+  const ThreadPool pool(common.threads > 0 ? common.threads : default_threads());
+  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), run.search_set(), pool);
+  SearchRequest rival = request;
+  rival.algorithm = "homogeneous";
+  rival.evaluations = feasible.homogeneous().size();
+  if (request.algorithm != rival.algorithm) outcome.found = run_one(run, store, request, feasible, evaluator, common, outcome);
+  if (!outcome.interrupted) outcome.homogeneous = run_one(run, store, rival, feasible, evaluator, common, outcome);
+  if (request.algorithm == rival.algorithm) outcome.found = outcome.homogeneous;
+  outcome.best = best_of(outcome.found);
+  outcome.best_homogeneous = best_of(outcome.homogeneous);
+  if (outcome.best && outcome.best_homogeneous) {
+    outcome.difference = difference_in_bits(*outcome.best, *outcome.best_homogeneous, request.seed);
+    outcome.verdict = verdict(*outcome.difference, kMargin);
+  }
+  return outcome;
+}
+
+std::string outcome_text(const SearchOutcome& outcome) {
+  std::string text = best_line("best found", outcome.best, outcome.found.size());
+  text += best_line("best homogeneous", outcome.best_homogeneous, outcome.homogeneous.size());
+  if (outcome.difference) text += "found - homogeneous: " + difference_text(*outcome.difference) + "\n";
+  if (outcome.difference && outcome.best->subnet != outcome.best_homogeneous->subnet)
+    text += "    both were chosen on these blocks, so the difference flatters the larger search: `evaluate --split report --against` decides\n";
+  const ParetoFront front = front_of(outcome);
+  std::vector<Evaluation> all = outcome.found;
+  all.insert(all.end(), outcome.homogeneous.begin(), outcome.homogeneous.end());
+  text += "\n" + front_table(front) + "\n" + front_plot(all, front);
+  if (outcome.interrupted) text += "\ninterrupted after a whole round; the same command continues\n";
+  return text;
+}
+
+std::string outcome_json(const SearchOutcome& outcome) {
+  JsonObject object;
+  object.add("search", outcome.name).add("budget", outcome.budget).add("feasible", outcome.feasible).add("law", outcome.law);
+  object.add("deployable", outcome.deployable).add("evaluations", static_cast<std::int64_t>(outcome.found.size()));
+  object.add("homogeneous", static_cast<std::int64_t>(outcome.homogeneous.size())).add("interrupted", outcome.interrupted);
+  if (outcome.best) object.add_json("best", evaluation_json(*outcome.best).text());
+  if (outcome.best_homogeneous) object.add_json("best_homogeneous", evaluation_json(*outcome.best_homogeneous).text());
+  if (outcome.difference) {
+    JsonObject difference;
+    difference.add("bits_per_byte", outcome.difference->mean).add("low", outcome.difference->low).add("high", outcome.difference->high);
+    difference.add("blocks", static_cast<std::int64_t>(outcome.difference->blocks)).add("verdict", outcome.verdict);
+    object.add_json("difference", difference.text());
+  }
+  std::vector<std::string> front;
+  for (const Evaluation& member : front_of(outcome).members()) front.push_back(evaluation_json(member).text());
+  return object.add_json("front", json_list(front)).text();
+}
+
+std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore& store, const Budget& budget) {
+  std::vector<Evaluation> evaluations;
+  for (const Evaluation& evaluation : store.evaluations())
+    if (evaluation.weights_hash == run.supernet().weights_hash && evaluation.split == name_of(Split::search) &&
+        evaluation.blocks == run.search_set().text() && budget.admits(evaluation.costs))
+      evaluations.push_back(evaluation);
+  return evaluations;
+}
+
+Cost leading_cost(const Budget& budget) { return budget.limits().empty() ? Cost::parameters : budget.limits().front().cost; }
+
+PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed) {
+  PairedDifference difference = paired_difference(a.score.block_losses, b.score.block_losses, seed);
+  for (double* value : {&difference.mean, &difference.low, &difference.high}) *value = bits_per_byte(*value);
+  return difference;
+}
+
+std::string difference_text(const PairedDifference& difference) {
+  return fmt::format("{:+.4f} bits/byte, 95 % interval {:+.4f} to {:+.4f} over {} blocks of data: {} (margin {} bits/byte)", difference.mean,
+                     difference.low, difference.high, difference.blocks, verdict(difference, kMargin), kMargin);
+}
+
+}  // namespace elastiform

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "search/feasible_set.hpp"
+#include "search/statistics.hpp"
+
+namespace elastiform {
+
+/// Differences in quality below this are called equivalent: 0.01 bits/byte, fixed before any run (docs/search.md).
+constexpr double kMargin = 0.01;
+
+/// One search: what decides its course beside the weights. Everything but the number of evaluations is part of its name.
+struct SearchRequest {
+  std::vector<std::string> budget;  // texts, all of which hold; none: the whole space
+  Deployable deployable = Deployable::any;
+  std::string algorithm;
+  Law law = Law::balanced;
+  std::uint64_t seed = 0;
+  std::size_t evaluations = 0;
+};
+/// With the recipe's algorithm, law, seed and number of evaluations.
+SearchRequest search_request(const Recipe& recipe, std::vector<std::string> budget);
+
+struct SearchOutcome {
+  std::string name;                            // of the search in the store
+  std::string budget;                          // canonical; "" is the whole space
+  std::string feasible;                        // members, decimal digits
+  std::string law, deployable;
+  std::vector<Evaluation> found, homogeneous;  // in the order they were evaluated
+  std::optional<Evaluation> best, best_homogeneous;
+  std::optional<PairedDifference> difference;  // best minus best homogeneous, bits/byte, over blocks of the search split
+  std::string verdict;                         // of the difference
+  Cost cost = Cost::parameters;                // the x axis of the front: what the budget limits first
+  bool interrupted = false;                    // ended after a round by Ctrl-C; everything evaluated is stored
+};
+
+/// Throws InputError with the nearest costs when no subnet of the run is inside the request's budget.
+void refuse_empty(const Run& run, const SearchRequest& request);
+
+/// Runs or continues the search, then evaluates every homogeneous member of the same set as a search of its own, so that the strong rival
+/// stands beside the result. Progress and the budget's meaning go to the text stream.
+SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const CommonOptions& common);
+
+/// Best found, best homogeneous, their difference with interval and verdict, the front as a table and a plot.
+std::string outcome_text(const SearchOutcome& outcome);
+std::string outcome_json(const SearchOutcome& outcome);
+
+/// The stored evaluations of the current weights that a search of this run can be compared with: same blocks, inside the budget.
+std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore& store, const Budget& budget);
+/// The cost that a budget limits first, parameters when it limits none.
+Cost leading_cost(const Budget& budget);
+
+/// a - b in bits/byte on their common blocks.
+PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed);
+/// "-0.0123 bits/byte, 95 % interval -0.0200 to -0.0046 over 220 blocks of data: better"
+std::string difference_text(const PairedDifference& difference);
+
+}  // namespace elastiform
