@@ -14,8 +14,9 @@ enum class Add : std::uint8_t { none, other, itself };
 struct Shape {
   std::int64_t N, I, O;
 };
-// Minimal, odd, one full panel, a panel and a part, and more tiles and chunks than one in each direction.
-const std::vector<Shape> kShapes = {{1, 1, 1}, {1, 33, 7}, {3, 7, 33}, {17, 96, 160}, {256, 33, 96}, {300, 160, 33}, {300, 96, 1}};
+// Minimal, odd, one full panel, a panel and a part; the last is longer than a block of any kernel in I and O.
+const std::vector<Shape> kShapes = {{1, 1, 1},     {1, 33, 7},     {3, 7, 33},   {17, 96, 160},
+                                    {256, 33, 96}, {300, 160, 33}, {300, 96, 1}, {17, 700, 400}};
 
 Matrix weight(const Memory& memory, const Shape& s, bool transposed) {
   return transposed ? memory.input(s.O, s.I, 2) : memory.input(s.I, s.O, 2);
@@ -66,7 +67,7 @@ TEST_CASE("matmul_dx agrees with float64 and a slice with its dense copy", "[ker
 }
 
 TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
-  const Shape s = GENERATE(from_range(kShapes), Shape{700, 70, 130});
+  const Shape s = GENERATE(from_range(kShapes), Shape{700, 70, 130}, Shape{130, 400, 390});
   const bool transposed = GENERATE(false, true);
   const bool biased = GENERATE(false, true);
   CAPTURE(s.N, s.I, s.O, transposed, biased);
@@ -91,6 +92,45 @@ TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threa
     k.matmul_dw({.dw = dw.view(), .dbias = {}, .x = x.view(), .dy = dy.view()});
     return written(std::move(dw));
   });
+}
+
+TEST_CASE("an element of a product has the same bits alone, in a panel and in a narrower slice", "[kernels][conformance]") {
+  const bool transposed = GENERATE(false, true);
+  const std::int64_t rows = GENERATE(1, 2, 5, 8, 19), columns = GENERATE(1, 16, 47, 48, 64);
+  CAPTURE(transposed, rows, columns);
+  Cpu cpu(1);
+  const Memory memory{DType::float32, 32};
+  const Shape s{19, 320, 64};
+  const Matrix x = memory.input(s.N, s.I, 1), w = weight(memory, s, transposed), bias = memory.input(1, s.O, 3),
+               dy = memory.input(s.N, s.O, 4);
+  const auto product = [&](std::int64_t N, std::int64_t O) {
+    Matrix y = memory.output(N, O);
+    const ConstView part = transposed ? w.view().slice(O, s.I) : w.view().slice(s.I, O);
+    cpu.backend.matmul({.y = y.view(),
+                        .x = x.view().slice(N, s.I),
+                        .w = part,
+                        .bias = bias.view().slice(1, O),
+                        .add = {},
+                        .scale = 0.35,
+                        .transposed = transposed});
+    return y;
+  };
+  const auto weight_gradient = [&](std::int64_t O) {
+    Matrix dw = transposed ? memory.in_out(s.O, s.I, 5) : memory.in_out(s.I, s.O, 5);
+    const View part = transposed ? dw.view().slice(O, s.I) : dw.view().slice(s.I, O);
+    cpu.backend.matmul_dw({.dw = part, .dbias = {}, .x = x.view(), .dy = dy.view().slice(s.N, O), .transposed = transposed});
+    return dw;
+  };
+  const Matrix whole = product(s.N, s.O), part = product(rows, columns), whole_dw = weight_gradient(s.O),
+               part_dw = weight_gradient(columns);
+  bool same = true, same_dw = true;
+  for (std::int64_t j = 0; j < columns; ++j) {
+    for (std::int64_t i = 0; i < rows; ++i) same = same && part.at(i, j) == whole.at(i, j);
+    for (std::int64_t i = 0; i < s.I; ++i)
+      same_dw = same_dw && (transposed ? part_dw.at(j, i) == whole_dw.at(j, i) : part_dw.at(i, j) == whole_dw.at(i, j));
+  }
+  CHECK(same);
+  CHECK(same_dw);
 }
 
 TEST_CASE("backward of matmul is its derivative", "[kernels][gradient]") {
