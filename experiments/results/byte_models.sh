@@ -33,8 +33,8 @@ ppmd() {
   echo
   echo "| model | bytes of context | bits/byte |"
   echo "|---|---|---|"
-  sed 's/{"model"/\n&/g' "$work/models.json" |
-    sed -nE 's/.*"order": ([0-9]+), "context_bytes": ([0-9]+), "bits_per_byte": ([0-9]+\.[0-9]{4}).*/| interpolated Kneser-Ney, order \1 | \2 | \3 |/p'
+  sed 's/{"model"/\n&/g' "$work/models.json" | sed -nE 's/.*"order": ([0-9]+), "context_bytes": ([0-9]+), "bits_per_byte": ([0-9.]+).*/\1 \2 \3/p' |
+    awk '{ printf "| interpolated Kneser-Ney, order %d | %d | %.4f |\n", $1, $2, $3 }'
   for order in 4 6 8 12; do
     echo "| PPMd (7z), order $order | $order | $(ppmd "$order") |"
   done
