@@ -57,7 +57,7 @@ std::vector<float> logits_of(const SearchSpace& space, const Weights& weights, c
   CpuBackend backend(serial);
   const Network network(space, DType::float32);
   const auto count = static_cast<std::int64_t>(tokens.size()), vocabulary = static_cast<std::int64_t>(space.model().vocabulary);
-  Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.slots(), subnet, count) +
+  Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.slots(), subnet, count, count) +
               Arena::bytes_for(count, vocabulary, DType::float32));
   KeyValueCache cache = network.make_cache(subnet, count, arena);
   const View logits = arena.matrix(count, vocabulary, DType::float32);
@@ -104,9 +104,11 @@ const Format& find_format(std::string_view name) {
 void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path) {
   namespace fs = std::filesystem;
   const std::string reason = format.why_not(space.model(), subnet);
-  if (!reason.empty())
+  if (!reason.empty()) {
+    const bool other_subnets_help = format.why_not(space.model(), Subnet{}) != reason;  // the reason is not the model's
     throw InputError({"subnet " + elastiform::format(subnet), "one that " + std::string(format.name) + " can express", reason,
-                      "use --format elastiform, or search with --deployable " + std::string(format.name)});
+                      "use --format elastiform" + (other_subnets_help ? ", or a subnet that sample --deployable " + std::string(format.name) + " draws" : "")});
+  }
   if (path.empty()) throw InputError({"--to", "a path", "an empty one", ""});
   if (fs::exists(fs::symlink_status(path))) throw InputError({path, "nothing there yet", "something", "choose another path or remove it"});
   const fs::path parent = fs::path(path).lexically_normal().parent_path();
@@ -136,6 +138,7 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
 
 DenseModel load_model(const std::string& path) {
   namespace fs = std::filesystem;
+  if (!fs::exists(path)) throw InputError({path, "an exported model: a folder with config.json or a file", "nothing", ""});
   if (!fs::is_directory(path)) return elastiform_file::read(path);
   if (!fs::exists(path + "/config.json"))
     throw InputError({path, "an exported model: a folder with config.json or a file", "a folder without config.json", ""});

@@ -28,7 +28,8 @@ without_cuda() {
   # Everything that torch's libraries want from CUDA's, by name and version: some are data relocations, which must resolve at load.
   nm -D --undefined-only "$folder_of_libraries"/lib{torch,c10}*.so "$folder_of_libraries"/libcaffe2_nvrtc.so |
     awk '$1 == "U" {print $2}' | grep -E '^_*(cu|nv|nccl)[A-Za-z0-9_]*(@|$)' | sort -u > "$work/symbols"
-  sed 's/@.*//' "$work/symbols" | sort -u | awk '{print "int " $0 "(void) { return 100; }"}' > "$work/absent.c"
+  sed 's/@.*//' "$work/symbols" | sort -u |
+    awk '/Error(String|Name)$/ {print "const char *" $0 "(void) { return \"no CUDA here\"; }"; next} {print "int " $0 "(void) { return 100; }"}' > "$work/absent.c"
   awk -F@ 'NF > 1 {names[$NF] = names[$NF] " " $1 ";"} END {for (v in names) print v " {" names[v] " };"}' "$work/symbols" > "$work/versions"
   for library in $(readelf -d "$folder_of_libraries"/lib*.so | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -E '^lib(cu|nv|nccl)' | sort -u); do
     [[ -e $folder_of_libraries/$library ]] ||

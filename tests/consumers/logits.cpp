@@ -1,0 +1,31 @@
+// consumer_logits MODEL: float32 logits [tokens, V] of an exported model on stdout, for the bytes on stdin.
+#include <cstdio>
+#include <exception>
+#include <iterator>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "supernet/formats/format.hpp"
+#include "supernet/network.hpp"
+
+int main(int argc, char** argv) try {
+  using namespace elastiform;
+  if (argc != 2) throw std::runtime_error("usage: consumer_logits MODEL < TEXT > LOGITS");
+  const DenseModel model = load_model(argv[1]);
+  std::vector<std::int32_t> tokens;
+  for (int byte = std::getchar(); byte != EOF; byte = std::getchar()) tokens.push_back(byte);
+  const ThreadPool pool(1);
+  CpuBackend backend(pool);
+  const Network network(model.weights.table().space(), DType::float32);
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  Arena arena(network.plan_cache(model.subnet, count) + network.plan_decode(backend.slots(), model.subnet, count, count) +
+              Arena::bytes_for(count, model.model.vocabulary, DType::float32));
+  KeyValueCache cache = network.make_cache(model.subnet, count, arena);
+  const View logits = arena.matrix(count, model.model.vocabulary, DType::float32);
+  network.decode(backend, model.weights, model.subnet, tokens, cache, logits, arena);
+  for (std::int64_t row = 0; row < count; ++row)
+    std::fwrite(logits.row<float>(row), sizeof(float), static_cast<std::size_t>(logits.columns), stdout);
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
+}
