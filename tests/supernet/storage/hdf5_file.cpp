@@ -1,5 +1,6 @@
 #include "supernet/storage/hdf5_file.hpp"
 
+#include <hdf5.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -164,6 +165,20 @@ TEST_CASE("equal content gives equal bytes, and other content another digest", "
   CHECK(Hdf5Reader(folder / "text.h5", "").digest(timings) != fast.digest(timings));
 }
 
+TEST_CASE("no object keeps the time it was made, which equal bytes could not survive", "[storage]") {
+  const TemporaryFolder folder;
+  write_sample(folder / "a.h5");
+  const hid_t file = H5Fopen((folder / "a.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  REQUIRE(file >= 0);
+  for (const char* object : {"/", "/group", "/group/inner", "/group/floats", "/texts", "/table", "/ragged", "/matrix"}) {
+    H5O_info_t info{};
+    CAPTURE(object);
+    REQUIRE(H5Oget_info_by_name1(file, object, &info, H5P_DEFAULT) >= 0);
+    CHECK(info.atime + info.mtime + info.ctime + info.btime == 0);
+  }
+  H5Fclose(file);
+}
+
 TEST_CASE("listing names every object and attribute once", "[storage]") {
   const TemporaryFolder folder;
   write_sample(folder / "a.h5");
@@ -266,6 +281,7 @@ TEST_CASE("a file that lies about a size, under a right checksum, allocates noth
   overwrite(path, bytes);
   seal_user_block(path, "results");
   const Hdf5Reader file(path, "results");
+  CHECK_THROWS_WITH(file.shape("/bytes"), Catch::Contains("a size that fits the file"));
   CHECK_THROWS_WITH(file.bytes("/bytes"), Catch::Contains("a size that fits the file"));
   CHECK_THROWS_AS(file.digest({}), InputError);
   CHECK(file.floats("/group/floats") == ramp(12));
