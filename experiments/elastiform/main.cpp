@@ -10,6 +10,10 @@ int main(int argc, char** argv) {
   commands.push_back(make_space_command());
   commands.push_back(make_sample_command());
   commands.push_back(make_cost_command());
+  commands.push_back(make_evaluate_command());
+  commands.push_back(make_search_command());
+  commands.push_back(make_front_command());
+  commands.push_back(make_show_command());
   commands.push_back(make_export_command());
   commands.push_back(make_generate_command());
   commands.push_back(make_inspect_command());
