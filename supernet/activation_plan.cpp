@@ -1,5 +1,7 @@
 #include "supernet/activation_plan.hpp"
 
+#include <array>
+
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
@@ -37,8 +39,8 @@ void ActivationPlan::release_kept(std::span<const TensorShape> shapes) { kept_ -
 std::int64_t training_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t batch,
                                   std::int64_t tokens, bool with_teacher) {
   ActivationPlan plan(dtype);
-  const TensorShape stream{batch * tokens, subnet.embed};
-  plan.keep({{stream}});  // the embedding's output
+  const std::array<TensorShape, 1> stream{{{batch * tokens, subnet.embed}}};
+  plan.keep(stream);  // the embedding's output
   std::vector<LayerTensors> layers;
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = shape_of(batch, tokens, subnet.embed, genes);
@@ -47,7 +49,7 @@ std::int64_t training_arena_bytes(const ModelConfig& model, DType dtype, int slo
   }
   for (const LayerTensors& layer : layers) plan.keep(layer.saved);
   const LayerTensors head = Head::tensors(model, shape_of(batch, tokens, subnet.embed, {}), slots, with_teacher);
-  plan.keep({{stream}});  // the gradient that runs back through the blocks
+  plan.keep(stream);  // the gradient that runs back through the blocks
   plan.keep(head.saved);
   plan.use(head.backward_scratch);
   plan.release_kept(head.saved);
@@ -76,16 +78,17 @@ std::int64_t score_arena_bytes(const ModelConfig& model, DType dtype, int slots,
   return plan.peak();
 }
 
-std::int64_t decode_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t tokens) {
+std::int64_t decode_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t tokens,
+                                std::int64_t logit_rows) {
   ActivationPlan plan(dtype);
-  const TensorShape stream{tokens, subnet.embed};
-  plan.keep({{stream, stream}});  // input and output of a layer take turns
+  const std::array<TensorShape, 2> streams{{{tokens, subnet.embed}, {tokens, subnet.embed}}};
+  plan.keep(streams);  // input and output of a layer take turns
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = shape_of(1, tokens, subnet.embed, genes);
     if (genes.heads > 0) plan.use(Attention::decode_scratch(model, shape));
     if (genes.ffn > 0) plan.use(FeedForward::tensors(model, shape, slots).saved);
   }
-  plan.use(Head::tensors(model, shape_of(1, tokens, subnet.embed, {}), slots, false).saved);
+  plan.use(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), slots, false).saved);
   return plan.peak();
 }
 
@@ -93,9 +96,14 @@ std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subn
   ActivationPlan plan(dtype);
   for (const BlockGenes& genes : subnet.blocks) {
     const TensorShape rows{genes.heads > 0 ? context : 0, static_cast<std::int64_t>(genes.groups) * model.head_dim};
-    plan.keep({{rows, rows}});
+    plan.keep(std::array<TensorShape, 2>{{rows, rows}});
   }
   return plan.peak();
+}
+
+std::int64_t generation_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t context) {
+  return cache_arena_bytes(model, dtype, subnet, context) +
+         decode_arena_bytes(model, dtype, slots, subnet, std::min(context, kPrefillRows), 1) + Arena::bytes_for(1, model.vocabulary, dtype);
 }
 
 }  // namespace elastiform

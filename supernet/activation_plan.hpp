@@ -11,6 +11,9 @@
 
 namespace elastiform {
 
+/// generate() feeds a prompt in pieces of this many tokens, so its working memory does not grow with the context.
+constexpr std::int64_t kPrefillRows = kPanelRows;
+
 /// Rows and columns of a tensor that a layer keeps for its backward pass, or needs for a moment; 0 rows: absent.
 struct TensorShape {
   std::int64_t rows = 0, columns = 0;
@@ -74,7 +77,10 @@ std::int64_t training_arena_bytes(const ModelConfig& model, DType dtype, int slo
 std::int64_t block_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, const BlockGenes& genes, std::int64_t batch,
                                std::int64_t tokens);
 std::int64_t score_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, std::int64_t batch, std::int64_t tokens);
-std::int64_t decode_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t tokens);
+std::int64_t decode_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t tokens,
+                                std::int64_t logit_rows);
 std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subnet& subnet, std::int64_t context);
+/// All that generate() allocates beside the weights: the cache, a piece of the prompt on its way through, one row of logits.
+std::int64_t generation_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t context);
 
 }  // namespace elastiform

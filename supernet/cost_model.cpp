@@ -71,10 +71,8 @@ Costs CostModel::of(const Subnet& subnet) const {
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
-  // A prefill runs the whole context at once, a decode step one token.
-  const std::int64_t tokens = deploy_.phase == "prefill" ? deploy_.context : 1;
-  costs.inference_bytes = weights + deploy_.batch * (cache_arena_bytes(model, DType::float32, dense, deploy_.context) +
-                                                     decode_arena_bytes(model, DType::float32, deploy_.threads, dense, tokens));
+  costs.inference_bytes =
+      weights + deploy_.batch * generation_arena_bytes(model, DType::float32, deploy_.threads, dense, deploy_.context);
   costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
                          training_arena_bytes(model, DType::float32, deploy_.threads, dense, sequences_, model.context, false);
   return costs;

@@ -9,6 +9,7 @@
 
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
+#include "supernet/activation_plan.hpp"
 
 namespace elastiform {
 namespace {
@@ -24,7 +25,8 @@ class Decoder {
  public:
   Decoder(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet)
       : backend_(backend), network_(network), weights_(weights), subnet_(subnet), context_(network.space().model().context),
-        vocabulary_(network.space().model().vocabulary), arena_(planned()), cache_(network.make_cache(subnet, context_, arena_)) {}
+        vocabulary_(network.space().model().vocabulary),
+        arena_(generation_arena_bytes(network.space().model(), network.dtype(), backend.slots(), subnet, context_)), cache_(network.make_cache(subnet, context_, arena_)) {}
 
   /// Logits after `tokens`, which follow what was said before. When they no longer fit, the last half of the context starts anew.
   std::span<const float> say(std::span<const std::int32_t> tokens) {
@@ -38,22 +40,19 @@ class Decoder {
     }
     const std::span<const std::int32_t> window(history_.data() + history_.size() - static_cast<std::size_t>(fresh), static_cast<std::size_t>(fresh));
     const ArenaScope scope(arena_);
-    const View logits = arena_.matrix(fresh, vocabulary_, network_.dtype());
-    network_.decode(backend_, weights_, subnet_, window, cache_, logits, arena_);
+    const View logits = arena_.matrix(1, vocabulary_, network_.dtype());
+    for (std::int64_t done = 0; done < fresh; done += kPrefillRows) {
+      const auto piece = window.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(std::min(kPrefillRows, fresh - done)));
+      network_.decode(backend_, weights_, subnet_, piece, cache_, logits, arena_);
+    }
     dispatch(network_.dtype(), [&]<class T> {
-      const T* last = logits.row<T>(fresh - 1);
+      const T* last = logits.row<T>(0);
       last_.assign(last, last + vocabulary_);
     });
     return last_;
   }
 
  private:
-  std::int64_t planned() const {
-    // A full window and a single token bound every other length: what decode keeps grows with the number of tokens.
-    const std::int64_t work = std::max(network_.plan_decode(backend_.slots(), subnet_, context_), network_.plan_decode(backend_.slots(), subnet_, 1));
-    return network_.plan_cache(subnet_, context_) + work + Arena::bytes_for(context_, vocabulary_, network_.dtype());
-  }
-
   Backend& backend_;
   const Network& network_;
   const Weights& weights_;

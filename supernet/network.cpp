@@ -272,8 +272,8 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
       std::swap(x, y);
     }
   }
-  const Saved saved(arena, Head::tensors(model, p.shape(1, count, subnet.embed, {}), backend.slots(), false).saved, p.dtype);
-  p.head.logits(backend, p.head_slices(values, subnet.embed), saved, x, logits);
+  const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}), backend.slots(), false).saved, p.dtype);
+  p.head.logits(backend, p.head_slices(values, subnet.embed), saved, x.row_range(count - logits.rows, logits.rows), logits);
   cache.tokens += count;
 }
 
@@ -297,8 +297,8 @@ std::int64_t Network::plan_block(int slots, int embed, const BlockGenes& genes, 
 std::int64_t Network::plan_score(int slots, int embed, std::int64_t batch, std::int64_t tokens) const {
   return score_arena_bytes(space().model(), dtype(), slots, embed, batch, tokens);
 }
-std::int64_t Network::plan_decode(int slots, const Subnet& subnet, std::int64_t tokens) const {
-  return decode_arena_bytes(space().model(), dtype(), slots, subnet, tokens);
+std::int64_t Network::plan_decode(int slots, const Subnet& subnet, std::int64_t tokens, std::int64_t logit_rows) const {
+  return decode_arena_bytes(space().model(), dtype(), slots, subnet, tokens, logit_rows);
 }
 std::int64_t Network::plan_cache(const Subnet& subnet, std::int64_t context) const {
   return cache_arena_bytes(space().model(), dtype(), subnet, context);

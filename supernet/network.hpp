@@ -68,11 +68,12 @@ class Network {
   std::int64_t plan_block(int slots, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
   std::int64_t plan_score(int slots, int embed, std::int64_t batch, std::int64_t tokens) const;
 
-  /// Logits [tokens.size(), V] of a batch of one, appended to `cache`; cache.tokens + tokens.size() ≤ rows of the cache ≤ context.
+  /// Appends the tokens of a batch of one to `cache` and writes logits [R, V] of the last R of them, R ≤ tokens.size();
+  /// cache.tokens + tokens.size() ≤ rows of the cache ≤ context.
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
               View logits, Arena& arena) const;
   KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
-  std::int64_t plan_decode(int slots, const Subnet& subnet, std::int64_t tokens) const;  // the cache apart
+  std::int64_t plan_decode(int slots, const Subnet& subnet, std::int64_t tokens, std::int64_t logit_rows) const;  // cache and logits apart
   std::int64_t plan_cache(const Subnet& subnet, std::int64_t context) const;
 
   const SearchSpace& space() const;

@@ -1,0 +1,107 @@
+#include "search/prefix_evaluator.hpp"
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/random.hpp"
+#include "search/prefix_tree.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/spaces.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+namespace elastiform {
+namespace {
+
+struct Fixture {
+  TemporaryFolder folder;
+  SearchSpace space;
+  Network network;
+  Weights weights;
+  TextData data;
+
+  static SearchSpace bytes(const std::string& preset) {
+    const SearchSpace tiny = tiny_space(preset);
+    ModelConfig model = tiny.model();
+    model.vocabulary = 256;
+    return SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks());
+  }
+  static std::string text() {
+    RandomStream random(3, Purpose::test);
+    std::string bytes;
+    while (bytes.size() < 40000) bytes.push_back(static_cast<char>('a' + random.below(26)));
+    return bytes;
+  }
+
+  explicit Fixture(const std::string& preset)
+      : space(bytes(preset)), network(space, DType::float32), weights(random_weights(space, DType::float32, 4)),
+        data(folder.write("text.txt", text()), DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {60, 20, 20}, .split_block = 2048},
+             space.model().context) {}
+};
+
+bool same(const Score& a, const Score& b) {
+  return std::memcmp(&a.loss, &b.loss, sizeof a.loss) == 0 && std::memcmp(&a.loss_se, &b.loss_se, sizeof a.loss_se) == 0 &&
+         std::memcmp(&a.accuracy, &b.accuracy, sizeof a.accuracy) == 0 && a.block_losses == b.block_losses;
+}
+
+}  // namespace
+
+TEST_CASE("the prefix tree gives 300 subnets the bits of one-by-one evaluation, on any number of threads", "[search][bits]") {
+  const Fixture f(GENERATE("llama", "gpt2"));
+  const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = 1};
+  std::vector<Subnet> subnets;
+  for (std::uint64_t i = 0; i < 296; ++i) subnets.push_back(random_subnet(f.space, i));
+  subnets.push_back(f.space.largest());
+  subnets.push_back(subnets.front());                                      // twice
+  subnets.push_back({.embed = 16, .blocks = {f.space.middle().blocks[0]}, .kept = {}});  // a prefix of others
+  subnets.push_back({.embed = 16, .blocks = {f.space.middle().blocks[0], f.space.middle().blocks[0]}, .kept = {0, 2}});
+
+  const ThreadPool two(2), one(1), five(5);
+  PrefixEvaluator together(f.network, f.weights, f.data, set, two);
+  const std::vector<Score> scores = together.evaluate(subnets);
+  CHECK(together.last_work().blocks_run < together.last_work().blocks_one_by_one);
+  CHECK(two.distinct_threads() == 2);
+  PrefixEvaluator single(f.network, f.weights, f.data, set, one);
+  for (std::size_t i = 0; i < subnets.size(); ++i) {
+    CAPTURE(i, format(subnets[i]));
+    REQUIRE(same(single.evaluate(std::span(&subnets[i], 1)).front(), scores[i]));
+  }
+  PrefixEvaluator many(f.network, f.weights, f.data, set, five);
+  const std::vector<Score> again = many.evaluate(subnets);
+  for (std::size_t i = 0; i < subnets.size(); ++i) REQUIRE(same(again[i], scores[i]));
+  CHECK_FALSE(scores[0].loss == scores[1].loss);  // different subnets, different scores
+}
+
+TEST_CASE("a score is the mean of its blocks and counts every byte but the first of a segment once", "[search]") {
+  const Fixture f("llama");
+  const ThreadPool pool(2);
+  const Subnet subnet = f.space.middle();
+  for (const std::int64_t stride : {f.space.model().context, f.space.model().context / 2}) {
+    PrefixEvaluator evaluator(f.network, f.weights, f.data, {.split = Split::report, .stride = stride, .segments = 0}, pool);
+    const Score score = evaluator.evaluate(std::span(&subnet, 1)).front();
+    const auto& segments = f.data.segments(Split::report);
+    std::size_t blocks = 0;
+    double weighted = 0, counted = 0;
+    for (const Segment& segment : segments)
+      for (std::int64_t begin = segment.begin; begin < segment.end; begin += 1024) {
+        const double count = static_cast<double>(std::min(begin + 1024, segment.end) - begin - (begin == segment.begin ? 1 : 0));
+        weighted += count * static_cast<double>(score.block_losses.at(blocks++));
+        counted += count;
+      }
+    CHECK(blocks == score.block_losses.size());
+    CHECK(weighted / counted == Approx(score.loss).epsilon(1e-6));
+    CHECK(score.loss_se > 0);
+    CHECK(score.loss == Approx(std::log(256)).epsilon(0.5));
+  }
+}
+
+TEST_CASE("shared prefixes are nodes once", "[search]") {
+  const BlockGenes a{2, 1, 8}, b{4, 2, 8};
+  const std::vector<Subnet> subnets{{8, {a, a, b}, {}}, {8, {a, a}, {}}, {8, {a, b}, {}}, {16, {a}, {}}, {8, {a, a, b}, {}}};
+  const PrefixTree tree = PrefixTree::of(subnets);
+  CHECK(tree.roots.size() == 2);
+  CHECK(tree.nodes == 5);   // a, aa, aab, ab at width 8; a at 16
+  CHECK(tree.leaves == 4);
+  CHECK(tree.leaf_of == std::vector<int>{0, 1, 2, 3, 0});
+}
+
+}  // namespace elastiform
