@@ -170,9 +170,13 @@ StoredResults read_results(const std::string& path) {
   for (std::size_t i = 0; i < rounds.rows(); ++i) {
     const std::int64_t first = rounds.integers("first_member")[i], count = rounds.integers("members")[i];
     if (first < 0 || count < 0 || first > size || count > size - first)
-      throw InputError({rounds.where, "members inside /round_members", std::to_string(first) + " and " + std::to_string(count) + " more", ""});
-    results.rounds.push_back({rounds.texts("search")[i], rounds.integers("round")[i], rounds.integers("first_id")[i],
-                              rounds.integers("count")[i], {members.begin() + first, members.begin() + first + count}});
+      throw InputError(
+          {rounds.where, "members inside /round_members", std::to_string(first) + " and " + std::to_string(count) + " more", ""});
+    results.rounds.push_back({rounds.texts("search")[i],
+                              rounds.integers("round")[i],
+                              rounds.integers("first_id")[i],
+                              rounds.integers("count")[i],
+                              {members.begin() + first, members.begin() + first + count}});
   }
   return results;
 }

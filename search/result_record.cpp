@@ -13,7 +13,7 @@ constexpr std::uint64_t kRecordVersion = 1;
 class RecordWriter {
  public:
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   void operator()(const T& value) {
     static_assert(sizeof value == 8);
     text_.append(reinterpret_cast<const char*>(&value), sizeof value);
@@ -39,7 +39,7 @@ class RecordReader {
   RecordReader(std::string_view text, const std::string& path) : text_(text), path_(path) {}
 
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   void operator()(T& value) {
     static_assert(sizeof value == 8);
     std::memcpy(&value, take(sizeof value).data(), sizeof value);

@@ -28,11 +28,11 @@ EvaluationKey key_of(const Evaluation& evaluation) {
 
 struct ResultStore::State {
   std::string path, journal_path;
-  std::unique_ptr<FolderLock> lock;   // both only of a writer
+  std::unique_ptr<FolderLock> lock;  // both only of a writer
   std::unique_ptr<Journal> journal;
   StoredResults results;
-  std::map<EvaluationKey, std::size_t> by_key;                     // index in results.evaluations
-  std::map<std::string, std::vector<std::size_t>> rounds_of;       // search name → indices in results.rounds
+  std::map<EvaluationKey, std::size_t> by_key;                // index in results.evaluations
+  std::map<std::string, std::vector<std::size_t>> rounds_of;  // search name → indices in results.rounds
   std::uintmax_t file_bytes = 0;
 
   void index_evaluation(std::size_t i) { by_key.emplace(key_of(results.evaluations[i]), i); }
@@ -54,7 +54,8 @@ struct ResultStore::State {
       const StoredResults::Round& round = results.rounds[i];
       const auto found = rounds_of.find(round.search);
       if (found == rounds_of.end() || round.round != static_cast<std::int64_t>(found->second.size()))
-        throw InputError({path + ": /rounds", "the rounds of each search in order", "round " + std::to_string(round.round) + " of " + round.search, ""});
+        throw InputError(
+            {path + ": /rounds", "the rounds of each search in order", "round " + std::to_string(round.round) + " of " + round.search, ""});
       found->second.push_back(i);
     }
   }
@@ -71,7 +72,8 @@ struct ResultStore::State {
     bool whole = stored.round == next;
     for (std::int64_t i = 0; i < count; ++i) whole = whole && stored.added[static_cast<std::size_t>(i)].id == first_id + i;
     for (const std::int64_t id : stored.members) whole = whole && id >= 1 && id < first_id + count;
-    if (!whole) throw InputError({journal_path, "the rounds that follow results.h5", "others", "put back the results.h5 that it belongs to"});
+    if (!whole)
+      throw InputError({journal_path, "the rounds that follow results.h5", "others", "put back the results.h5 that it belongs to"});
     if (found == rounds_of.end()) results.searches.push_back(stored.search);
     rounds_of[name].push_back(results.rounds.size());
     results.rounds.push_back({name, stored.round, first_id, count, std::move(stored.members)});
@@ -82,7 +84,8 @@ struct ResultStore::State {
   }
 };
 
-ResultStore::ResultStore(const std::string& folder, Mode mode, std::string space_hash, std::string recipe) : state_(std::make_unique<State>()) {
+ResultStore::ResultStore(const std::string& folder, Mode mode, std::string space_hash, std::string recipe)
+    : state_(std::make_unique<State>()) {
   State& s = *state_;
   if (!fs::is_directory(folder)) throw InputError({folder, "a run folder", "none", ""});
   s.path = folder + "/results.h5";
@@ -117,7 +120,8 @@ void ResultStore::append(const SearchDescription& search, std::vector<Evaluation
   StoredRound stored{search, past == s.rounds_of.end() ? 0 : static_cast<std::int64_t>(past->second.size()), {}, {}};
   std::map<EvaluationKey, std::int64_t> added;  // an equal key twice in a round is one evaluation
   for (const Evaluation& evaluation : round) {
-    if (evaluation.id < 0 || evaluation.id > known) throw std::logic_error("evaluation " + std::to_string(evaluation.id) + " is not in the store");
+    if (evaluation.id < 0 || evaluation.id > known)
+      throw std::logic_error("evaluation " + std::to_string(evaluation.id) + " is not in the store");
     std::int64_t id = evaluation.id;
     if (id == 0) {
       const EvaluationKey key = key_of(evaluation);

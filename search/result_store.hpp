@@ -39,7 +39,7 @@ class ResultStore {
   /// whose id is already set, or whose key the store has, is one that it has: the round refers to it. `round` becomes what is stored.
   void append(const SearchDescription& search, std::vector<Evaluation>& round);
 
-  const std::vector<Evaluation>& evaluations() const;              // by id
+  const std::vector<Evaluation>& evaluations() const;  // by id
   std::optional<Evaluation> find(std::int64_t id) const;
   std::optional<Evaluation> find(const EvaluationKey& key) const;  // the memo
   std::vector<SearchDescription> searches() const;

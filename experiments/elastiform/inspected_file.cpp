@@ -47,7 +47,8 @@ void for_training_rows(const std::string& path, bool with_timings, const std::fu
   const std::string text = read_small_file(path, kMostLogBytes);
   std::size_t line = 1;
   for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1, ++line) {
-    auto row = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin), text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
+    auto row = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin), text.begin() + static_cast<std::ptrdiff_t>(end),
+                                     nullptr, false);
     if (!row.is_object()) throw InputError({path + ": line " + std::to_string(line), "a JSON object", "something else", ""});
     if (!with_timings)
       for (const char* timing : {"seconds", "tokens_per_second", "flops_per_second"}) row.erase(timing);

@@ -25,7 +25,9 @@ constexpr std::size_t kMostJson = 1 << 20;
 
 std::string size_of(const std::string& path) { return bytes_text(static_cast<double>(fs::file_size(path))); }
 
-std::string plural(std::size_t count, const std::string& what) { return grouped(static_cast<std::int64_t>(count)) + " " + what + (count == 1 ? "" : "s"); }
+std::string plural(std::size_t count, const std::string& what) {
+  return grouped(static_cast<std::int64_t>(count)) + " " + what + (count == 1 ? "" : "s");
+}
 
 std::int64_t product(const auto& shape) {
   std::int64_t elements = 1;
@@ -34,7 +36,8 @@ std::int64_t product(const auto& shape) {
 }
 
 std::string search_line(const SearchDescription& search) {
-  return fmt::format("search {}: {}, {}, seed {}", search.name(), search.algorithm, search.budget.empty() ? "no budget" : search.budget, search.seed);
+  return fmt::format("search {}: {}, {}, seed {}", search.name(), search.algorithm, search.budget.empty() ? "no budget" : search.budget,
+                     search.seed);
 }
 
 std::string by_split(const std::vector<Evaluation>& evaluations) {
@@ -72,7 +75,8 @@ void add_objects(const Hdf5Reader& file, Lines& lines) {
   list(attributes);
   if (objects.size() <= kMostObjects) return list(objects);
   for (const auto& group : groups) {
-    const auto first = std::find_if(objects.begin(), objects.end(), [&](const std::string& line) { return line.compare(2, group.first.size(), group.first) == 0; });
+    const auto first = std::find_if(objects.begin(), objects.end(),
+                                    [&](const std::string& line) { return line.compare(2, group.first.size(), group.first) == 0; });
     lines.push_back(fmt::format("  {}: {}, first {}", group.first, plural(group.second, "dataset"), first->substr(2)));
   }
 }
@@ -95,8 +99,8 @@ Lines summary_of_journal(const std::string& path) {
     ++rounds;
     evaluations += decode_round(record, path).added.size();
   });
-  return {fmt::format("{}: journal, {}", path, size_of(path)),
-          fmt::format("{} with {} that are not folded into results.h5 yet", plural(rounds, "round"), plural(evaluations, "new evaluation"))};
+  return {fmt::format("{}: journal, {}", path, size_of(path)), fmt::format("{} with {} that are not folded into results.h5 yet",
+                                                                           plural(rounds, "round"), plural(evaluations, "new evaluation"))};
 }
 
 void add_log(const std::string& path, Lines& lines) {
@@ -118,7 +122,8 @@ Lines summary_of_safetensors(const std::string& path) {
     types[entry.dtype].second += product(entry.shape);
   }
   Lines lines{fmt::format("{}: safetensors file, {}", path, size_of(path))};
-  for (const auto& [type, sum] : types) lines.push_back(fmt::format("{} of {}, {} values", plural(sum.first, "tensor"), type, grouped(sum.second)));
+  for (const auto& [type, sum] : types)
+    lines.push_back(fmt::format("{} of {}, {} values", plural(sum.first, "tensor"), type, grouped(sum.second)));
   return lines;
 }
 
@@ -127,9 +132,10 @@ Lines summary_of_hugging_face(const std::string& folder) {
   const auto config = parse_untrusted_json(read_small_file(path, kMostJson), path, 16);
   if (!config.is_object()) throw InputError({path, "a JSON object", "something else", ""});
   Lines lines{fmt::format("{}: Hugging Face model", folder)};
-  for (const char* key : {"model_type", "vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head",
-                          "num_key_value_heads", "intermediate_size", "n_inner", "max_position_embeddings"})
-    if (const auto found = config.find(key); found != config.end() && found->is_primitive()) lines.push_back(fmt::format("  {} = {}", key, found->dump()));
+  for (const char* key : {"model_type", "vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads",
+                          "n_head", "num_key_value_heads", "intermediate_size", "n_inner", "max_position_embeddings"})
+    if (const auto found = config.find(key); found != config.end() && found->is_primitive())
+      lines.push_back(fmt::format("  {} = {}", key, found->dump()));
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() != ".safetensors") continue;
     const Lines more = summary_of_safetensors(entry.path().string());
@@ -142,19 +148,21 @@ Lines summary_of_run(const std::string& folder) {
   const RunPaths paths{folder};
   const Recipe recipe = Recipe::load(paths.recipe());
   Lines lines{fmt::format("{}: run", folder)};
-  lines.push_back(fmt::format("recipe: {} steps of {} sequences, {} subnets trained by {}, data {}", grouped(recipe.train.steps), recipe.train.sequences,
-                              plural(recipe.stages.size(), "stage"), recipe.train.optimizer, recipe.data.text));
+  lines.push_back(fmt::format("recipe: {} steps of {} sequences, {} subnets trained by {}, data {}", grouped(recipe.train.steps),
+                              recipe.train.sequences, plural(recipe.stages.size(), "stage"), recipe.train.optimizer, recipe.data.text));
   lines.push_back(fmt::format("space: smallest {}, largest {}", format(recipe.space.smallest()), format(recipe.space.largest())));
   if (fs::exists(paths.supernet())) {
     const Hdf5Reader file(paths.supernet(), "supernet");
     lines.push_back(fmt::format("supernet.h5: {} after {} steps, {}, {}, commit {}, weights {}", size_of(paths.supernet()),
-                                grouped(file.integer_attribute("/", "step")), file.text_attribute("/", "precision"), file.text_attribute("/", "isa"),
-                                file.text_attribute("/", "commit"), file.text_attribute("/", "weights_hash").substr(0, 16)));
+                                grouped(file.integer_attribute("/", "step")), file.text_attribute("/", "precision"),
+                                file.text_attribute("/", "isa"), file.text_attribute("/", "commit"),
+                                file.text_attribute("/", "weights_hash").substr(0, 16)));
   } else {
     lines.emplace_back("supernet.h5: none yet");
   }
   std::error_code none;
-  for (const auto& [label, directory] : {std::pair<const char*, std::string>{"checkpoint", paths.checkpoints()}, {"export", paths.exports()}}) {
+  for (const auto& [label, directory] :
+       {std::pair<const char*, std::string>{"checkpoint", paths.checkpoints()}, {"export", paths.exports()}}) {
     std::vector<std::string> names;
     for (const auto& entry : fs::directory_iterator(directory, none)) names.push_back(entry.path().filename().string());
     std::sort(names.begin(), names.end());
@@ -169,12 +177,18 @@ Lines summary_of_run(const std::string& folder) {
 
 std::vector<std::string> summary_of_path(const std::string& path) {
   switch (kind_of_path(path)) {
-    case InspectedKind::run: return summary_of_run(path);
-    case InspectedKind::hdf5: return summary_of_hdf5(path);
-    case InspectedKind::journal: return summary_of_journal(path);
-    case InspectedKind::safetensors: return summary_of_safetensors(path);
-    case InspectedKind::hugging_face: return summary_of_hugging_face(path);
-    case InspectedKind::training_log: break;
+    case InspectedKind::run:
+      return summary_of_run(path);
+    case InspectedKind::hdf5:
+      return summary_of_hdf5(path);
+    case InspectedKind::journal:
+      return summary_of_journal(path);
+    case InspectedKind::safetensors:
+      return summary_of_safetensors(path);
+    case InspectedKind::hugging_face:
+      return summary_of_hugging_face(path);
+    case InspectedKind::training_log:
+      break;
   }
   Lines lines{fmt::format("{}: {}", path, size_of(path))};
   add_log(path, lines);

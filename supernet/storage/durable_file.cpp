@@ -37,9 +37,7 @@ void sync_path(const std::string& path) {
 }
 
 // Threads have numbers of their own in the system's table of processes, so two threads never share a temporary file.
-std::string temporary_of(const std::string& path) {
-  return path + "." + std::to_string(::gettid()) + std::string(kTemporarySuffix);
-}
+std::string temporary_of(const std::string& path) { return path + "." + std::to_string(::gettid()) + std::string(kTemporarySuffix); }
 
 /// The thread that wrote NAME.NUMBER.new, or 0 when `file` is not a temporary of `name`.
 pid_t writer_of(std::string_view file, std::string_view name) {
@@ -176,8 +174,8 @@ FolderLock::FolderLock(const std::string& folder, const std::string& name) {
     if (errno != EWOULDBLOCK) throw_system_error("lock", path);
     char owner[256] = {};
     const ssize_t length = ::pread(file.get(), owner, sizeof owner - 1, 0);
-    throw InputError({folder, "no other writer", length > 0 ? std::string(owner, static_cast<std::size_t>(length)) : "one",
-                      "wait until it has ended"});
+    throw InputError(
+        {folder, "no other writer", length > 0 ? std::string(owner, static_cast<std::size_t>(length)) : "one", "wait until it has ended"});
   }
   char host[128] = {};
   ::gethostname(host, sizeof host - 1);
@@ -194,7 +192,8 @@ FolderLock::FolderLock(const std::string& folder, const std::string& name) {
 FolderLock::~FolderLock() {
   if (file_ < 0) return;
   // The file stays: removing it would let a third process lock a new one while a second still waits for this one.
-  if (::ftruncate(file_, 0) != 0) {}
+  if (::ftruncate(file_, 0) != 0) {
+  }
   ::close(file_);
 }
 

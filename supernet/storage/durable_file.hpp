@@ -44,9 +44,9 @@ class Journal {
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
   void append(std::string_view record);
-  void commit();  // everything appended is on disk when it returns
+  void commit();              // everything appended is on disk when it returns
   std::size_t bytes() const;  // of committed records; 0 after clear()
-  void clear();   // after a fold: durable and atomic
+  void clear();               // after a fold: durable and atomic
 
   static void read(const std::string& path, const std::function<void(std::uint64_t sequence, std::string_view record)>& each);
 

@@ -82,11 +82,15 @@ class Walk {
     if (type != H5I_DATASET) throw InputError({where_ + ": " + path, "a group or a dataset", "something else", ""});
     const Handle element(H5Dget_type(object.get()), H5Tclose);
     switch (H5Tget_class(element.get())) {
-      case H5T_COMPOUND: return Kind::table;
-      case H5T_STRING: return Kind::text;
+      case H5T_COMPOUND:
+        return Kind::table;
+      case H5T_STRING:
+        return Kind::text;
       case H5T_INTEGER:
-      case H5T_FLOAT: return Kind::numbers;
-      default: throw InputError({where_ + ": " + path, "numbers, texts or a table", "another type", ""});
+      case H5T_FLOAT:
+        return Kind::numbers;
+      default:
+        throw InputError({where_ + ": " + path, "numbers, texts or a table", "another type", ""});
     }
   }
 
@@ -127,13 +131,15 @@ std::string Hdf5Reader::digest(const std::vector<std::string>& skip) const {
   };
   const auto add_column = [&](const ColumnTable::Column& column) {
     add_text(sum, column.name);
-    std::visit([&](const auto& values) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(values)>, ColumnTable::Texts>) {
-        for (const std::string& value : values) add_text(sum, value);
-      } else {
-        sum.add(values.data(), 8 * values.size());
-      }
-    }, column.values);
+    std::visit(
+        [&](const auto& values) {
+          if constexpr (std::is_same_v<std::decay_t<decltype(values)>, ColumnTable::Texts>) {
+            for (const std::string& value : values) add_text(sum, value);
+          } else {
+            sum.add(values.data(), 8 * values.size());
+          }
+        },
+        column.values);
   };
 
   const Walk walk(*this, state_->file.get(), state_->path);
@@ -175,7 +181,8 @@ std::vector<std::string> Hdf5Reader::listing() const {
       const State::Dataset d = state_->open(path);
       lines.push_back(path + " " + (kind == Kind::text ? "text" : type_text(d.type.get())) + " " + shape_text(d.shape));
     }
-    for (const std::string& name : walk.attributes(path)) lines.push_back(path + "@" + name + " = " + short_text(walk.attribute(path, name)));
+    for (const std::string& name : walk.attributes(path))
+      lines.push_back(path + "@" + name + " = " + short_text(walk.attribute(path, name)));
   });
   return lines;
 }

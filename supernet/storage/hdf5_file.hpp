@@ -34,7 +34,7 @@ class Hdf5Writer {
   void dataset(const std::string& path, std::span<const std::uint8_t> values, std::vector<std::uint64_t> shape = {});
   void dataset(const std::string& path, const std::vector<std::string>& values);  // variable-length UTF-8
   void matrix(const std::string& path, ConstView values);                         // rows × columns without padding
-  void table(const std::string& path, const ColumnTable& values);                       // one compound dataset
+  void table(const std::string& path, const ColumnTable& values);                 // one compound dataset
   /// [row, longest] float32; what a row lacks reads as NaN and takes no space.
   void ragged(const std::string& path, const std::vector<std::span<const float>>& rows);
 

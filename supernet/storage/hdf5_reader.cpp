@@ -37,13 +37,15 @@ bool is_same(const struct stat& a, const struct stat& b) { return a.st_dev == b.
 
 bool is_same_file(hid_t opened, int verified) {
   void* handle = nullptr;
-  struct stat a{}, b{};
+  struct stat a {
+  }, b{};
   return H5Fget_vfd_handle(opened, H5P_DEFAULT, &handle) >= 0 && handle != nullptr && ::fstat(*static_cast<int*>(handle), &a) == 0 &&
          ::fstat(verified, &b) == 0 && is_same(a, b);
 }
 
 bool names_file(const std::string& path, int verified) {
-  struct stat a{}, b{};
+  struct stat a {
+  }, b{};
   return ::stat(path.c_str(), &a) == 0 && ::fstat(verified, &b) == 0 && is_same(a, b);
 }
 
@@ -141,18 +143,20 @@ ColumnTable Hdf5Reader::State::table(const Dataset& d, const std::string& object
   if (!slots.empty() && H5Dread(d.id.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()) < 0)
     refuse(object, "readable rows", "damage");
   for (std::size_t c = 0; c < width; ++c) {
-    std::visit([&](auto& column) {
-      for (std::size_t r = 0; r < rows; ++r) {
-        const std::uint64_t& slot = slots[r * width + c];
-        if constexpr (std::is_same_v<std::decay_t<decltype(column)>, ColumnTable::Texts>) {
-          char* text = nullptr;
-          std::memcpy(&text, &slot, sizeof text);
-          column[r] = hdf5::take_text(text);
-        } else {
-          std::memcpy(&column[r], &slot, sizeof slot);
-        }
-      }
-    }, table.columns[c].values);
+    std::visit(
+        [&](auto& column) {
+          for (std::size_t r = 0; r < rows; ++r) {
+            const std::uint64_t& slot = slots[r * width + c];
+            if constexpr (std::is_same_v<std::decay_t<decltype(column)>, ColumnTable::Texts>) {
+              char* text = nullptr;
+              std::memcpy(&text, &slot, sizeof text);
+              column[r] = hdf5::take_text(text);
+            } else {
+              std::memcpy(&column[r], &slot, sizeof slot);
+            }
+          }
+        },
+        table.columns[c].values);
   }
   return table;
 }
@@ -193,7 +197,8 @@ std::vector<std::string> Hdf5Reader::children(const std::string& group) const {
   const Handle opened(H5Gopen2(state_->file.get(), group.c_str(), H5P_DEFAULT), H5Gclose);
   if (!opened.is_open()) state_->refuse(group, "a group", "none");
   std::vector<std::string> names;
-  if (H5Literate(opened.get(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, collect_name, &names) < 0) state_->refuse(group, "a group", "damage");
+  if (H5Literate(opened.get(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, collect_name, &names) < 0)
+    state_->refuse(group, "a group", "damage");
   std::sort(names.begin(), names.end());
   return names;
 }

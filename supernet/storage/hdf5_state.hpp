@@ -18,7 +18,7 @@ struct Hdf5Reader::State {
   struct Dataset {
     hdf5::Handle id, type, space;
     std::vector<std::uint64_t> shape;
-    std::uint64_t elements = 0;   // product of the shape
+    std::uint64_t elements = 0;     // product of the shape
     std::size_t element_bytes = 0;  // in the file
     bool chunked = false;
   };

@@ -64,8 +64,8 @@ std::string empty_journal(std::uint64_t first) {
 
 /// What is whole in a journal.
 struct Content {
-  std::uint64_t next = 0;   // number of the next record
-  std::size_t good = 0;     // bytes up to the end of the last whole record
+  std::uint64_t next = 0;  // number of the next record
+  std::size_t good = 0;    // bytes up to the end of the last whole record
   std::size_t size = 0;
 };
 
@@ -93,7 +93,7 @@ Content scan(const std::string& bytes, const std::string& path, const std::funct
 }
 
 std::string read_whole(int file, const std::string& path) {
-  struct stat status{};
+  struct stat status {};
   if (::fstat(file, &status) != 0) throw_system_error("read", path);
   if (!S_ISREG(status.st_mode)) throw InputError({path, "an Elastiform journal", "no regular file", ""});
   std::string bytes(static_cast<std::size_t>(status.st_size), '\0');
@@ -159,7 +159,8 @@ void Journal::commit() {
     fail_point();
   } catch (...) {
     // A full disk leaves half a record: what is appended after it would be unreadable.
-    if (::ftruncate(state_->file.get(), static_cast<off_t>(state_->size)) != 0) {}
+    if (::ftruncate(state_->file.get(), static_cast<off_t>(state_->size)) != 0) {
+    }
     state_->next = state_->committed_next;
     throw;
   }

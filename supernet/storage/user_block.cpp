@@ -84,7 +84,7 @@ std::string foreign_kind(int file, std::string_view block, std::uint64_t size, c
 FileDescriptor open_regular(const std::string& path, std::uint64_t& size) {
   FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not block here
   if (!file.is_open()) throw InputError({path, "a file that can be read", std::generic_category().message(errno), ""});
-  struct stat status{};
+  struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw_system_error("read", path);
   if (S_ISDIR(status.st_mode)) throw InputError({path, "an Elastiform HDF5 file", "a folder", ""});
   if (!S_ISREG(status.st_mode)) throw InputError({path, "an Elastiform HDF5 file", "no regular file", ""});
@@ -97,7 +97,7 @@ FileDescriptor open_regular(const std::string& path, std::uint64_t& size) {
 void seal_user_block(const std::string& path, std::string_view kind) {
   if (kind.empty() || kind.size() > kMaxKind || kind.find('\n') != std::string_view::npos) throw std::logic_error("kind of a file");
   const FileDescriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  struct stat status{};
+  struct stat status {};
   if (!file.is_open() || ::fstat(file.get(), &status) != 0) throw_system_error("finish", path);
   const std::uint64_t payload = static_cast<std::uint64_t>(status.st_size) - kUserBlockBytes;
   const std::string head = head_of(kind, payload);

@@ -22,15 +22,22 @@ struct RunParts {
 };
 
 std::string recipe_text(const RunParts& parts) {
-  return Recipe::parse("[data]\ntext = \"" + parts.text + "\"\n[model]\nfamily = \"decoder\"\npreset = \"llama\"\ncontext = 32\nhead_dim = 16\n"
-                       "[space]\nembed = [32, 64]\ndepth = [1, 2]\nheads = [1, 2]\nffn_ratio = [2, 4]\n[train]\nsteps = 10\n", "test").text();
+  return Recipe::parse("[data]\ntext = \"" + parts.text +
+                           "\"\n[model]\nfamily = \"decoder\"\npreset = \"llama\"\ncontext = 32\nhead_dim = 16\n"
+                           "[space]\nembed = [32, 64]\ndepth = [1, 2]\nheads = [1, 2]\nffn_ratio = [2, 4]\n[train]\nsteps = 10\n",
+                       "test")
+      .text();
 }
 
 void write_supernet(const std::string& path, const RunParts& parts) {
   Hdf5Writer file(path, "supernet");
-  for (const auto& [name, value] : std::initializer_list<std::pair<const char*, std::string>>{
-           {"version", "0.1.0-" + parts.commit}, {"commit", parts.commit}, {"isa", parts.isa}, {"onednn", parts.isa}, {"precision", "f32"},
-           {"weights_hash", "00112233445566778899"}, {"recipe", recipe_text(parts)}})
+  for (const auto& [name, value] : std::initializer_list<std::pair<const char*, std::string>>{{"version", "0.1.0-" + parts.commit},
+                                                                                              {"commit", parts.commit},
+                                                                                              {"isa", parts.isa},
+                                                                                              {"onednn", parts.isa},
+                                                                                              {"precision", "f32"},
+                                                                                              {"weights_hash", "00112233445566778899"},
+                                                                                              {"recipe", recipe_text(parts)}})
     file.attribute("/", name, value);
   file.attribute("/", "step", std::int64_t{10});
   const float weights[] = {1, 2, static_cast<float>(parts.weight)};
@@ -41,7 +48,8 @@ void write_supernet(const std::string& path, const RunParts& parts) {
 /// A run folder with every file of one; made without training.
 void make_run(const TemporaryFolder& folder, const RunParts& parts) {
   folder.write("recipe.toml", recipe_text(parts));
-  folder.write("training.jsonl", "{\"step\":5,\"train_loss\":" + std::to_string(parts.loss) + ",\"seconds\":" + std::to_string(parts.seconds) +
+  folder.write("training.jsonl", "{\"step\":5,\"train_loss\":" + std::to_string(parts.loss) +
+                                     ",\"seconds\":" + std::to_string(parts.seconds) +
                                      ",\"tokens_per_second\":" + std::to_string(parts.seconds) + "}\n{\"step\":9,\"to");
   write_supernet(folder / "supernet.h5", parts);
   std::filesystem::create_directories(folder / "checkpoints");
@@ -49,7 +57,8 @@ void make_run(const TemporaryFolder& folder, const RunParts& parts) {
   const auto fill = [&] {
     ResultStore store(folder.path(), ResultStore::Mode::write, "space", recipe_text(parts));
     for (int r = 0; r < 4; ++r) {
-      std::vector<Evaluation> round(r == 3 ? 1 : 40);  // the last rounds are below a quarter of the file: they stay in the journal of a store that is not closed
+      std::vector<Evaluation> round(
+          r == 3 ? 1 : 40);  // the last rounds are below a quarter of the file: they stay in the journal of a store that is not closed
       for (std::size_t i = 0; i < round.size(); ++i) {
         round[i].subnet = parse_subnet("e" + std::to_string(32 + 100 * r + static_cast<int>(i)) + ":h2f64");
         round[i].split = "search";
@@ -64,8 +73,10 @@ void make_run(const TemporaryFolder& folder, const RunParts& parts) {
     }
     if (!parts.fold) ::_exit(0);
   };
-  if (parts.fold) fill();
-  else run_killed_at(0, [&](const auto&) { fill(); });
+  if (parts.fold)
+    fill();
+  else
+    run_killed_at(0, [&](const auto&) { fill(); });
 }
 
 std::string run_digest(const RunParts& parts) {
@@ -128,8 +139,9 @@ TEST_CASE("inspect says what a run and each of its files contains", "[experiment
   RunParts parts;
   parts.fold = false;
   make_run(folder, parts);
-  CHECK_THAT(summary(folder.path()), Catch::Contains("supernet.h5") && Catch::Contains("after 10 steps") && Catch::Contains("121 evaluations") &&
-                                         Catch::Contains("4 rounds") && Catch::Contains("checkpoint: step-000010.h5") && Catch::Contains("1 row\n"));
+  CHECK_THAT(summary(folder.path()), Catch::Contains("supernet.h5") && Catch::Contains("after 10 steps") &&
+                                         Catch::Contains("121 evaluations") && Catch::Contains("4 rounds") &&
+                                         Catch::Contains("checkpoint: step-000010.h5") && Catch::Contains("1 row\n"));
   CHECK_THAT(summary(folder / "results.h5"), Catch::Contains("results file") && Catch::Contains("80 evaluations, 80 on the search split") &&
                                                  Catch::Contains("/block_losses float32 [80, 3]"));
   CHECK_THAT(summary(folder / "results.journal"), Catch::Contains("2 rounds with 41 new evaluations "));
@@ -140,12 +152,14 @@ TEST_CASE("inspect says what a run and each of its files contains", "[experiment
 TEST_CASE("inspect refuses what it does not know in one line", "[experiments][inspect][hostile]") {
   const TemporaryFolder folder;
   std::filesystem::create_directory(folder / "empty");
-  for (const std::string& path : {folder.write("text.txt", "hello"), folder.write("bad.h5", "\x89HDF\r\n\x1a\n and more"), folder.write("empty.h5", ""),
-                                  folder.write("bad.journal", "x"), folder.write("bad.jsonl", "no JSON\n"), folder.write("bad.safetensors", "1234567"),
-                                  folder.write("hf/config.json", "[1"), folder / "empty", folder / "none", std::string("/dev/null")}) {
+  for (const std::string& path :
+       {folder.write("text.txt", "hello"), folder.write("bad.h5", "\x89HDF\r\n\x1a\n and more"), folder.write("empty.h5", ""),
+        folder.write("bad.journal", "x"), folder.write("bad.jsonl", "no JSON\n"), folder.write("bad.safetensors", "1234567"),
+        folder.write("hf/config.json", "[1"), folder / "empty", folder / "none", std::string("/dev/null")}) {
     CAPTURE(path);
     CHECK_THROWS_AS(summary_of_path(path), InputError);
-    if (path.find("hf/") == std::string::npos && path.find("safetensors") == std::string::npos) CHECK_THROWS_AS(digest_of_path(path), InputError);
+    if (path.find("hf/") == std::string::npos && path.find("safetensors") == std::string::npos)
+      CHECK_THROWS_AS(digest_of_path(path), InputError);
   }
   CHECK_THROWS_AS(summary_of_path(folder / "hf"), InputError);
 }

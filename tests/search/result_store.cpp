@@ -131,10 +131,10 @@ TEST_CASE("equal keys are one evaluation, whoever asks again", "[search][store]"
     ResultStore store = open_store(folder, Mode::write);
     auto first = round_of(0, 3);
     store.append(search_of("random"), first);
-    auto again = round_of(1, 3);       // 1 and 2 are known by key
-    again.push_back(first[0]);         // known by id
-    again.push_back(evaluation_of(3)); // twice in this round
-    again[0].score.loss = 99;          // a memo keeps what was measured first
+    auto again = round_of(1, 3);        // 1 and 2 are known by key
+    again.push_back(first[0]);          // known by id
+    again.push_back(evaluation_of(3));  // twice in this round
+    again[0].score.loss = 99;           // a memo keeps what was measured first
     store.append(search_of("evolution"), again);
     REQUIRE(again.size() == 5);
     CHECK(again[0].id == 2);
@@ -199,8 +199,9 @@ TEST_CASE("results.h5 has the documented objects and columns", "[search][store]"
   const ColumnTable evaluations = file.table("/evaluations");
   std::string names;
   for (const auto& column : evaluations.columns) names += column.name + " ";
-  CHECK(names == "id subnet weights_hash split blocks precision loss loss_se accuracy parameters block_parameters macs inference_bytes "
-                 "training_bytes latency_ms search round seconds block_count ");
+  CHECK(names ==
+        "id subnet weights_hash split blocks precision loss loss_se accuracy parameters block_parameters macs inference_bytes "
+        "training_bytes latency_ms search round seconds block_count ");
   CHECK(evaluations.texts("subnet")[1] == "e65:2xh2f128,h4f257");
   CHECK(file.shape("/block_losses") == std::vector<std::uint64_t>{kRounds * kRoundSize, 7});
   CHECK(file.table("/rounds").integers("first_id")[1] == kRoundSize + 1);

@@ -7,7 +7,7 @@ namespace elastiform {
 /// Runs body(acknowledge) in a child process that is killed at the n-th fail point of storage (n = 0: at none). The child calls
 /// acknowledge() for each thing that it may promise from then on.
 struct ChildEnd {
-  bool killed = false;     // false: body came to its end
+  bool killed = false;  // false: body came to its end
   int acknowledged = 0;
 };
 ChildEnd run_killed_at(int n, const std::function<void(const std::function<void()>& acknowledge)>& body);

@@ -65,19 +65,18 @@ TEST_CASE("write_durably killed at every point leaves the old file or the new on
   const TemporaryFolder folder;
   const std::string path = folder / "file", old_text(5000, 'o'), new_text(7000, 'n');
   int old_seen = 0, new_seen = 0;
-  const int points = kill_at_every_point(
-      [&] { write_durably(path, old_text); },
-      [&](const auto& acknowledge) {
-        write_durably(path, new_text);
-        acknowledge();
-      },
-      [&](int n, const ChildEnd& end) {
-        CAPTURE(n);
-        const std::string found = content_of(path);
-        CHECK((found == old_text || found == new_text));
-        if (end.acknowledged > 0) CHECK(found == new_text);
-        ++(found == old_text ? old_seen : new_seen);
-      });
+  const int points = kill_at_every_point([&] { write_durably(path, old_text); },
+                                         [&](const auto& acknowledge) {
+                                           write_durably(path, new_text);
+                                           acknowledge();
+                                         },
+                                         [&](int n, const ChildEnd& end) {
+                                           CAPTURE(n);
+                                           const std::string found = content_of(path);
+                                           CHECK((found == old_text || found == new_text));
+                                           if (end.acknowledged > 0) CHECK(found == new_text);
+                                           ++(found == old_text ? old_seen : new_seen);
+                                         });
   CHECK(points >= 5);
   CHECK(old_seen > 0);  // otherwise the points stand at the wrong places
   CHECK(new_seen > 1);
@@ -106,20 +105,19 @@ TEST_CASE("create_folder_durably makes a folder whole, and never replaces one", 
 TEST_CASE("create_folder_durably killed at every point leaves no folder or a whole one", "[storage][kill]") {
   const TemporaryFolder folder;
   const std::string path = folder / "made";
-  const int points = kill_at_every_point(
-      [&] { fs::remove_all(path); },
-      [&](const auto& acknowledge) {
-        create_folder_durably(path, [](const std::string& temporary) {
-          write_durably(temporary + "/a", "1");
-          write_durably(temporary + "/b", "2");
-        });
-        acknowledge();
-      },
-      [&](int n, const ChildEnd& end) {
-        CAPTURE(n);
-        if (end.acknowledged > 0) CHECK(fs::exists(path));
-        if (fs::exists(path)) CHECK(content_of(path + "/a") + content_of(path + "/b") == "12");
-      });
+  const int points = kill_at_every_point([&] { fs::remove_all(path); },
+                                         [&](const auto& acknowledge) {
+                                           create_folder_durably(path, [](const std::string& temporary) {
+                                             write_durably(temporary + "/a", "1");
+                                             write_durably(temporary + "/b", "2");
+                                           });
+                                           acknowledge();
+                                         },
+                                         [&](int n, const ChildEnd& end) {
+                                           CAPTURE(n);
+                                           if (end.acknowledged > 0) CHECK(fs::exists(path));
+                                           if (fs::exists(path)) CHECK(content_of(path + "/a") + content_of(path + "/b") == "12");
+                                         });
   CHECK(points >= 10);
 }
 

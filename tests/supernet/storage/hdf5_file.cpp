@@ -134,7 +134,8 @@ TEST_CASE("ragged rows take only their own space and read as NaN beyond it", "[s
   CHECK(rows[1].empty());
   CHECK(rows[2] == ramp(700));
   CHECK(std::isnan(file.ragged("/ragged", std::vector<std::int64_t>{4, 0, 1})[0][3]));
-  for (const auto& counts : {std::vector<std::int64_t>{3, 0}, {3, 0, 701}, {3, 0, -1}}) CHECK_THROWS_AS(file.ragged("/ragged", counts), InputError);
+  for (const auto& counts : {std::vector<std::int64_t>{3, 0}, {3, 0, 701}, {3, 0, -1}})
+    CHECK_THROWS_AS(file.ragged("/ragged", counts), InputError);
 
   const auto wide = ramp(100000);
   Hdf5Writer sparse(folder / "sparse.h5", "results");
@@ -196,18 +197,17 @@ TEST_CASE("a writer that is not closed, or killed anywhere, leaves the old file"
   { Hdf5Writer dropped(path, "results"); }
   CHECK_NOTHROW(Hdf5Reader(path, "results"));
   CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);
-  const int points = kill_at_every_point(
-      [&] { write_sample(path); },
-      [&](const auto& acknowledge) {
-        write_sample(path, 7);
-        acknowledge();
-      },
-      [&](int n, const ChildEnd& end) {
-        CAPTURE(n);
-        const double seconds = Hdf5Reader(path, "results").real_attribute("/group/inner", "seconds");
-        CHECK((seconds == 1.5 || seconds == 7));
-        if (end.acknowledged > 0) CHECK(seconds == 7);
-      });
+  const int points = kill_at_every_point([&] { write_sample(path); },
+                                         [&](const auto& acknowledge) {
+                                           write_sample(path, 7);
+                                           acknowledge();
+                                         },
+                                         [&](int n, const ChildEnd& end) {
+                                           CAPTURE(n);
+                                           const double seconds = Hdf5Reader(path, "results").real_attribute("/group/inner", "seconds");
+                                           CHECK((seconds == 1.5 || seconds == 7));
+                                           if (end.acknowledged > 0) CHECK(seconds == 7);
+                                         });
   CHECK(points >= 5);
   CHECK_THROWS_AS(Hdf5Writer(folder / "none/file.h5", "results"), std::system_error);
 }

@@ -146,28 +146,28 @@ TEST_CASE("what is no journal is refused and not changed", "[storage]") {
 TEST_CASE("a journal killed at every point of append, commit and clear loses nothing that was committed", "[storage][kill]") {
   const TemporaryFolder folder;
   const std::string path = folder / "journal";
-  const int points = kill_at_every_point(
-      [&] { fs::remove(path); },
-      [&](const auto& acknowledge) {
-        Journal journal(path);
-        for (int i = 0; i < 3; ++i) {
-          journal.append(record_of(2 * i));
-          journal.append(record_of(2 * i + 1));
-          journal.commit();
-          acknowledge();
-        }
-      },
-      [&](int n, const ChildEnd& end) {
-        CAPTURE(n, end.acknowledged);
-        const auto records = records_of(path);
-        CHECK(records.size() >= 2 * static_cast<std::size_t>(end.acknowledged));
-        CHECK(records.size() <= 2 * static_cast<std::size_t>(end.acknowledged) + 2);
-        for (std::size_t i = 0; i < records.size(); ++i) CHECK(records[i] == record_of(static_cast<int>(i)));
-        Journal journal(path);
-        journal.append("more");
-        journal.commit();
-        CHECK(records_of(path).size() == records.size() + 1);
-      });
+  const int points = kill_at_every_point([&] { fs::remove(path); },
+                                         [&](const auto& acknowledge) {
+                                           Journal journal(path);
+                                           for (int i = 0; i < 3; ++i) {
+                                             journal.append(record_of(2 * i));
+                                             journal.append(record_of(2 * i + 1));
+                                             journal.commit();
+                                             acknowledge();
+                                           }
+                                         },
+                                         [&](int n, const ChildEnd& end) {
+                                           CAPTURE(n, end.acknowledged);
+                                           const auto records = records_of(path);
+                                           CHECK(records.size() >= 2 * static_cast<std::size_t>(end.acknowledged));
+                                           CHECK(records.size() <= 2 * static_cast<std::size_t>(end.acknowledged) + 2);
+                                           for (std::size_t i = 0; i < records.size(); ++i)
+                                             CHECK(records[i] == record_of(static_cast<int>(i)));
+                                           Journal journal(path);
+                                           journal.append("more");
+                                           journal.commit();
+                                           CHECK(records_of(path).size() == records.size() + 1);
+                                         });
   CHECK(points >= 15);
 
   const int clear_points = kill_at_every_point(
