@@ -110,8 +110,14 @@ void add_log(const std::string& path, Lines& lines) {
     ++rows;
     last = row;
   });
-  lines.push_back(fmt::format("training log: {}", plural(rows, "row")));
-  if (rows > 0) lines.push_back("  last " + last);
+  std::string text = "training log: " + plural(rows, "row");
+  const auto row = nlohmann::json::parse(last, nullptr, false);
+  const auto loss = row.is_object() ? row.find("loss") : row.end();
+  if (row.is_object() && row.contains("step")) text += ", the last of step " + row["step"].dump();
+  if (row.is_object() && loss != row.end() && loss->is_object())
+    for (const auto& [name, value] : loss->items())
+      if (value.is_number()) text += fmt::format(", {} {:.4f}", name, value.get<double>());
+  lines.push_back(text + (loss != row.end() ? " nats/token" : ""));
 }
 
 Lines summary_of_safetensors(const std::string& path) {
@@ -148,8 +154,8 @@ Lines summary_of_run(const std::string& folder) {
   const RunPaths paths{folder};
   const Recipe recipe = Recipe::load(paths.recipe());
   Lines lines{fmt::format("{}: run", folder)};
-  lines.push_back(fmt::format("recipe: {} steps of {} sequences, {} subnets trained by {}, data {}", grouped(recipe.train.steps),
-                              recipe.train.sequences, plural(recipe.stages.size(), "stage"), recipe.train.optimizer, recipe.data.text));
+  lines.push_back(fmt::format("recipe: {} steps of {} sequences, {}, {}, data {}", grouped(recipe.train.steps), recipe.train.sequences,
+                              plural(recipe.stages.size(), "stage"), recipe.train.optimizer, recipe.data.text));
   lines.push_back(fmt::format("space: smallest {}, largest {}", format(recipe.space.smallest()), format(recipe.space.largest())));
   if (fs::exists(paths.supernet())) {
     const Hdf5Reader file(paths.supernet(), "supernet");

@@ -48,7 +48,7 @@ void write_supernet(const std::string& path, const RunParts& parts) {
 /// A run folder with every file of one; made without training.
 void make_run(const TemporaryFolder& folder, const RunParts& parts) {
   folder.write("recipe.toml", recipe_text(parts));
-  folder.write("training.jsonl", "{\"step\":5,\"train_loss\":" + std::to_string(parts.loss) +
+  folder.write("training.jsonl", "{\"step\":5,\"loss\":{\"middle\":3.5},\"train_loss\":" + std::to_string(parts.loss) +
                                      ",\"seconds\":" + std::to_string(parts.seconds) +
                                      ",\"tokens_per_second\":" + std::to_string(parts.seconds) + "}\n{\"step\":9,\"to");
   write_supernet(folder / "supernet.h5", parts);
@@ -141,12 +141,12 @@ TEST_CASE("inspect says what a run and each of its files contains", "[experiment
   make_run(folder, parts);
   CHECK_THAT(summary(folder.path()), Catch::Contains("supernet.h5") && Catch::Contains("after 10 steps") &&
                                          Catch::Contains("121 evaluations") && Catch::Contains("4 rounds") &&
-                                         Catch::Contains("checkpoint: step-000010.h5") && Catch::Contains("1 row\n"));
+                                         Catch::Contains("checkpoint: step-000010.h5") && Catch::Contains("1 row,"));
   CHECK_THAT(summary(folder / "results.h5"), Catch::Contains("results file") && Catch::Contains("80 evaluations, 80 on the search split") &&
                                                  Catch::Contains("/block_losses float32 [80, 3]"));
   CHECK_THAT(summary(folder / "results.journal"), Catch::Contains("2 rounds with 41 new evaluations "));
   CHECK_THAT(summary(folder / "supernet.h5"), Catch::Contains("supernet file") && Catch::Contains("/weights/embedding.token float32 [3]"));
-  CHECK_THAT(summary(folder / "training.jsonl"), Catch::Contains("1 row\n") && Catch::Contains("\"step\":5"));
+  CHECK_THAT(summary(folder / "training.jsonl"), Catch::Contains("1 row, the last of step 5, middle 3.5000 nats/token"));
 }
 
 TEST_CASE("inspect refuses what it does not know in one line", "[experiments][inspect][hostile]") {
