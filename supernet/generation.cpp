@@ -26,7 +26,8 @@ class Decoder {
   Decoder(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet)
       : backend_(backend), network_(network), weights_(weights), subnet_(subnet), context_(network.space().model().context),
         vocabulary_(network.space().model().vocabulary),
-        arena_(generation_arena_bytes(network.space().model(), network.dtype(), backend.slots(), subnet, context_)), cache_(network.make_cache(subnet, context_, arena_)) {}
+        arena_(generation_arena_bytes(network.space().model(), network.dtype(), backend.slots(), subnet, context_)),
+        cache_(network.make_cache(subnet, context_, arena_)) {}
 
   /// Logits after `tokens`, which follow what was said before. When they no longer fit, the last half of the context starts anew.
   std::span<const float> say(std::span<const std::int32_t> tokens) {
@@ -38,7 +39,8 @@ class Decoder {
       history_.erase(history_.begin(), history_.end() - fresh);
       cache_.tokens = 0;
     }
-    const std::span<const std::int32_t> window(history_.data() + history_.size() - static_cast<std::size_t>(fresh), static_cast<std::size_t>(fresh));
+    const std::span<const std::int32_t> window(history_.data() + history_.size() - static_cast<std::size_t>(fresh),
+                                               static_cast<std::size_t>(fresh));
     const ArenaScope scope(arena_);
     const View logits = arena_.matrix(1, vocabulary_, network_.dtype());
     for (std::int64_t done = 0; done < fresh; done += kPrefillRows) {

@@ -16,8 +16,11 @@ std::int64_t scored_tokens(const TextData& data, const ScoringSet& set, std::int
 ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, ResultStore& store, int threads) {
   const ScoringSet set = run.report_set(split);
   const Evaluation evaluation = evaluate_in_run(run, std::span(&subnet, 1), set, store, threads).front();
-  return {.split = std::string(name_of(split)), .loss = evaluation.score.loss, .loss_se = evaluation.score.loss_se,
-          .bits_per_byte = bits_per_byte(evaluation.score.loss), .tokens = scored_tokens(run.data(), set, run.space().model().context)};
+  return {.split = std::string(name_of(split)),
+          .loss = evaluation.score.loss,
+          .loss_se = evaluation.score.loss_se,
+          .bits_per_byte = bits_per_byte(evaluation.score.loss),
+          .tokens = scored_tokens(run.data(), set, run.space().model().context)};
 }
 
 /// The id under which the run knows the subnet: its first evaluation with these weights, which is the one that `front` shows.
@@ -32,7 +35,8 @@ std::vector<std::int32_t> comparison_tokens(Run& run) {
   const TextData& data = run.data();
   const Segment& segment = data.segments(Split::search).front();
   std::vector<std::int32_t> tokens;
-  for (std::int64_t at = segment.begin; at < segment.end && at - segment.begin < run.space().model().context; ++at) tokens.push_back(data.byte(at));
+  for (std::int64_t at = segment.begin; at < segment.end && at - segment.begin < run.space().model().context; ++at)
+    tokens.push_back(data.byte(at));
   return tokens;
 }
 
@@ -45,9 +49,15 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
   check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to);
   const std::vector<std::int32_t> tokens = comparison_tokens(run);
   const auto store = run.results(ResultStore::Mode::write);
-  ModelCard card{.subnet = elastiform::format(subnet), .costs = run.costs().of(subnet), .deploy = run.costs().deploy(), .quality = {},
-                 .data_sha256 = run.supernet().data_sha256, .weights_hash = run.supernet().weights_hash,
-                 .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT, .training_steps = run.supernet().steps, .fine_tuned = false};
+  ModelCard card{.subnet = elastiform::format(subnet),
+                 .costs = run.costs().of(subnet),
+                 .deploy = run.costs().deploy(),
+                 .quality = {},
+                 .data_sha256 = run.supernet().data_sha256,
+                 .weights_hash = run.supernet().weights_hash,
+                 .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
+                 .training_steps = run.supernet().steps,
+                 .fine_tuned = false};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, threads));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + (format.folder ? "" : ".h5");

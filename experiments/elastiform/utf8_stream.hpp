@@ -15,8 +15,8 @@ class Utf8Stream {
   std::string finish();
 
  private:
-  std::string pending_;  // a character's first bytes
-  int missing_ = 0;      // bytes that it still needs
+  std::string pending_;                     // a character's first bytes
+  int missing_ = 0;                         // bytes that it still needs
   unsigned char low_ = 0x80, high_ = 0xBF;  // what its next byte may be
 };
 

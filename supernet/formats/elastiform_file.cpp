@@ -53,7 +53,8 @@ DenseModel read(const std::string& path) {
   const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
   const Subnet subnet = space.largest();
   if (space != SearchSpace::of(space.model(), subnet)) throw InputError({path, "the space of exactly one network", "one with choices", ""});
-  if (format(subnet) != file.text_attribute("/", "subnet")) throw InputError({path, "subnet " + format(subnet), "another in attribute subnet", ""});
+  if (format(subnet) != file.text_attribute("/", "subnet"))
+    throw InputError({path, "subnet " + format(subnet), "another in attribute subnet", ""});
   const auto table = std::make_shared<const WeightTable>(space);
   if (file.children("/weights").size() != table->tensors().size())
     throw InputError({path, std::to_string(table->tensors().size()) + " weights", std::to_string(file.children("/weights").size()), ""});
@@ -61,7 +62,8 @@ DenseModel read(const std::string& path) {
     const std::string name = kWeights + tensor.name;
     const std::vector<std::uint64_t> shape{static_cast<std::uint64_t>(tensor.rows), static_cast<std::uint64_t>(tensor.columns)};
     if (!file.has(name)) throw InputError({path, "dataset " + name, "none", ""});
-    if (file.shape(name) != shape) throw InputError({path, name + " of " + std::to_string(tensor.rows) + " x " + std::to_string(tensor.columns), "another shape", ""});
+    if (file.shape(name) != shape)
+      throw InputError({path, name + " of " + std::to_string(tensor.rows) + " x " + std::to_string(tensor.columns), "another shape", ""});
   }
   Weights weights(table, DType::float32);
   for (const TensorSpec& tensor : table->tensors()) file.matrix(kWeights + tensor.name, weights.view(tensor));

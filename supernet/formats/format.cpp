@@ -22,7 +22,8 @@ constexpr std::array<Format, 3> kFormats{{
     {"elastiform", "one HDF5 file; every subnet", false, elastiform_file::why_not, elastiform_file::write, elastiform_file::read},
     {"hf-llama", "a folder for Hugging Face transformers (llama or mistral)", true, hugging_face::why_not_llama, hugging_face::write_llama,
      hugging_face::read_llama},
-    {"hf-gpt2", "a folder for Hugging Face transformers (gpt2)", true, hugging_face::why_not_gpt2, hugging_face::write_gpt2, hugging_face::read_gpt2},
+    {"hf-gpt2", "a folder for Hugging Face transformers (gpt2)", true, hugging_face::why_not_gpt2, hugging_face::write_gpt2,
+     hugging_face::read_gpt2},
 }};
 
 /// x + s·(h·W + b) = x + (h·(s·W) + s·b): targets know no branch scale.
@@ -68,9 +69,12 @@ std::vector<float> logits_of(const SearchSpace& space, const Weights& weights, c
 }
 
 /// Reads `path` back and returns the largest |Δlogit| / largest |logit|; throws when it is beyond the tolerance.
-double prove(const Format& format, const DenseModel& written, const std::vector<float>& expected, std::span<const std::int32_t> tokens, const std::string& path) {
+double prove(const Format& format, const DenseModel& written, const std::vector<float>& expected, std::span<const std::int32_t> tokens,
+             const std::string& path) {
   const DenseModel read = format.read(path);
-  if (read.subnet != written.subnet) throw std::runtime_error("export: the file read back holds " + elastiform::format(read.subnet) + " instead of " + elastiform::format(written.subnet));
+  if (read.subnet != written.subnet)
+    throw std::runtime_error("export: the file read back holds " + elastiform::format(read.subnet) + " instead of " +
+                             elastiform::format(written.subnet));
   const std::vector<float> found = logits_of(SearchSpace::of(read.model, read.subnet), read.weights, read.subnet, tokens);
   if (found.size() != expected.size()) throw std::runtime_error("export: the file read back has another vocabulary");
   double largest = 0, difference = 0;
@@ -83,8 +87,10 @@ double prove(const Format& format, const DenseModel& written, const std::vector<
   const double relative = largest > 0 ? difference / largest : difference;
   if (!finite) throw std::runtime_error("export: logits are not finite; the supernet's weights may have diverged");
   if (relative > kExportTolerance)
-    throw std::runtime_error(fmt::format("export: the {} read back differs from the subnet inside the supernet by {:.3g} of the largest logit, and {:.3g} is allowed; "
-                                         "nothing was written", format.name, relative, kExportTolerance));
+    throw std::runtime_error(fmt::format(
+        "export: the {} read back differs from the subnet inside the supernet by {:.3g} of the largest logit, and {:.3g} is allowed; "
+        "nothing was written",
+        format.name, relative, kExportTolerance));
   return relative;
 }
 
@@ -107,7 +113,8 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
   if (!reason.empty()) {
     const bool other_subnets_help = format.why_not(space.model(), Subnet{}) != reason;  // the reason is not the model's
     throw InputError({"subnet " + elastiform::format(subnet), "one that " + std::string(format.name) + " can express", reason,
-                      "use --format elastiform" + (other_subnets_help ? ", or a subnet that sample --deployable " + std::string(format.name) + " draws" : "")});
+                      "use --format elastiform" +
+                          (other_subnets_help ? ", or a subnet that sample --deployable " + std::string(format.name) + " draws" : "")});
   }
   if (path.empty()) throw InputError({"--to", "a path", "an empty one", ""});
   if (fs::exists(fs::symlink_status(path))) throw InputError({path, "nothing there yet", "something", "choose another path or remove it"});
@@ -115,8 +122,8 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
   if (!parent.empty() && !fs::is_directory(parent)) throw InputError({path, "a folder " + parent.string(), "none", "make it first"});
 }
 
-double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card, std::span<const std::int32_t> tokens,
-                    const std::string& path) {
+double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card,
+                    std::span<const std::int32_t> tokens, const std::string& path) {
   const SearchSpace& space = weights.table().space();
   space.check(subnet, "the supernet");
   check_export(format, space, subnet, path);

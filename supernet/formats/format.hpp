@@ -19,10 +19,14 @@ struct DenseModel {
 
 /// What the model card says beside the weights.
 struct ModelCard {
-  std::string subnet;      // canonical text in the supernet
+  std::string subnet;  // canonical text in the supernet
   Costs costs;
   Deploy deploy;
-  struct Quality { std::string split; double loss = 0, loss_se = 0, bits_per_byte = 0; std::int64_t tokens = 0; };
+  struct Quality {
+    std::string split;
+    double loss = 0, loss_se = 0, bits_per_byte = 0;
+    std::int64_t tokens = 0;
+  };
   std::vector<Quality> quality;  // search and report
   std::string data_sha256, weights_hash, version;
   std::int64_t training_steps = 0;

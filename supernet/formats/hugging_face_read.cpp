@@ -16,7 +16,8 @@ constexpr int kMaxContext = 1 << 20;  // no tensor of the file bounds it where p
 /// config.json, asked key by key.
 class Config {
  public:
-  explicit Config(const std::string& folder) : where_(folder + "/config.json"), json_(parse_untrusted_json(read_small_file(where_, kMaxConfig), where_, 16)) {
+  explicit Config(const std::string& folder)
+      : where_(folder + "/config.json"), json_(parse_untrusted_json(read_small_file(where_, kMaxConfig), where_, 16)) {
     if (!json_.is_object()) throw InputError({where_, "a JSON object", json_.type_name(), ""});
   }
 
@@ -57,7 +58,8 @@ class Config {
   }
   const std::string& where() const { return where_; }
   [[noreturn]] void fail(const std::string& key, std::string expected, const nlohmann::json& found) const {
-    throw InputError({where_ + ": " + key, std::move(expected), found.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 64), ""});
+    throw InputError(
+        {where_ + ": " + key, std::move(expected), found.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 64), ""});
   }
 
  private:
@@ -100,11 +102,18 @@ std::string translated(const std::string& name, const std::map<std::string, std:
 }
 
 Source llama_source(const TensorSpec& tensor) {
-  static const std::map<std::string, std::string> names{
-      {"embedding.token", "model.embed_tokens"}, {"final.norm", "model.norm"}, {"head", "lm_head"},
-      {"attention.norm", "input_layernorm"}, {"ffn.norm", "post_attention_layernorm"},
-      {"attention.query", "self_attn.q_proj"}, {"attention.key", "self_attn.k_proj"}, {"attention.value", "self_attn.v_proj"},
-      {"attention.out", "self_attn.o_proj"}, {"ffn.gate", "mlp.gate_proj"}, {"ffn.up", "mlp.up_proj"}, {"ffn.down", "mlp.down_proj"}};
+  static const std::map<std::string, std::string> names{{"embedding.token", "model.embed_tokens"},
+                                                        {"final.norm", "model.norm"},
+                                                        {"head", "lm_head"},
+                                                        {"attention.norm", "input_layernorm"},
+                                                        {"ffn.norm", "post_attention_layernorm"},
+                                                        {"attention.query", "self_attn.q_proj"},
+                                                        {"attention.key", "self_attn.k_proj"},
+                                                        {"attention.value", "self_attn.v_proj"},
+                                                        {"attention.out", "self_attn.o_proj"},
+                                                        {"ffn.gate", "mlp.gate_proj"},
+                                                        {"ffn.up", "mlp.up_proj"},
+                                                        {"ffn.down", "mlp.down_proj"}};
   const auto [block, rest] = split_name(tensor);
   const auto [stem, is_bias] = without_suffix(rest, ".bias");
   const std::string prefix = block < 0 ? "" : "model.layers." + std::to_string(block) + ".";
@@ -115,10 +124,18 @@ Source llama_source(const TensorSpec& tensor) {
 }
 
 Source gpt2_source(const TensorSpec& tensor) {
-  static const std::map<std::string, std::string> names{
-      {"embedding.token", "transformer.wte"}, {"embedding.position", "transformer.wpe"}, {"final.norm", "transformer.ln_f"}, {"head", "lm_head"},
-      {"attention.norm", "ln_1"}, {"ffn.norm", "ln_2"}, {"attention.query", "attn.c_attn"}, {"attention.key", "attn.c_attn"},
-      {"attention.value", "attn.c_attn"}, {"attention.out", "attn.c_proj"}, {"ffn.up", "mlp.c_fc"}, {"ffn.down", "mlp.c_proj"}};
+  static const std::map<std::string, std::string> names{{"embedding.token", "transformer.wte"},
+                                                        {"embedding.position", "transformer.wpe"},
+                                                        {"final.norm", "transformer.ln_f"},
+                                                        {"head", "lm_head"},
+                                                        {"attention.norm", "ln_1"},
+                                                        {"ffn.norm", "ln_2"},
+                                                        {"attention.query", "attn.c_attn"},
+                                                        {"attention.key", "attn.c_attn"},
+                                                        {"attention.value", "attn.c_attn"},
+                                                        {"attention.out", "attn.c_proj"},
+                                                        {"ffn.up", "mlp.c_fc"},
+                                                        {"ffn.down", "mlp.c_proj"}};
   const auto [block, rest] = split_name(tensor);
   const auto [stem, is_bias] = without_suffix(rest, ".bias");
   const std::string prefix = block < 0 ? "" : "transformer.h." + std::to_string(block) + ".";
@@ -163,7 +180,9 @@ DenseModel read_weights(const std::string& folder, const ModelConfig& model, Sub
     wanted.insert(source.name);
   }
   for (const auto& [name, entry] : file.entries())
-    if (wanted.count(name) == 0) throw InputError({folder + "/model.safetensors", "only tensors of the model that config.json describes", "'" + name.substr(0, 96) + "'", ""});
+    if (wanted.count(name) == 0)
+      throw InputError(
+          {folder + "/model.safetensors", "only tensors of the model that config.json describes", "'" + name.substr(0, 96) + "'", ""});
   Weights weights(table, DType::float32);  // no larger than the file, whose tensors have been checked
   for (const TensorSpec& tensor : table->tensors()) {
     const Source source = source_of(tensor);
@@ -189,10 +208,13 @@ DenseModel read_llama(const std::string& path) {
   if (mistral) config.only("sliding_window", "");
   const int embed = config.integer("hidden_size"), heads = config.integer("num_attention_heads");
   const int groups = config.has("num_key_value_heads") ? config.integer("num_key_value_heads") : heads;
-  if (heads % groups != 0) throw InputError({config.where(), "heads that are a multiple of KV heads", std::to_string(heads) + " and " + std::to_string(groups), ""});
+  if (heads % groups != 0)
+    throw InputError(
+        {config.where(), "heads that are a multiple of KV heads", std::to_string(heads) + " and " + std::to_string(groups), ""});
   if (!config.has("head_dim") && embed % heads != 0) throw InputError({config.where(), "key head_dim", "none", ""});
   const bool biases = config.flag("attention_bias", false);
-  if (config.flag("mlp_bias", false) != biases) throw InputError({config.where(), "attention_bias and mlp_bias equal", "one of them true", ""});
+  if (config.flag("mlp_bias", false) != biases)
+    throw InputError({config.where(), "attention_bias and mlp_bias equal", "one of them true", ""});
 
   ModelConfig model = preset_model("llama");
   model.vocabulary = config.integer("vocab_size");
@@ -204,16 +226,21 @@ DenseModel read_llama(const std::string& path) {
   model.biases = biases;
   model.tied = config.flag("tie_word_embeddings", false);
   model.branch_scale = 1;
-  return read_weights(path, model, uniform(embed, config.at_most("num_hidden_layers", kMaxSubnetBlocks), {heads, groups, config.integer("intermediate_size")}), llama_source);
+  return read_weights(
+      path, model,
+      uniform(embed, config.at_most("num_hidden_layers", kMaxSubnetBlocks), {heads, groups, config.integer("intermediate_size")}),
+      llama_source);
 }
 
 DenseModel read_gpt2(const std::string& path) {
   const Config config(path);
   config.only("model_type", "gpt2");
   const int embed = config.integer("n_embd"), heads = config.integer("n_head");
-  if (embed % heads != 0) throw InputError({config.where(), "n_embd that is a multiple of n_head", std::to_string(embed) + " and " + std::to_string(heads), ""});
+  if (embed % heads != 0)
+    throw InputError({config.where(), "n_embd that is a multiple of n_head", std::to_string(embed) + " and " + std::to_string(heads), ""});
   const std::string activation = config.text("activation_function");
-  if (activation != "gelu" && activation != "gelu_new") throw InputError({config.where() + ": activation_function", "gelu or gelu_new", activation.substr(0, 64), ""});
+  if (activation != "gelu" && activation != "gelu_new")
+    throw InputError({config.where() + ": activation_function", "gelu or gelu_new", activation.substr(0, 64), ""});
 
   ModelConfig model = preset_model("gpt2");
   model.ffn = activation == "gelu" ? FeedForwardKind::gelu_erf : FeedForwardKind::gelu_tanh;

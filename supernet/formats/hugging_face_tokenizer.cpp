@@ -23,7 +23,8 @@ std::string character_of(int byte) {
 std::string byte_tokenizer() {
   nlohmann::ordered_json vocabulary = nlohmann::ordered_json::object();
   for (int byte = 0; byte < 256; ++byte) vocabulary[character_of(byte)] = byte;
-  const nlohmann::ordered_json byte_level{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
+  const nlohmann::ordered_json byte_level{
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
   nlohmann::ordered_json json;
   json["version"] = "1.0";
   json["truncation"] = nullptr;
@@ -33,9 +34,16 @@ std::string byte_tokenizer() {
   json["pre_tokenizer"] = byte_level;
   json["post_processor"] = nullptr;
   json["decoder"] = byte_level;
-  json["model"] = {{"type", "BPE"},          {"dropout", nullptr},       {"unk_token", nullptr},     {"continuing_subword_prefix", nullptr},
-                   {"end_of_word_suffix", nullptr}, {"fuse_unk", false}, {"byte_fallback", false}, {"ignore_merges", false},
-                   {"vocab", vocabulary},    {"merges", nlohmann::ordered_json::array()}};
+  json["model"] = {{"type", "BPE"},
+                   {"dropout", nullptr},
+                   {"unk_token", nullptr},
+                   {"continuing_subword_prefix", nullptr},
+                   {"end_of_word_suffix", nullptr},
+                   {"fuse_unk", false},
+                   {"byte_fallback", false},
+                   {"ignore_merges", false},
+                   {"vocab", vocabulary},
+                   {"merges", nlohmann::ordered_json::array()}};
   return json.dump(2) + "\n";
 }
 

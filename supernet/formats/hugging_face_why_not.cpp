@@ -12,9 +12,11 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
     const std::string block = "block " + std::to_string(i);
     if (genes.heads == 0) return block + " has no attention";
     if (genes.ffn == 0) return block + " has no feed-forward network";
-    if (genes != subnet.blocks.front()) return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
+    if (genes != subnet.blocks.front())
+      return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
   }
-  if (model.vocabulary != 256) return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
+  if (model.vocabulary != 256)
+    return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
   return "";
 }
 
@@ -28,7 +30,8 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
   if (!reason.empty()) return reason;
   const int heads = subnet.blocks.front().heads;
   if (model.biases && subnet.embed % heads != 0)
-    return std::to_string(heads) + " heads do not divide embed " + std::to_string(subnet.embed) + ", which needs the Mistral class, and that has no biases";
+    return std::to_string(heads) + " heads do not divide embed " + std::to_string(subnet.embed) +
+           ", which needs the Mistral class, and that has no biases";
   return "";
 }
 

@@ -61,7 +61,8 @@ class Tensors {
   /// query, key and value side by side: [in, 3·out].
   void fused_conv1d(const std::string& to, const std::string& prefix) {
     const auto side_by_side = [this, prefix](const std::string& suffix) {
-      const ConstView parts[3] = {weights_.view(prefix + "query" + suffix), weights_.view(prefix + "key" + suffix), weights_.view(prefix + "value" + suffix)};
+      const ConstView parts[3] = {weights_.view(prefix + "query" + suffix), weights_.view(prefix + "key" + suffix),
+                                  weights_.view(prefix + "value" + suffix)};
       std::vector<float> values;
       for (std::int64_t row = 0; row < parts[0].rows; ++row)
         for (const ConstView& part : parts) values.insert(values.end(), part.row<float>(row), part.row<float>(row) + part.columns);
@@ -81,12 +82,20 @@ class Tensors {
 
 /// Keys of config.json that every architecture shares. Both spellings of the dtype: transformers 4 reads the first, 5 the second.
 Json config_of(const DenseModel& model, const char* architecture, const char* type) {
-  return {{"architectures", {architecture}}, {"model_type", type}, {"torch_dtype", "float32"}, {"dtype", "float32"},
-          {"vocab_size", model.model.vocabulary}, {"tie_word_embeddings", model.model.tied},
-          {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}, {"use_cache", true}};
+  return {{"architectures", {architecture}},
+          {"model_type", type},
+          {"torch_dtype", "float32"},
+          {"dtype", "float32"},
+          {"vocab_size", model.model.vocabulary},
+          {"tie_word_embeddings", model.model.tied},
+          {"bos_token_id", nullptr},
+          {"eos_token_id", nullptr},
+          {"pad_token_id", nullptr},
+          {"use_cache", true}};
 }
 
-void write_folder(const DenseModel& model, const ModelCard& card, const Json& config, std::vector<Tensor> tensors, const std::string& folder) {
+void write_folder(const DenseModel& model, const ModelCard& card, const Json& config, std::vector<Tensor> tensors,
+                  const std::string& folder) {
   if (model.model.branch_scale != 1) throw std::logic_error("export: the branch scale must be folded into the weights");
   std::filesystem::create_directories(folder);
   const auto put = [&](const char* name, const std::string& text) { write_durably(folder + "/" + name, text); };

@@ -12,19 +12,21 @@ std::string quality_lines(const ModelCard& card) {
   if (card.quality.empty()) return "Not evaluated.\n";
   std::string text = "| split | loss, nats per token | bits per byte | tokens |\n|---|---|---|---|\n";
   for (const auto& quality : card.quality)
-    text += fmt::format("| {} | {:.4f} ± {:.4f} | {:.4f} | {} |\n", quality.split, quality.loss, kNormal95 * quality.loss_se, quality.bits_per_byte,
-                        quality.tokens);
-  return text + "\n± is a 95 % interval over blocks of this text; it says nothing about other texts or other training seeds. "
-                "The search split may have chosen this subnet; the report split has not.\n";
+    text += fmt::format("| {} | {:.4f} ± {:.4f} | {:.4f} | {} |\n", quality.split, quality.loss, kNormal95 * quality.loss_se,
+                        quality.bits_per_byte, quality.tokens);
+  return text +
+         "\n± is a 95 % interval over blocks of this text; it says nothing about other texts or other training seeds. "
+         "The search split may have chosen this subnet; the report split has not.\n";
 }
 
 std::string cost_lines(const ModelCard& card) {
   const Deploy& deploy = card.deploy;
-  return fmt::format("| cost | value |\n|---|---|\n| parameters | {} ({} in blocks) |\n| multiply-adds per token | {} |\n"
-                     "| inference memory | {:.2f} MiB |\n| training memory, this subnet alone | {:.2f} MiB |\n\n"
-                     "Under: dtype {}, batch {}, context {} tokens, {}, threads {}.\n",
-                     card.costs.parameters, card.costs.block_parameters, card.costs.macs, static_cast<double>(card.costs.inference_bytes) / kMiB,
-                     static_cast<double>(card.costs.training_bytes) / kMiB, deploy.dtype, deploy.batch, deploy.context, deploy.phase, deploy.threads);
+  return fmt::format(
+      "| cost | value |\n|---|---|\n| parameters | {} ({} in blocks) |\n| multiply-adds per token | {} |\n"
+      "| inference memory | {:.2f} MiB |\n| training memory, this subnet alone | {:.2f} MiB |\n\n"
+      "Under: dtype {}, batch {}, context {} tokens, {}, threads {}.\n",
+      card.costs.parameters, card.costs.block_parameters, card.costs.macs, static_cast<double>(card.costs.inference_bytes) / kMiB,
+      static_cast<double>(card.costs.training_bytes) / kMiB, deploy.dtype, deploy.batch, deploy.context, deploy.phase, deploy.threads);
 }
 
 constexpr std::string_view kHowToLoad = R"(```python
@@ -44,12 +46,14 @@ print(tokenizer.decode(output[0]))
 std::string model_card_text(const DenseModel& model, const ModelCard& card) {
   std::string text = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- elastiform\n- byte-level\n---\n\n";
   text += "# " + card.subnet + "\n\n";
-  text += fmt::format("A subnetwork of an elastic supernet ({} style), cut out by Elastiform {} after {} training steps of the supernet. {}\n", model.model.preset,
-                      card.version, card.training_steps,
-                      card.fine_tuned ? "It was fine-tuned on its own after that." : "It was not fine-tuned: these are the supernet's shared weights.");
-  text += fmt::format("\n- subnet in the supernet: `{}`\n- context: {} tokens; vocabulary: {} (one token a byte, no special token)\n"
-                      "- data SHA-256: `{}`\n- supernet weights SHA-256: `{}`\n",
-                      card.subnet, model.model.context, model.model.vocabulary, card.data_sha256, card.weights_hash);
+  text += fmt::format(
+      "A subnetwork of an elastic supernet ({} style), cut out by Elastiform {} after {} training steps of the supernet. {}\n",
+      model.model.preset, card.version, card.training_steps,
+      card.fine_tuned ? "It was fine-tuned on its own after that." : "It was not fine-tuned: these are the supernet's shared weights.");
+  text += fmt::format(
+      "\n- subnet in the supernet: `{}`\n- context: {} tokens; vocabulary: {} (one token a byte, no special token)\n"
+      "- data SHA-256: `{}`\n- supernet weights SHA-256: `{}`\n",
+      card.subnet, model.model.context, model.model.vocabulary, card.data_sha256, card.weights_hash);
   text += "\n## Quality\n\n" + quality_lines(card);
   text += "\n## Costs\n\n" + cost_lines(card);
   text += "\n## Load it\n\n" + std::string(kHowToLoad);

@@ -20,9 +20,9 @@ constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::size_t kMaxRank = 16;
 
 std::uint64_t element_bytes(std::string_view dtype) {
-  static const std::map<std::string_view, std::uint64_t> sizes{
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},
-      {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4},     {"F64", 8},     {"I64", 8}, {"U64", 8}};
+  static const std::map<std::string_view, std::uint64_t> sizes{{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
+                                                               {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
+                                                               {"U32", 4},  {"F32", 4}, {"F64", 8}, {"I64", 8},     {"U64", 8}};
   const auto found = sizes.find(dtype);
   return found == sizes.end() ? 0 : found->second;
 }
@@ -51,7 +51,8 @@ Reader::Entry parse_entry(const nlohmann::json& json, const std::string& path, c
   const auto& offsets = field("data_offsets");
   Reader::Entry entry;
   if (!dtype.is_string() || element_bytes(dtype.get_ref<const std::string&>()) == 0)
-    throw bad(path, "a known dtype for tensor " + in_quotes(name), dtype.is_string() ? in_quotes(dtype.get<std::string>()) : dtype.type_name());
+    throw bad(path, "a known dtype for tensor " + in_quotes(name),
+              dtype.is_string() ? in_quotes(dtype.get<std::string>()) : dtype.type_name());
   entry.dtype = dtype.get<std::string>();
   if (!shape.is_array() || shape.size() > kMaxRank) throw bad(path, "a shape of tensor " + in_quotes(name), shape.type_name());
   std::uint64_t bytes = element_bytes(entry.dtype);
@@ -80,7 +81,8 @@ void check_metadata(const nlohmann::json& json, const std::string& path) {
 void check_layout(const std::map<std::string, Reader::Entry, std::less<>>& entries, std::uint64_t data_bytes, const std::string& path) {
   std::vector<const Reader::Entry*> order;
   for (const auto& [name, entry] : entries) order.push_back(&entry);
-  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  std::sort(order.begin(), order.end(),
+            [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
   std::uint64_t end = 0;
   for (const auto* entry : order) {
     if (entry->begin != end) throw bad(path, "tensors without gap or overlap", "one that begins at byte " + std::to_string(entry->begin));

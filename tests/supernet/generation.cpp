@@ -54,7 +54,8 @@ struct Tiny {
   /// The greedy token after `tokens`, all of them read at once into a fresh cache.
   std::int32_t after(const std::vector<std::int32_t>& tokens) {
     const auto count = static_cast<std::int64_t>(tokens.size());
-    Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.slots(), subnet, count, count) + Arena::bytes_for(count, 256, DType::float64));
+    Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.slots(), subnet, count, count) +
+                Arena::bytes_for(count, 256, DType::float64));
     KeyValueCache cache = network.make_cache(subnet, count, arena);
     const View logits = arena.matrix(count, 256, DType::float64);
     network.decode(backend, weights, subnet, tokens, cache, logits, arena);
@@ -161,6 +162,7 @@ TEST_CASE("generation ends when it is told to", "[generation]") {
   Tiny tiny;
   CHECK(tiny.generated({65}, {.tokens = 0}).empty());
   int seen = 0;
-  generate(tiny.backend, tiny.network, tiny.weights, tiny.subnet, std::vector<std::int32_t>{65}, {.tokens = 100}, [&](std::int32_t) { return ++seen < 3; });
+  generate(tiny.backend, tiny.network, tiny.weights, tiny.subnet, std::vector<std::int32_t>{65}, {.tokens = 100},
+           [&](std::int32_t) { return ++seen < 3; });
   CHECK(seen == 3);
 }

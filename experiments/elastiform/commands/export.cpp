@@ -11,10 +11,22 @@ namespace {
 std::string exported_json(const Exported& exported, const Format& format) {
   std::vector<std::string> quality;
   for (const auto& one : exported.card.quality)
-    quality.push_back(JsonObject().add("split", one.split).add("loss", one.loss).add("loss_se", one.loss_se).add("bits_per_byte", one.bits_per_byte)
-                          .add("tokens", one.tokens).text());
-  return JsonObject().add("path", exported.path).add("format", format.name).add("id", exported.id).add("subnet", exported.card.subnet)
-      .add("parameters", exported.card.costs.parameters).add("difference", exported.difference).add_json("quality", json_list(quality)).text();
+    quality.push_back(JsonObject()
+                          .add("split", one.split)
+                          .add("loss", one.loss)
+                          .add("loss_se", one.loss_se)
+                          .add("bits_per_byte", one.bits_per_byte)
+                          .add("tokens", one.tokens)
+                          .text());
+  return JsonObject()
+      .add("path", exported.path)
+      .add("format", format.name)
+      .add("id", exported.id)
+      .add("subnet", exported.card.subnet)
+      .add("parameters", exported.card.costs.parameters)
+      .add("difference", exported.difference)
+      .add_json("quality", json_list(quality))
+      .text();
 }
 
 /// `elastiform export`: a subnet as a model that other programs load, proven by reading it back.
@@ -39,12 +51,13 @@ class ExportCommand final : public Command {
     const Exported exported = export_subnet(run, run.subnet(subnet_), format, to_.value_or(""), threads_of(common));
     if (common.json) fmt::print("{}\n", exported_json(exported, format));
     auto* const stream = text_stream(common.json);
-    fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name, grouped(exported.card.costs.parameters));
+    fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name,
+               grouped(exported.card.costs.parameters));
     for (const auto& quality : exported.card.quality)
-      fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split, quality.loss,
-                 1.96 * quality.loss_se, quality.bits_per_byte);
-    fmt::print(stream, "read back: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n", exported.difference,
-               kExportTolerance);
+      fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split,
+                 quality.loss, 1.96 * quality.loss_se, quality.bits_per_byte);
+    fmt::print(stream, "read back: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n",
+               exported.difference, kExportTolerance);
     fmt::print(stream, "try it: {}\n", generate_line(exported.path));
     return 0;
   }

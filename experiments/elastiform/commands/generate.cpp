@@ -25,9 +25,7 @@ std::string as_list(const std::vector<std::int32_t>& ids) {
 class Printer {
  public:
   explicit Printer(std::FILE* stream) : stream_(stream), terminal_(stream != nullptr && ::isatty(::fileno(stream)) == 1) {}
-  void put(unsigned char byte) {
-    show(terminal_ ? utf8_.take(byte) : std::string(1, static_cast<char>(byte)));
-  }
+  void put(unsigned char byte) { show(terminal_ ? utf8_.take(byte) : std::string(1, static_cast<char>(byte))); }
   void finish() { show(utf8_.finish() + "\n"); }
 
  private:
@@ -46,7 +44,9 @@ class GenerateCommand final : public Command {
  public:
   std::string_view name() const override { return "generate"; }
   std::string_view help() const override { return "Continue a text with an exported model or a subnet of a run"; }
-  std::string_view example() const override { return "elastiform generate runs/demo --subnet largest --prompt \"In the beginning\" --temperature 0.8"; }
+  std::string_view example() const override {
+    return "elastiform generate runs/demo --subnet largest --prompt \"In the beginning\" --temperature 0.8";
+  }
   void declare(Options& options) override {
     options.positional("model", path_, "An exported model (file or folder) or a run folder");
     options.option("subnet", subnet_, "Of a run: a subnet's text, largest (default), middle, smallest or an id");
@@ -65,7 +65,8 @@ class GenerateCommand final : public Command {
       return generate_with(run.network(), run.weights(), run.subnet(subnet_.value_or("largest")), common);
     }
     const DenseModel model = load_model(path_);
-    if (subnet_) throw InputError({"elastiform generate: --subnet", "a run folder", path_ + ", which holds one network", "leave --subnet out"});
+    if (subnet_)
+      throw InputError({"elastiform generate: --subnet", "a run folder", path_ + ", which holds one network", "leave --subnet out"});
     const Network network(model.weights.table().space(), DType::float32);
     return generate_with(network, model.weights, model.subnet, common);
   }
@@ -73,7 +74,8 @@ class GenerateCommand final : public Command {
  private:
   int generate_with(const Network& network, const Weights& weights, const Subnet& subnet, const CommonOptions& common) const {
     if (network.space().model().vocabulary != 256)
-      throw InputError({path_, "a byte vocabulary of 256 ids", std::to_string(network.space().model().vocabulary), "its tokenizer is not known here"});
+      throw InputError(
+          {path_, "a byte vocabulary of 256 ids", std::to_string(network.space().model().vocabulary), "its tokenizer is not known here"});
     const ThreadPool pool(threads_of(common));
     CpuBackend backend(pool);
     std::vector<std::int32_t> prompt, ids;
@@ -90,8 +92,13 @@ class GenerateCommand final : public Command {
     });
     printer.finish();
     if (common.json)
-      fmt::print("{}\n", JsonObject().add("subnet", format(subnet)).add("prompt", valid_utf8(prompt_)).add("text", valid_utf8(text))
-                             .add_json("prompt_ids", as_list(prompt)).add_json("ids", as_list(ids)).text());
+      fmt::print("{}\n", JsonObject()
+                             .add("subnet", format(subnet))
+                             .add("prompt", valid_utf8(prompt_))
+                             .add("text", valid_utf8(text))
+                             .add_json("prompt_ids", as_list(prompt))
+                             .add_json("ids", as_list(ids))
+                             .text());
     return interrupted() ? kInterruptedStatus : 0;
   }
 

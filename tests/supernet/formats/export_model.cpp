@@ -4,10 +4,10 @@
 #include <sstream>
 
 #include "kernels/errors.hpp"
+#include "kernels/random.hpp"
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/initialization.hpp"
-#include "kernels/random.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -36,7 +36,8 @@ Weights weights_of(const SearchSpace& space) {
     const View view = weights.view(tensor);
     const double mean = tensor.role == Role::gain ? 1 : 0, spread = tensor.role == Role::gain || tensor.role == Role::bias ? 0.3 : 0.15;
     for (std::int64_t row = 0; row < view.rows; ++row)
-      for (std::int64_t column = 0; column < view.columns; ++column) view.row<float>(row)[column] = static_cast<float>(mean + spread * random.normal());
+      for (std::int64_t column = 0; column < view.columns; ++column)
+        view.row<float>(row)[column] = static_cast<float>(mean + spread * random.normal());
   }
   return weights;
 }
@@ -50,8 +51,15 @@ const std::vector<std::int32_t>& tokens() {
   return text;
 }
 
-const ModelCard kCard{.subnet = "e48:2xh4f40", .costs = {}, .deploy = {}, .quality = {{"search", 1.5, 0.01, 2.164, 1000}, {"report", 1.6, 0.02, 2.308, 900}},
-                      .data_sha256 = std::string(64, 'd'), .weights_hash = std::string(64, 'e'), .version = "0.1.0", .training_steps = 12, .fine_tuned = false};
+const ModelCard kCard{.subnet = "e48:2xh4f40",
+                      .costs = {},
+                      .deploy = {},
+                      .quality = {{"search", 1.5, 0.01, 2.164, 1000}, {"report", 1.6, 0.02, 2.308, 900}},
+                      .data_sha256 = std::string(64, 'd'),
+                      .weights_hash = std::string(64, 'e'),
+                      .version = "0.1.0",
+                      .training_steps = 12,
+                      .fine_tuned = false};
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
@@ -87,9 +95,13 @@ bool same_values(const Weights& a, const Weights& b) {
 }  // namespace
 
 TEST_CASE("an export read back gives the logits of the subnet inside the supernet", "[formats][export]") {
-  struct Row { const char *preset, *format, *subnet; bool tied; int queries_per_group; };
+  struct Row {
+    const char *preset, *format, *subnet;
+    bool tied;
+    int queries_per_group;
+  };
   const auto row = GENERATE(values<Row>({{"llama", "hf-llama", "e48:2xh4f40", true, 1},
-                                         {"llama", "hf-llama", "e32:3xh6k3f24", false, 2},   // 6 heads do not divide 32: mistral
+                                         {"llama", "hf-llama", "e32:3xh6k3f24", false, 2},  // 6 heads do not divide 32: mistral
                                          {"llama", "hf-llama", "e48:h2k1f24", true, 2},
                                          {"gpt2", "hf-gpt2", "e32:2xh4f24", true, 1},
                                          {"gpt2", "hf-gpt2", "e48:3xh6f40", false, 1},
@@ -140,12 +152,15 @@ TEST_CASE("weights that are not finite are not exported", "[formats][export]") {
   Weights weights = weights_of(space_of("llama"));
   weights.view("final.norm.gain").row<float>(0)[0] = std::numeric_limits<float>::quiet_NaN();
   const TemporaryFolder folder;
-  CHECK_THROWS_WITH(export_model(find_format("hf-llama"), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "model"), Catch::Contains("finite"));
+  CHECK_THROWS_WITH(export_model(find_format("hf-llama"), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "model"),
+                    Catch::Contains("finite"));
   CHECK(names_in(folder.path()).empty());
 }
 
 TEST_CASE("what a format cannot express is refused with the reason", "[formats][export]") {
-  struct Row { const char *preset, *format, *subnet, *reason; };
+  struct Row {
+    const char *preset, *format, *subnet, *reason;
+  };
   const auto row = GENERATE(values<Row>({{"llama", "hf-llama", "e48:h4f40,h2f40", "block 1 differs"},
                                          {"llama", "hf-llama", "e48:h4f40,h4f24", "block 1 differs"},
                                          {"llama", "hf-llama", "e48:2xh4f40@0,2", "@"},
@@ -155,7 +170,8 @@ TEST_CASE("what a format cannot express is refused with the reason", "[formats][
   CAPTURE(row.format, row.subnet);
   const TemporaryFolder folder;
   const Weights weights = weights_of(space_of(row.preset));
-  CHECK_THROWS_WITH(export_model(find_format(row.format), weights, parse_subnet(row.subnet), kCard, tokens(), folder / "model"), Catch::Contains(row.reason));
+  CHECK_THROWS_WITH(export_model(find_format(row.format), weights, parse_subnet(row.subnet), kCard, tokens(), folder / "model"),
+                    Catch::Contains(row.reason));
   CHECK_THROWS_AS(export_model(find_format(row.format), weights, parse_subnet(row.subnet), kCard, tokens(), folder / "model"), InputError);
   CHECK(names_in(folder.path()).empty());
 }
@@ -166,7 +182,8 @@ TEST_CASE("an export never replaces what is there, and needs a folder to stand i
   const std::string there = folder.write("there", "mine");
   for (const char* format : {"elastiform", "hf-llama"}) {
     CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), there), InputError);
-    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "absent/model"), InputError);
+    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "absent/model"),
+                    InputError);
   }
   CHECK(content(there) == "mine");
   CHECK(names_in(folder.path()) == std::vector<std::string>{"there"});
@@ -176,10 +193,11 @@ TEST_CASE("an export never replaces what is there, and needs a folder to stand i
 TEST_CASE("the model card says what the model is, how good, and that it was not fine-tuned", "[formats][export]") {
   const TemporaryFolder folder;
   export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "model");
-  CHECK(names_in(folder / "model") ==
-        std::vector<std::string>{"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"});
+  CHECK(names_in(folder / "model") == std::vector<std::string>{"README.md", "config.json", "generation_config.json", "model.safetensors",
+                                                               "tokenizer.json", "tokenizer_config.json"});
   const std::string card = content(folder / "model/README.md");
-  for (const char* words : {"`e48:2xh4f40`", "was not fine-tuned", "| search | 1.5000 ± 0.0196 |", "| report | 1.6000 ± 0.0392 |", "from_pretrained", "dddddd"})
+  for (const char* words :
+       {"`e48:2xh4f40`", "was not fine-tuned", "| search | 1.5000 ± 0.0196 |", "| report | 1.6000 ± 0.0392 |", "from_pretrained", "dddddd"})
     CHECK(card.find(words) != std::string::npos);
 }
 
@@ -188,7 +206,9 @@ TEST_CASE("folders that lie about the model end in one line", "[formats][export]
   const std::string path = folder / "model", config = path + "/config.json";
   export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), kCard, tokens(), path);
   REQUIRE_NOTHROW(load_model(path));
-  struct Row { const char *from, *to; };
+  struct Row {
+    const char *from, *to;
+  };
   const auto row = GENERATE(values<Row>({{"\"hidden_size\": 48", "\"hidden_size\": 16777216"},
                                          {"\"hidden_size\": 48", "\"hidden_size\": 0"},
                                          {"\"hidden_size\": 48", "\"hidden_size\": 48.5"},

@@ -29,7 +29,8 @@ std::string content(const std::string& path) {
 }
 
 // A header of one F32 tensor with two elements, whose parts a case replaces.
-std::string one(const std::string& name = "a", const std::string& dtype = "\"F32\"", const std::string& shape = "[2]", const std::string& offsets = "[0,8]") {
+std::string one(const std::string& name = "a", const std::string& dtype = "\"F32\"", const std::string& shape = "[2]",
+                const std::string& offsets = "[0,8]") {
   return "{\"" + name + "\":{\"dtype\":" + dtype + ",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}";
 }
 
@@ -41,7 +42,11 @@ TEST_CASE("safetensors: what is written is read back, byte for byte as the forma
   const TemporaryFolder folder;
   const std::string path = folder / "model.safetensors";
   safetensors::write(path, {{"b", {2, 3}, [] { return std::vector<float>{1, 2, 3, 4, 5, 6}; }},
-                            {"a", {2}, [] { return std::vector<float>{-1, 0.5f}; }},
+                            {"a",
+                             {2},
+                             [] {
+                               return std::vector<float>{-1, 0.5f};
+                             }},
                             {"empty", {0, 4}, [] { return std::vector<float>{}; }}});
   const Reader reader(path);
   REQUIRE(reader.entries().size() == 3);
@@ -82,7 +87,8 @@ TEST_CASE("safetensors: what the library accepts is accepted", "[formats][safete
   accepts("{}", "");
   accepts(one("a", "\"F32\"", "[]", "[0,4]"), "1234");
   accepts("{\"a\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8],\"more\":1},\"__metadata__\":{\"x\":\"y\"}}", kEight);
-  accepts("{\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", kEight);
+  accepts("{\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+          kEight);
 }
 
 TEST_CASE("safetensors: lying and damaged files end in one line that names the file", "[formats][safetensors][hostile]") {
@@ -101,9 +107,9 @@ TEST_CASE("safetensors: lying and damaged files end in one line that names the f
   const auto refuses_header = [&](const std::string& header, const std::string& data = kEight) { refuses(file_of(header, data)); };
   refuses("");
   refuses("1234567");
-  refuses(std::string("\x00\xe1\xf5\x05\x00\x00\x00\x01{}", 10));     // 2^56: over the limit
+  refuses(std::string("\x00\xe1\xf5\x05\x00\x00\x00\x01{}", 10));  // 2^56: over the limit
   refuses(std::string(8, '\xff') + "{}");
-  refuses(std::string("\x00\x10\x00\x00\x00\x00\x00\x00{}", 10));     // header past the end
+  refuses(std::string("\x00\x10\x00\x00\x00\x00\x00\x00{}", 10));  // header past the end
   refuses_header("");
   refuses_header("[]");
   refuses_header("\"text\"");
@@ -113,24 +119,27 @@ TEST_CASE("safetensors: lying and damaged files end in one line that names the f
   refuses_header(std::string("{\"\xff\":1}"));
   refuses_header("{\"__metadata__\":1}", "");
   refuses_header("{\"__metadata__\":{\"a\":1}}", "");
-  refuses_header(one("a", "\"F32\"", "[2]", "[0,8]").insert(1, "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"));  // twice
+  refuses_header(
+      one("a", "\"F32\"", "[2]", "[0,8]").insert(1, "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"));  // twice
   refuses_header(one("a", "\"F31\""));
   refuses_header(one("a", "3"));
   refuses_header(one("a", "\"F32\"", "[-2]"));
   refuses_header(one("a", "\"F32\"", "[2.0]"));
   refuses_header(one("a", "\"F32\"", "2"));
   refuses_header(one("a", "\"F32\"", "[4294967296,4294967296]"));
-  refuses_header(one("a", "\"F32\"", "[4611686018427387904]"));       // times four overflows
+  refuses_header(one("a", "\"F32\"", "[4611686018427387904]"));  // times four overflows
   refuses_header(one("a", "\"F32\"", "[18446744073709551616]"));
   refuses_header(one("a", "\"F32\"", "[2]", "[0,9]"));
   refuses_header(one("a", "\"F32\"", "[2]", "[8,0]"));
   refuses_header(one("a", "\"F32\"", "[2]", "[0,-8]"));
   refuses_header(one("a", "\"F32\"", "[2]", "[0]"));
-  refuses_header(one("a", "\"F32\"", "[1]", "[4,8]"));                // a gap in front
-  refuses_header(one(), kEight + "x");                                // bytes left over
-  refuses_header(one(), "1234567");                                   // truncated
-  refuses_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}");
-  refuses_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[6,8]}}");
+  refuses_header(one("a", "\"F32\"", "[1]", "[4,8]"));  // a gap in front
+  refuses_header(one(), kEight + "x");                  // bytes left over
+  refuses_header(one(), "1234567");                     // truncated
+  refuses_header(
+      "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}");
+  refuses_header(
+      "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[6,8]}}");
   refuses_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}");
   refuses_header("{\"a\":" + std::string(100000, '[') + std::string(100000, ']') + "}");
 }
