@@ -16,7 +16,8 @@ std::string Utf8Stream::take(unsigned char byte) {
       low_ = 0x80, high_ = 0xBF;
       return --missing_ > 0 ? "" : std::exchange(pending_, "");
     }
-    return finish() + take(byte);
+    std::string broken = finish();  // first: it ends the character that this byte does not belong to
+    return broken + take(byte);
   }
   if (byte < 0x80) return std::string(1, static_cast<char>(byte));
   missing_ = byte >= 0xC2 && byte <= 0xDF ? 1 : byte >= 0xE0 && byte <= 0xEF ? 2 : byte >= 0xF0 && byte <= 0xF4 ? 3 : 0;

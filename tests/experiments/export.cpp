@@ -22,8 +22,9 @@ struct OwnRun {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_program_in(folder.path(), arguments);
   }
-  json json_of(const std::string& line, const std::vector<std::string>& more = {}) const {
-    const ProgramResult result = run(line + " --json", more);
+  json json_of(const std::string& line, std::vector<std::string> more = {}) const {
+    more.emplace_back("--json");
+    const ProgramResult result = run(line, more);
     INFO("elastiform " << line << "\n" << result.err);
     REQUIRE(result.status == 0);
     return json::parse(result.out);

@@ -51,15 +51,16 @@ const std::vector<std::int32_t>& tokens() {
   return text;
 }
 
-const ModelCard kCard{.subnet = "e48:2xh4f40",
-                      .costs = {},
-                      .deploy = {},
-                      .quality = {{"search", 1.5, 0.01, 2.164, 1000}, {"report", 1.6, 0.02, 2.308, 900}},
-                      .data_sha256 = std::string(64, 'd'),
-                      .weights_hash = std::string(64, 'e'),
-                      .version = "0.1.0",
-                      .training_steps = 12,
-                      .fine_tuned = false};
+ModelCard card() {
+  ModelCard card;
+  card.subnet = "e48:2xh4f40";
+  card.quality = {{"search", 1.5, 0.01, 2.164, 1000}, {"report", 1.6, 0.02, 2.308, 900}};
+  card.data_sha256 = std::string(64, 'd');
+  card.weights_hash = std::string(64, 'e');
+  card.version = "0.1.0";
+  card.training_steps = 12;
+  return card;
+}
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
@@ -113,7 +114,7 @@ TEST_CASE("an export read back gives the logits of the subnet inside the superne
   const Weights weights = weights_of(space);
   const Subnet subnet = parse_subnet(row.subnet);
   const std::string path = folder / "model";
-  const double difference = export_model(find_format(row.format), weights, subnet, kCard, tokens(), path);
+  const double difference = export_model(find_format(row.format), weights, subnet, card(), tokens(), path);
   CHECK(difference < kExportTolerance);
   CHECK(names_in(folder.path()) == std::vector<std::string>{"model"});
 
@@ -125,7 +126,7 @@ TEST_CASE("an export read back gives the logits of the subnet inside the superne
   CHECK(model.model.context == space.model().context);
 
   // Nothing but the folded scale may have changed: exporting the export again gives the same weights bit for bit.
-  export_model(find_format(row.format), model.weights, model.subnet, kCard, tokens(), folder / "again");
+  export_model(find_format(row.format), model.weights, model.subnet, card(), tokens(), folder / "again");
   CHECK(same_values(load_model(folder / "again").weights, model.weights));
 }
 
@@ -144,7 +145,7 @@ TEST_CASE("an export whose file holds a wrong weight is refused and leaves nothi
     wrong.weights.view("block.0.attention.key").row<float>(0)[0] += 0.5f;
     find_format("elastiform").write(wrong, card, path);
   };
-  CHECK_THROWS_WITH(export_model(planted, weights, subnet, kCard, tokens(), folder / "model"), Catch::Contains("nothing was written"));
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), tokens(), folder / "model"), Catch::Contains("nothing was written"));
   CHECK(names_in(folder.path()).empty());
 }
 
@@ -152,7 +153,7 @@ TEST_CASE("weights that are not finite are not exported", "[formats][export]") {
   Weights weights = weights_of(space_of("llama"));
   weights.view("final.norm.gain").row<float>(0)[0] = std::numeric_limits<float>::quiet_NaN();
   const TemporaryFolder folder;
-  CHECK_THROWS_WITH(export_model(find_format("hf-llama"), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "model"),
+  CHECK_THROWS_WITH(export_model(find_format("hf-llama"), weights, parse_subnet("e48:2xh4f40"), card(), tokens(), folder / "model"),
                     Catch::Contains("finite"));
   CHECK(names_in(folder.path()).empty());
 }
@@ -170,9 +171,9 @@ TEST_CASE("what a format cannot express is refused with the reason", "[formats][
   CAPTURE(row.format, row.subnet);
   const TemporaryFolder folder;
   const Weights weights = weights_of(space_of(row.preset));
-  CHECK_THROWS_WITH(export_model(find_format(row.format), weights, parse_subnet(row.subnet), kCard, tokens(), folder / "model"),
+  CHECK_THROWS_WITH(export_model(find_format(row.format), weights, parse_subnet(row.subnet), card(), tokens(), folder / "model"),
                     Catch::Contains(row.reason));
-  CHECK_THROWS_AS(export_model(find_format(row.format), weights, parse_subnet(row.subnet), kCard, tokens(), folder / "model"), InputError);
+  CHECK_THROWS_AS(export_model(find_format(row.format), weights, parse_subnet(row.subnet), card(), tokens(), folder / "model"), InputError);
   CHECK(names_in(folder.path()).empty());
 }
 
@@ -181,8 +182,8 @@ TEST_CASE("an export never replaces what is there, and needs a folder to stand i
   const Weights weights = weights_of(space_of("llama"));
   const std::string there = folder.write("there", "mine");
   for (const char* format : {"elastiform", "hf-llama"}) {
-    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), there), InputError);
-    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "absent/model"),
+    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), card(), tokens(), there), InputError);
+    CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), card(), tokens(), folder / "absent/model"),
                     InputError);
   }
   CHECK(content(there) == "mine");
@@ -192,19 +193,19 @@ TEST_CASE("an export never replaces what is there, and needs a folder to stand i
 
 TEST_CASE("the model card says what the model is, how good, and that it was not fine-tuned", "[formats][export]") {
   const TemporaryFolder folder;
-  export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), kCard, tokens(), folder / "model");
+  export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), card(), tokens(), folder / "model");
   CHECK(names_in(folder / "model") == std::vector<std::string>{"README.md", "config.json", "generation_config.json", "model.safetensors",
                                                                "tokenizer.json", "tokenizer_config.json"});
-  const std::string card = content(folder / "model/README.md");
+  const std::string text = content(folder / "model/README.md");
   for (const char* words :
        {"`e48:2xh4f40`", "was not fine-tuned", "| search | 1.5000 ± 0.0196 |", "| report | 1.6000 ± 0.0392 |", "from_pretrained", "dddddd"})
-    CHECK(card.find(words) != std::string::npos);
+    CHECK(text.find(words) != std::string::npos);
 }
 
 TEST_CASE("folders that lie about the model end in one line", "[formats][export][hostile]") {
   const TemporaryFolder folder;
   const std::string path = folder / "model", config = path + "/config.json";
-  export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), kCard, tokens(), path);
+  export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), card(), tokens(), path);
   REQUIRE_NOTHROW(load_model(path));
   struct Row {
     const char *from, *to;
@@ -251,7 +252,7 @@ TEST_CASE("damaged weights end in one line", "[formats][export][hostile]") {
   const TemporaryFolder folder;
   const char* format = GENERATE("hf-gpt2", "elastiform");
   const std::string path = folder / "model", file = std::string(format) == "elastiform" ? path : path + "/model.safetensors";
-  export_model(find_format(format), weights_of(space_of("gpt2")), parse_subnet("e32:2xh4f24"), kCard, tokens(), path);
+  export_model(find_format(format), weights_of(space_of("gpt2")), parse_subnet("e32:2xh4f24"), card(), tokens(), path);
   const std::string whole = content(file);
   for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{600}, whole.size() / 2, whole.size() - 1}) {
     CAPTURE(format, size);
