@@ -227,6 +227,7 @@ bool interrupted() { return g_interrupted != 0; }
 int threads_of(const CommonOptions& common) { return common.threads > 0 ? common.threads : default_threads(); }
 
 int run_program(int argc, const char* const* argv, std::span<const std::unique_ptr<Command>> commands) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);  // a long run's lines show at once in a file or a pipe too
   try {
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
     const std::string first = arguments.empty() ? "" : arguments.front();
