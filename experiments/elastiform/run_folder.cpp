@@ -90,7 +90,7 @@ Subnet Run::subnet(const std::string& text) {
 }
 
 std::unique_ptr<ResultStore> Run::results(ResultStore::Mode mode) const {
-  return std::make_unique<ResultStore>(paths_.folder, mode, recipe_.space.hash(), recipe_.text());
+  return std::make_unique<ResultStore>(paths_.folder, mode, recipe_.space.hash(), supernet_->recipe_toml);
 }
 
 ScoringSet Run::search_set() const { return {Split::search, recipe_.search.stride, recipe_.search.segments}; }
