@@ -1,5 +1,6 @@
 #include "kernels/parallel.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <exception>
@@ -171,7 +172,8 @@ int ThreadPool::slot() const { return current.pool == state_.get() ? current.slo
 int ThreadPool::distinct_threads() const {
   if (!state_->team) return 1;
   const std::lock_guard lock(state_->mutex);
-  return static_cast<int>(state_->threads.size());
+  // Over many loops TBB may send one worker in place of another.
+  return static_cast<int>(std::min(state_->threads.size(), static_cast<std::size_t>(threads_)));
 }
 
 int default_threads() {

@@ -25,7 +25,7 @@ class ThreadPool {
   /// Index of the calling worker inside for_each, 0 … size()-1; no two bodies that run at the same time share one.
   int slot() const;
 
-  /// How many distinct threads have run a body since construction: lets a test see that N threads really worked.
+  /// How many distinct threads, at most size(), have run a body since construction: lets a test see that N threads really worked.
   int distinct_threads() const;
 
  private:

@@ -11,12 +11,12 @@ const float* pointer(ConstView view) { return view.empty() ? nullptr : view.row<
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-/// Tiles of dw: large ones pack less, but every worker should get some. A tile's place and size do not change its bits.
+/// Tiles of dw: large ones read x and dy less often, but every worker should get some. A tile's place and size do not change its bits.
 struct Tiles {
   std::int64_t rows, columns, across, count;
 
   Tiles(std::int64_t M, std::int64_t N, int workers) {
-    rows = std::min<std::int64_t>(cpu::kAccumulateRows, std::max<std::int64_t>(M, 1));
+    rows = std::clamp<std::int64_t>(M, 1, 384);
     columns = 384;
     while (workers > 1 && rows > 48 && ceil_div(M, rows) * ceil_div(N, columns) < 2 * workers) rows = ceil_div(rows / 2, 8) * 8;
     across = ceil_div(N, columns);

@@ -6,6 +6,8 @@
 #define ELASTIFORM_TILE_INL_HPP
 #endif
 
+#include <hwy/cache_control.h>
+
 #include "kernels/cpu/vector-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -18,11 +20,13 @@ constexpr int kTileRows = 8, kTileVectors = 3;
 constexpr int kTileRows = 4, kTileVectors = 3;
 #endif
 
+constexpr std::int64_t kPrefetchRows = 8;
+
 /// sums[r][v] = Σ_k A(r, k) · B(k, v), k ascending in one chain of fused multiply-adds an element: its bits depend on neither the tile's
-/// size nor its place. A(r, k) is a[r·lda + k], or a[k·lda + r] where kTransposed; B(k, v) the v-th vector from b + k·ldb.
+/// size nor its place. `next`, if any, are the rows of A that follow; they are asked for meanwhile. A(r, k) is a[r·lda + k], or a[k·lda + r] where kTransposed; B(k, v) the v-th vector from b + k·ldb.
 template <int kRows, int kVectors, bool kTransposed>
 HWY_INLINE void multiply_tile(std::int64_t K, const float* HWY_RESTRICT a, std::int64_t lda, const float* HWY_RESTRICT b, std::int64_t ldb,
-                              FloatVector (&sums)[kRows][kVectors]) {
+                              FloatVector (&sums)[kRows][kVectors], const float* next = nullptr) {
   const Float d;
   const std::int64_t step = lanes();
 #pragma GCC unroll 16
@@ -30,6 +34,11 @@ HWY_INLINE void multiply_tile(std::int64_t K, const float* HWY_RESTRICT a, std::
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
   for (std::int64_t k = 0; k < K; ++k) {
+    // Rows of B, and of a transposed A, are pages of their own, where the hardware does not prefetch: 7 % of a product outside L2.
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) hwy::Prefetch(b + kPrefetchRows * ldb + v * step);
+    if (kTransposed) hwy::Prefetch(a + kPrefetchRows * lda);
+    if (!kTransposed && next) hwy::Prefetch(next + k % kRows * lda + k / kRows * kRows);
     FloatVector row[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, b + v * step);
