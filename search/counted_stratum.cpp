@@ -18,10 +18,6 @@ struct LinearCost {
   }
 };
 
-/// Offsets begin … end-1.
-struct Range {
-  std::int64_t begin = 0, end = 0;
-};
 Range intersect(Range a, Range b) {
   const std::int64_t begin = std::max(a.begin, b.begin);
   return {begin, std::max(begin, std::min(a.end, b.end))};
@@ -51,11 +47,10 @@ class CountedStratum final : public Stratum {
         head_ways_(heads_, SumTable::Form::ways, max_bytes),
         ffn_sums_(ffn_, SumTable::Form::summed, max_bytes) {
     for (const Cost cost : {Cost::parameters, Cost::block_parameters, Cost::macs}) find_cost(costs, cost);
-    const std::int64_t span = ffn_sums_.span(0);
     for (std::int64_t head_zeros = 0; head_zeros <= head_ways_.zeros(0); ++head_zeros)
-      for (std::int64_t x = 0; x <= head_ways_.span(0); ++x)
-        for (std::int64_t ffn_zeros = 0; ffn_zeros <= ffn_sums_.zeros(0); ++ffn_zeros) {
-          Range range{0, span + 1};
+      for (std::int64_t ffn_zeros = 0; ffn_zeros <= ffn_sums_.zeros(0); ++ffn_zeros)
+        for (std::int64_t x = 0; x <= head_ways_.span(0); ++x) {
+          Range range{0, ffn_sums_.span(0) + 1};
           for (const Limit& limit : limits) range = intersect(range, range_of(limit, {x, head_zeros}, ffn_zeros));
           ranges_.push_back(range);
         }
@@ -122,8 +117,8 @@ class CountedStratum final : public Stratum {
   bool contains(std::span<const BlockGenes> blocks) const override {
     const auto sums = follow(blocks);
     if (!sums || blocks.size() != heads_.depth()) return false;
-    const Range& range = this->range(sums->heads, sums->ffn.zeros);
-    return sums->ffn.offset >= range.begin && sums->ffn.offset < range.end;
+    const Range* allowed = range(sums->heads, sums->ffn.zeros);
+    return sums->ffn.offset >= allowed->begin && sums->ffn.offset < allowed->end;
   }
 
   void see_nearest(std::span<const Limit> limits, std::size_t which, Nearest& nearest) const override {
@@ -176,9 +171,9 @@ class CountedStratum final : public Stratum {
   Range range_of(const Limit& limit, const GeneSum& heads, std::int64_t ffn_zeros) const {
     return ffn_range(linear(limit.cost).fixed(heads, ffn_zeros), linear(limit.cost).ffn, limit, ffn_sums_.span(0));
   }
-  const Range& range(const GeneSum& heads, std::int64_t ffn_zeros) const {
-    const std::int64_t row = heads.zeros * (head_ways_.span(0) + 1) + heads.offset;
-    return ranges_[static_cast<std::size_t>(row * (ffn_sums_.zeros(0) + 1) + ffn_zeros)];
+  const Range* range(const GeneSum& heads, std::int64_t ffn_zeros) const {
+    const std::int64_t row = heads.zeros * (ffn_sums_.zeros(0) + 1) + ffn_zeros;
+    return ranges_.data() + row * (head_ways_.span(0) + 1) + heads.offset;
   }
 
   std::vector<std::int64_t> reached_ffn(std::int64_t zeros) const {
@@ -211,17 +206,14 @@ class CountedStratum final : public Stratum {
   /// Heads and FFN widths are chosen independently, so the ways to reach a pair of sums are a product: no two-dimensional table.
   void count_from(std::size_t head_level, std::size_t ffn_level, const Sums& sums, std::vector<std::uint64_t>& count) const {
     std::fill(count.begin(), count.end(), 0);
-    const std::int64_t whole = ffn_sums_.span(ffn_level) + 1;
+    const auto row = static_cast<std::size_t>(head_ways_.span(head_level) + 1);
     for (std::int64_t head_zeros = 0; head_zeros <= head_ways_.zeros(head_level); ++head_zeros)
-      for (std::int64_t x = 0; x <= head_ways_.span(head_level); ++x)
-        for (std::int64_t ffn_zeros = 0; ffn_zeros <= ffn_sums_.zeros(ffn_level); ++ffn_zeros) {
-          const Range& allowed = range(sums.heads + GeneSum{x, head_zeros}, sums.ffn.zeros + ffn_zeros);
-          const std::int64_t begin = std::clamp<std::int64_t>(allowed.begin - sums.ffn.offset, 0, whole);
-          const std::int64_t end = std::clamp<std::int64_t>(allowed.end - sums.ffn.offset, 0, whole);
-          if (begin < end)
-            add_product(count, head_ways_.at(head_level, head_zeros, x), ffn_sums_.at(ffn_level, ffn_zeros, end),
-                        ffn_sums_.at(ffn_level, ffn_zeros, begin));
-        }
+      for (std::int64_t ffn_zeros = 0; ffn_zeros <= ffn_sums_.zeros(ffn_level); ++ffn_zeros) {
+        const Range* allowed = range(sums.heads + GeneSum{0, head_zeros}, sums.ffn.zeros + ffn_zeros);
+        const CountRow products{.ways = head_ways_.at(head_level, head_zeros, 0).data(), .sums = ffn_sums_.at(ffn_level, ffn_zeros, 0).data(),
+                                .ranges = {allowed, row}, .shift = sums.ffn.offset, .whole = ffn_sums_.span(ffn_level) + 1};
+        products.add_to(count, head_ways_.limbs(), ffn_sums_.limbs());
+      }
   }
 
   /// The coefficients, from the cost model's values at a few genes, and the proof that they give its values at all the others: counting by
@@ -250,7 +242,7 @@ class CountedStratum final : public Stratum {
   Gene heads_, ffn_;
   SumTable head_ways_, ffn_sums_;
   std::array<LinearCost, 3> linear_{};
-  std::vector<Range> ranges_;  // of FFN offsets, per sum of heads and number of blocks without FFN
+  std::vector<Range> ranges_;  // of FFN offsets: [blocks without attention][blocks without FFN][sum of heads]
 };
 
 }  // namespace

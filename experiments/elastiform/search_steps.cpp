@@ -158,9 +158,10 @@ std::string outcome_json(const SearchOutcome& outcome) {
     difference.add("blocks", static_cast<std::int64_t>(outcome.difference->blocks)).add("verdict", outcome.verdict);
     object.add_json("difference", difference.text());
   }
-  std::vector<std::string> front;
-  for (const Evaluation& member : front_of(outcome).members()) front.push_back(evaluation_json(member).text());
-  return object.add_json("front", json_list(front)).text();
+  const ParetoFront front = front_of(outcome);
+  std::vector<std::string> members;
+  for (const Evaluation& member : front.members()) members.push_back(evaluation_json(member).text());
+  return object.add_json("front", json_list(members)).text();
 }
 
 std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore& store, const Budget& budget) {

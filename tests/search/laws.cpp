@@ -78,17 +78,23 @@ TEST_CASE("Draws follow the laws, and the test catches a product of marginals", 
   // The laws differ, so each must fail the other's test.
   CHECK(z_of(balanced, [&](RandomStream& random) { return s.set.draw(Law::uniform, random); }) > 20);
 
-  // What samplers without exact counting do: every gene from its own marginal, the first feasible of some tries.
+  // What samplers without exact counting do: embed, depth and every gene from its own marginal, until the whole happens to be feasible.
   const auto marginals = [&](RandomStream& random) {
-    const auto any = [&] { return s.members[random.below(s.members.size())]; };
-    for (int tries = 0;; ++tries) {
-      Subnet subnet = any();
+    const auto member = [&]() -> const Subnet& { return s.members[random.below(s.members.size())]; };
+    for (int tries = 0; tries < 1000; ++tries) {
+      const Subnet& like = member();
+      Subnet subnet = like;
       for (std::size_t i = 0; i < subnet.blocks.size(); ++i) {
-        const Subnet other = any();
-        if (other.embed == subnet.embed && other.blocks.size() > i) subnet.blocks[i] = other.blocks[i];
+        const auto gene = [&](int BlockGenes::*which) {
+          for (;;)
+            if (const Subnet& other = member(); other.embed == like.embed && other.depth() == like.depth()) return other.blocks[i].*which;
+        };
+        subnet.blocks[i].heads = subnet.blocks[i].groups = gene(&BlockGenes::heads);
+        subnet.blocks[i].ffn = gene(&BlockGenes::ffn);
       }
-      if (s.set.contains(subnet) || tries == 100) return s.set.contains(subnet) ? subnet : s.members.front();
+      if (s.set.contains(subnet)) return subnet;
     }
+    return s.members.front();
   };
   CHECK(z_of(uniform, marginals) > 20);
   CHECK(z_of(balanced, marginals) > 20);

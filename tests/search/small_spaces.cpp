@@ -69,7 +69,14 @@ std::vector<Subnet> every_subnet(const SearchSpace& space) {
   return all;
 }
 
-SearchSpace vast_space() {
+SearchSpace deep_space() {
+  SearchSpace::Block block;
+  block.heads = {6, 10};
+  block.ffn.ratios = {2, 3, 4};
+  return {preset_model("llama"), {320, 384, 448}, {52, 53, 54, 55, 56}, std::vector<SearchSpace::Block>(56, block)};
+}
+
+SearchSpace wide_space() {
   SearchSpace::Block block;
   block.heads = {4, 5, 6, 8, 10};
   block.ffn.ratios = {1, 1.5, 2, 3, 4};

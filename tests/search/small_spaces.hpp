@@ -15,7 +15,8 @@ SearchSpace random_space(std::uint64_t number);
 /// Every subnet of a space, in the order of Subnet's operator<=>, by nested loops that know nothing of counting.
 std::vector<Subnet> every_subnet(const SearchSpace& space);
 
-/// More than 10^40 subnets: embed widths 320, 384, 448, depths 28 to 32, 5 head counts and 5 FFN ratios a block.
-SearchSpace vast_space();
+/// Spaces of more than 10^40 subnets, embed widths 320, 384 and 448: 52 to 56 blocks of 2 · 3 choices, or 28 to 32 of 5 · 5, uneven.
+SearchSpace deep_space();
+SearchSpace wide_space();
 
 }  // namespace elastiform

@@ -27,21 +27,23 @@ std::string text_of(const Run& run, const ResultStore& store, const Evaluation& 
     const auto ends = std::ranges::minmax(losses);
     return std::pair{bits_per_byte(ends.max), bits_per_byte(ends.min)};
   }();
-  Table table({"subnet", format(evaluation.subnet)});
-  table.row({"id", std::to_string(evaluation.id)});
-  table.row({"quality", quality_text(evaluation.score)});
-  table.row({"loss", fmt::format("{:.5f} nats/token, standard error {:.5f} over blocks of data", evaluation.score.loss, evaluation.score.loss_se)});
-  table.row({"blocks", fmt::format("best {:.4f}, worst {:.4f} bits/byte", best, worst)});
-  table.row({"next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy)});
-  table.row({"scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision)});
-  table.row({"weights", fmt::format("{}{}", evaluation.weights_hash.substr(0, 16), current ? "" : " (stale: the run was trained further)")});
-  table.row({"parameters", fmt::format("{} ({} in blocks)", grouped(evaluation.costs.parameters), grouped(evaluation.costs.block_parameters))});
-  table.row({"macs", fmt::format("{} per token", grouped(evaluation.costs.macs))});
-  table.row({"inference", bytes_text(static_cast<double>(evaluation.costs.inference_bytes))});
-  table.row({"training alone", bytes_text(static_cast<double>(evaluation.costs.training_bytes))});
-  table.row({"found by", search_text(store, evaluation)});
-  table.row({"evaluated in", duration_text(evaluation.score.seconds)});
-  return table.text();
+  std::string text;
+  const auto line = [&](std::string_view name, const std::string& value) { text += fmt::format("{:<20} {}\n", name, value); };
+  line("subnet", format(evaluation.subnet));
+  line("id", std::to_string(evaluation.id));
+  line("quality", quality_text(evaluation.score));
+  line("loss", fmt::format("{:.5f} nats/token, standard error {:.5f} over blocks of data", evaluation.score.loss, evaluation.score.loss_se));
+  line("blocks", fmt::format("best {:.4f}, worst {:.4f} bits/byte", best, worst));
+  line("next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy));
+  line("scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision));
+  line("weights", fmt::format("{}{}", evaluation.weights_hash.substr(0, 16), current ? "" : " (stale: the run was trained further)"));
+  line("parameters", fmt::format("{} ({} in blocks)", grouped(evaluation.costs.parameters), grouped(evaluation.costs.block_parameters)));
+  line("macs", fmt::format("{} per token", grouped(evaluation.costs.macs)));
+  line("inference", bytes_text(static_cast<double>(evaluation.costs.inference_bytes)));
+  line("training alone", bytes_text(static_cast<double>(evaluation.costs.training_bytes)));
+  line("found by", search_text(store, evaluation));
+  line("evaluated in", duration_text(evaluation.score.seconds));
+  return text;
 }
 
 /// `elastiform show`: one evaluation in full.

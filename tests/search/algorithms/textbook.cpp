@@ -9,7 +9,7 @@ double TextbookEvaluator::loss(const Subnet& subnet) const {
   for (std::size_t i = 0; i < subnet.blocks.size(); ++i) {
     // Early blocks are worth heads, late ones FFN: no homogeneous subnet is the optimum.
     const double late = static_cast<double>(i) / 5, early = 1 - late;
-    loss -= 0.02 + 0.08 * early * std::log2(1 + subnet.blocks[i].heads) + 0.08 * late * std::log2(1 + subnet.blocks[i].ffn / 16.0);
+    loss -= 0.05 + 0.1 * early * early * std::log2(1 + subnet.blocks[i].heads) + 0.1 * late * late * std::log2(1 + subnet.blocks[i].ffn / 16.0);
   }
   return loss;
 }
