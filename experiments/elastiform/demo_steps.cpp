@@ -1,0 +1,91 @@
+#include "experiments/elastiform/demo_steps.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/utf8_stream.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
+#include "supernet/generation.hpp"
+
+namespace elastiform {
+namespace {
+
+const NamedSubnet* find_row(const std::vector<NamedSubnet>& rows, const Subnet& subnet) {
+  for (const auto& row : rows)
+    if (row.subnet == subnet) return &row;
+  return nullptr;
+}
+
+std::string set_name(const SearchOutcome& outcome) {
+  return (outcome.budget.empty() ? "no budget" : outcome.budget) + (outcome.deployable == name_of(Deployable::any) ? "" : " as " + outcome.deployable);
+}
+
+}  // namespace
+
+std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutcome>& outcomes, int threads) {
+  std::vector<NamedSubnet> rows{{"smallest", run.space().smallest(), {}}, {"middle", run.space().middle(), {}}, {"largest", run.space().largest(), {}}};
+  for (const auto& outcome : outcomes) {
+    if (outcome.best) rows.push_back({"found inside " + set_name(outcome), outcome.best->subnet, {}});
+    const bool another = outcome.best_homogeneous && (!outcome.best || outcome.best_homogeneous->subnet != outcome.best->subnet);
+    if (another) rows.push_back({"best homogeneous there", outcome.best_homogeneous->subnet, {}});
+  }
+  std::vector<Subnet> distinct;
+  for (const auto& row : rows)
+    if (std::find(distinct.begin(), distinct.end(), row.subnet) == distinct.end()) distinct.push_back(row.subnet);
+  const auto store = run.results(ResultStore::Mode::write);
+  const auto evaluations = evaluate_in_run(run, distinct, run.report_set(Split::report), *store, threads);
+  for (auto& row : rows)
+    row.report = *std::find_if(evaluations.begin(), evaluations.end(), [&](const Evaluation& e) { return e.subnet == row.subnet; });
+  return rows;
+}
+
+std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<SearchOutcome>& outcomes, const ByteModels& models) {
+  Table table({"network", "parameters", "bits/byte"});
+  for (const auto& row : rows)
+    table.row({fmt::format("{}  {}", row.name, format(row.subnet)), grouped(row.report.costs.parameters),
+               fmt::format("{:.3f} ± {:.3f}", bits_per_byte(row.report.score.loss), 1.96 * bits_per_byte(row.report.score.loss_se))});
+  for (const auto& model : models.models) table.row({fmt::format("Kneser-Ney, {} bytes of context", model.order - 1), "", fmt::format("{:.3f}", model.bits_per_byte)});
+  auto text = table.text() + "± is 95 % over blocks of text; it does not cover seeds of training.\n";
+  if (models.models.empty()) text += fmt::format("No byte models beside them: {}.\n", models.why_not);
+  for (const auto& outcome : outcomes) {
+    if (!outcome.best || !outcome.best_homogeneous) continue;
+    const auto *found = find_row(rows, outcome.best->subnet), *rival = find_row(rows, outcome.best_homogeneous->subnet);
+    text += fmt::format("{}: found against best homogeneous: {}\n", set_name(outcome),
+                        found->subnet == rival->subnet ? "they are the same network" : difference_text(difference_in_bits(found->report, rival->report, 0)));
+  }
+  return text;
+}
+
+std::string demo_prompt(Run& run) {
+  const auto& segment = run.data().segments(Split::report).front();
+  std::string text;
+  for (auto at = segment.begin; at < segment.end && at < segment.begin + 400; ++at) text += static_cast<char>(run.data().byte(at));
+  const auto line = text.find('\n');
+  auto prompt = text.substr(line == std::string::npos || line + 60 > text.size() ? 0 : line + 1, 40);
+  for (char& c : prompt)
+    if (c == '\n' || c == '\r') c = ' ';
+  if (const auto blank = prompt.rfind(' '); blank != std::string::npos && blank > 10) prompt.resize(blank + 1);  // end with a whole word
+  return prompt;
+}
+
+std::string continuation(const std::string& path, const std::string& prompt, std::int64_t tokens, int threads) {
+  const auto model = load_model(path);
+  const Network network(model.weights.table().space(), DType::float32);
+  const ThreadPool pool(threads);
+  CpuBackend backend(pool);
+  std::vector<std::int32_t> ids;
+  for (const char c : prompt) ids.push_back(static_cast<unsigned char>(c));
+  GenerationOptions options;
+  options.tokens = tokens;
+  options.temperature = 0.7;
+  auto text = prompt;
+  generate(backend, network, model.weights, model.subnet, ids, options, [&](std::int32_t id) {
+    text += static_cast<char>(id);
+    return !interrupted();
+  });
+  return valid_utf8(text);
+}
+
+}  // namespace elastiform
