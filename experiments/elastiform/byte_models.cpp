@@ -45,11 +45,13 @@ ByteModels measure_byte_models(const Recipe& recipe) {
   if (!std::filesystem::exists(program, error)) return {{}, "the program kneser_ney was not built beside this one"};
   const auto& splits = recipe.data.splits;
   std::string out;
-  const int status = run_child({program.string(), "--text", recipe.data.text, "--context", std::to_string(recipe.space.model().context), "--splits",
-                                fmt::format("{},{},{}", splits[0], splits[1], splits[2]), "--split-block", std::to_string(recipe.data.split_block),
-                                "--split", "report", "--json"}, out);
+  const int status = run_child({program.string(), "--text", recipe.data.text, "--context", std::to_string(recipe.space.model().context),
+                                "--splits", fmt::format("{},{},{}", splits[0], splits[1], splits[2]), "--split-block",
+                                std::to_string(recipe.data.split_block), "--split", "report", "--json"},
+                               out);
   const auto document = nlohmann::json::parse(out, nullptr, false);
-  if (status != 0 || !document.is_object() || !document.contains("models")) return {{}, fmt::format("kneser_ney ended with status {}", status)};
+  if (status != 0 || !document.is_object() || !document.contains("models"))
+    return {{}, fmt::format("kneser_ney ended with status {}", status)};
   ByteModels measured;
   for (const auto& model : document["models"]) measured.models.push_back({model.value("order", 0), model.value("bits_per_byte", 0.0)});
   return measured;

@@ -9,7 +9,10 @@ namespace elastiform {
 
 /// What simple byte models reach on the report split: what a network has to beat.
 struct ByteModels {
-  struct Model { int order = 0; double bits_per_byte = 0; };
+  struct Model {
+    int order = 0;
+    double bits_per_byte = 0;
+  };
   std::vector<Model> models;  // Kneser-Ney of orders 3-7; empty: not measured
   std::string why_not;        // then the reason
 };

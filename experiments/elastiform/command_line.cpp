@@ -74,9 +74,9 @@ class CommandOptions final : public Options {
     add(name, dashed(name), "TEXT", help, [&target](const std::string&, const std::string& text) { target = text; });
   }
   void option(std::string name, std::vector<std::string>& target, std::string help) override {
-    add(name, dashed(name), "TEXT", help + " (may be repeated)",
-        [&target](const std::string&, const std::string& text) { target.push_back(text); })
-        .repeated = true;
+    add(name, dashed(name), "TEXT", help + " (may be repeated)", [&target](const std::string&, const std::string& text) {
+      target.push_back(text);
+    }).repeated = true;
   }
   void choice(std::string name, std::string& target, std::vector<std::string> values, std::string help) override {
     add(name, dashed(name), "{" + list_of(values) + "}", with_default(help, target),
@@ -87,7 +87,8 @@ class CommandOptions final : public Options {
         });
   }
   void flag(std::string name, bool& target, std::string help) override {
-    auto* option = app_.add_flag(dashed(name), std::as_const(help))->disable_flag_override()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    auto* option =
+        app_.add_flag(dashed(name), std::as_const(help))->disable_flag_override()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     names_.push_back(dashed(name));
     flags_.push_back({option, &target});
   }
@@ -149,7 +150,10 @@ class CommandOptions final : public Options {
   }
   Entry& add(const std::string& name, const std::string& library_name, const std::string& type, const std::string& help,
              std::function<void(const std::string&, const std::string&)> convert) {
-    auto* option = app_.add_option(library_name, [](const CLI::results_t&) { return true; }, help)->type_name(type)->expected(1);
+    auto* option = app_.add_option(
+                           library_name, [](const CLI::results_t&) { return true; }, help)
+                       ->type_name(type)
+                       ->expected(1);
     // Takes one value each time, as often as it comes; store() refuses what may not be repeated, naming both values.
     option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     if (library_name[0] == '-') names_.push_back(library_name);
@@ -165,11 +169,13 @@ class CommandOptions final : public Options {
 };
 
 std::string program_help(std::span<const std::unique_ptr<Command>> commands) {
-  std::string text = "Elastiform trains one Transformer whose depth and widths are elastic, finds its best subnets for a budget and exports them.\n\n"
-                     "Usage: elastiform COMMAND [OPTIONS]\n\nCommands:\n";
+  std::string text =
+      "Elastiform trains one Transformer whose depth and widths are elastic, finds its best subnets for a budget and exports them.\n\n"
+      "Usage: elastiform COMMAND [OPTIONS]\n\nCommands:\n";
   for (const auto& command : commands) text += fmt::format("  {:<10} {}\n", command->name(), command->help());
-  text += "\n`elastiform COMMAND --help` shows a command's options and an example; `elastiform --version` the version.\n"
-          "Exit status: 0 done, 1 failed, 2 bad input, 130 after Ctrl-C.\n";
+  text +=
+      "\n`elastiform COMMAND --help` shows a command's options and an example; `elastiform --version` the version.\n"
+      "Exit status: 0 done, 1 failed, 2 bad input, 130 after Ctrl-C.\n";
   return text;
 }
 
@@ -214,7 +220,8 @@ int run_command(Command& command, const std::vector<std::string>& arguments) {
 }
 
 int report(std::string text, int status) {
-  std::replace_if(text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
   std::fflush(stdout);
   fmt::print(stderr, "error: {}\n", text);
   return status;

@@ -19,13 +19,15 @@ const NamedSubnet* find_row(const std::vector<NamedSubnet>& rows, const Subnet& 
 }
 
 std::string set_name(const SearchOutcome& outcome) {
-  return (outcome.budget.empty() ? "no budget" : outcome.budget) + (outcome.deployable == name_of(Deployable::any) ? "" : " as " + outcome.deployable);
+  return (outcome.budget.empty() ? "no budget" : outcome.budget) +
+         (outcome.deployable == name_of(Deployable::any) ? "" : " as " + outcome.deployable);
 }
 
 }  // namespace
 
 std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutcome>& outcomes, int threads) {
-  std::vector<NamedSubnet> rows{{"smallest", run.space().smallest(), {}}, {"middle", run.space().middle(), {}}, {"largest", run.space().largest(), {}}};
+  std::vector<NamedSubnet> rows{
+      {"smallest", run.space().smallest(), {}}, {"middle", run.space().middle(), {}}, {"largest", run.space().largest(), {}}};
   for (const auto& outcome : outcomes) {
     if (outcome.best) rows.push_back({"found inside " + set_name(outcome), outcome.best->subnet, {}});
     const bool another = outcome.best_homogeneous && (!outcome.best || outcome.best_homogeneous->subnet != outcome.best->subnet);
@@ -46,14 +48,16 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
   for (const auto& row : rows)
     table.row({fmt::format("{}  {}", row.name, format(row.subnet)), grouped(row.report.costs.parameters),
                fmt::format("{:.3f} ± {:.3f}", bits_per_byte(row.report.score.loss), 1.96 * bits_per_byte(row.report.score.loss_se))});
-  for (const auto& model : models.models) table.row({fmt::format("Kneser-Ney, {} bytes of context", model.order - 1), "", fmt::format("{:.3f}", model.bits_per_byte)});
+  for (const auto& model : models.models)
+    table.row({fmt::format("Kneser-Ney, {} bytes of context", model.order - 1), "", fmt::format("{:.3f}", model.bits_per_byte)});
   auto text = table.text() + "± is 95 % over blocks of text; it does not cover seeds of training.\n";
   if (models.models.empty()) text += fmt::format("No byte models beside them: {}.\n", models.why_not);
   for (const auto& outcome : outcomes) {
     if (!outcome.best || !outcome.best_homogeneous) continue;
     const auto *found = find_row(rows, outcome.best->subnet), *rival = find_row(rows, outcome.best_homogeneous->subnet);
     text += fmt::format("{}: found against best homogeneous: {}\n", set_name(outcome),
-                        found->subnet == rival->subnet ? "they are the same network" : difference_text(difference_in_bits(found->report, rival->report, 0)));
+                        found->subnet == rival->subnet ? "they are the same network"
+                                                       : difference_text(difference_in_bits(found->report, rival->report, 0)));
   }
   return text;
 }

@@ -17,8 +17,11 @@ double measure_peak(Backend& backend) {
     backend.for_each(backend.slots(), [&](std::int64_t i) {
       const auto worker = static_cast<std::size_t>(i);
       for (std::int64_t repeat = 0; repeat < kRepeats; ++repeat)
-        backend.matmul({.y = view_of(y[worker].data(), N, K, K), .x = view_of(std::as_const(x[worker]).data(), N, K, K),
-                        .w = view_of(std::as_const(w[worker]).data(), K, K, K), .bias = {}, .add = {}});
+        backend.matmul({.y = view_of(y[worker].data(), N, K, K),
+                        .x = view_of(std::as_const(x[worker]).data(), N, K, K),
+                        .w = view_of(std::as_const(w[worker]).data(), K, K, K),
+                        .bias = {},
+                        .add = {}});
     });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     return 2.0 * N * K * K * kRepeats * static_cast<double>(workers) / seconds.count();

@@ -125,7 +125,8 @@ JsonObject& JsonObject::add_json(std::string_view key, std::string_view json) {
 
 JsonObject& JsonObject::add(std::string_view key, std::string_view value) { return add_json(key, json_text(value)); }
 JsonObject& JsonObject::add(std::string_view key, double value) {
-  return add_json(key, std::isfinite(value) ? fmt::format("{}", value) : "null");  // fmt's default is the shortest text that reads back equal
+  return add_json(key,
+                  std::isfinite(value) ? fmt::format("{}", value) : "null");  // fmt's default is the shortest text that reads back equal
 }
 JsonObject& JsonObject::add(std::string_view key, std::int64_t value) { return add_json(key, std::to_string(value)); }
 JsonObject& JsonObject::add(std::string_view key, bool value) { return add_json(key, value ? "true" : "false"); }

@@ -28,7 +28,8 @@ DataOptions read_data(const RecipeValue& document, std::string_view where) {
   data.tokenizer = table.choice("tokenizer", data.tokenizer, {"bytes"});
   if (table.has("splits")) data.splits = table.integers("splits", 1, 1000000);
   if (data.splits.size() != 3)
-    throw InputError({table.place("splits"), "three parts: train, search, report", fmt::format("{}", data.splits.size()), "for example [90, 5, 5]"});
+    throw InputError(
+        {table.place("splits"), "three parts: train, search, report", fmt::format("{}", data.splits.size()), "for example [90, 5, 5]"});
   data.split_block = table.bytes("split_block", data.split_block);
   table.finish();
   return data;
@@ -172,7 +173,11 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   auto train = read_train(document, where);
   auto stages = read_stages(document, where, train.steps);
   const int context = space.model().context;
-  Recipe recipe{std::move(data), std::move(space), std::move(train), std::move(stages), read_deploy(document, where, context),
+  Recipe recipe{std::move(data),
+                std::move(space),
+                std::move(train),
+                std::move(stages),
+                read_deploy(document, where, context),
                 read_search(document, where, context)};
   check_budgets(recipe, where);
   return recipe;

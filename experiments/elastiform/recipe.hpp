@@ -20,8 +20,8 @@ struct SearchOptions {
   std::int64_t population = 32, tournament = 8;
   std::string law = "balanced";
   std::uint64_t seed = 0;
-  std::int64_t segments = 0;      // of the search split that score a subnet; 0: all
-  std::int64_t stride = 0;        // 0: the context (windows do not overlap)
+  std::int64_t segments = 0;  // of the search split that score a subnet; 0: all
+  std::int64_t stride = 0;    // 0: the context (windows do not overlap)
   std::vector<std::string> budgets;
 };
 

@@ -158,7 +158,8 @@ std::int64_t TableReader::integer_of(const RecipeValue& value, const char* key, 
 
 double TableReader::number_of(const RecipeValue& value, const char* key, double minimum, double maximum) const {
   double number = value.kind == Kind::integer ? static_cast<double>(value.integer) : value.real;
-  const bool is_number = value.kind == Kind::integer || value.kind == Kind::real || (value.kind == Kind::typed && read_number(value.text, number));
+  const bool is_number =
+      value.kind == Kind::integer || value.kind == Kind::real || (value.kind == Kind::typed && read_number(value.text, number));
   if (!is_number || !(number >= minimum && number <= maximum)) refuse(value, key, fmt::format("a number from {} to {}", minimum, maximum));
   return number;
 }
@@ -253,7 +254,8 @@ void TableReader::finish() const {
   if (table_ == nullptr) return;
   for (std::size_t i = 0; i < table_->keys.size(); ++i)
     if (std::find(known_.begin(), known_.end(), table_->keys[i]) == known_.end())
-      throw unknown_name(fmt::format("{}: {}{}", table_->items[i].place, name_.empty() ? "" : name_ + ".", table_->keys[i]), table_->keys[i], known_);
+      throw unknown_name(fmt::format("{}: {}{}", table_->items[i].place, name_.empty() ? "" : name_ + ".", table_->keys[i]),
+                         table_->keys[i], known_);
 }
 
 }  // namespace elastiform

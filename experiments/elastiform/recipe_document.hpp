@@ -33,7 +33,9 @@ class TableReader {
   TableReader(const RecipeValue* table, std::string name, std::string_view where);
 
   std::int64_t integer(const char* key, std::int64_t fallback, std::int64_t minimum, std::int64_t maximum);
-  int small_integer(const char* key, int fallback, int minimum, int maximum) { return static_cast<int>(integer(key, fallback, minimum, maximum)); }
+  int small_integer(const char* key, int fallback, int minimum, int maximum) {
+    return static_cast<int>(integer(key, fallback, minimum, maximum));
+  }
   double number(const char* key, double fallback, double minimum, double maximum);
   bool boolean(const char* key, bool fallback);
   std::string text(const char* key, const std::string& fallback);

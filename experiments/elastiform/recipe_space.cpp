@@ -51,7 +51,7 @@ ModelConfig read_model(TableReader& table, int vocabulary, double branch_scale) 
 
 struct Choices {
   std::vector<int> embed, depth;
-  SearchSpace::Block block;                          // of every block that no pin changes
+  SearchSpace::Block block;                              // of every block that no pin changes
   std::vector<std::pair<int, SearchSpace::Block>> pins;  // one list of each is filled
 };
 
@@ -95,7 +95,8 @@ Choices read_choices(TableReader& table) {
   choices.block.ffn.widths = table.integers("ffn", 0, kLargest);
   choices.block.ffn.ratios = table.numbers("ffn_ratio", 0, 1024);
   if (choices.block.ffn.widths.empty() == choices.block.ffn.ratios.empty())
-    throw InputError({table.place("ffn_ratio"), "either ffn or ffn_ratio", choices.block.ffn.widths.empty() ? "neither" : "both", "see docs/recipes.md"});
+    throw InputError({table.place("ffn_ratio"), "either ffn or ffn_ratio", choices.block.ffn.widths.empty() ? "neither" : "both",
+                      "see docs/recipes.md"});
   std::set<std::string> seen;
   for (const auto& pin : table.texts("pin")) {
     if (!seen.insert(pin.substr(0, pin.find('='))).second)
@@ -162,8 +163,8 @@ std::string space_tables(const SearchSpace& space) {
                       model.head_dim, model.queries_per_group);
   text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
                       kind_name(kFeedForwards, model.ffn));
-  text += fmt::format("positions = \"{}\"\nrope_theta = {}\nbiases = {}\ntied = {}\nbranch_scale = {}\n\n", kind_name(kPositions, model.positions),
-                      model.rope_theta, model.biases, model.tied, model.branch_scale);
+  text += fmt::format("positions = \"{}\"\nrope_theta = {}\nbiases = {}\ntied = {}\nbranch_scale = {}\n\n",
+                      kind_name(kPositions, model.positions), model.rope_theta, model.biases, model.tied, model.branch_scale);
   text += fmt::format("[space]\nembed = {}\ndepth = {}\nheads = {}\n", toml_list(space.embed(), integer_text),
                       toml_list(space.depth(), integer_text), toml_list(general.heads, integer_text));
   text += general.ffn.widths.empty() ? fmt::format("ffn_ratio = {}\n", toml_list(general.ffn.ratios, number_text))

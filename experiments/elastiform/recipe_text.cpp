@@ -7,13 +7,14 @@ namespace elastiform {
 namespace {
 
 std::string train_table(const TrainOptions& train) {
-  std::string text = fmt::format("[train]\nsteps = {}\nsequences = {}\nseed = {}\noptimizer = {}\n", train.steps, train.sequences, train.seed,
-                                 toml_text(train.optimizer));
+  std::string text = fmt::format("[train]\nsteps = {}\nsequences = {}\nseed = {}\noptimizer = {}\n", train.steps, train.sequences,
+                                 train.seed, toml_text(train.optimizer));
   text += fmt::format("rate = {}\nbeta1 = {}\nbeta2 = {}\neps = {}\ndecay = {}\npolicy = {}\nband_warmup = {}\n", train.rate, train.beta1,
                       train.beta2, train.eps, train.decay, toml_text(train.policy), train.band_warmup);
   text += fmt::format("schedule = {}\nwarmup = {}\ncooldown = {}\nfinal_rate = {}\nclip = {}\n", toml_text(train.schedule), train.warmup,
                       train.cooldown, train.final_rate, train.clip);
-  return text + fmt::format("log_every = {}\nlog_segments = {}\ncheckpoint_every = {}\n\n", train.log_every, train.log_segments, train.checkpoint_every);
+  return text + fmt::format("log_every = {}\nlog_segments = {}\ncheckpoint_every = {}\n\n", train.log_every, train.log_segments,
+                            train.checkpoint_every);
 }
 
 std::string stage_table(const Stage& stage) {
@@ -29,15 +30,20 @@ std::string search_table(const SearchOptions& search) {
                                  toml_text(search.algorithm), search.evaluations, search.round_size, search.population, search.tournament);
   text += fmt::format("law = {}\nseed = {}\nsegments = {}\nstride = {}\nbudgets = ", toml_text(search.law), search.seed, search.segments,
                       search.stride);
-  return text + toml_list(search.budgets, +[](const std::string& budget) { return toml_text(budget); }) + "\n";
+  return text +
+         toml_list(
+             search.budgets, +[](const std::string& budget) { return toml_text(budget); }) +
+         "\n";
 }
 
 }  // namespace
 
 std::string Recipe::text() const {
-  std::string text = fmt::format("[data]\ntext = {}\ntokenizer = {}\nsplits = {}\nsplit_block = {}\n\n", toml_text(data.text),
-                                 toml_text(data.tokenizer), toml_list(data.splits, +[](const int& part) { return std::to_string(part); }),
-                                 data.split_block);
+  std::string text =
+      fmt::format("[data]\ntext = {}\ntokenizer = {}\nsplits = {}\nsplit_block = {}\n\n", toml_text(data.text), toml_text(data.tokenizer),
+                  toml_list(
+                      data.splits, +[](const int& part) { return std::to_string(part); }),
+                  data.split_block);
   text += space_tables(space) + "\n" + train_table(train);
   for (const auto& stage : stages) text += stage_table(stage);
   text += fmt::format("[deploy]\ndtype = {}\nbatch = {}\ncontext = {}\nphase = {}\nthreads = {}\n\n", toml_text(deploy.dtype), deploy.batch,

@@ -30,7 +30,8 @@ bool is_identifier(const std::string& text) {
 
 Subnet stored_subnet(const ResultStore& store, const std::string& id, const std::string& run) {
   const auto found = store.find(std::stoll(id));
-  if (!found) throw InputError({"subnet " + id, "an id of " + run, "none of that number", fmt::format("elastiform front {} lists some", run)});
+  if (!found)
+    throw InputError({"subnet " + id, "an id of " + run, "none of that number", fmt::format("elastiform front {} lists some", run)});
   return found->subnet;
 }
 
@@ -58,15 +59,17 @@ Recipe load_recipe_or_run(const std::string& path) {
   return Recipe::load(path);
 }
 
-Run::Run(const std::string& folder) : paths_{without_slash(folder)}, typed_(without_slash(folder)), recipe_([&] {
-    if (is_run_folder(folder)) return Recipe::load(RunPaths{without_slash(folder)}.recipe());
-    throw InputError({folder, "a run folder", exists(folder) ? "something else" : "nothing", "elastiform train makes runs"});
-  }()) {
+Run::Run(const std::string& folder)
+    : paths_{without_slash(folder)}, typed_(without_slash(folder)), recipe_([&] {
+        if (is_run_folder(folder)) return Recipe::load(RunPaths{without_slash(folder)}.recipe());
+        throw InputError({folder, "a run folder", exists(folder) ? "something else" : "nothing", "elastiform train makes runs"});
+      }()) {
   if (!exists(paths_.supernet()))
     throw InputError({typed_, "supernet.h5", "nothing", fmt::format("the run has no weights yet: elastiform train --resume {}", typed_)});
   supernet_ = std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet()));
   if (supernet_->space.hash() != recipe_.space.hash())
-    throw InputError({paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});
+    throw InputError(
+        {paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});
   network_ = std::make_unique<Network>(recipe_.space, supernet_->weights.dtype());
   costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
 }

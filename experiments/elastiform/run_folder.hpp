@@ -39,14 +39,14 @@ class Run {
   const LoadedSupernet& supernet() const { return *supernet_; }
   const Network& network() const { return *network_; }
   const CostModel& costs() const { return *costs_; }
-  const TextData& data();                   // InputError when it moved or changed (SHA-256)
-  std::string name() const;                 // as the user typed it, for messages
+  const TextData& data();    // InputError when it moved or changed (SHA-256)
+  std::string name() const;  // as the user typed it, for messages
 
   /// "largest", "middle", "smallest", an id of the run or a subnet's text; checked against the space.
   Subnet subnet(const std::string& text);
   std::unique_ptr<ResultStore> results(ResultStore::Mode mode) const;
-  ScoringSet search_set() const;            // what a search scores with
-  ScoringSet report_set(Split split) const; // the whole split, stride T/2: the protocol of reports
+  ScoringSet search_set() const;             // what a search scores with
+  ScoringSet report_set(Split split) const;  // the whole split, stride T/2: the protocol of reports
 
  private:
   RunPaths paths_;

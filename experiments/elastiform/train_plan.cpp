@@ -29,7 +29,8 @@ double estimated_seconds(const Recipe& recipe, int threads) {
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
   const ThreadPool pool(threads);
   CpuBackend backend(pool);
-  auto stage = *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
+  auto stage =
+      *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
   auto options = recipe.train;
   options.steps = stage.steps = 6;
   stage.share = 1;
@@ -73,10 +74,12 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const Trainer::Memory& 
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   fmt::print(stream, "space: {} subnets\n", grouped(all.count().str()));
   Table table(cost_header());
-  for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()}) table.row(cost_row(format(subnet), costs.of(subnet)));
+  for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
+    table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {}; libraries up to {} more\n", unit(memory.total()),
-             unit(memory.weights), unit(memory.gradients), unit(memory.optimizer), unit(memory.arena), unit(64 << 20));
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {}; libraries up to {} more\n",
+             unit(memory.total()), unit(memory.weights), unit(memory.gradients), unit(memory.optimizer), unit(memory.arena),
+             unit(64 << 20));
   fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP\n",
              grouped(recipe.train.steps), recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)),
              tokens_per_parameter(recipe), count_text(expected_flops(recipe)));
@@ -84,7 +87,8 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const Trainer::Memory& 
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (static_cast<double>(memory.total()) > available)
-    fmt::print(stream, "warning: {} are free now: the machine may swap; a smaller batch, context or space needs less\n", bytes_text(available));
+    fmt::print(stream, "warning: {} are free now: the machine may swap; a smaller batch, context or space needs less\n",
+               bytes_text(available));
 }
 
 int dry_run(const Recipe& recipe, bool json, int threads) {
@@ -93,7 +97,8 @@ int dry_run(const Recipe& recipe, bool json, int threads) {
   const auto memory = Trainer::plan(recipe.space, recipe.train, recipe.stages, backend);
   print_plan(text_stream(json), recipe, memory);
   const double seconds = estimated_seconds(recipe, threads);
-  fmt::print(text_stream(json), "time: about {} on {} threads, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
+  fmt::print(text_stream(json),
+             "time: about {} on {} threads, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
              duration_text(seconds), threads);
   if (!json) return 0;
   const auto costs = cost_model_of(recipe);

@@ -38,7 +38,8 @@ Recipe as_stored(Recipe recipe, const std::string& folder) {
 std::int64_t step_of(const fs::path& checkpoint) {
   const auto name = checkpoint.filename().string();  // step-000400.h5
   std::int64_t step = -1;
-  if (name.size() > 8 && name.rfind("step-", 0) == 0 && checkpoint.extension() == ".h5") std::from_chars(name.data() + 5, name.data() + name.size() - 3, step);
+  if (name.size() > 8 && name.rfind("step-", 0) == 0 && checkpoint.extension() == ".h5")
+    std::from_chars(name.data() + 5, name.data() + name.size() - 3, step);
   return step;
 }
 
@@ -46,9 +47,11 @@ std::int64_t step_of(const fs::path& checkpoint) {
 class Session {
  public:
   Session(const Recipe& recipe, const std::string& folder, const CommonOptions& common)
-      : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), data_(recipe.data.text, recipe.data, recipe.space.model().context),
-        pool_(threads_of(common)), backend_(pool_), trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
-        evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments}, pool_),
+      : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json),
+        data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)), backend_(pool_),
+        trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
+        evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
+                   pool_),
         ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {}
 
   Trainer& trainer() { return trainer_; }
@@ -71,7 +74,8 @@ class Session {
       if (progress.on_terminal()) progress.update(step, recipe_.train.steps, speed());  // elsewhere the reports are enough
     }
     if (!trainer_.done()) save();  // Ctrl-C
-    return {paths_.folder, trainer_.next_step(), recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_, losses_, !trainer_.done()};
+    return {paths_.folder, trainer_.next_step(), recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_,
+            losses_,       !trainer_.done()};
   }
 
  private:
@@ -87,7 +91,8 @@ class Session {
 
   std::string speed() const {
     if (!(interval_.seconds > 0)) return "";
-    return fmt::format("{} tokens/s, {:.1f} GFLOP/s ({:.0f} % of peak)", grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
+    return fmt::format("{} tokens/s, {:.1f} GFLOP/s ({:.0f} % of peak)",
+                       grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
                        interval_.flops / interval_.seconds * 1e-9, 100 * interval_.flops / interval_.seconds / peak_);
   }
 
@@ -105,12 +110,17 @@ class Session {
     JsonObject loss, row;
     loss.add("smallest", losses_->smallest).add("middle", losses_->middle).add("largest", losses_->largest);
     row.add("step", step).add("tokens", step * recipe_.train.sequences * recipe_.space.model().context).add_json("loss", loss.text());
-    row.add("train_loss", train_loss).add("gradient_norm", last_.gradient_norm).add("rate", last_.rate).add("skipped", trainer_.skipped_steps());
+    row.add("train_loss", train_loss)
+        .add("gradient_norm", last_.gradient_norm)
+        .add("rate", last_.rate)
+        .add("skipped", trainer_.skipped_steps());
     row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
-    row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds).add("flops_per_second", interval_.flops / interval_.seconds);
+    row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds)
+        .add("flops_per_second", interval_.flops / interval_.seconds);
     log.append(row.text());
-    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}", step, std::to_string(recipe_.train.steps).size(),
-                              bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle), bits_per_byte(losses_->largest), speed(),
+    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}", step,
+                              std::to_string(recipe_.train.steps).size(), bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle),
+                              bits_per_byte(losses_->largest), speed(),
                               trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : ""));
     interval_ = {};
@@ -132,7 +142,10 @@ class Session {
     for (std::size_t i = kCheckpointsKept; i < old.size(); ++i) fs::remove(old[i]);
   }
 
-  struct Interval { double seconds = 0, flops = 0; std::int64_t tokens = 0; };  // since the last report
+  struct Interval {
+    double seconds = 0, flops = 0;
+    std::int64_t tokens = 0;
+  };  // since the last report
 
   const Recipe& recipe_;
   std::string stored_;
@@ -155,7 +168,8 @@ void refuse_settings(const std::vector<std::string>& set) {
   for (const auto& text : set) {
     const auto key = text.substr(0, text.find('='));
     if (key != "train.checkpoint_every" && key != "data.text")
-      throw InputError({"elastiform train --resume", "only train.checkpoint_every or data.text to be --set", key, "start a new run to change it"});
+      throw InputError(
+          {"elastiform train --resume", "only train.checkpoint_every or data.text to be --set", key, "start a new run to change it"});
   }
 }
 
@@ -168,8 +182,8 @@ void lengthen(Recipe& recipe, std::int64_t steps, std::int64_t trained) {
   if (train.schedule == "cosine")
     throw InputError({where, "a schedule that can be lengthened: constant or wsd", "cosine", "start a new run with more steps"});
   if (train.schedule == "wsd" && trained > cooldown_begin(train))
-    throw InputError({where, fmt::format("a checkpoint before the decay began at step {}", cooldown_begin(train)), fmt::format("one of step {}", trained),
-                      "start a new run with more steps"});
+    throw InputError({where, fmt::format("a checkpoint before the decay began at step {}", cooldown_begin(train)),
+                      fmt::format("one of step {}", trained), "start a new run with more steps"});
   const double warmup = static_cast<double>(warmup_steps(train));
   recipe.stages.back().steps += steps - train.steps;
   train.steps = steps;
@@ -179,7 +193,8 @@ void lengthen(Recipe& recipe, std::int64_t steps, std::int64_t trained) {
 
 void compare_builds(std::FILE* stream, const BuildIdentity& then, const BuildIdentity& now) {
   const auto line = [&](const char* what, const std::string& a, const std::string& b) {
-    if (a != b) fmt::print(stream, "note: {} was {} and is {}: the run goes on, its bits may differ from an uninterrupted one\n", what, a, b);
+    if (a != b)
+      fmt::print(stream, "note: {} was {} and is {}: the run goes on, its bits may differ from an uninterrupted one\n", what, a, b);
   };
   line("the program's commit", then.commit, now.commit);
   line("the instruction set", then.isa, now.isa);
@@ -196,7 +211,8 @@ TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const Co
                       fmt::format("--run another, or elastiform train --resume {}", folder)});
   Session session(recipe, folder, common);  // opens the data: what is wrong with it shows before anything is written
   print_plan(text_stream(common.json), recipe, session.trainer().memory());
-  if (!fs::create_directories(folder, error) && error) throw InputError({folder, "a folder that can be made", error.message(), "--run another"});
+  if (!fs::create_directories(folder, error) && error)
+    throw InputError({folder, "a folder that can be made", error.message(), "--run another"});
   const FolderLock lock(folder);
   if (is_run_folder(folder)) throw InputError({folder, "a folder that does not exist", "a run that has just begun", "--run another"});
   write_durably(RunPaths{folder}.recipe(), as_stored(recipe, folder).text());

@@ -27,7 +27,8 @@ TrainingLog::TrainingLog(std::string path, std::int64_t step) : path_(std::move(
       kept += static_cast<std::int64_t>(line.size()) + 1;
       seconds_ = row.value("seconds", seconds_);
       const auto loss = row.find("loss");
-      if (row.value("checkpoint", false) && loss != row.end() && loss->is_object() && loss->contains("middle") && (*loss)["middle"].is_number())
+      if (row.value("checkpoint", false) && loss != row.end() && loss->is_object() && loss->contains("middle") &&
+          (*loss)["middle"].is_number())
         best_ = std::min(best_, (*loss)["middle"].get<double>());
     }
   }

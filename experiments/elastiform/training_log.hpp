@@ -15,7 +15,7 @@ class TrainingLog {
   TrainingLog(const TrainingLog&) = delete;
   TrainingLog& operator=(const TrainingLog&) = delete;
 
-  void append(const std::string& row);      // on disk when it returns
+  void append(const std::string& row);          // on disk when it returns
   double best_middle() const { return best_; }  // lowest loss of the middle subnet among checkpointed rows; infinity: none
   double seconds() const { return seconds_; }   // trained so far, from the last row kept
 

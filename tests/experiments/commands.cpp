@@ -129,9 +129,10 @@ TEST_CASE("interrupted and resumed, on other threads, is bit for bit uninterrupt
   const auto whole = run_program_in(folder.path(), words("train micro.toml --run resumed/whole --threads 2" + options));
   REQUIRE(whole.status == 0);
   bool sent = false;
-  const auto part = run_program_in(folder.path(), words("train micro.toml --run resumed/part --threads 1" + options), [&](int process, const std::string& line) {
-    if (!sent && line.rfind("step", 0) == 0) sent = ::kill(process, SIGINT) == 0;
-  });
+  const auto part = run_program_in(folder.path(), words("train micro.toml --run resumed/part --threads 1" + options),
+                                   [&](int process, const std::string& line) {
+                                     if (!sent && line.rfind("step", 0) == 0) sent = ::kill(process, SIGINT) == 0;
+                                   });
   CHECK(part.status == 130);
   CHECK(part.out.find("go on with: elastiform train --resume resumed/part") != std::string::npos);
   CHECK((content(folder / "resumed/part/supernet.h5") != content(folder / "resumed/whole/supernet.h5")));
@@ -146,9 +147,10 @@ TEST_CASE("killed and resumed is bit for bit uninterrupted", "[experiments][trai
   const std::string options = " --set train.steps=200 --set train.log_every=10 --set train.checkpoint_every=50";
   REQUIRE(run_program_in(folder.path(), words("train micro.toml --run killed/whole" + options)).status == 0);
   int rows = 0;
-  const auto part = run_program_in(folder.path(), words("train micro.toml --run killed/part" + options), [&](int process, const std::string& line) {
-    if (line.rfind("step", 0) == 0 && ++rows == 8) ::kill(process, SIGKILL);
-  });
+  const auto part =
+      run_program_in(folder.path(), words("train micro.toml --run killed/part" + options), [&](int process, const std::string& line) {
+        if (line.rfind("step", 0) == 0 && ++rows == 8) ::kill(process, SIGKILL);
+      });
   CHECK(part.status == 128 + SIGKILL);
   CHECK(run_program_in(folder.path(), words("train --resume killed/part")).status == 0);
   CHECK((content(folder / "killed/part/supernet.h5") == content(folder / "killed/whole/supernet.h5")));
@@ -157,7 +159,9 @@ TEST_CASE("killed and resumed is bit for bit uninterrupted", "[experiments][trai
 
 TEST_CASE("a constant schedule can be lengthened", "[experiments][train]") {
   const auto& folder = micro_folder();
-  REQUIRE(run_program_in(folder.path(), words("train micro.toml --run longer --set train.schedule=constant --set train.warmup=0.1")).status == 0);
+  REQUIRE(
+      run_program_in(folder.path(), words("train micro.toml --run longer --set train.schedule=constant --set train.warmup=0.1")).status ==
+      0);
   const auto longer = json_of("train --resume longer --steps 80");
   CHECK(longer["step"] == 80);
   CHECK(longer["interrupted"] == false);

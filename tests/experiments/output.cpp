@@ -36,8 +36,14 @@ TEST_CASE("numbers carry units and three digits", "[experiments][output]") {
 
 TEST_CASE("JSON keeps order, escapes text and has no numbers that are none", "[experiments][output]") {
   JsonObject object;
-  object.add("b", 0.1).add("a", "x\"\n\xff").add("n", NAN).add("i", std::int64_t{1} << 60).add("t", true).add_json("l", json_list({"1", "2"}));
-  CHECK(object.text() == "{\"b\": 0.1, \"a\": \"x\\\"\\n\xEF\xBF\xBD\", \"n\": null, \"i\": 1152921504606846976, \"t\": true, \"l\": [1, 2]}");
+  object.add("b", 0.1)
+      .add("a", "x\"\n\xff")
+      .add("n", NAN)
+      .add("i", std::int64_t{1} << 60)
+      .add("t", true)
+      .add_json("l", json_list({"1", "2"}));
+  CHECK(object.text() ==
+        "{\"b\": 0.1, \"a\": \"x\\\"\\n\xEF\xBF\xBD\", \"n\": null, \"i\": 1152921504606846976, \"t\": true, \"l\": [1, 2]}");
   CHECK(json_list({}) == "[]");
 }
 

@@ -91,9 +91,10 @@ std::string state_of(const std::string& folder) {
   std::vector<std::string> lines;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (entry.path().extension() == ".lock" || entry.path().filename() == "lock") continue;  // taking a lock touches it
-    lines.push_back(entry.path().string() + (entry.is_regular_file() ? " " + sha256_hex(content_of(entry.path().string())) + " " +
-                                                                           std::to_string(entry.last_write_time().time_since_epoch().count())
-                                                                     : ""));
+    lines.push_back(entry.path().string() + (entry.is_regular_file()
+                                                 ? " " + sha256_hex(content_of(entry.path().string())) + " " +
+                                                       std::to_string(entry.last_write_time().time_since_epoch().count())
+                                                 : ""));
   }
   std::sort(lines.begin(), lines.end());
   std::string state;

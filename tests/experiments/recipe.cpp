@@ -41,12 +41,13 @@ bool same(const Recipe& a, const Recipe& b) {
 }
 
 TEST_CASE("a resolved recipe reads back equal", "[experiments][recipe]") {
-  const auto set = GENERATE(as<std::vector<std::string>>{}, std::vector<std::string>{},
-                            std::vector<std::string>{"model.preset=gpt2", "train.steps=61", "train.rate=0.1", "train.seed=7"},
-                            std::vector<std::string>{"space.pin=0.heads=2", "model.tied=false", "search.budgets=parameters=..50%,macs=..60%"},
-                            std::vector<std::string>{"space.pin=1.ffn=24", "model.queries_per_group=2", "space.heads=2,4"},
-                            std::vector<std::string>{"space.pin=embed=32", "deploy.phase=prefill", "deploy.context=16", "search.stride=8"},
-                            std::vector<std::string>{"space.pin=depth=1", "data.text=a \"b\"\\c\td", "model.branch_scale=1"});
+  const auto set =
+      GENERATE(as<std::vector<std::string>>{}, std::vector<std::string>{},
+               std::vector<std::string>{"model.preset=gpt2", "train.steps=61", "train.rate=0.1", "train.seed=7"},
+               std::vector<std::string>{"space.pin=0.heads=2", "model.tied=false", "search.budgets=parameters=..50%,macs=..60%"},
+               std::vector<std::string>{"space.pin=1.ffn=24", "model.queries_per_group=2", "space.heads=2,4"},
+               std::vector<std::string>{"space.pin=embed=32", "deploy.phase=prefill", "deploy.context=16", "search.stride=8"},
+               std::vector<std::string>{"space.pin=depth=1", "data.text=a \"b\"\\c\td", "model.branch_scale=1"});
   CAPTURE(set);
   const auto recipe = Recipe::parse(micro_recipe(), "micro.toml", set);
   const auto again = Recipe::parse(recipe.text(), "resolved");
@@ -71,7 +72,8 @@ TEST_CASE("presets, defaults and pins give the documented space", "[experiments]
   CHECK(gpt2.space.model().norm == Norm::rms);
   CHECK_FALSE(gpt2.space.model().biases);
 
-  const auto pinned = Recipe::parse(with("ffn_ratio = [2, 4]", "ffn_ratio = [2, 4]\npin = [\"0.heads=2\", \"1.ffn_ratio=3\", \"embed=16\"]"), "m");
+  const auto pinned =
+      Recipe::parse(with("ffn_ratio = [2, 4]", "ffn_ratio = [2, 4]\npin = [\"0.heads=2\", \"1.ffn_ratio=3\", \"embed=16\"]"), "m");
   CHECK(pinned.space.embed() == std::vector<int>{16});
   CHECK(pinned.space.blocks()[0].heads == std::vector<int>{2});
   CHECK(pinned.space.blocks()[0].ffn.at(16) == std::vector<int>{32, 64});
@@ -80,7 +82,8 @@ TEST_CASE("presets, defaults and pins give the documented space", "[experiments]
 }
 
 TEST_CASE("stages resolve to steps and stay where they are", "[experiments][recipe]") {
-  const auto stages = with("[search]", "[[stage]]\nshare = 0.25\nsampler = \"largest\"\n[[stage]]\nshare = 0.75\nsampler = \"sandwich\"\n[search]");
+  const auto stages =
+      with("[search]", "[[stage]]\nshare = 0.25\nsampler = \"largest\"\n[[stage]]\nshare = 0.75\nsampler = \"sandwich\"\n[search]");
   const auto recipe = Recipe::parse(stages, "micro.toml");
   REQUIRE(recipe.stages.size() == 2);
   CHECK(recipe.stages[0].steps == 15);
@@ -92,33 +95,45 @@ TEST_CASE("stages resolve to steps and stay where they are", "[experiments][reci
 }
 
 TEST_CASE("unknown keys name the nearest known key, the file and the line", "[experiments][recipe]") {
-  struct Case { const char* line; const char* instead; const char* key; const char* nearest; };
-  const auto c = GENERATE(Case{"steps = 60", "stepz = 60", "train.stepz", "steps"}, Case{"context = 32", "contxt = 32", "model.contxt", "context"},
-                          Case{"heads = [1, 2]", "heads = [1, 2]\nfnn = [3]", "space.fnn", "ffn"}, Case{"[search]", "[serach]", "serach", "search"},
-                          Case{"text = \"text.txt\"", "text = \"text.txt\"\ntokeniser = \"bytes\"", "data.tokeniser", "tokenizer"},
-                          Case{"evaluations = 6", "evalutions = 6", "search.evalutions", "evaluations"});
+  struct Case {
+    const char* line;
+    const char* instead;
+    const char* key;
+    const char* nearest;
+  };
+  const auto c =
+      GENERATE(Case{"steps = 60", "stepz = 60", "train.stepz", "steps"}, Case{"context = 32", "contxt = 32", "model.contxt", "context"},
+               Case{"heads = [1, 2]", "heads = [1, 2]\nfnn = [3]", "space.fnn", "ffn"}, Case{"[search]", "[serach]", "serach", "search"},
+               Case{"text = \"text.txt\"", "text = \"text.txt\"\ntokeniser = \"bytes\"", "data.tokeniser", "tokenizer"},
+               Case{"evaluations = 6", "evalutions = 6", "search.evalutions", "evaluations"});
   const auto toml = with(c.line, c.instead);
   const auto message = message_of(toml);
-  CHECK_THAT(message, Contains("recipe micro.toml line " + number_of_line(toml, std::string(c.key).substr(std::string(c.key).find('.') + 1))));
+  CHECK_THAT(message,
+             Contains("recipe micro.toml line " + number_of_line(toml, std::string(c.key).substr(std::string(c.key).find('.') + 1))));
   CHECK_THAT(message, Contains(c.key));
   CHECK_THAT(message, Contains(std::string("nearest ") + c.nearest));
 }
 
 TEST_CASE("wrong values of a recipe are refused with the key and what was expected", "[experiments][recipe]") {
-  struct Case { const char* set; const char* says; };
+  struct Case {
+    const char* set;
+    const char* says;
+  };
   const auto c = GENERATE(
       Case{"train.steps=0", "an integer from 1"}, Case{"train.steps=1.5", "an integer from 1"}, Case{"train.rate=fast", "a number from"},
       Case{"train.rate=nan", "a number from"}, Case{"train.rate=-1", "a number from"}, Case{"train.optimizer=adam", "nearest adamw"},
       Case{"train.policy=lazy", "lazy-local"}, Case{"train.schedule=cosin", "nearest cosine"}, Case{"train.beta1=1", "a number from"},
       Case{"model.preset=lama", "nearest llama"}, Case{"model.family=vit", "decoder"}, Case{"model.tied=yes", "true or false"},
       Case{"model.head_dim=7", "even"}, Case{"model.ffn=gelu", "gelu_"}, Case{"model.context=0", "an integer from 1"},
-      Case{"space.embed=a", "an integer from 1"}, Case{"space.heads=", "an integer from 0"}, Case{"space.depth=9999", "an integer from 1 to 4096"},
-      Case{"space.pin=0.heads", "0.heads=4"}, Case{"space.pin=9.heads=1", "a block from 0 to 1"}, Case{"space.pin=0.hands=1", "nearest heads"},
+      Case{"space.embed=a", "an integer from 1"}, Case{"space.heads=", "an integer from 0"},
+      Case{"space.depth=9999", "an integer from 1 to 4096"}, Case{"space.pin=0.heads", "0.heads=4"},
+      Case{"space.pin=9.heads=1", "a block from 0 to 1"}, Case{"space.pin=0.hands=1", "nearest heads"},
       Case{"space.pin=width=1", "nearest"}, Case{"space.ffn=64", "either ffn or ffn_ratio"}, Case{"model.queries_per_group=3", "multiples"},
-      Case{"data.splits=90,5", "three parts"}, Case{"data.splits=90,0,10", "an integer from 1"}, Case{"data.split_block=4KB", "bytes such as"},
-      Case{"data.tokenizer=bpe", "bytes"}, Case{"deploy.phase=train", "prefill"}, Case{"deploy.context=33", "an integer from 1 to 32"},
-      Case{"deploy.dtype=bf16", "f32"}, Case{"search.algorithm=evolve", "evolution"}, Case{"search.law=balance", "nearest balanced"},
-      Case{"search.budgets=parameter=..2M", "parameter"}, Case{"search.budgets=parameters", "parameters"}, Case{"search.evaluations=-3", "an integer from 1"},
+      Case{"data.splits=90,5", "three parts"}, Case{"data.splits=90,0,10", "an integer from 1"},
+      Case{"data.split_block=4KB", "bytes such as"}, Case{"data.tokenizer=bpe", "bytes"}, Case{"deploy.phase=train", "prefill"},
+      Case{"deploy.context=33", "an integer from 1 to 32"}, Case{"deploy.dtype=bf16", "f32"}, Case{"search.algorithm=evolve", "evolution"},
+      Case{"search.law=balance", "nearest balanced"}, Case{"search.budgets=parameter=..2M", "parameter"},
+      Case{"search.budgets=parameters", "parameters"}, Case{"search.evaluations=-3", "an integer from 1"},
       Case{"train.steps", "table.key=value"}, Case{"steps=4", "table.key=value"}, Case{"train=4", "table.key=value"},
       Case{"train.steps.more=4", "a key inside a value"}, Case{"stage.x=1", "a list of 1 to 100 tables"}, Case{"", "table.key=value"});
   CAPTURE(c.set);

@@ -15,7 +15,11 @@ struct Wrong {
 
 void check_refused(const std::string& folder, const std::vector<std::string>& arguments, const std::string& says) {
   const auto result = run_program_in(folder, arguments);
-  INFO("elastiform " << [&] { std::string line; for (const auto& word : arguments) line += word + " "; return line; }());
+  INFO("elastiform " << [&] {
+    std::string line;
+    for (const auto& word : arguments) line += word + " ";
+    return line;
+  }());
   INFO("stderr: " << result.err);
   CHECK(result.status == 2);
   CHECK(result.out.empty());
@@ -127,12 +131,14 @@ TEST_CASE("a typo of any option names the option", "[experiments][wrong]") {
   const auto help = run_program_in(folder.path(), {"--help"});
   CHECK(help.status == 0);
   std::size_t options = 0, commands = 0;
-  for (const std::string command : {"train", "space", "sample", "cost", "search", "front", "show", "evaluate", "export", "generate", "inspect", "demo"}) {
+  for (const std::string command :
+       {"train", "space", "sample", "cost", "search", "front", "show", "evaluate", "export", "generate", "inspect", "demo"}) {
     if (help.out.find("\n  " + command + " ") == std::string::npos) continue;
     ++commands;
     std::set<std::string> names;
     for (const auto& word : words(run_program_in(folder.path(), {command, "--help"}).out))
-      if (word.rfind("--", 0) == 0 && word.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos) names.insert(word);
+      if (word.rfind("--", 0) == 0 && word.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos)
+        names.insert(word);
     for (const auto& name : names) {
       auto typo = name;
       const auto place = typo.size() / 2;

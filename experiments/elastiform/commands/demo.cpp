@@ -83,15 +83,17 @@ class DemoCommand final : public Command {
     for (const auto& outcome : outcomes_) {
       const bool as_own = outcome.deployable == name_of(Deployable::any);
       const auto& target = find_format(as_own ? "elastiform" : outcome.deployable);
-      const auto twin = std::find_if(exports_.begin(), exports_.end(), [&](const Exported& e) { return e.card.subnet == format(outcome.best->subnet); });
+      const auto twin =
+          std::find_if(exports_.begin(), exports_.end(), [&](const Exported& e) { return e.card.subnet == format(outcome.best->subnet); });
       if (as_own && twin != exports_.end()) continue;  // two budgets, one winner
       exports_.push_back(export_subnet(run, outcome.best->subnet, target, "", threads));
-      fmt::print(stream_, "{}: {} as {}, read back: largest difference of logits {:.1e}\n", exports_.back().path, exports_.back().card.subnet, target.name,
-                 exports_.back().difference);
+      fmt::print(stream_, "{}: {} as {}, read back: largest difference of logits {:.1e}\n", exports_.back().path,
+                 exports_.back().card.subnet, target.name, exports_.back().difference);
     }
     say("What they write");
     const auto prompt = demo_prompt(run);
-    for (const auto& exported : exports_) fmt::print(stream_, "{}:\n  {}\n", exported.path, continuation(exported.path, prompt, 160, threads));
+    for (const auto& exported : exports_)
+      fmt::print(stream_, "{}:\n  {}\n", exported.path, continuation(exported.path, prompt, 160, threads));
     return interrupted() ? kInterruptedStatus : 0;
   }
 
@@ -119,12 +121,25 @@ class DemoCommand final : public Command {
     std::vector<std::string> searches, rows, models, paths;
     for (const auto& outcome : outcomes_) searches.push_back(outcome_json(outcome));
     for (const auto& row : rows_)
-      rows.push_back(JsonObject().add("name", row.name).add("subnet", format(row.subnet)).add("parameters", row.report.costs.parameters)
-                         .add("bits_per_byte", bits_per_byte(row.report.score.loss)).add("bits_per_byte_se", bits_per_byte(row.report.score.loss_se)).text());
-    for (const auto& model : models_.models) models.push_back(JsonObject().add("order", model.order).add("bits_per_byte", model.bits_per_byte).text());
-    for (const auto& exported : exports_) paths.push_back(JsonObject().add("path", exported.path).add("subnet", exported.card.subnet).text());
-    fmt::print("{}\n", JsonObject().add("run", run.name()).add("seconds", seconds).add_json("searches", json_list(searches)).add_json("report", json_list(rows))
-                           .add_json("kneser_ney", json_list(models)).add_json("exports", json_list(paths)).text());
+      rows.push_back(JsonObject()
+                         .add("name", row.name)
+                         .add("subnet", format(row.subnet))
+                         .add("parameters", row.report.costs.parameters)
+                         .add("bits_per_byte", bits_per_byte(row.report.score.loss))
+                         .add("bits_per_byte_se", bits_per_byte(row.report.score.loss_se))
+                         .text());
+    for (const auto& model : models_.models)
+      models.push_back(JsonObject().add("order", model.order).add("bits_per_byte", model.bits_per_byte).text());
+    for (const auto& exported : exports_)
+      paths.push_back(JsonObject().add("path", exported.path).add("subnet", exported.card.subnet).text());
+    fmt::print("{}\n", JsonObject()
+                           .add("run", run.name())
+                           .add("seconds", seconds)
+                           .add_json("searches", json_list(searches))
+                           .add_json("report", json_list(rows))
+                           .add_json("kneser_ney", json_list(models))
+                           .add_json("exports", json_list(paths))
+                           .text());
   }
 
   std::optional<std::string> text_;

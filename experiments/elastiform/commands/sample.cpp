@@ -58,7 +58,9 @@ class SampleCommand final : public Command {
  public:
   std::string_view name() const override { return "sample"; }
   std::string_view help() const override { return "Draw subnets inside a budget"; }
-  std::string_view example() const override { return "elastiform sample experiments/recipes/demo.toml --budget parameters=..60% --count 5"; }
+  std::string_view example() const override {
+    return "elastiform sample experiments/recipes/demo.toml --budget parameters=..60% --count 5";
+  }
   void declare(Options& options) override {
     options.positional("run-or-recipe", path_, "Run folder or recipe");
     options.option("budget", budgets_, "Limit a cost, e.g. parameters=..2M; all must hold");
@@ -73,9 +75,11 @@ class SampleCommand final : public Command {
     const auto costs = cost_model_of(recipe);
     const FeasibleSet set(costs, Budget::parse(budgets_, costs), deployable_ ? parse_deployable(*deployable_) : Deployable::any);
     if (set.empty()) throw InputError({path_, "", set.why_empty(), ""});
-    if (count_ > kMostDraws) throw InputError({"elastiform sample: --count", fmt::format("at most {}", kMostDraws), std::to_string(count_), ""});
+    if (count_ > kMostDraws)
+      throw InputError({"elastiform sample: --count", fmt::format("at most {}", kMostDraws), std::to_string(count_), ""});
     if (!replace_ && set.count() < count_)
-      throw InputError({"elastiform sample: --count", fmt::format("at most the {} feasible subnets", set.count().str()), std::to_string(count_), "or --replace"});
+      throw InputError({"elastiform sample: --count", fmt::format("at most the {} feasible subnets", set.count().str()),
+                        std::to_string(count_), "or --replace"});
     const auto subnets = draw_subnets(set, parse_law(law_), static_cast<std::size_t>(count_), static_cast<std::uint64_t>(seed_), replace_);
     if (common.json) {
       std::vector<std::string> list;

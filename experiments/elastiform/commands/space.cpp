@@ -26,7 +26,8 @@ Count count_of(const CostModel& costs, const std::vector<std::string>& budget, D
 std::vector<std::string> advice_for(const SearchSpace& space) {
   std::vector<std::string> advice;
   for (const int width : space.embed())
-    if (width % 32 != 0) advice.push_back(fmt::format("embed {} is no multiple of 32: about 5 % slower than {}", width, (width + 31) / 32 * 32));
+    if (width % 32 != 0)
+      advice.push_back(fmt::format("embed {} is no multiple of 32: about 5 % slower than {}", width, (width + 31) / 32 * 32));
   return advice;
 }
 
@@ -59,22 +60,26 @@ class SpaceCommand final : public Command {
   }
 
  private:
-  void print_text(const Recipe& recipe, const CostModel& costs, const Count& all, const std::vector<Count>& counts, std::int64_t memory) const {
+  void print_text(const Recipe& recipe, const CostModel& costs, const Count& all, const std::vector<Count>& counts,
+                  std::int64_t memory) const {
     fmt::print("{} subnets; costs under [deploy] {}\n\n", grouped(all.feasible), deploy_text(recipe.deploy));
     Table table(cost_header());
-    for (const auto& [name, subnet] : ends(recipe.space)) table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
+    for (const auto& [name, subnet] : ends(recipe.space))
+      table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
     fmt::print("{}\n", table.text());
     fmt::print("training the supernet takes {} (weights, gradients, optimizer, activations)\n", bytes_text(static_cast<double>(memory)));
     for (const auto& count : counts) {
       const auto same = count.typed == count.budget ? "" : count.typed + " is ";
-      const auto what = fmt::format("{}{}{}{}", same, count.budget, deployable_ && !count.budget.empty() ? ", " : "", deployable_.value_or(""));
+      const auto what =
+          fmt::format("{}{}{}{}", same, count.budget, deployable_ && !count.budget.empty() ? ", " : "", deployable_.value_or(""));
       if (count.why_empty.empty()) fmt::print("{}: {} feasible\n", what, grouped(count.feasible));
       else fmt::print("{}: none feasible: {}\n", what, count.why_empty);
     }
     for (const auto& line : advice_for(recipe.space)) fmt::print("advice: {}\n", line);
   }
 
-  void print_json(const Recipe& recipe, const CostModel& costs, const Count& all, const std::vector<Count>& counts, std::int64_t memory) const {
+  void print_json(const Recipe& recipe, const CostModel& costs, const Count& all, const std::vector<Count>& counts,
+                  std::int64_t memory) const {
     JsonObject object;
     object.add("size", all.feasible).add("deploy", deploy_text(recipe.deploy)).add("supernet_training_bytes", memory);
     for (const auto& [name, subnet] : ends(recipe.space)) object.add_json(name, cost_json(subnet, costs.of(subnet)).text());

@@ -28,7 +28,9 @@ class TrainCommand final : public Command {
  public:
   std::string_view name() const override { return "train"; }
   std::string_view help() const override { return "Train a supernet, or continue a run"; }
-  std::string_view example() const override { return "elastiform train experiments/recipes/demo.toml --run runs/first --set train.steps=500"; }
+  std::string_view example() const override {
+    return "elastiform train experiments/recipes/demo.toml --run runs/first --set train.steps=500";
+  }
   void declare(Options& options) override {
     options.positional("recipe", recipe_, "TOML file (docs/recipes.md)", false);
     options.option("run", run_, "Folder of the new run (default: runs/ and the recipe's name)");
@@ -68,12 +70,16 @@ class TrainCommand final : public Command {
   static int finish(const TrainOutcome& outcome, const CommonOptions& common) {
     auto* const stream = text_stream(common.json);
     if (outcome.skipped > 0)
-      fmt::print(stream, "warning: {} of {} steps were skipped: loss or gradient not finite; a lower train.rate may help\n", outcome.skipped, outcome.steps);
+      fmt::print(stream, "warning: {} of {} steps were skipped: loss or gradient not finite; a lower train.rate may help\n",
+                 outcome.skipped, outcome.steps);
     // The largest contains the others: when it is worse, it was trained too rarely.
     if (outcome.losses && outcome.losses->largest > outcome.losses->middle)
       fmt::print(stream, "warning: the largest subnet is worse than the middle one: raise stage.largest or train longer\n");
-    if (outcome.interrupted) fmt::print(stream, "saved at step {}; go on with: elastiform train --resume {}\n", outcome.steps, outcome.folder);
-    else fmt::print(stream, "{} holds {} steps, trained in {}; next: elastiform search {}\n", outcome.folder, outcome.steps, duration_text(outcome.seconds), outcome.folder);
+    if (outcome.interrupted)
+      fmt::print(stream, "saved at step {}; go on with: elastiform train --resume {}\n", outcome.steps, outcome.folder);
+    else
+      fmt::print(stream, "{} holds {} steps, trained in {}; next: elastiform search {}\n", outcome.folder, outcome.steps,
+                 duration_text(outcome.seconds), outcome.folder);
     if (common.json) fmt::print("{}\n", outcome_json(outcome));
     return outcome.interrupted ? kInterruptedStatus : 0;
   }
