@@ -103,7 +103,7 @@ class CommandOptions final : public Options {
     for (const auto& entry : entries_) {
       const auto& values = entry.option->results();
       if (entry.required && values.empty())
-        throw InputError({"elastiform " + command_, "a " + entry.name, "nothing", fmt::format("see elastiform {} --help", command_)});
+        throw InputError({"elastiform " + command_, entry.name, "nothing", fmt::format("see elastiform {} --help", command_)});
       if (!entry.repeated && values.size() > 1)
         throw InputError({"elastiform " + command_ + ": " + entry.name, "one value", list_of(values), ""});
       for (const auto& value : values)

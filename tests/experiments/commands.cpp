@@ -157,6 +157,35 @@ TEST_CASE("killed and resumed is bit for bit uninterrupted", "[experiments][trai
   CHECK(log_of(folder / "killed/part") == log_of(folder / "killed/whole"));
 }
 
+// The demo of the micro recipe is the right use of nearly everything; what it made is then looked at by the other commands.
+TEST_CASE("the demo trains, searches, compares, exports, and the commands agree with it", "[experiments][demo]") {
+  const auto& folder = micro_folder();
+  const auto demo = json_of("demo --recipe micro.toml --threads 2");
+  CHECK(demo["run"] == "runs/micro-2");   // runs/micro was there
+  REQUIRE(demo["searches"].size() == 2);  // the recipe's budget, and what hf-llama can express of it
+  REQUIRE(demo["report"].size() >= 4);
+  REQUIRE(demo["exports"].size() >= 1);
+  const auto run = demo["run"].get<std::string>();
+  const auto before = state_of(folder / run);
+
+  const auto front = json_of("front " + run);
+  REQUIRE(front.size() >= 2);
+  for (std::size_t i = 1; i < front.size(); ++i) {
+    CHECK(front[i - 1]["parameters"] < front[i]["parameters"]);
+    CHECK(front[i - 1]["loss"] > front[i]["loss"]);
+  }
+  CHECK(json_of("show " + run + " " + std::to_string(front[0]["id"].get<int>()))["subnet"] == front[0]["subnet"]);
+  const auto path = demo["exports"][0]["path"].get<std::string>();
+  CHECK_FALSE(json_of("inspect " + path).empty());
+  CHECK(json_of("generate " + path + " --prompt ab --tokens 12")["ids"].size() == 12);
+  CHECK((state_of(folder / run) == before));  // commands that only read write nothing
+
+  const auto evaluated = json_of("evaluate " + run + " --subnet middle --split report");
+  for (const char* key : {"id", "subnet", "split", "loss", "loss_se", "bits_per_byte", "tokens"}) CHECK(evaluated.contains(key));
+  CHECK(evaluated["bits_per_byte"] == demo["report"][1]["bits_per_byte"]);
+  CHECK(evaluated["bits_per_byte"].get<double>() == Approx(evaluated["loss"].get<double>() / 0.6931471805599453));
+}
+
 TEST_CASE("a constant schedule can be lengthened", "[experiments][train]") {
   const auto& folder = micro_folder();
   REQUIRE(
