@@ -71,10 +71,27 @@ TEST_CASE("attention_backward agrees with float64 and a slice with its dense cop
 }
 
 TEST_CASE("attention runs on every thread", "[kernels][threads]") {
-  const int threads = GENERATE(2, 5);
-  const AttentionShape s = shape(4, 128, 128, 4, 2, 32);
-  check_uses_threads(threads, [&](Backend& k, const Memory& memory) {
-    return backward(k, memory, s, inputs(memory, s), memory.input(s.batch * s.query_tokens, s.heads * s.head_dim, 4));
+  const int threads = GENERATE(2, 4);
+  const AttentionShape s = shape(4, 256, 256, 8, 4, 32);
+  const Memory memory{DType::float32, 0};
+  const Inputs in = inputs(memory, s);
+  const Matrix dout = memory.input(s.batch * s.query_tokens, s.heads * s.head_dim, 4);
+  Cpu cpu(1);
+  std::vector<Matrix> saved = forward(cpu.backend, memory, s, in), gradient = backward(cpu.backend, memory, s, in, dout);
+  check_uses_threads(threads, [&](Backend& k) {
+    k.attention_forward({.out = saved[0].view(), .lse = saved[1].view(), .q = in.q.view(), .k = in.k.view(), .v = in.v.view(), .shape = s});
+  });
+  check_uses_threads(threads, [&](Backend& k) {
+    k.attention_backward({.dq = gradient[0].view(),
+                          .dk = gradient[1].view(),
+                          .dv = gradient[2].view(),
+                          .dout = dout.view(),
+                          .out = saved[0].view(),
+                          .lse = saved[1].view(),
+                          .q = in.q.view(),
+                          .k = in.k.view(),
+                          .v = in.v.view(),
+                          .shape = s});
   });
 }
 

@@ -85,12 +85,13 @@ TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with
 }
 
 TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threads]") {
-  const int threads = GENERATE(2, 5);
-  check_uses_threads(threads, [](Backend& k, const Memory& memory) {
-    const Matrix x = memory.input(512, 256, 1), dy = memory.input(512, 384, 2);
-    Matrix dw = memory.in_out(256, 384, 3);
-    k.matmul_dw({.dw = dw.view(), .dbias = {}, .x = x.view(), .dy = dy.view()});
-    return written(std::move(dw));
+  const int threads = GENERATE(2, 4);
+  const Memory memory{DType::float32, 0};
+  const Matrix x = memory.input(2048, 512, 1), w = memory.input(512, 768, 2);
+  Matrix dw = memory.in_out(512, 768, 3), y = memory.in_out(2048, 768, 4);
+  check_uses_threads(threads, [&](Backend& k) { k.matmul_dw({.dw = dw.view(), .dbias = {}, .x = x.view(), .dy = y.view()}); });
+  check_uses_threads(threads, [&](Backend& k) {
+    k.panels(2048, [&](Rows r) { k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}}); });
   });
 }
 

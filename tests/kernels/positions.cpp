@@ -107,14 +107,14 @@ TEST_CASE("embedding agrees with float64 and a slice with its dense copy", "[ker
 }
 
 TEST_CASE("embedding runs on every thread", "[kernels][threads]") {
-  const int threads = GENERATE(2, 5);
-  const std::vector<std::int32_t> tokens = tokens_of(4096, 512);
-  check_uses_threads(threads, [&](Backend& k, const Memory& memory) {
-    const Matrix dy(4096, 64, 64, memory.dtype, 1, kInputMark);
-    Matrix dtable(512, 64, 64, memory.dtype, 0, kOutputMark);
-    k.embedding_backward({.dtable = dtable.view(), .dpositions = {}, .dy = dy.view(), .tokens = tokens});
-    return std::vector<Matrix>{};
-  });
+  const int threads = GENERATE(2, 4);
+  constexpr std::int64_t N = 8192, C = 512;
+  const std::vector<std::int32_t> tokens = tokens_of(N, 512);
+  Matrix y(N, C, C, DType::float32, 1, kOutputMark), table(512, C, C, DType::float32, 0, kOutputMark);
+  check_uses_threads(
+      threads, [&](Backend& k) { k.embedding_backward({.dtable = table.view(), .dpositions = {}, .dy = y.view(), .tokens = tokens}); });
+  check_uses_threads(threads,
+                     [&](Backend& k) { k.embedding_forward({.y = y.view(), .table = table.view(), .positions = {}, .tokens = tokens}); });
 }
 
 TEST_CASE("embedding_backward is the derivative of embedding_forward", "[kernels][gradient]") {

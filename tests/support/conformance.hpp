@@ -32,8 +32,9 @@ using Case = std::function<std::vector<Matrix>(Backend&, const Memory&)>;
 /// (a slice equals its dense copy), those of the CPU not on 1, 2 or 5 threads; nothing outside a view is read or written.
 void check_conformance(const char* operation, const Case& run);
 
-/// Runs the case until `threads` different threads have done work, which few repetitions are enough for when it is parallel.
-void check_uses_threads(int threads, const Case& run);
+/// The operation hands its work to the pool, and repeated calls are served by `threads` different threads. A busy machine may wake a
+/// worker after the others are done, so calls of some milliseconds need few repetitions and short ones many.
+void check_uses_threads(int threads, const std::function<void(Backend&)>& call);
 
 /// A CPU backend and its threads.
 struct Cpu {
