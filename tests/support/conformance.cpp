@@ -57,7 +57,6 @@ void check_uses_threads(int threads, const std::function<void(Backend&)>& call) 
   call(cpu.backend);
   REQUIRE(cpu.pool.distinct_threads() > 0);  // 0: computed on the caller, and no repetition would change that
   constexpr int kRepetitions = 5000;         // 44 were the most that were needed, at a load of 45 on 2 cores
-
   for (int i = 0; i < kRepetitions && cpu.pool.distinct_threads() < threads; ++i) call(cpu.backend);
   CHECK(cpu.pool.distinct_threads() == threads);
 }
