@@ -2,11 +2,12 @@
 
 #include "kernels/errors.hpp"
 #include "supernet/storage/hdf5_file.hpp"
+#include "supernet/weights_file.hpp"
 
 namespace elastiform::elastiform_file {
 namespace {
 
-const std::string kWeights = "/weights/";
+const std::string kWeights = "/weights";
 
 void write_card(Hdf5Writer& file, const ModelCard& card) {
   const std::string at = "/card";
@@ -44,7 +45,7 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
   file.attribute("/", "space", model.weights.table().space().text());
   file.attribute("/", "subnet", format(model.subnet));
   write_card(file, card);
-  for (const TensorSpec& tensor : model.weights.table().tensors()) file.matrix(kWeights + tensor.name, model.weights.view(tensor));
+  write_weights(file, kWeights, model.weights);
   file.close();
 }
 
@@ -56,17 +57,9 @@ DenseModel read(const std::string& path) {
   if (format(subnet) != file.text_attribute("/", "subnet"))
     throw InputError({path, "subnet " + format(subnet), "another in attribute subnet", ""});
   const auto table = std::make_shared<const WeightTable>(space);
-  if (file.children("/weights").size() != table->tensors().size())
-    throw InputError({path, std::to_string(table->tensors().size()) + " weights", std::to_string(file.children("/weights").size()), ""});
-  for (const TensorSpec& tensor : table->tensors()) {  // before memory is taken for a network that the file only claims to hold
-    const std::string name = kWeights + tensor.name;
-    const std::vector<std::uint64_t> shape{static_cast<std::uint64_t>(tensor.rows), static_cast<std::uint64_t>(tensor.columns)};
-    if (!file.has(name)) throw InputError({path, "dataset " + name, "none", ""});
-    if (file.shape(name) != shape)
-      throw InputError({path, name + " of " + std::to_string(tensor.rows) + " x " + std::to_string(tensor.columns), "another shape", ""});
-  }
+  check_weights(file, kWeights, *table);
   Weights weights(table, DType::float32);
-  for (const TensorSpec& tensor : table->tensors()) file.matrix(kWeights + tensor.name, weights.view(tensor));
+  read_weights(file, kWeights, weights);
   return {space.model(), subnet, std::move(weights)};
 }
 

@@ -54,6 +54,8 @@ class Hdf5Reader {
   Hdf5Reader(const Hdf5Reader&) = delete;
   Hdf5Reader& operator=(const Hdf5Reader&) = delete;
 
+  const std::string& path() const;
+  std::uint64_t file_bytes() const;
   std::string kind() const;
   bool has(const std::string& path) const;
   std::vector<std::string> children(const std::string& group) const;  // sorted by name

@@ -181,6 +181,10 @@ Hdf5Reader::~Hdf5Reader() {
   state_.reset();
 }
 
+const std::string& Hdf5Reader::path() const { return state_->path; }
+
+std::uint64_t Hdf5Reader::file_bytes() const { return state_->verified.bytes; }
+
 std::string Hdf5Reader::kind() const { return state_->verified.kind; }
 
 bool Hdf5Reader::has(const std::string& path) const {

@@ -1,0 +1,47 @@
+#include "supernet/weights_file.hpp"
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/errors.hpp"
+
+namespace elastiform {
+namespace {
+
+std::string text_of(const std::vector<std::uint64_t>& shape) {
+  std::string text;
+  for (const std::uint64_t size : shape) text += (text.empty() ? "" : " x ") + std::to_string(size);
+  return text;
+}
+
+}  // namespace
+
+void write_weights(Hdf5Writer& file, const std::string& group, const Weights& weights) {
+  for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
+}
+
+void check_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table) {
+  const std::string where = file.path() + ": " + group;
+  if (!file.has(group)) throw InputError({where, "a group of weights", "none", ""});
+  const std::size_t expected = table.tensors().size(), found = file.children(group).size();
+  if (found != expected) throw InputError({where, std::to_string(expected) + " tensors", std::to_string(found), ""});
+  std::uint64_t left = file.file_bytes() / sizeof(float);
+  for (const TensorSpec& tensor : table.tensors()) {
+    const std::string name = group + "/" + tensor.name;
+    const std::vector<std::uint64_t> shape{static_cast<std::uint64_t>(tensor.rows), static_cast<std::uint64_t>(tensor.columns)};
+    if (!file.has(name)) throw InputError({file.path() + ": " + name, "a dataset of " + text_of(shape), "none", ""});
+    const std::vector<std::uint64_t> stored = file.shape(name);
+    if (stored != shape) throw InputError({file.path() + ": " + name, text_of(shape), text_of(stored), ""});
+    // Chunks that were never written, and several datasets, may claim more together than the file holds.
+    if (shape[1] != 0 && shape[0] > left / shape[1])
+      throw InputError({file.path() + ": " + name, "a size that fits the file", text_of(shape), ""});
+    left -= shape[0] * shape[1];
+  }
+}
+
+void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights) {
+  check_weights(file, group, weights.table());
+  for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
+}
+
+}  // namespace elastiform

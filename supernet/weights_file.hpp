@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+
+#include "supernet/storage/hdf5_file.hpp"
+#include "supernet/weights.hpp"
+
+namespace elastiform {
+
+/// One dataset GROUP/NAME of rows × columns for every tensor of the table.
+void write_weights(Hdf5Writer& file, const std::string& group, const Weights& weights);
+
+/// Throws InputError unless `group` holds exactly the table's tensors in their shapes and the file has bytes for all of them: call it before
+/// memory is taken for a network that the file only claims to hold.
+void check_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table);
+
+/// Fills `weights` after check_weights.
+void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights);
+
+}  // namespace elastiform
