@@ -76,6 +76,9 @@ Run::Run(const std::string& folder)
 
 const TextData& Run::data() {
   if (!data_) {
+    if (!exists(recipe_.data.text))
+      throw InputError(
+          {recipe_.data.text, "the text that the run was trained on", "nothing", fmt::format("set data.text in {}", paths_.recipe())});
     auto data = std::make_unique<TextData>(recipe_.data.text, recipe_.data, recipe_.space.model().context);
     if (data->sha256() != supernet_->data_sha256)
       throw InputError({recipe_.data.text, "the text that the run was trained on, SHA-256 " + supernet_->data_sha256.substr(0, 16),

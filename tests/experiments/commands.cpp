@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -97,6 +98,19 @@ TEST_CASE("space counts, and says what can be met", "[experiments][commands]") {
   CHECK(impossible["budgets"][0]["feasible"] == "0");
   CHECK(impossible["budgets"][0]["why_empty"].get<std::string>().find("nearest") != std::string::npos);
   CHECK(json_of("space micro.toml --deployable hf-llama")["budgets"][0]["feasible"] != "0");
+}
+
+TEST_CASE("a run without its text says where to name it", "[experiments][commands]") {
+  const TemporaryFolder elsewhere;
+  std::filesystem::copy(micro_folder() / "runs/micro", elsewhere / "moved", std::filesystem::copy_options::recursive);
+  const auto lost = run_program_in(elsewhere.path(), words("evaluate moved"));
+  CHECK(lost.status == 2);
+  CHECK(lost.err.find("set data.text in moved/recipe.toml") != std::string::npos);
+  CHECK(run_program_in(elsewhere.path(), words("cost moved")).status == 0);  // costs never open the data
+  auto recipe = content(elsewhere / "moved/recipe.toml");
+  recipe.replace(recipe.find("../../text.txt"), 14, micro_folder() / "text.txt");
+  elsewhere.write("moved/recipe.toml", recipe);
+  CHECK(run_program_in(elsewhere.path(), words("evaluate moved")).status == 0);
 }
 
 TEST_CASE("a dry run writes nothing", "[experiments][commands]") {
