@@ -17,7 +17,7 @@ std::optional<Subnet> Unseen::draw(Law law, RandomStream& random) const {
   }
   BigInt rank = feasible_->rank(subnet);
   for (std::size_t step = 0; step <= seen_.size(); ++step) {
-    rank = rank + 1 == feasible_->count() ? BigInt(0) : BigInt(rank + 1);
+    if (++rank == feasible_->count()) rank = 0;
     subnet = feasible_->unrank(rank);
     if (!has(subnet)) return subnet;
   }

@@ -1,0 +1,101 @@
+// search, front, show and evaluate through the real program, on a copy of the trained micro run.
+#include <csignal>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/experiments/program.hpp"
+#include "tests/support/catch.hpp"
+
+namespace elastiform {
+namespace {
+
+using nlohmann::json;
+
+struct RunCopy {
+  TemporaryFolder folder;
+  RunCopy() { std::filesystem::copy(micro_folder().path(), folder.path(), std::filesystem::copy_options::recursive); }
+  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
+  json document(const std::string& line) const {
+    const auto result = run(line + " --json");
+    INFO("elastiform " << line << "\n" << result.err);
+    REQUIRE(result.status == 0);
+    return json::parse(result.out);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("search finds, stores, continues, and compares with every homogeneous subnet", "[experiments][search]") {
+  const RunCopy copy;
+  const json first = copy.document("search runs/micro --budget parameters=..80% --evaluations 6 --algorithm random");
+  REQUIRE(first.size() == 1);
+  CHECK(first[0]["evaluations"] == 6);
+  CHECK(first[0]["homogeneous"].get<int>() > 0);
+  CHECK(first[0]["law"] == "balanced");
+  CHECK(first[0]["difference"]["low"].get<double>() <= first[0]["difference"]["high"].get<double>());
+
+  const json longer = copy.document("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random");
+  CHECK(longer[0]["search"] == first[0]["search"]);
+  CHECK(longer[0]["evaluations"] == 9);
+  CHECK(longer[0]["best"]["bits_per_byte"].get<double>() <= first[0]["best"]["bits_per_byte"].get<double>());
+  // The same command again evaluates nothing.
+  const std::string before = state_of(copy.folder.path() + "/runs/micro/checkpoints");
+  CHECK(copy.document("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random") == longer);
+  CHECK(state_of(copy.folder.path() + "/runs/micro/checkpoints") == before);
+
+  const json front = copy.document("front runs/micro");
+  REQUIRE(!front.empty());
+  for (std::size_t i = 1; i < front.size(); ++i) {
+    CHECK(front[i]["parameters"].get<std::int64_t>() > front[i - 1]["parameters"].get<std::int64_t>());
+    CHECK(front[i]["loss"].get<double>() < front[i - 1]["loss"].get<double>());
+  }
+  CHECK(front == longer[0]["front"]);
+  const std::string id = std::to_string(front[0]["id"].get<int>());
+  CHECK(copy.document("show runs/micro " + id) == front[0]);
+  CHECK_THAT(copy.run("show runs/micro " + id).out, Catch::Contains(front[0]["subnet"].get<std::string>()) && Catch::Contains("bits/byte"));
+
+  const auto text = copy.run("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random");
+  for (const char* part : {"best found", "best homogeneous", "95 % interval", "margin", "parameters=..", "feasible", "O front"})
+    CHECK_THAT(text.out, Catch::Contains(part));
+}
+
+TEST_CASE("evaluate counts looks at the report split, and compares two subnets on the same blocks", "[experiments][search]") {
+  const RunCopy copy;
+  const json one = copy.document("evaluate runs/micro --subnet largest --split report");
+  for (const char* key : {"id", "subnet", "split", "loss", "loss_se", "bits_per_byte", "tokens"}) CHECK(one.contains(key));
+  CHECK(one["report_looks"] == 1);
+  const json two = copy.document("evaluate runs/micro --subnet largest --split report --against smallest");
+  CHECK(two["report_looks"] == 3);
+  CHECK(two["loss"] == one["loss"]);
+  CHECK(two["id"] == one["id"]);
+  CHECK(two["against"]["difference"].get<double>() ==
+        Approx(two["bits_per_byte"].get<double>() - two["against"]["bits_per_byte"].get<double>()).margin(0.02));
+  const json same = copy.document("evaluate runs/micro --subnet largest --against largest");
+  CHECK(same["against"]["verdict"] == "equivalent");
+  CHECK(same["report_looks"] == 3);
+  CHECK(copy.run("front runs/micro").status == 0);  // nothing a search could be compared with yet: says so
+}
+
+TEST_CASE("search refuses what cannot be, in one line and before it writes", "[experiments][search]") {
+  const RunCopy copy;
+  const std::string before = state_of(copy.folder.path());
+  const auto refused = [&](const std::string& line, const char* reason) {
+    const auto result = copy.run(line);
+    CAPTURE(line, result.err);
+    CHECK(result.status == 2);
+    CHECK(std::ranges::count(result.err, '\n') == 1);
+    CHECK_THAT(result.err, Catch::Contains(reason));
+  };
+  refused("search runs/micro --budget parameters=..9", "nearest parameters");
+  refused("search runs/micro --budget parameters", "unquoted");
+  refused("search runs/micro --budget latency=..5ms", "cannot be limited yet");
+  refused("search runs/micro --algorithm evolutoin", "evolution");
+  refused("search runs/micro --deployable hf-gpt2", "hf-gpt2");
+  refused("show runs/micro 99", "front");
+  refused("show runs/micro best", "number");
+  refused("evaluate runs/micro --subnet e7:h1f1", "nearest");
+  CHECK(state_of(copy.folder.path()) == before);
+}
+
+}  // namespace elastiform
