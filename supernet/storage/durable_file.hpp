@@ -35,8 +35,9 @@ void write_durably(const std::string& path, const std::function<void(const std::
 /// The same for a whole folder: fill(temporary folder), then one rename. `path` must not exist (InputError).
 void create_folder_durably(const std::string& path, const std::function<void(const std::string&)>& fill);
 
-/// Appends records to a file, each with a sequence number, length and CRC-32C, synced by commit(). A torn or damaged tail is cut off when
-/// the journal is opened for writing, and ignored when it is read.
+/// Appends records to a file, each with a sequence number, length and CRC-32C, synced by commit(). A torn tail, behind which no whole record
+/// stands, is cut off when the journal is opened for writing and ignored when it is read. Damage before whole records is neither: both
+/// throw InputError naming the byte, hand out nothing and leave the file as it is.
 class Journal {
  public:
   explicit Journal(const std::string& path);  // opens or creates for appending

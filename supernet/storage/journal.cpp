@@ -20,6 +20,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "our files are little-e
 
 constexpr char kMagic[8] = {'e', 'f', 'j', 'o', 'u', 'r', 'n', '\n'};
 constexpr std::uint32_t kVersion = 1;
+constexpr std::int64_t kMaxBytes = std::int64_t{4} << 30;  // it is read into memory; a sparse file may claim any size
 
 struct FileHead {
   char magic[8];
@@ -69,6 +70,31 @@ struct Content {
   std::size_t size = 0;
 };
 
+/// The record at byte `at`, if it fits the file.
+bool record_at(const std::string& bytes, std::size_t at, RecordHead& head, std::string_view& text) {
+  if (bytes.size() - at < sizeof head) return false;
+  std::memcpy(&head, bytes.data() + at, sizeof head);
+  if (head.length > bytes.size() - at - sizeof head) return false;
+  text = std::string_view(bytes.data() + at + sizeof head, head.length);
+  return true;
+}
+
+/// Whether a whole record stands anywhere behind the last of `content`. Then its end is no torn one: what was synced is damaged.
+bool has_whole_record_after(const Content& content, const std::string& bytes) {
+  const std::uint64_t most = (content.size - content.good) / sizeof(RecordHead);  // records that fit there
+  // Every byte may begin a record. In honest files hardly one looks like a head; a file made of heads must not cost size² in checksums.
+  std::size_t budget = 16 * bytes.size();
+  for (std::size_t at = content.good; at < bytes.size(); ++at) {
+    RecordHead head;
+    std::string_view text;
+    if (!record_at(bytes, at, head, text) || head.sequence < content.next || head.sequence - content.next > most) continue;
+    if (text.size() > budget) return true;
+    budget -= text.size();
+    if (head.crc == crc_of(head, text)) return true;
+  }
+  return false;
+}
+
 Content scan(const std::string& bytes, const std::string& path, const std::function<void(std::uint64_t, std::string_view)>& each) {
   FileHead head;
   if (bytes.size() < sizeof head || std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0)
@@ -78,16 +104,23 @@ Content scan(const std::string& bytes, const std::string& path, const std::funct
   if (head.version > kVersion)
     throw InputError({path, "journal version " + std::to_string(kVersion), std::to_string(head.version), "use a newer elastiform"});
   Content content{head.first, sizeof head, bytes.size()};
-  while (bytes.size() - content.good >= sizeof(RecordHead)) {
-    RecordHead record;
-    std::memcpy(&record, bytes.data() + content.good, sizeof record);
-    const std::size_t rest = bytes.size() - content.good - sizeof record;
-    if (record.sequence != content.next || record.length > rest) break;
-    const std::string_view text(bytes.data() + content.good + sizeof record, record.length);
-    if (record.crc != crc_of(record, text)) break;
+  RecordHead record;
+  std::string_view text;
+  while (record_at(bytes, content.good, record, text) && record.sequence == content.next && record.crc == crc_of(record, text)) {
     if (each) each(record.sequence, text);
     ++content.next;
-    content.good += sizeof record + record.length;
+    content.good += sizeof record + text.size();
+  }
+  return content;
+}
+
+/// scan() of a journal that may end in a torn record, but has no damage before its end.
+Content check(const std::string& bytes, const std::string& path) {
+  const Content content = scan(bytes, path, nullptr);
+  if (content.good < content.size && has_whole_record_after(content, bytes)) {
+    const std::string at = std::to_string(content.good);
+    throw InputError({path, "a whole record at byte " + at, "a damaged one with more records behind it",
+                      "restore the file, or keep a copy beside it and give up what follows: truncate -s " + at + " " + path});
   }
   return content;
 }
@@ -96,6 +129,7 @@ std::string read_whole(int file, const std::string& path) {
   struct stat status {};
   if (::fstat(file, &status) != 0) throw_system_error("read", path);
   if (!S_ISREG(status.st_mode)) throw InputError({path, "an Elastiform journal", "no regular file", ""});
+  if (status.st_size > kMaxBytes) throw InputError({path, "a journal of at most 4 GiB", std::to_string(status.st_size) + " bytes", ""});
   std::string bytes(static_cast<std::size_t>(status.st_size), '\0');
   std::size_t done = 0;
   while (done < bytes.size()) {
@@ -117,24 +151,23 @@ struct Journal::State {
   std::uint64_t next = 0, committed_next = 0;
   std::size_t size = 0;  // of the file: whole, committed records
   std::string pending;
+  bool torn = false;  // bytes of a failed commit may stand behind `size`
 
   void open() {
-    file = FileDescriptor(::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC));
+    file = FileDescriptor(::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK));  // a pipe must not block here
     if (!file.is_open()) throw_system_error("open", path);
   }
+  bool cut() { return !(torn = ::ftruncate(file.get(), static_cast<off_t>(size)) != 0); }
 };
 
 Journal::Journal(const std::string& path) : state_(std::make_unique<State>()) {
   state_->path = path;
   if (::access(path.c_str(), F_OK) != 0) write_durably(path, empty_journal(0));
   state_->open();
-  const Content content = scan(read_whole(state_->file.get(), path), path, nullptr);
-  if (content.good < content.size) {
-    if (::ftruncate(state_->file.get(), static_cast<off_t>(content.good)) != 0 || ::fsync(state_->file.get()) != 0)
-      throw_system_error("cut the torn end of", path);
-  }
+  const Content content = check(read_whole(state_->file.get(), path), path);
   state_->next = state_->committed_next = content.next;
   state_->size = content.good;
+  if (content.good < content.size && (!state_->cut() || ::fsync(state_->file.get()) != 0)) throw_system_error("cut the torn end of", path);
 }
 
 Journal::~Journal() = default;
@@ -150,6 +183,9 @@ void Journal::commit() {
   const std::string pending = std::exchange(state_->pending, {});
   if (pending.empty()) return;
   try {
+    if (pending.size() > static_cast<std::uint64_t>(kMaxBytes) - state_->size) throw std::length_error("journal of more than 4 GiB");
+    // What is appended behind half a record would look like damage.
+    if (state_->torn && !state_->cut()) throw_system_error("cut the torn end of", state_->path);
     fail_point();
     write_all(state_->file.get(), std::string_view(pending).substr(0, pending.size() / 2), state_->path);
     fail_point();
@@ -158,9 +194,7 @@ void Journal::commit() {
     if (::fdatasync(state_->file.get()) != 0) throw_system_error("sync", state_->path);
     fail_point();
   } catch (...) {
-    // A full disk leaves half a record: what is appended after it would be unreadable.
-    if (::ftruncate(state_->file.get(), static_cast<off_t>(state_->size)) != 0) {
-    }
+    state_->cut();  // a full disk leaves half a record
     state_->next = state_->committed_next;
     throw;
   }
@@ -176,13 +210,16 @@ void Journal::clear() {
   state_->pending.clear();
   state_->next = state_->committed_next;
   state_->size = sizeof(FileHead);
+  state_->torn = false;
 }
 
 void Journal::read(const std::string& path, const std::function<void(std::uint64_t, std::string_view)>& each) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.is_open() && errno == ENOENT) return;
   if (!file.is_open()) throw InputError({path, "a readable journal", std::generic_category().message(errno), ""});
-  scan(read_whole(file.get(), path), path, each);
+  const std::string bytes = read_whole(file.get(), path);
+  check(bytes, path);  // nothing is handed out of a damaged file
+  scan(bytes, path, each);
 }
 
 }  // namespace elastiform
