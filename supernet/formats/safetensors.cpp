@@ -1,10 +1,16 @@
 #include "supernet/formats/safetensors.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
+#include <system_error>
 
 #include "kernels/errors.hpp"
 #include "supernet/formats/json.hpp"
@@ -29,6 +35,10 @@ std::uint64_t element_bytes(std::string_view dtype) {
 
 InputError bad(const std::string& path, std::string expected, std::string found) {
   return InputError({path, std::move(expected), std::move(found), "the file is damaged or no safetensors file"});
+}
+
+InputError unreadable(const std::string& path) {
+  return InputError({path, "a readable file", std::generic_category().message(errno), ""});
 }
 
 std::string in_quotes(std::string_view name) { return "'" + std::string(name.substr(0, 96)) + "'"; }
@@ -133,18 +143,33 @@ void write(const std::string& path, std::vector<Tensor> tensors) {
   });
 }
 
-Reader::Reader(const std::string& path) : path_(path) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) throw InputError({path, "a readable file", "none", ""});
-  const auto size = static_cast<std::uint64_t>(std::max<std::streamoff>(file.tellg(), 0));
-  if (size < kLengthBytes) throw bad(path, "at least 8 bytes", std::to_string(size));
+void Reader::read(std::uint64_t at, void* into, std::uint64_t bytes) const {
+  struct stat now {};
+  if (::fstat(file_.get(), &now) != 0) throw unreadable(path_);
+  if (static_cast<std::uint64_t>(now.st_size) != size_)
+    throw InputError({path_, std::to_string(size_) + " bytes", std::to_string(now.st_size), "it was changed while it was read"});
+  for (std::uint64_t done = 0; done < bytes;) {
+    const ssize_t got = ::pread(file_.get(), static_cast<char*>(into) + done, static_cast<std::size_t>(bytes - done),
+                                static_cast<off_t>(at + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw unreadable(path_);
+    if (got == 0) throw InputError({path_, std::to_string(size_) + " bytes", "fewer", "it was changed while it was read"});
+    done += static_cast<std::uint64_t>(got);
+  }
+}
+
+Reader::Reader(const std::string& path) : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  struct stat status {};
+  if (!file_.is_open() || ::fstat(file_.get(), &status) != 0) throw unreadable(path);
+  if (!S_ISREG(status.st_mode)) throw InputError({path, "a safetensors file", "no regular file", ""});  // a pipe did not block above
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  if (size_ < kLengthBytes) throw bad(path, "at least 8 bytes", std::to_string(size_));
   std::uint64_t length = 0;
-  file.seekg(0).read(reinterpret_cast<char*>(&length), sizeof length);
-  if (!file) throw InputError({path, "a readable file", "a read error", ""});
+  read(0, &length, sizeof length);
   if (length > kMaxHeader) throw bad(path, "a header of at most 100000000 bytes", std::to_string(length));
-  if (length > size - kLengthBytes) throw bad(path, "a header inside the file", "one of " + std::to_string(length) + " bytes");
+  if (length > size_ - kLengthBytes) throw bad(path, "a header inside the file", "one of " + std::to_string(length) + " bytes");
   std::string text(static_cast<std::size_t>(length), '\0');
-  if (!file.read(text.data(), static_cast<std::streamsize>(length))) throw InputError({path, "a readable file", "a read error", ""});
+  read(kLengthBytes, text.data(), length);
   data_start_ = kLengthBytes + length;
 
   const nlohmann::json header = parse_untrusted_json(text, path, 4);
@@ -153,7 +178,7 @@ Reader::Reader(const std::string& path) : path_(path) {
     if (name == "__metadata__") check_metadata(entry, path);
     else entries_.emplace(name, parse_entry(entry, path, name));
   }
-  check_layout(entries_, size - data_start_, path);
+  check_layout(entries_, size_ - data_start_, path);
 }
 
 void Reader::require(std::string_view name, const std::vector<std::int64_t>& shape) const {
@@ -172,10 +197,7 @@ std::vector<float> Reader::floats(std::string_view name) const {
   const Entry& entry = found->second;
   const std::uint64_t bytes = entry.end - entry.begin, width = element_bytes(entry.dtype);
   std::vector<std::byte> raw(static_cast<std::size_t>(bytes));
-  std::ifstream file(path_, std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(data_start_ + entry.begin));
-  if (!file.read(reinterpret_cast<char*>(raw.data()), static_cast<std::streamsize>(bytes)))
-    throw InputError({path_, "a readable file", "a read error", ""});
+  read(data_start_ + entry.begin, raw.data(), bytes);
   std::vector<float> values(static_cast<std::size_t>(bytes / width));
   if (width == sizeof(float)) {
     if (!values.empty()) std::memcpy(values.data(), raw.data(), raw.size());

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "supernet/storage/file_descriptor.hpp"
+
 namespace elastiform::safetensors {
 
 /// One float32 tensor to write; `values` gives its elements in row-major order, one tensor at a time, so a model is never in memory twice.
@@ -20,7 +22,8 @@ struct Tensor {
 void write(const std::string& path, std::vector<Tensor> tensors);
 
 /// A file whose header was checked in full before anything was allocated: sizes, overlaps, gaps and every byte accounted for. Stricter than
-/// the library in one point: duplicate names, which the format's description forbids, are refused. Throws InputError naming the file.
+/// the library in one point: duplicate names, which the format's description forbids, are refused. The file stays open, so tensors come from
+/// the file whose header was checked even when another has taken its name. Throws InputError naming the file.
 class Reader {
  public:
   explicit Reader(const std::string& path);
@@ -37,8 +40,11 @@ class Reader {
   std::vector<float> floats(std::string_view name) const;  // of a tensor that require() accepts
 
  private:
+  void read(std::uint64_t at, void* into, std::uint64_t bytes) const;
+
   std::string path_;
-  std::uint64_t data_start_ = 0;
+  FileDescriptor file_;
+  std::uint64_t size_ = 0, data_start_ = 0;
   std::map<std::string, Entry, std::less<>> entries_;
 };
 

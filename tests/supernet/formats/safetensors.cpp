@@ -1,6 +1,9 @@
 #include "supernet/formats/safetensors.hpp"
 
+#include <sys/stat.h>
+
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -148,4 +151,29 @@ TEST_CASE("safetensors: a tensor of whole numbers is no weight", "[formats][safe
   const TemporaryFolder folder;
   const Reader reader(folder.write("x", file_of(one("a", "\"I32\""), kEight)));
   CHECK_THROWS_AS(reader.require("a", {2}), InputError);
+}
+
+TEST_CASE("safetensors: a pipe or a folder is refused without waiting", "[formats][safetensors][hostile]") {
+  const TemporaryFolder folder;
+  const std::string pipe = folder / "pipe";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_THROWS_WITH(Reader(pipe), Catch::Contains("no regular file"));
+  CHECK_THROWS_WITH(Reader(folder.path()), Catch::Contains("no regular file"));
+  CHECK_THROWS_AS(Reader(folder / "absent"), InputError);
+}
+
+TEST_CASE("safetensors: tensors come from the file whose header was checked", "[formats][safetensors][hostile]") {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("x", file_of(one(), kEight));
+  const Reader reader(path);
+  const std::vector<float> checked = reader.floats("a");
+  std::filesystem::rename(folder.write("y", file_of(one(), std::string(8, '\2'))), path);  // another file of that name
+  CHECK(reader.floats("a") == checked);
+  std::filesystem::remove(path);
+  CHECK(reader.floats("a") == checked);
+
+  const std::string other = folder.write("other", file_of(one(), kEight));
+  const Reader shortened(other);
+  std::filesystem::resize_file(other, std::filesystem::file_size(other) - 1);
+  CHECK_THROWS_WITH(shortened.floats("a"), Catch::Contains("changed while it was read"));
 }
