@@ -52,6 +52,7 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
 DenseModel read(const std::string& path) {
   const Hdf5Reader file(path, "model");
   const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
+  check_unstored_sizes(space.model(), path);
   const Subnet subnet = space.largest();
   if (space != SearchSpace::of(space.model(), subnet)) throw InputError({path, "the space of exactly one network", "one with choices", ""});
   if (format(subnet) != file.text_attribute("/", "subnet"))

@@ -4,11 +4,14 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <functional>
+#include <set>
 #include <stdexcept>
 
 #include <fmt/format.h>
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/errors.hpp"
 #include "supernet/formats/elastiform_file.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/nearest_name.hpp"
@@ -29,9 +32,11 @@ constexpr std::array<Format, 3> kFormats{{
 /// x + s·(h·W + b) = x + (h·(s·W) + s·b): targets know no branch scale.
 void fold_branch_scale(ModelConfig& model, Weights& weights) {
   const float scale = static_cast<float>(model.branch_scale);
+  std::set<std::string, std::less<>> folded;  // what writes to the residual stream, with its biases
+  for (const TensorSpec& tensor : weights.table().tensors())
+    if (tensor.role == Role::residual_out) folded.insert({tensor.name, tensor.name + ".bias"});
   for (const TensorSpec& tensor : weights.table().tensors()) {
-    const std::string_view name = tensor.name;
-    if (!name.ends_with(".out") && !name.ends_with(".out.bias") && !name.ends_with(".down") && !name.ends_with(".down.bias")) continue;
+    if (folded.count(tensor.name) == 0) continue;
     const View view = weights.view(tensor);
     for (std::int64_t row = 0; row < view.rows; ++row)
       for (std::int64_t column = 0; column < view.columns; ++column) view.row<float>(row)[column] *= scale;
@@ -141,6 +146,17 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
   if (format.folder) create_folder_durably(path, write);
   else write_durably(path, write);
   return difference;
+}
+
+void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
+  constexpr std::int64_t kMaxContext = 1 << 20, kMaxHeadDim = 1 << 10, kMaxTables = std::int64_t{256} << 20;
+  if (model.context > kMaxContext) throw InputError({where, "a context of at most 1048576", std::to_string(model.context), ""});
+  if (model.head_dim > kMaxHeadDim) throw InputError({where, "a head_dim of at most 1024", std::to_string(model.head_dim), ""});
+  if (model.positions != Positions::rope) return;
+  const std::int64_t bytes = std::int64_t{sizeof(float)} * model.context * model.head_dim;  // cosine and sine of half a head each
+  if (bytes > kMaxTables)
+    throw InputError({where, "rotary tables of at most 256 MiB",
+                      fmt::format("{} MiB for context {} and head_dim {}", bytes >> 20, model.context, model.head_dim), ""});
 }
 
 DenseModel load_model(const std::string& path) {

@@ -59,6 +59,10 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
 double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card,
                     std::span<const std::int32_t> tokens, const std::string& path);
 
+/// Throws InputError when a file's model asks for more memory than its tensors account for: context above 1,048,576, head_dim above 1,024, or
+/// rotary tables above 256 MiB.
+void check_unstored_sizes(const ModelConfig& model, const std::string& where);
+
 /// Loads any export: a Hugging Face folder (config.json) or our own HDF5 file.
 DenseModel load_model(const std::string& path);
 

@@ -10,8 +10,7 @@ namespace elastiform::hugging_face {
 namespace {
 
 constexpr std::size_t kMaxConfig = 1 << 20;
-constexpr int kMaxSize = 1 << 24;     // of any one number in config.json; products stay far inside 64 bits
-constexpr int kMaxContext = 1 << 20;  // no tensor of the file bounds it where positions are rotary, and tables of that many rows are made
+constexpr int kMaxSize = 1 << 24;  // of any one number in config.json; products stay far inside 64 bits
 
 /// config.json, asked key by key.
 class Config {
@@ -171,6 +170,7 @@ SearchSpace space_of(const std::string& folder, const ModelConfig& model, const 
 }
 
 DenseModel read_weights(const std::string& folder, const ModelConfig& model, Subnet subnet, Source (*source_of)(const TensorSpec&)) {
+  check_unstored_sizes(model, folder + "/config.json");
   const safetensors::Reader file(folder + "/model.safetensors");
   const auto table = std::make_shared<const WeightTable>(space_of(folder, model, subnet));
   std::set<std::string> wanted;
@@ -218,7 +218,7 @@ DenseModel read_llama(const std::string& path) {
 
   ModelConfig model = preset_model("llama");
   model.vocabulary = config.integer("vocab_size");
-  model.context = config.at_most("max_position_embeddings", kMaxContext);
+  model.context = config.integer("max_position_embeddings");
   model.head_dim = config.has("head_dim") ? config.integer("head_dim") : embed / heads;
   model.queries_per_group = heads / groups;
   model.norm_eps = config.real("rms_norm_eps");
@@ -245,7 +245,7 @@ DenseModel read_gpt2(const std::string& path) {
   ModelConfig model = preset_model("gpt2");
   model.ffn = activation == "gelu" ? FeedForwardKind::gelu_erf : FeedForwardKind::gelu_tanh;
   model.vocabulary = config.integer("vocab_size");
-  model.context = config.at_most("n_positions", kMaxContext);
+  model.context = config.integer("n_positions");
   model.head_dim = embed / heads;
   model.queries_per_group = 1;
   model.norm_eps = config.real("layer_norm_epsilon");

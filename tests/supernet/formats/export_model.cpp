@@ -248,6 +248,31 @@ TEST_CASE("folders that lie about the model end in one line", "[formats][export]
   }
 }
 
+TEST_CASE("models that ask for more memory than their tensors account for are refused", "[formats][export][hostile]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model", config = path + "/config.json";
+  export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), card(), tokens(), path);
+  replace_in(config, "\"max_position_embeddings\": 24", "\"max_position_embeddings\": 1048576");
+  CHECK(load_model(path).model.context == 1048576);  // 32 MiB of tables for heads of 8
+  replace_in(config, "1048576", "1048577");
+  CHECK_THROWS_WITH(load_model(path), Catch::Contains("at most 1048576"));
+  replace_in(config, "1048577", "1048576");
+  replace_in(config, "\"head_dim\": 8", "\"head_dim\": 66");
+  CHECK_THROWS_WITH(load_model(path), Catch::Contains("256 MiB") && Catch::Contains("config.json"));
+  replace_in(config, "\"head_dim\": 66", "\"head_dim\": 1026");
+  replace_in(config, "1048576", "24");
+  CHECK_THROWS_WITH(load_model(path), Catch::Contains("head_dim of at most 1024"));
+
+  ModelConfig model = preset_model("llama");
+  model.context = 1 << 20;
+  model.head_dim = 1024;
+  const Subnet subnet = parse_subnet("e8:h1f8");
+  const std::string file = folder / "file";
+  find_format("elastiform")
+      .write({model, subnet, Weights(std::make_shared<const WeightTable>(SearchSpace::of(model, subnet)), DType::float32)}, card(), file);
+  CHECK_THROWS_WITH(load_model(file), Catch::Contains("256 MiB") && Catch::Contains(file));
+}
+
 TEST_CASE("damaged weights end in one line", "[formats][export][hostile]") {
   const TemporaryFolder folder;
   const char* format = GENERATE("hf-gpt2", "elastiform");
