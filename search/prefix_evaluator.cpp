@@ -16,6 +16,11 @@ namespace {
 constexpr std::int64_t kBlockBytes = 1024;  // the unit of data that intervals are over
 constexpr std::int64_t kBatchRows = 2048;   // tokens a worker takes at a time: GEMMs run at full speed, activations stay in L3
 
+/// Blocks of a segment; a last one of less than half a block joins the one before, since paired means weigh blocks alike.
+std::int64_t blocks_of(const Segment& segment) {
+  return std::max<std::int64_t>(1, (segment.end - segment.begin + kBlockBytes / 2) / kBlockBytes);
+}
+
 /// Where the target of a row counts: a data block, or none.
 struct ScoringBatch {
   std::int64_t first_window = 0, windows = 0;
@@ -51,8 +56,7 @@ struct PrefixEvaluator::State {
         windows(data_.scoring_windows(set.split, tokens, set.stride, set.segments)) {
     const auto& segments = data.segments(set.split);
     std::vector<std::int64_t> first_block(segments.size() + 1, 0);
-    for (std::size_t s = 0; s < segments.size(); ++s)
-      first_block[s + 1] = first_block[s] + (segments[s].end - segments[s].begin + kBlockBytes - 1) / kBlockBytes;
+    for (std::size_t s = 0; s < segments.size(); ++s) first_block[s + 1] = first_block[s] + blocks_of(segments[s]);
     std::vector<std::int32_t> dense(static_cast<std::size_t>(first_block.back()), -1);  // blocks in which a target counts, numbered
     const std::int64_t per_batch = std::max<std::int64_t>(1, kBatchRows / tokens), total = static_cast<std::int64_t>(windows.size());
     for (std::int64_t first = 0; first < total; first += per_batch) {
@@ -63,7 +67,8 @@ struct PrefixEvaluator::State {
         const std::size_t segment = static_cast<std::size_t>(window.segment);
         for (std::int64_t t = window.skip; t < window.length; ++t) {
           const std::int64_t target = window.begin + t + 1 - segments[segment].begin;
-          std::int32_t& number = dense[static_cast<std::size_t>(first_block[segment] + target / kBlockBytes)];
+          const std::int64_t block = std::min(target / kBlockBytes, blocks_of(segments[segment]) - 1);
+          std::int32_t& number = dense[static_cast<std::size_t>(first_block[segment] + block)];
           if (number < 0) number = static_cast<std::int32_t>(blocks++);
           batch.block_of_row[static_cast<std::size_t>(i * tokens + t)] = number;
         }

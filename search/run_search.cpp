@@ -19,7 +19,7 @@ std::vector<Evaluation> score_round(const SearchPlan& plan, std::int64_t round, 
     evaluation.blocks = plan.description.blocks;
     evaluation.search = plan.description.name();
     evaluation.round = round;
-    if (auto known = store.find(key_of(evaluation)); known && known->id != 0) {
+    if (auto known = store.find(key_of(evaluation))) {
       evaluations.push_back(std::move(*known));
       continue;
     }
@@ -48,8 +48,8 @@ std::vector<Evaluation> run_search(const SearchPlan& plan, SearchAlgorithm& algo
   const auto rounds = store.rounds(plan.description.name());
   for (const auto& round : rounds) learn(round);
   for (auto next = static_cast<std::int64_t>(rounds.size()); done.size() < plan.evaluations; ++next) {
-    const std::size_t wanted = std::min(plan.round_size, plan.evaluations - done.size());
-    const std::vector<Subnet> candidates = algorithm.ask(wanted, static_cast<std::uint64_t>(next));
+    // Whole rounds: were the last one cut to `evaluations`, a search continued from there would draw other subnets than one that was not.
+    const std::vector<Subnet> candidates = algorithm.ask(plan.round_size, static_cast<std::uint64_t>(next));
     if (candidates.empty()) break;
     std::vector<Evaluation> round = score_round(plan, next, candidates, evaluator, costs, store);
     store.append(plan.description, round);  // durable before anyone acts on it

@@ -13,7 +13,7 @@ namespace elastiform {
 struct SearchPlan {
   SearchDescription description;
   std::string split = "search";
-  std::size_t evaluations = 0;  // in total, those of the rounds that the store already has included
+  std::size_t evaluations = 0;  // in total, with those in the store; rounded up to whole rounds
   std::size_t round_size = 16;
 };
 

@@ -1,7 +1,9 @@
 #include "search/statistics.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 
@@ -11,7 +13,14 @@ namespace elastiform {
 namespace {
 
 constexpr std::size_t kResamples = 10'000;
-constexpr std::size_t kTail = kResamples / 40;  // 2.5 % of the resamples lie outside each end
+constexpr std::size_t kTail = kResamples / 40;    // 2.5 % of the resamples lie outside each end of the 95 % interval
+constexpr std::size_t kTail90 = kResamples / 20;  // and 5 % of the 90 % interval
+
+PairedDifference unbounded(PairedDifference result) {
+  result.high = result.high90 = std::numeric_limits<double>::infinity();
+  result.low = result.low90 = -result.high;
+  return result;
+}
 
 }  // namespace
 
@@ -24,10 +33,9 @@ PairedDifference paired_difference(std::span<const float> a, std::span<const flo
   for (std::size_t i = 0; i < a.size(); ++i) sum += differences[i] = static_cast<double>(a[i]) - b[i];
   result.mean = sum / static_cast<double>(a.size());
   if (a.size() == 1) {  // one block says nothing about how blocks vary
-    result.low = -std::numeric_limits<double>::infinity();
-    result.high = std::numeric_limits<double>::infinity();
-    return result;
+    return unbounded(result);
   }
+  if (!std::isfinite(result.mean)) return unbounded(result);  // a network that overflows on a block has no difference
   std::vector<double> means(kResamples);
   for (std::size_t r = 0; r < kResamples; ++r) {
     RandomStream random(seed, Purpose::bootstrap, r);
@@ -38,14 +46,35 @@ PairedDifference paired_difference(std::span<const float> a, std::span<const flo
   std::ranges::sort(means);
   result.low = means[kTail - 1];
   result.high = means[kResamples - kTail];
+  result.low90 = means[kTail90 - 1];
+  result.high90 = means[kResamples - kTail90];
+  const auto below = std::ranges::lower_bound(means, 0.0) - means.begin(), above = means.end() - std::ranges::upper_bound(means, 0.0);
+  const auto rare = static_cast<double>(std::min(below, above)) + 1;  // never 0: more resamples could find one
+  result.p = std::min(1.0, 2 * rare / static_cast<double>(kResamples + 1));
   return result;
 }
 
 std::string verdict(const PairedDifference& difference, double margin) {
-  if (difference.blocks == 0) return "undecided";
-  if (difference.high < 0) return "better";
-  if (difference.low > 0) return "worse";
-  return difference.low >= -margin && difference.high <= margin ? "equivalent" : "undecided";
+  return verdicts(std::span(&difference, 1), margin).front();
+}
+
+std::vector<std::string> verdicts(std::span<const PairedDifference> table, double margin) {
+  // Holm (1979): the smallest p must be below 5 %/m, the next below 5 %/(m-1), …; the first that fails stops the rest.
+  std::vector<std::size_t> order(table.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return table[i].p; });
+  std::vector<std::string> names(table.size());
+  bool rejecting = true;
+  for (std::size_t rank = 0; rank < order.size(); ++rank) {
+    const PairedDifference& difference = table[order[rank]];
+    rejecting = rejecting && difference.p <= 0.05 / static_cast<double>(table.size() - rank);
+    std::string& name = names[order[rank]];
+    if (rejecting && difference.high < 0) name = "better";
+    else if (rejecting && difference.low > 0) name = "worse";
+    else if (difference.blocks > 0 && difference.low90 >= -margin && difference.high90 <= margin) name = "equivalent";
+    else name = "undecided";
+  }
+  return names;
 }
 
 }  // namespace elastiform

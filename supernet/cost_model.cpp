@@ -55,18 +55,21 @@ AdditiveCosts CostModel::block(int embed, const BlockGenes& genes) const {
   return costs;
 }
 
-Costs CostModel::of(const Subnet& subnet) const {
-  const ModelConfig& model = space_.model();
-  Costs costs;
-  const AdditiveCosts outside = frame(subnet.embed);
-  costs.parameters = outside.parameters;
-  costs.macs = outside.macs;
+AdditiveCosts CostModel::additive(const Subnet& subnet) const {
+  AdditiveCosts sum = frame(subnet.embed);
   for (const BlockGenes& genes : subnet.blocks) {
     const AdditiveCosts one = block(subnet.embed, genes);
-    costs.parameters += one.parameters;
-    costs.block_parameters += one.block_parameters;
-    costs.macs += one.macs;
+    sum.parameters += one.parameters;
+    sum.block_parameters += one.block_parameters;
+    sum.macs += one.macs;
   }
+  return sum;
+}
+
+Costs CostModel::of(const Subnet& subnet) const {
+  const ModelConfig& model = space_.model();
+  const AdditiveCosts sum = additive(subnet);
+  Costs costs{.parameters = sum.parameters, .block_parameters = sum.block_parameters, .macs = sum.macs};
   const SearchSpace dense_space = SearchSpace::of(model, subnet);
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();

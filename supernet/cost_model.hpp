@@ -44,6 +44,7 @@ class CostModel {
   /// embed as long as neither heads nor ffn is 0.
   AdditiveCosts frame(int embed) const;
   AdditiveCosts block(int embed, const BlockGenes& genes) const;
+  AdditiveCosts additive(const Subnet& subnet) const;  // frame and blocks together
 
   const SearchSpace& space() const { return space_; }
   const Deploy& deploy() const { return deploy_; }

@@ -23,8 +23,9 @@ std::int32_t largest_of(std::span<const float> logits) {
 /// Decoding state of one text: the cache and the tokens that fill it.
 class Decoder {
  public:
-  Decoder(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet)
-      : backend_(backend), network_(network), weights_(weights), subnet_(subnet), context_(network.space().model().context),
+  /// `length`: the most tokens that will ever be said; a shorter text needs a smaller cache than the context.
+  Decoder(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet, std::int64_t length)
+      : backend_(backend), network_(network), weights_(weights), subnet_(subnet), context_(std::min<std::int64_t>(network.space().model().context, length)),
         vocabulary_(network.space().model().vocabulary),
         arena_(generation_arena_bytes(network.space().model(), network.dtype(), backend.slots(), subnet, context_)),
         cache_(network.make_cache(subnet, context_, arena_)) {}
@@ -127,7 +128,7 @@ void generate(Backend& backend, const Network& network, const Weights& weights, 
   if (prompt.empty()) prompt = std::span(&newline, 1);
   // Of a longer prompt only this much can be seen.
   if (prompt.size() > static_cast<std::size_t>(model.context)) prompt = prompt.last(static_cast<std::size_t>(model.context));
-  Decoder decoder(backend, network, weights, subnet);
+  Decoder decoder(backend, network, weights, subnet, static_cast<std::int64_t>(prompt.size()) + options.tokens);
   std::span<const float> logits = decoder.say(prompt);
   for (std::int64_t step = 0; step < options.tokens; ++step) {
     const std::int32_t token = pick_token(logits, options, static_cast<std::uint64_t>(step));

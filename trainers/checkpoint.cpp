@@ -1,10 +1,13 @@
 #include "trainers/checkpoint.hpp"
 
+#include <map>
 #include <utility>
+#include <vector>
 
 #include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/storage/hdf5_file.hpp"
+#include "supernet/weights_file.hpp"
 #include "trainers/trainer_state.hpp"
 #include "version.hpp"
 
@@ -13,12 +16,26 @@ namespace {
 
 constexpr const char* kKind = "supernet";
 
-void write_weights(Hdf5Writer& file, const std::string& group, const Weights& weights) {
-  for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
+/// A whole number of a file's root that must lie in [0, high].
+std::int64_t count_attribute(const Hdf5Reader& file, const std::string& path, const std::string& name, std::int64_t high) {
+  const std::int64_t value = file.integer_attribute("/", name);
+  if (value < 0 || value > high)
+    throw InputError({path + ": " + name, "0 to " + std::to_string(high), std::to_string(value), "use an earlier checkpoint"});
+  return value;
 }
 
-void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights) {
-  for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
+BuildIdentity identity_of(const Hdf5Reader& file) {
+  return {.commit = file.text_attribute("/", "commit"), .isa = file.text_attribute("/", "isa"),
+          .onednn = file.text_attribute("/", "onednn"), .precision = file.text_attribute("/", "precision")};
+}
+
+Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::shared_ptr<const WeightTable> table) {
+  check_weights(file, "/weights", *table);
+  Weights weights(std::move(table), DType::float32);
+  read_weights(file, "/weights", weights);
+  if (weights_hash(weights) != file.text_attribute("/", "weights_hash"))
+    throw InputError({path, "weights with the stored hash", "other weights", "use an earlier checkpoint"});
+  return weights;
 }
 
 }  // namespace
@@ -45,9 +62,9 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
   file.attribute("/", "step", state.next_step);
   file.attribute("/", "updates", state.updates);
   file.attribute("/", "skipped", state.skipped);
-  // Random numbers are pure functions of (seed, purpose, step), and so is the place in the data: these two are all their state.
+  // Random numbers are pure functions of (seed, purpose, step) and so is the place in the data: these two are all their state. load
+  // takes the seed from the recipe, which the program compares with the one above.
   file.attribute("/", "seed", static_cast<std::int64_t>(trainer.options().seed));
-  file.attribute("/", "data_position", state.next_step);
   write_weights(file, "/weights", state.weights);
   for (const auto& [name, moment] : state.optimizer->moments()) write_weights(file, "/optimizer/" + name, *moment);
   for (const auto& [name, numbers] : state.optimizer->band_numbers()) file.dataset("/bands/" + name, std::span<const double>(*numbers));
@@ -61,36 +78,35 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   if (file.text_attribute("/", "space_hash") != space_hash)
     throw InputError({path, "the search space of the recipe (" + space_hash.substr(0, 8) + ")",
                       "another space (" + file.text_attribute("/", "space_hash").substr(0, 8) + ")", "resume with the run's own recipe"});
-  read_weights(file, "/weights", state.weights);
-  for (const auto& [name, moment] : state.optimizer->moments()) read_weights(file, "/optimizer/" + name, *moment);
-  for (const auto& [name, numbers] : state.optimizer->band_numbers()) {
+  // Everything is read and checked before the trainer changes: a bad file leaves it as it was.
+  const std::int64_t steps = trainer.options().steps, step = count_attribute(file, path, "step", steps);
+  const std::int64_t updates = count_attribute(file, path, "updates", step), skipped = count_attribute(file, path, "skipped", step);
+  Weights weights = checked_weights(file, path, state.weights.shared_table());
+  const auto numbers = state.optimizer->band_numbers();
+  std::map<std::string, std::vector<double>> bands;
+  for (const auto& [name, held] : numbers) {
     std::vector<double> values = file.doubles("/bands/" + name);
-    if (values.size() != numbers->size())
-      throw InputError({path + ": /bands/" + name, std::to_string(numbers->size()) + " bands", std::to_string(values.size()), ""});
-    *numbers = std::move(values);
+    if (values.size() != held->size())
+      throw InputError({path + ": /bands/" + name, std::to_string(held->size()) + " bands", std::to_string(values.size()), ""});
+    bands[name] = std::move(values);
   }
-  if (weights_hash(state.weights) != file.text_attribute("/", "weights_hash"))
-    throw InputError({path, "weights with the stored hash", "other weights", "use an earlier checkpoint"});
-  state.next_step = file.integer_attribute("/", "step");
-  state.updates = file.integer_attribute("/", "updates");
-  state.skipped = file.integer_attribute("/", "skipped");
-  return {.commit = file.text_attribute("/", "commit"), .isa = file.text_attribute("/", "isa"),
-          .onednn = file.text_attribute("/", "onednn"), .precision = file.text_attribute("/", "precision")};
+  const auto moments = state.optimizer->moments();
+  for (const auto& [name, moment] : moments) check_weights(file, "/optimizer/" + name, moment->table());
+
+  for (const auto& [name, moment] : moments) read_weights(file, "/optimizer/" + name, *moment);
+  for (const auto& [name, held] : numbers) *held = std::move(bands[name]);
+  state.weights = std::move(weights);
+  state.next_step = step, state.updates = updates, state.skipped = skipped;
+  return identity_of(file);
 }
 
 LoadedSupernet load_supernet(const std::string& path) {
   const Hdf5Reader file(path, kKind);
   SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
-  Weights weights(std::make_shared<const WeightTable>(space), DType::float32);
-  read_weights(file, "/weights", weights);
-  LoadedSupernet loaded{.space = std::move(space), .weights = std::move(weights), .recipe_toml = file.text_attribute("/", "recipe"),
-                        .data_sha256 = file.text_attribute("/", "data_sha256"), .weights_hash = file.text_attribute("/", "weights_hash"),
-                        .steps = file.integer_attribute("/", "step"),
-                        .identity = {.commit = file.text_attribute("/", "commit"), .isa = file.text_attribute("/", "isa"),
-                                     .onednn = file.text_attribute("/", "onednn"), .precision = file.text_attribute("/", "precision")}};
-  if (weights_hash(loaded.weights) != loaded.weights_hash)
-    throw InputError({path, "weights with the stored hash", "other weights", "use an earlier checkpoint"});
-  return loaded;
+  Weights weights = checked_weights(file, path, std::make_shared<const WeightTable>(space));
+  return {.space = std::move(space), .weights = std::move(weights), .recipe_toml = file.text_attribute("/", "recipe"),
+          .data_sha256 = file.text_attribute("/", "data_sha256"), .weights_hash = file.text_attribute("/", "weights_hash"),
+          .steps = count_attribute(file, path, "step", INT64_MAX), .identity = identity_of(file)};
 }
 
 }  // namespace elastiform

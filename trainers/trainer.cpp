@@ -106,16 +106,14 @@ StepReport Trainer::step() {
   report.skipped = !finite;
   if (finite) {
     p.state.optimizer->update(p.backend, p.state.weights, p.gradients, active,
-                              {.step = p.state.updates, .rate = report.rate, .gradient_scale = clip_scale(report.gradient_norm, p.options.clip)});
+                              {.step = p.state.updates, .rate = report.rate, .warmup = warmup_factor(p.options, t), .gradient_scale = clip_scale(report.gradient_norm, p.options.clip)});
     ++p.state.updates;
   } else {
     ++p.state.skipped;
   }
   for (const Subnet& subnet : report.subnets) {
-    AdditiveCosts sum = p.costs.frame(subnet.embed);
-    for (const BlockGenes& genes : subnet.blocks) sum.macs += p.costs.block(subnet.embed, genes).macs;
     report.tokens += batch.rows();
-    report.flops += 6.0 * static_cast<double>(sum.macs) * static_cast<double>(batch.rows());
+    report.flops += 6.0 * static_cast<double>(p.costs.additive(subnet).macs) * static_cast<double>(batch.rows());
   }
   ++p.state.next_step;
   return report;

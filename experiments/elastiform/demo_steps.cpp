@@ -52,13 +52,21 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
     table.row({fmt::format("Kneser-Ney, {} bytes of context", model.order - 1), "", fmt::format("{:.3f}", model.bits_per_byte)});
   auto text = table.text() + "± is 95 % over blocks of text; it does not cover seeds of training.\n";
   if (models.models.empty()) text += fmt::format("No byte models beside them: {}.\n", models.why_not);
+  std::vector<std::string> names;
+  std::vector<PairedDifference> differences;
   for (const auto& outcome : outcomes) {
     if (!outcome.best || !outcome.best_homogeneous) continue;
     const auto *found = find_row(rows, outcome.best->subnet), *rival = find_row(rows, outcome.best_homogeneous->subnet);
-    text += fmt::format("{}: found against best homogeneous: {}\n", set_name(outcome),
-                        found->subnet == rival->subnet ? "they are the same network"
-                                                       : difference_text(difference_in_bits(found->report, rival->report, 0)));
+    const auto name = fmt::format("{}: found against best homogeneous: ", set_name(outcome));
+    if (found->subnet == rival->subnet) {
+      text += name + "they are the same network\n";
+      continue;
+    }
+    names.push_back(name);
+    differences.push_back(difference_in_bits(found->report, rival->report, 0));
   }
+  const auto judged = verdicts(differences, kMargin);  // Holm-corrected over these lines
+  for (std::size_t i = 0; i < names.size(); ++i) text += names[i] + difference_text(differences[i], judged[i]) + "\n";
   return text;
 }
 

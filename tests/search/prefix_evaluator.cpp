@@ -82,8 +82,10 @@ TEST_CASE("a score is the mean of its blocks and counts every byte but the first
     std::size_t blocks = 0;
     double weighted = 0, counted = 0;
     for (const Segment& segment : segments)
-      for (std::int64_t begin = segment.begin; begin < segment.end; begin += 1024) {
-        const double count = static_cast<double>(std::min(begin + 1024, segment.end) - begin - (begin == segment.begin ? 1 : 0));
+      for (std::int64_t begin = segment.begin; begin < segment.end;) {
+        const std::int64_t end = segment.end - begin < 1024 + 512 ? segment.end : begin + 1024;  // a short rest joins the block before
+        const double count = static_cast<double>(end - begin - (begin == segment.begin ? 1 : 0));
+        begin = end;
         weighted += count * static_cast<double>(score.block_losses.at(blocks++));
         counted += count;
       }

@@ -10,10 +10,10 @@ TEST_CASE("A search takes known scores from other searches as a memo, and they k
   const FeasibleSet set(costs, Budget{});
   const TemporaryFolder folder;
   TextbookEvaluator evaluator;
-  const TextbookSearch first{.set = set, .algorithm = "homogeneous", .evaluations = 40};
+  const TextbookSearch first{.set = set, .algorithm = "homogeneous", .evaluations = 48};
   const auto stored = first.run(folder, evaluator);
-  REQUIRE(stored.size() == 40);
-  CHECK(evaluator.evaluated == 40);
+  REQUIRE(stored.size() == 48);
+  CHECK(evaluator.evaluated == 48);
 
   const FeasibleSet tight(costs, Budget::parse({"parameters=..70%"}, costs));
   const auto second = TextbookSearch{.set = tight, .algorithm = "homogeneous", .evaluations = 1000}.run(folder, evaluator);
@@ -26,7 +26,7 @@ TEST_CASE("A search takes known scores from other searches as a memo, and they k
     CHECK(same->score.loss == evaluation.score.loss);
   }
   CHECK(known > 5);
-  CHECK(evaluator.evaluated == 40 + second.size() - known);
+  CHECK(evaluator.evaluated == 48 + second.size() - known);
   const ResultStore store(folder.path(), ResultStore::Mode::read, costs.space().hash(), "textbook = 1\n");
   CHECK(store.evaluations().size() == evaluator.evaluated);
   CHECK(store.searches().size() == 2);
@@ -47,6 +47,22 @@ TEST_CASE("More evaluations continue a search", "[search]") {
   CHECK(evaluator.evaluated == 64);
   search.evaluations = 16;  // fewer than there are: nothing happens
   CHECK(search.run(folder, evaluator).size() == 64);
+}
+
+TEST_CASE("Continuing at a number that is no whole round equals asking for the total at once", "[search]") {
+  const CostModel costs = plain_costs(textbook_space());
+  const FeasibleSet set(costs, Budget{});
+  for (const char* algorithm : {"random", "evolution"}) {
+    const TemporaryFolder parts, whole;
+    TextbookEvaluator evaluator;
+    TextbookSearch search{.set = set, .algorithm = algorithm, .evaluations = 20};
+    search.run(parts, evaluator);
+    search.evaluations = 40;
+    const auto continued = search.run(parts, evaluator), straight = search.run(whole, evaluator);
+    REQUIRE(continued.size() == straight.size());
+    CHECK(continued.size() >= 40);
+    for (std::size_t i = 0; i < continued.size(); ++i) CHECK(continued[i].subnet == straight[i].subnet);
+  }
 }
 
 }  // namespace elastiform

@@ -1,6 +1,8 @@
 #include "search/statistics.hpp"
 
 #include <cmath>
+#include <limits>
+#include <string>
 #include <vector>
 
 #include "kernels/random.hpp"
@@ -60,13 +62,39 @@ TEST_CASE("The interval covers the truth in 95 % of repetitions", "[search]") {
 TEST_CASE("Verdicts: equivalent inside the margin, undecided beyond, nothing from one block", "[search]") {
   const std::vector<float> same(50, 1.0F);
   CHECK(verdict(paired_difference(same, same, 0), 0.01) == "equivalent");
-  CHECK(verdict({.mean = 0, .low = -0.02, .high = 0.005, .blocks = 9}, 0.01) == "undecided");
-  CHECK(verdict({.mean = 0, .low = -0.009, .high = 0.005, .blocks = 9}, 0.01) == "equivalent");
-  CHECK(verdict({.mean = 0, .low = 0.001, .high = 0.005, .blocks = 9}, 0.01) == "worse");
+  const auto made = [](double low, double high, double low90, double high90, double p) {
+    return PairedDifference{.mean = (low + high) / 2, .low = low, .high = high, .low90 = low90, .high90 = high90, .p = p, .blocks = 9};
+  };
+  CHECK(verdict(made(-0.02, 0.005, -0.015, 0.004, 0.4), 0.01) == "undecided");
+  CHECK(verdict(made(-0.012, 0.005, -0.009, 0.004, 0.4), 0.01) == "equivalent");  // the 90 % interval decides
+  CHECK(verdict(made(0.001, 0.005, 0.0015, 0.004, 0.01), 0.01) == "worse");
   const std::vector<float> one = {1.0F}, other = {2.0F};
   CHECK(verdict(paired_difference(one, other, 0), 0.01) == "undecided");
   CHECK(verdict(paired_difference({}, {}, 0), 0.01) == "undecided");
   CHECK_THROWS_AS(paired_difference(one, same, 0), std::logic_error);
+  std::vector<float> broken = same;
+  broken[7] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(verdict(paired_difference(broken, same, 0), 0.01) == "undecided");
+}
+
+TEST_CASE("Verdicts of a table are Holm-corrected: the smallest p needs 5 %/m, and a failure stops the rest", "[search]") {
+  const auto made = [](double p, double sign) {
+    return PairedDifference{.mean = sign, .low = sign - 0.5, .high = sign + 0.5, .low90 = sign - 0.4, .high90 = sign + 0.4, .p = p, .blocks = 9};
+  };
+  using Names = std::vector<std::string>;
+  CHECK(verdicts(std::vector{made(0.04, -1)}, 0.01) == Names{"better"});
+  CHECK(verdicts(std::vector{made(0.04, -1), made(0.04, 1)}, 0.01) == Names{"undecided", "undecided"});
+  CHECK(verdicts(std::vector{made(0.04, -1), made(0.02, 1)}, 0.01) == Names{"better", "worse"});
+  CHECK(verdicts(std::vector{made(0.02, -1), made(0.03, -1), made(0.001, 1)}, 0.01) == Names{"better", "better", "worse"});
+  CHECK(verdicts(std::vector{made(0.026, -1), made(0.03, -1), made(0.001, 1)}, 0.01) == Names{"undecided", "undecided", "worse"});
+}
+
+TEST_CASE("The p-value of a difference is small when there is one and spread evenly when there is none", "[search]") {
+  CHECK(paired_difference(normal(200, 0.5, 1, 4), std::vector<float>(200, 0.0F), 1).p < 0.001);
+  int rare = 0;
+  for (std::uint64_t r = 0; r < 100; ++r) rare += paired_difference(normal(60, 0.0, 1, 500 + r), std::vector<float>(60, 0.0F), 3).p < 0.1 ? 1 : 0;
+  CHECK(rare >= 3);
+  CHECK(rare <= 20);
 }
 
 }  // namespace elastiform

@@ -97,6 +97,15 @@ TEST_CASE("a band met late gets a warm-up of its own", "[trainers]") {
   const ActiveBands all(std::vector<bool>(static_cast<std::size_t>(table->band_count()), true));
   for (int t = 0; t < 5; ++t) optimizer.update(backend, weights, gradients, all, {.step = t + 1000, .rate = 0.01});
   CHECK(weights.view(tensor).row<double>(0)[0] == Approx(-0.01 * (0.25 + 0.5 + 0.75 + 1 + 1)));
+
+  // During the schedule's own warm-up the slower ramp counts, not the product of both.
+  Weights fresh(table, DType::float64);
+  AdamwOptimizer other(options, table, DType::float64);
+  for (int t = 0; t < 4; ++t) {
+    const double ramp = (t + 1) / 8.0;  // slower than the band's quarter a step
+    other.update(backend, fresh, gradients, all, {.step = t, .rate = 0.01 * ramp, .warmup = ramp});
+  }
+  CHECK(fresh.view(tensor).row<double>(0)[0] == Approx(-0.01 * (1 + 2 + 3 + 4) / 8));
 }
 
 }  // namespace elastiform

@@ -109,6 +109,24 @@ TEST_CASE("a run that is stopped and resumed has the bits of one that is not", "
     CHECK(*numbers == *straight.state().optimizer->band_numbers().at(name));
 }
 
+TEST_CASE("a checkpoint of another length or another space leaves the trainer as it was", "[trainers]") {
+  Fixture f;
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  Trainer trained(f.space, f.options, f.stages, *f.data, backend);
+  while (trained.next_step() < 30) trained.step();
+  save_checkpoint(trained, "recipe", f.data->sha256(), f.folder / "supernet.h5");
+  f.options.steps = 20;  // step 30 lies beyond
+  resolve_stages(f.stages, f.options.steps);
+  Trainer fresh(f.space, f.options, f.stages, *f.data, backend);
+  const std::string before = weights_hash(fresh.weights());
+  CHECK_THROWS_AS(load_checkpoint(fresh, f.folder / "supernet.h5"), InputError);
+  CHECK(weights_hash(fresh.weights()) == before);
+  CHECK(fresh.next_step() == 0);
+  Trainer other(SearchSpace(f.space.model(), {8, 16}, f.space.depth(), f.space.blocks()), f.options, f.stages, *f.data, backend);
+  CHECK_THROWS_AS(load_checkpoint(other, f.folder / "supernet.h5"), InputError);
+}
+
 TEST_CASE("bands that no subnet of a step touches stay bitwise unchanged under the lazy policies", "[trainers][slicing]") {
   Fixture f;
   f.options.policy = GENERATE("lazy-local", "lazy-global", "catch-up");

@@ -35,10 +35,10 @@ AdamwOptimizer::Corrections AdamwOptimizer::touch(std::int64_t band, const Updat
     c.first = -std::expm1(t * std::log(options_.beta1));
     c.second = -std::expm1(t * std::log(options_.beta2));
   }
-  // A band first met at the peak rate gets a warm-up of its own; the schedule's warm-up covers those met from the start.
+  // A band first met at the peak rate gets a warm-up of its own. The slower of the two ramps counts, not their product.
   c.rate = step.rate;
   if (options_.band_warmup > 0 && policy_ != BandPolicy::dense)
-    c.rate *= std::min(1.0, count_[at] / static_cast<double>(options_.band_warmup));
+    c.rate *= std::min(1.0, count_[at] / static_cast<double>(options_.band_warmup) / step.warmup);
   return c;
 }
 

@@ -1,10 +1,29 @@
 #include "trainers/schedules/schedule.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
+#include "kernels/errors.hpp"
+
 namespace elastiform {
+namespace {
+
+constexpr std::array<ScheduleEntry, 3> kSchedules{{
+    {"constant", "the peak rate after the warm-up"},
+    {"wsd", "the peak rate, then a straight line to final_rate over the last `cooldown` of the steps"},
+    {"cosine", "half a cosine from the end of the warm-up to final_rate"},
+}};
+
+}  // namespace
+
+std::span<const ScheduleEntry> schedules() { return kSchedules; }
+
+double warmup_factor(const TrainOptions& options, std::int64_t t) {
+  const std::int64_t warmup = warmup_steps(options);
+  return t < warmup ? static_cast<double>(t + 1) / static_cast<double>(warmup) : 1.0;
+}
 
 std::int64_t warmup_steps(const TrainOptions& options) { return std::llround(options.warmup * static_cast<double>(options.steps)); }
 
@@ -14,8 +33,9 @@ std::int64_t cooldown_begin(const TrainOptions& options) {
 }
 
 double learning_rate(const TrainOptions& options, std::int64_t t) {
-  const std::int64_t warmup = warmup_steps(options);
-  if (t < warmup) return options.rate * static_cast<double>(t + 1) / static_cast<double>(warmup);
+  if (std::ranges::none_of(kSchedules, [&](const ScheduleEntry& entry) { return entry.name == options.schedule; }))
+    throw InputError({"recipe: train.schedule", "one of constant, wsd, cosine", '"' + options.schedule + '"', ""});
+  if (t < warmup_steps(options)) return options.rate * warmup_factor(options, t);
   if (options.schedule == "constant") return options.rate;
   const double low = options.rate * options.final_rate;
   const std::int64_t begin = cooldown_begin(options);
