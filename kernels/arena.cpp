@@ -14,7 +14,7 @@ constexpr std::int64_t kAlignment = 64;
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 void free_block(std::byte* data) {
-  if (data) ::operator delete(data, std::align_val_t{kAlignment});
+  if (data) ::operator delete (data, std::align_val_t{kAlignment});
 }
 
 }  // namespace
@@ -22,15 +22,13 @@ void free_block(std::byte* data) {
 Arena::Arena(std::int64_t bytes) {
   if (bytes < 0) throw std::logic_error("Arena: negative size " + std::to_string(bytes));
   capacity_ = round_up(bytes, kAlignment);
-  if (capacity_ > 0) data_ = static_cast<std::byte*>(::operator new(static_cast<std::size_t>(capacity_), std::align_val_t{kAlignment}));
+  if (capacity_ > 0) data_ = static_cast<std::byte*>(::operator new (static_cast<std::size_t>(capacity_), std::align_val_t{kAlignment}));
 }
 
 Arena::~Arena() { free_block(data_); }
 
 Arena::Arena(Arena&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
-      capacity_(std::exchange(other.capacity_, 0)),
-      used_(std::exchange(other.used_, 0)),
+    : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)), used_(std::exchange(other.used_, 0)),
       peak_(std::exchange(other.peak_, 0)) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {

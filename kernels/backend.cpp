@@ -18,9 +18,7 @@ std::array<const char*, 5> names(const Matmul&) { return {"y", "x", "w", "bias",
 std::array<const char*, 4> names(const MatmulDx&) { return {"dx", "dy", "w", "add"}; }
 std::array<const char*, 4> names(const MatmulDw&) { return {"dw", "dbias", "x", "dy"}; }
 std::array<const char*, 6> names(const NormForward&) { return {"y", "rstd", "mean", "x", "gain", "bias"}; }
-std::array<const char*, 9> names(const NormBackward&) {
-  return {"dx", "dgain", "dbias", "dy", "residual", "x", "rstd", "mean", "gain"};
-}
+std::array<const char*, 9> names(const NormBackward&) { return {"dx", "dgain", "dbias", "dy", "residual", "x", "rstd", "mean", "gain"}; }
 std::array<const char*, 2> names(const SumPanels&) { return {"sum", "partials"}; }
 std::array<const char*, 3> names(const SwigluForward&) { return {"y", "gate", "up"}; }
 std::array<const char*, 5> names(const SwigluBackward&) { return {"dgate", "dup", "dy", "gate", "up"}; }

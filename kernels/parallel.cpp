@@ -95,7 +95,10 @@ class Team {
   explicit Team(int threads) : threads_(threads), arena_(threads) {}
 
   void run(const std::function<void(int)>& work) {
-    arena_.execute([&] { tbb::parallel_for(0, threads_, [&](int slot) { work(slot); }, tbb::simple_partitioner{}); });
+    arena_.execute([&] {
+      tbb::parallel_for(
+          0, threads_, [&](int slot) { work(slot); }, tbb::simple_partitioner{});
+    });
   }
 
  private:
@@ -131,7 +134,8 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : threads_(threads) {
   if (threads < 1 || threads > kMaxThreads)
-    throw InputError({.where = "threads", .expected = "1 to " + std::to_string(kMaxThreads), .found = std::to_string(threads), .remedy = ""});
+    throw InputError(
+        {.where = "threads", .expected = "1 to " + std::to_string(kMaxThreads), .found = std::to_string(threads), .remedy = ""});
   state_ = std::make_unique<State>(threads);
 }
 

@@ -81,14 +81,14 @@ void bench_attention(Bench& b, std::int64_t B, std::int64_t T, std::int64_t H, s
   b.line("attention_forward" + name, flops, "GFLOP/s",
          [&] { b.cpu.attention_forward({.out = out, .lse = lse, .q = q, .k = k, .v = v, .shape = shape}); });
   b.line("attention_backward" + name, 2.5 * flops, "GFLOP/s", [&] {
-    b.cpu.attention_backward(
-        {.dq = dq, .dk = dk, .dv = dv, .dout = out, .out = out, .lse = lse, .q = q, .k = k, .v = v, .shape = shape});
+    b.cpu.attention_backward({.dq = dq, .dk = dk, .dv = dv, .dout = out, .out = out, .lse = lse, .q = q, .k = k, .v = v, .shape = shape});
   });
 }
 
 void bench_rows(Bench& b, std::int64_t C) {
   const ArenaScope scope(b.arena);
-  const View x = b.matrix(kTokens, C), y = b.matrix(kTokens, C), z = b.matrix(kTokens, C), gain = b.matrix(1, C), rstd = b.matrix(1, kTokens);
+  const View x = b.matrix(kTokens, C), y = b.matrix(kTokens, C), z = b.matrix(kTokens, C), gain = b.matrix(1, C),
+             rstd = b.matrix(1, kTokens);
   const View dgain = b.matrix(Backend::panel_count(kTokens), C), cosine = b.matrix(256, 32), sine = b.matrix(256, 32);
   const double elements = static_cast<double>(kTokens * C);
   const auto panels = [&](const char* op, const std::function<void(Rows)>& body) {
@@ -99,8 +99,16 @@ void bench_rows(Bench& b, std::int64_t C) {
     b.cpu.norm_forward({.y = y[r], .rstd = columns(rstd, r), .mean = {}, .x = x[r], .gain = gain, .bias = {}, .kind = Norm::rms});
   });
   panels("norm_backward rms", [&](Rows r) {
-    b.cpu.norm_backward({.dx = z[r], .dgain = dgain.row_range(r.panel, 1), .dbias = {}, .dy = y[r], .residual = z[r], .x = x[r],
-                         .rstd = columns(rstd, r), .mean = {}, .gain = gain, .kind = Norm::rms});
+    b.cpu.norm_backward({.dx = z[r],
+                         .dgain = dgain.row_range(r.panel, 1),
+                         .dbias = {},
+                         .dy = y[r],
+                         .residual = z[r],
+                         .x = x[r],
+                         .rstd = columns(rstd, r),
+                         .mean = {},
+                         .gain = gain,
+                         .kind = Norm::rms});
   });
   panels("gelu_forward tanh", [&](Rows r) { b.cpu.gelu_forward({.y = y[r], .x = x[r], .kind = Gelu::tanh}); });
   panels("gelu_backward tanh", [&](Rows r) { b.cpu.gelu_backward({.dx = z[r], .dy = y[r], .x = x[r], .kind = Gelu::tanh}); });
@@ -119,8 +127,12 @@ void bench_rest(Bench& b) {
   const View dlogits = b.matrix(kTokens, V), columns = losses;
   b.line(fmt::format("softmax_loss N={} V={}", kTokens, V), static_cast<double>(kTokens * V), "Gelem/s", [&] {
     b.cpu.panels(kTokens, [&](Rows r) {
-      b.cpu.softmax_loss({.losses = columns.column_range(r.first, r.count), .teacher_losses = {}, .correct = {}, .dlogits = dlogits[r],
-                          .logits = logits[r], .teacher = {},
+      b.cpu.softmax_loss({.losses = columns.column_range(r.first, r.count),
+                          .teacher_losses = {},
+                          .correct = {},
+                          .dlogits = dlogits[r],
+                          .logits = logits[r],
+                          .teacher = {},
                           .targets = std::span(tokens).subspan(static_cast<std::size_t>(r.first), static_cast<std::size_t>(r.count))});
     });
   });
@@ -133,9 +145,8 @@ void bench_rest(Bench& b) {
   for (std::int64_t i = 0; i < rows; ++i)
     for (std::int64_t j = 0; j < width; ++j) v.row<float>(i)[j] = 1;
   const auto strips = [&](const std::function<void(Rows)>& body) { b.cpu.panels(rows, body); };
-  b.line(fmt::format("adamw {} parameters", rows * width), static_cast<double>(rows * width), "Gelem/s", [&] {
-    strips([&](Rows r) { b.cpu.adamw({.weight = weight[r], .m = m[r], .v = v[r], .gradient = gradient[r], .rate = 1e-6}); });
-  });
+  b.line(fmt::format("adamw {} parameters", rows * width), static_cast<double>(rows * width), "Gelem/s",
+         [&] { strips([&](Rows r) { b.cpu.adamw({.weight = weight[r], .m = m[r], .v = v[r], .gradient = gradient[r], .rate = 1e-6}); }); });
   b.line(fmt::format("sum_squares {} parameters", rows * width), static_cast<double>(rows * width), "Gelem/s",
          [&] { strips([&](Rows r) { b.cpu.sum_squares(gradient[r]); }); });
 }
@@ -153,7 +164,8 @@ int run(int argc, char** argv) {
   b.pool.for_each(threads, [&](std::int64_t i) { peaks[static_cast<std::size_t>(i)] = cpu::measure_fma_peak(); });
   for (const double peak : peaks) b.peak += peak / 1e9;
   fmt::print("{} threads, fused multiply-add peak {:.0f} GFLOP/s float32\n", threads, b.peak);
-  for (const auto& shape : std::vector<std::pair<int, int>>{{384, 384}, {384, 1152}, {384, 1536}, {1536, 384}, {256, 256}, {256, 688}, {192, 192}})
+  for (const auto& shape :
+       std::vector<std::pair<int, int>>{{384, 384}, {384, 1152}, {384, 1536}, {1536, 384}, {256, 256}, {256, 688}, {192, 192}})
     bench_matmul(b, shape.first, shape.second);
   bench_attention(b, 8, 256, 6, 6, 64);
   bench_attention(b, 8, 256, 8, 4, 32);

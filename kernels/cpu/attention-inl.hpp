@@ -49,8 +49,8 @@ template <int kVectors, bool kTransposed, class Store>
 HWY_INLINE void product_vectors(std::int64_t vectors, std::int64_t M, std::int64_t K, const float* a, std::int64_t lda, const float* b,
                                 std::int64_t ldb, const Store& store, std::int64_t done = 0) {
   for (; done + kVectors <= vectors; done += kVectors)
-    product_rows<kProductRows, kVectors, kTransposed>(0, M, K, a, lda, b + done * lanes(), ldb, [&](std::int64_t r, int v, FloatVector sum)
-                                                          HWY_ATTR { store(r, done + v, sum); });
+    product_rows<kProductRows, kVectors, kTransposed>(0, M, K, a, lda, b + done * lanes(), ldb,
+                                                      [&](std::int64_t r, int v, FloatVector sum) HWY_ATTR { store(r, done + v, sum); });
   if constexpr (kVectors > 1) {
     if (done < vectors) product_vectors<kVectors / 2, kTransposed>(vectors, M, K, a, lda, b, ldb, store, done);
   }
@@ -79,7 +79,8 @@ HWY_INLINE hn::Mask<Float> sees(std::int64_t j, std::int64_t v) {
 }
 
 /// rows[i][0 … stride) = factor · x[i][0 … D), filled up with zeros.
-HWY_INLINE void copy_rows(std::int64_t rows, std::int64_t D, const float* x, std::int64_t ld, float factor, float* out, std::int64_t stride) {
+HWY_INLINE void copy_rows(std::int64_t rows, std::int64_t D, const float* x, std::int64_t ld, float factor, float* out,
+                          std::int64_t stride) {
   for (std::int64_t i = 0; i < rows; ++i)
     for_vectors(D, [&](std::int64_t c, auto access) HWY_ATTR {
       hn::Store(hn::Mul(access.load(x + i * ld + c), hn::Set(Float(), factor)), Float(), out + i * stride + c);

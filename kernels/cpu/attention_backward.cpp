@@ -21,7 +21,8 @@ namespace {
 class BackwardGroup {
  public:
   BackwardGroup(const AttentionBackward& op, std::int64_t batch, std::int64_t group)
-      : op_(op), s_(op.shape), D_(s_.head_dim), stride_((D_ + lanes() - 1) / lanes() * lanes()), row_(batch * s_.query_tokens), group_(group) {
+      : op_(op), s_(op.shape), D_(s_.head_dim), stride_((D_ + lanes() - 1) / lanes() * lanes()), row_(batch * s_.query_tokens),
+        group_(group) {
     const std::int64_t tile = kQueries * D_, rows = kQueries * stride_, block = kKeys * kQueries;
     float* scratch = cpu::attention_scratch(3 * tile + 2 * rows + 2 * block + 2 * kQueries);
     query_ = scratch;
@@ -46,7 +47,8 @@ class BackwardGroup {
     }
     const std::int64_t heads = s_.heads / s_.groups;
     for (std::int64_t head = group_ * heads; head < (group_ + 1) * heads; ++head)
-      for (std::int64_t first = 0; first < s_.query_tokens; first += kQueries) tile(head, first, std::min(kQueries, s_.query_tokens - first));
+      for (std::int64_t first = 0; first < s_.query_tokens; first += kQueries)
+        tile(head, first, std::min(kQueries, s_.query_tokens - first));
   }
 
  private:
@@ -116,14 +118,13 @@ class BackwardGroup {
   }
 
   void add_rows(std::int64_t rows, std::int64_t queries, const float* a, const float* b, float* c, std::int64_t ldc) {
-    product<false>(stride_ / lanes(), rows, queries, a, kQueries, b, stride_, [&](std::int64_t j, std::int64_t v, FloatVector sum) HWY_ATTR {
-      float* at = c + j * ldc + v * lanes();
-      const std::int64_t left = D_ - v * lanes();
-      if (left >= lanes())
-        hn::StoreU(hn::Add(hn::LoadU(Float(), at), sum), Float(), at);
-      else
-        store_partial(hn::Add(load_partial(at, left), sum), at, left);
-    });
+    product<false>(stride_ / lanes(), rows, queries, a, kQueries, b, stride_,
+                   [&](std::int64_t j, std::int64_t v, FloatVector sum) HWY_ATTR {
+                     float* at = c + j * ldc + v * lanes();
+                     const std::int64_t left = D_ - v * lanes();
+                     if (left >= lanes()) hn::StoreU(hn::Add(hn::LoadU(Float(), at), sum), Float(), at);
+                     else store_partial(hn::Add(load_partial(at, left), sum), at, left);
+                   });
   }
 
   void query_gradient(std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors) {
@@ -149,7 +150,9 @@ class BackwardGroup {
   float *dkey_, *dvalue_;
 };
 
-void attention_backward_group(const AttentionBackward& op, std::int64_t batch, std::int64_t group) { BackwardGroup(op, batch, group).run(); }
+void attention_backward_group(const AttentionBackward& op, std::int64_t batch, std::int64_t group) {
+  BackwardGroup(op, batch, group).run();
+}
 
 }  // namespace
 }  // namespace elastiform::HWY_NAMESPACE

@@ -21,8 +21,8 @@ namespace {
 class ForwardTile {
  public:
   ForwardTile(const AttentionForward& op, std::int64_t batch, std::int64_t head, std::int64_t tile)
-      : op_(op), s_(op.shape), D_(s_.head_dim), head_(head), first_(tile * kQueries), queries_(std::min(kQueries, s_.query_tokens - first_)),
-        row_(batch * s_.query_tokens + first_) {
+      : op_(op), s_(op.shape), D_(s_.head_dim), head_(head), first_(tile * kQueries),
+        queries_(std::min(kQueries, s_.query_tokens - first_)), row_(batch * s_.query_tokens + first_) {
     float* scratch = cpu::attention_scratch((2 * D_ + kKeys + 3) * kQueries);
     query_ = scratch;
     out_ = query_ + D_ * kQueries;
@@ -60,7 +60,8 @@ class ForwardTile {
     const Float d;
     float* scores = scores_ + vector * lanes();
     product<false>(vectors, keys, D_, key_ + key * op_.k.ld, op_.k.ld, query_ + vector * lanes(), kQueries,
-                   [&](std::int64_t j, std::int64_t v, FloatVector sum) HWY_ATTR { hn::Store(sum, d, scores + j * kQueries + v * lanes()); });
+                   [&](std::int64_t j, std::int64_t v, FloatVector sum)
+                       HWY_ATTR { hn::Store(sum, d, scores + j * kQueries + v * lanes()); });
     for (std::int64_t v = 0; v < vectors; ++v) softmax(keys, vector + v, masked);
     float* out = out_ + vector * lanes();
     const float* decay = decay_ + vector * lanes();

@@ -32,7 +32,8 @@ void embedding_columns(const EmbeddingBackward& op, std::int64_t first, std::int
   for (std::int64_t n = 0; n < op.dy.rows; ++n) {
     const float* dy = op.dy.row<float>(n) + first;
     const auto add_to = [&](float* row) HWY_ATTR {
-      for_vectors(count, [&](std::int64_t c, auto access) HWY_ATTR { access.store(hn::Add(access.load(row + c), access.load(dy + c)), row + c); });
+      for_vectors(count,
+                  [&](std::int64_t c, auto access) HWY_ATTR { access.store(hn::Add(access.load(row + c), access.load(dy + c)), row + c); });
     };
     add_to(op.dtable.row<float>(op.tokens[static_cast<std::size_t>(n)]) + first);
     if (!op.dpositions.empty()) add_to(op.dpositions.row<float>(n % op.period) + first);

@@ -7,8 +7,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm.cpp"
-#include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
 #include "kernels/cpu/tile-inl.hpp"
@@ -17,9 +17,9 @@
 #define ELASTIFORM_GEMM_ONCE
 namespace elastiform::cpu {
 
-constexpr std::int64_t kDepth = 384;     // of K at a time: eight rows of A stay in L1 (12 KiB), the columns of B in L2 (72 KiB)
-constexpr std::int64_t kRowBlock = 256;  // rows of A that share one packing of B
-constexpr std::int64_t kMaxColumns = 48; // of a tile: three vectors of AVX-512
+constexpr std::int64_t kDepth = 384;      // of K at a time: eight rows of A stay in L1 (12 KiB), the columns of B in L2 (72 KiB)
+constexpr std::int64_t kRowBlock = 256;   // rows of A that share one packing of B
+constexpr std::int64_t kMaxColumns = 48;  // of a tile: three vectors of AVX-512
 
 /// Packed operands and partial sums of one thread. Used within one serial call only, so no wait ever sees it half used.
 struct alignas(64) Workspace {
@@ -83,10 +83,8 @@ HWY_NOINLINE void tile(std::int64_t K, const float* a, std::int64_t lda, const f
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) {
-      if (v + 1 < kVectors || last == step)
-        write_vector(out, sums[r][v], r, v * step, Whole{});
-      else
-        write_vector(out, sums[r][v], r, v * step, Partial{last});
+      if (v + 1 < kVectors || last == step) write_vector(out, sums[r][v], r, v * step, Whole{});
+      else write_vector(out, sums[r][v], r, v * step, Partial{last});
     }
 }
 
@@ -115,7 +113,8 @@ void tile_rows(std::int64_t first, std::int64_t rows, std::int64_t K, const floa
 }
 
 template <bool kTransposed>
-void tile_column(std::int64_t rows, std::int64_t K, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, const TileOutput& out) {
+void tile_column(std::int64_t rows, std::int64_t K, const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
+                 const TileOutput& out) {
   const std::int64_t vectors = (out.columns + lanes() - 1) / lanes();
   if (vectors == 3) return tile_rows<kTileRows, 3, kTransposed>(0, rows, K, a, lda, b, ldb, out);
   if (vectors == 2) return tile_rows<kTileRows, 2, kTransposed>(0, rows, K, a, lda, b, ldb, out);
@@ -141,7 +140,8 @@ struct Columns {
   const float* b;
   std::int64_t ldb;
 
-  Columns(std::int64_t K, std::int64_t n, const float* source, std::int64_t ld, bool transposed, cpu::Workspace& space) : b(source), ldb(ld) {
+  Columns(std::int64_t K, std::int64_t n, const float* source, std::int64_t ld, bool transposed, cpu::Workspace& space)
+      : b(source), ldb(ld) {
     if (!transposed && n % lanes() == 0) return;
     pack(K, n, source, ld, transposed, space.b.data());
     b = space.b.data();
@@ -181,7 +181,8 @@ void gemm_column(const Gemm& op, std::int64_t row, std::int64_t rows, std::int64
 void run_gemm(const Gemm& op) {
   cpu::Workspace& space = cpu::workspace();
   for (std::int64_t m = 0; m < op.M; m += kRowBlock)
-    for_tile_columns(op.N, [&](std::int64_t n, std::int64_t columns) HWY_ATTR { gemm_column(op, m, std::min(kRowBlock, op.M - m), n, columns, space); });
+    for_tile_columns(
+        op.N, [&](std::int64_t n, std::int64_t columns) HWY_ATTR { gemm_column(op, m, std::min(kRowBlock, op.M - m), n, columns, space); });
 }
 
 void run_gemm_accumulate(const GemmAccumulate& op) {
@@ -191,8 +192,16 @@ void run_gemm_accumulate(const GemmAccumulate& op) {
     for_tile_columns(op.N, [&](std::int64_t n, std::int64_t columns) HWY_ATTR {
       const Columns b(depth, columns, op.b + k * op.ldb + n, op.ldb, false, space);
       float* c = op.c + n;
-      const TileOutput out{.partial_in = nullptr, .partial_out = nullptr, .c = c, .ldc = op.ldc, .columns = columns, .scale = op.scale,
-                           .bias = nullptr, .add = c, .ldadd = op.ldc, .first_column = false};
+      const TileOutput out{.partial_in = nullptr,
+                           .partial_out = nullptr,
+                           .c = c,
+                           .ldc = op.ldc,
+                           .columns = columns,
+                           .scale = op.scale,
+                           .bias = nullptr,
+                           .add = c,
+                           .ldadd = op.ldc,
+                           .first_column = false};
       tile_column<true>(op.M, depth, op.a + k * op.lda, op.lda, b.b, b.ldb, out);
     });
   }

@@ -25,9 +25,8 @@ HWY_INLINE double sum_columns(std::int64_t V, const Term& term) {
   double total = 0;
   for (std::int64_t first = 0; first < V; first += kColumnChunk) {
     FloatVector sum = hn::Zero(Float());
-    for_vectors(std::min(kColumnChunk, V - first), [&](std::int64_t c, auto access) HWY_ATTR {
-      sum = hn::Add(sum, access.keep(term(first + c, access), hn::Zero(Float())));
-    });
+    for_vectors(std::min(kColumnChunk, V - first),
+                [&](std::int64_t c, auto access) HWY_ATTR { sum = hn::Add(sum, access.keep(term(first + c, access), hn::Zero(Float()))); });
     total += static_cast<double>(sum_of_lanes(sum));
   }
   return total;
@@ -66,9 +65,8 @@ struct Softmax {
 double label_loss(const Softmax& p, std::int64_t V, std::int32_t target, double smoothing) {
   const double hard = p.log_total() + p.largest - p.z[target];
   if (smoothing == 0) return hard;
-  const double sum = sum_columns(V, [&](std::int64_t c, const auto& access) HWY_ATTR {
-    return hn::Sub(access.load(p.z + c), hn::Set(Float(), p.largest));
-  });
+  const double sum = sum_columns(
+      V, [&](std::int64_t c, const auto& access) HWY_ATTR { return hn::Sub(access.load(p.z + c), hn::Set(Float(), p.largest)); });
   return (1 - smoothing) * hard + smoothing * (p.log_total() - sum / static_cast<double>(V));
 }
 

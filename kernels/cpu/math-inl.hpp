@@ -48,7 +48,8 @@ HWY_INLINE FloatVector sigmoid(FloatVector x) { return hn::Div(constant(1), hn::
 HWY_INLINE FloatVector normal_cdf(FloatVector x, FloatVector& gaussian) {
   const auto t = hn::Mul(hn::Abs(x), constant(0.707106781186547524));
   const auto s = hn::Div(constant(1), hn::MulAdd(t, constant(0.33), constant(1)));
-  constexpr double kCoefficients[10] = {0.186135788, 0.187186913, 0.166602693, 0.206917892, -0.0494686278, 0.496593682, -0.554205353, 0.622630219, -0.321450594, 0.0590573879};
+  constexpr double kCoefficients[10] = {0.186135788, 0.187186913,  0.166602693, 0.206917892,  -0.0494686278,
+                                        0.496593682, -0.554205353, 0.622630219, -0.321450594, 0.0590573879};
   auto p = constant(kCoefficients[9]);
 #pragma GCC unroll 16
   for (int i = 8; i >= 0; --i) p = hn::MulAdd(p, s, constant(kCoefficients[i]));

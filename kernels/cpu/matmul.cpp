@@ -30,15 +30,37 @@ CpuBackend::CpuBackend(const ThreadPool& pool) : pool_(pool) {}
 CpuBackend::~CpuBackend() = default;
 
 void CpuBackend::do_matmul(const Matmul& op) {
-  cpu::gemm({.c = op.y.row<float>(0), .ldc = op.y.ld, .M = op.y.rows, .N = op.y.columns, .K = op.x.columns, .a = pointer(op.x),
-             .lda = op.x.ld, .b = pointer(op.w), .ldb = op.w.ld, .transposed = op.transposed, .scale = static_cast<float>(op.scale),
-             .bias = pointer(op.bias), .add = pointer(op.add), .ldadd = op.add.ld});
+  cpu::gemm({.c = op.y.row<float>(0),
+             .ldc = op.y.ld,
+             .M = op.y.rows,
+             .N = op.y.columns,
+             .K = op.x.columns,
+             .a = pointer(op.x),
+             .lda = op.x.ld,
+             .b = pointer(op.w),
+             .ldb = op.w.ld,
+             .transposed = op.transposed,
+             .scale = static_cast<float>(op.scale),
+             .bias = pointer(op.bias),
+             .add = pointer(op.add),
+             .ldadd = op.add.ld});
 }
 
 void CpuBackend::do_matmul_dx(const MatmulDx& op) {
-  cpu::gemm({.c = op.dx.row<float>(0), .ldc = op.dx.ld, .M = op.dx.rows, .N = op.dx.columns, .K = op.dy.columns, .a = pointer(op.dy),
-             .lda = op.dy.ld, .b = pointer(op.w), .ldb = op.w.ld, .transposed = !op.transposed, .scale = static_cast<float>(op.scale),
-             .bias = nullptr, .add = pointer(op.add), .ldadd = op.add.ld});
+  cpu::gemm({.c = op.dx.row<float>(0),
+             .ldc = op.dx.ld,
+             .M = op.dx.rows,
+             .N = op.dx.columns,
+             .K = op.dy.columns,
+             .a = pointer(op.dy),
+             .lda = op.dy.ld,
+             .b = pointer(op.w),
+             .ldb = op.w.ld,
+             .transposed = !op.transposed,
+             .scale = static_cast<float>(op.scale),
+             .bias = nullptr,
+             .add = pointer(op.add),
+             .ldadd = op.add.ld});
 }
 
 void CpuBackend::do_matmul_dw(const MatmulDw& op) {
@@ -51,13 +73,26 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   pool_.for_each(tiles.count + bias_blocks, [&](std::int64_t task) {
     if (task < tiles.count) {
       const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
-      cpu::gemm_accumulate({.c = op.dw.row<float>(m) + n, .ldc = op.dw.ld, .M = std::min(tiles.rows, M - m), .N = std::min(tiles.columns, N - n),
-                            .K = left.rows, .a = pointer(left) + m, .lda = left.ld, .b = pointer(right) + n, .ldb = right.ld, .scale = scale});
+      cpu::gemm_accumulate({.c = op.dw.row<float>(m) + n,
+                            .ldc = op.dw.ld,
+                            .M = std::min(tiles.rows, M - m),
+                            .N = std::min(tiles.columns, N - n),
+                            .K = left.rows,
+                            .a = pointer(left) + m,
+                            .lda = left.ld,
+                            .b = pointer(right) + n,
+                            .ldb = right.ld,
+                            .scale = scale});
       return;
     }
     const std::int64_t first = (task - tiles.count) * kBiasColumns;
-    cpu::add_row_sums({.sum = op.dbias.row<float>(0) + first, .x = pointer(op.dy) + first, .ld = op.dy.ld, .rows = op.dy.rows,
-                       .columns = std::min(kBiasColumns, op.dbias.columns - first), .chunk = kRowChunk, .scale = scale});
+    cpu::add_row_sums({.sum = op.dbias.row<float>(0) + first,
+                       .x = pointer(op.dy) + first,
+                       .ld = op.dy.ld,
+                       .rows = op.dy.rows,
+                       .columns = std::min(kBiasColumns, op.dbias.columns - first),
+                       .chunk = kRowChunk,
+                       .scale = scale});
   });
 }
 

@@ -78,7 +78,8 @@ void input_gradient(const NormBackward& op, std::int64_t n, FloatVector mean, Fl
   float* dx = op.dx.row<float>(n);
   const auto normalized = [&](std::int64_t c, const auto& access) HWY_ATTR { return hn::Mul(hn::Sub(access.load(x + c), mean), rstd); };
   const auto gradient = [&](std::int64_t c, const auto& access) HWY_ATTR { return hn::Mul(access.load(dy + c), access.load(gain + c)); };
-  const float dot = sum_columns(C, [&](std::int64_t c, auto access) HWY_ATTR { return hn::Mul(gradient(c, access), normalized(c, access)); });
+  const float dot =
+      sum_columns(C, [&](std::int64_t c, auto access) HWY_ATTR { return hn::Mul(gradient(c, access), normalized(c, access)); });
   const float sum = op.kind == Norm::rms ? 0.0f : sum_columns(C, [&](std::int64_t c, auto access) HWY_ATTR { return gradient(c, access); });
   const auto mean_dot = hn::Set(d, dot / static_cast<float>(C)), mean_sum = hn::Set(d, sum / static_cast<float>(C));
   for_vectors(C, [&](std::int64_t c, auto access) HWY_ATTR {
@@ -109,7 +110,8 @@ void norm_backward(const NormBackward& op) {
         access.store(hn::MulAdd(upstream, normalized, access.load(dgain + c)), dgain + c);
       });
     if (dbias)
-      for_vectors(C, [&](std::int64_t c, auto access) HWY_ATTR { access.store(hn::Add(access.load(dbias + c), access.load(dy + c)), dbias + c); });
+      for_vectors(
+          C, [&](std::int64_t c, auto access) HWY_ATTR { access.store(hn::Add(access.load(dbias + c), access.load(dy + c)), dbias + c); });
     input_gradient(op, n, mean, rstd);
   }
 }

@@ -85,7 +85,8 @@ double sum_squares(ConstView x) {
   Tree<double, decltype(add)> rows(add);
   for (std::int64_t n = 0; n < x.rows; ++n) {
     double row = 0;
-    for (std::int64_t c = 0; c < x.columns; c += kElementChunk) row += chunk_squares(x.row<float>(n) + c, std::min(kElementChunk, x.columns - c));
+    for (std::int64_t c = 0; c < x.columns; c += kElementChunk)
+      row += chunk_squares(x.row<float>(n) + c, std::min(kElementChunk, x.columns - c));
     rows.push(row);
   }
   return rows.total(0);
@@ -104,8 +105,13 @@ HWY_EXPORT(sum_squares);
 void cpu::add_row_sums(const RowSums& op) { HWY_DYNAMIC_DISPATCH(add_row_sums)(op); }
 
 void CpuBackend::do_sum_panels(const SumPanels& op) {
-  cpu::add_row_sums({.sum = op.sum.row<float>(0), .x = op.partials.row<float>(0), .ld = op.partials.ld, .rows = op.partials.rows,
-                     .columns = op.partials.columns, .chunk = 1, .scale = 1});
+  cpu::add_row_sums({.sum = op.sum.row<float>(0),
+                     .x = op.partials.row<float>(0),
+                     .ld = op.partials.ld,
+                     .rows = op.partials.rows,
+                     .columns = op.partials.columns,
+                     .chunk = 1,
+                     .scale = 1});
 }
 
 double CpuBackend::do_sum_squares(ConstView x) { return HWY_DYNAMIC_DISPATCH(sum_squares)(x); }

@@ -17,7 +17,8 @@ class Checks {
     if (a != b) fail(std::string(field_a) + " is " + std::to_string(a) + ", but " + field_b + " is " + std::to_string(b));
   }
   void at_least(const char* field, std::int64_t value, const char* bound_name, std::int64_t bound) const {
-    if (value < bound) fail(std::string(field) + " is " + std::to_string(value) + ", less than " + bound_name + ", " + std::to_string(bound));
+    if (value < bound)
+      fail(std::string(field) + " is " + std::to_string(value) + ", less than " + bound_name + ", " + std::to_string(bound));
   }
   void multiple(const char* field, std::int64_t value, const char* unit_name, std::int64_t unit) const {
     if (unit < 1 || value % unit != 0)

@@ -68,7 +68,11 @@ TEST_CASE("a small pool does not narrow another one", "[kernels]") {
 TEST_CASE("the first exception of a loop arrives at its caller, and the pool still works", "[kernels]") {
   const int threads = GENERATE(1, 4);
   const ThreadPool pool(threads);
-  CHECK_THROWS_WITH(pool.for_each(100, [](std::int64_t i) { if (i == 13) throw std::runtime_error("thirteen"); }), "thirteen");
+  CHECK_THROWS_WITH(pool.for_each(100,
+                                  [](std::int64_t i) {
+                                    if (i == 13) throw std::runtime_error("thirteen");
+                                  }),
+                    "thirteen");
   std::atomic<int> runs{0};
   pool.for_each(50, [&](std::int64_t) { ++runs; });
   CHECK(runs == 50);

@@ -24,9 +24,10 @@ TEST_CASE("streams of equal names are equal, of different names different", "[ke
   const std::uint64_t base = first({7, Purpose::batch, 3, 1});
   CHECK(base == first({7, Purpose::batch, 3, 1}));
   std::set<std::uint64_t> seen{base};
-  for (const RandomStream& other : std::vector<RandomStream>{RandomStream(8, Purpose::batch, 3, 1), RandomStream(7ULL << 32 | 7, Purpose::batch, 3, 1),
-                                    RandomStream(7, Purpose::subnet, 3, 1), RandomStream(7, Purpose::batch, 4, 1),
-                                    RandomStream(7, Purpose::batch, 3, 2), RandomStream(7, Purpose::batch, 1ULL << 39 | 3, 1)})
+  for (const RandomStream& other :
+       std::vector<RandomStream>{RandomStream(8, Purpose::batch, 3, 1), RandomStream(7ULL << 32 | 7, Purpose::batch, 3, 1),
+                                 RandomStream(7, Purpose::subnet, 3, 1), RandomStream(7, Purpose::batch, 4, 1),
+                                 RandomStream(7, Purpose::batch, 3, 2), RandomStream(7, Purpose::batch, 1ULL << 39 | 3, 1)})
     seen.insert(first(other));
   CHECK(seen.size() == 7);
   CHECK_THROWS_AS(RandomStream(1, Purpose::test, 1ULL << 40), std::logic_error);

@@ -21,7 +21,8 @@ struct Operand {
       : memory(static_cast<std::size_t>(rows_ * ld_ + offset_ + 64), NAN), rows(rows_), columns(columns_), ld(ld_), offset(offset_) {
     RandomStream random(seed, Purpose::test);
     for (std::int64_t i = 0; i < rows; ++i)
-      for (std::int64_t j = 0; j < columns; ++j) memory[static_cast<std::size_t>(offset + i * ld + j)] = static_cast<float>(random.normal());
+      for (std::int64_t j = 0; j < columns; ++j)
+        memory[static_cast<std::size_t>(offset + i * ld + j)] = static_cast<float>(random.normal());
   }
   View view() { return view_of(memory.data() + offset, rows, columns, ld); }
 };
@@ -48,7 +49,13 @@ TEST_CASE("a row of a product has the same bits alone and among others, whatever
     Operand x(M, K, K + pad, offset, 1), y(M, N, N + pad, offset, 2), bias(1, N, N, offset, 3);
     Operand w(transposed ? N : K, transposed ? K : N, (transposed ? K : N) + pad, offset, 4);
     const View out = y.view().row_range(first, rows);
-    cpu.matmul({.y = out, .x = x.view().row_range(first, rows), .w = w.view(), .bias = bias.view(), .add = out, .scale = 0.7, .transposed = transposed});
+    cpu.matmul({.y = out,
+                .x = x.view().row_range(first, rows),
+                .w = w.view(),
+                .bias = bias.view(),
+                .add = out,
+                .scale = 0.7,
+                .transposed = transposed});
     return dense(out);
   };
   const std::vector<float> all = product(0, M, 0, 0);

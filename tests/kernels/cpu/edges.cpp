@@ -49,23 +49,39 @@ TEST_CASE("no kernel touches memory behind its slices", "[kernels]") {
   EdgeMemory memory;
   const std::int64_t N = GENERATE(1, 9, 70), C = GENERATE(1, 15, 33, 50), O = 37, pad = 5;
   CAPTURE(N, C);
-  const View x = memory.matrix(N, C, C + pad), y = memory.matrix(N, O, O + pad), w = memory.matrix(C, O, O + pad), wt = memory.matrix(O, C, C + pad);
-  const View vector = memory.matrix(1, C, C), bias = memory.matrix(1, O, O), per_row = memory.matrix(1, N, N), z = memory.matrix(N, C, C + pad);
+  const View x = memory.matrix(N, C, C + pad), y = memory.matrix(N, O, O + pad), w = memory.matrix(C, O, O + pad),
+             wt = memory.matrix(O, C, C + pad);
+  const View vector = memory.matrix(1, C, C), bias = memory.matrix(1, O, O), per_row = memory.matrix(1, N, N),
+             z = memory.matrix(N, C, C + pad);
   cpu.matmul({.y = y, .x = x, .w = w, .bias = bias, .add = y});
   cpu.matmul({.y = y, .x = x, .w = wt, .bias = bias, .add = y, .transposed = true});
   cpu.matmul_dx({.dx = x, .dy = y, .w = w, .add = x});
   cpu.matmul_dw({.dw = w, .dbias = bias, .x = x, .dy = y});
   cpu.matmul_dw({.dw = wt, .dbias = bias, .x = x, .dy = y, .transposed = true});
   cpu.norm_forward({.y = z, .rstd = per_row, .mean = per_row, .x = x, .gain = vector, .bias = vector, .kind = Norm::layer});
-  cpu.norm_backward({.dx = z, .dgain = memory.matrix(1, C, C), .dbias = memory.matrix(1, C, C), .dy = x, .residual = z, .x = x,
-                     .rstd = per_row, .mean = per_row, .gain = vector, .kind = Norm::layer});
+  cpu.norm_backward({.dx = z,
+                     .dgain = memory.matrix(1, C, C),
+                     .dbias = memory.matrix(1, C, C),
+                     .dy = x,
+                     .residual = z,
+                     .x = x,
+                     .rstd = per_row,
+                     .mean = per_row,
+                     .gain = vector,
+                     .kind = Norm::layer});
   cpu.sum_panels({.sum = vector, .partials = x});
   cpu.swiglu_backward({.dgate = z, .dup = memory.matrix(N, C, C + pad), .dy = z, .gate = x, .up = x});
   cpu.gelu_backward({.dx = z, .dy = z, .x = x, .kind = Gelu::erf});
   cpu.adamw({.weight = z, .m = memory.matrix(N, C, C + pad), .v = memory.matrix(N, C, C + pad), .gradient = x, .rate = 1e-3});
   CHECK(cpu.sum_squares(x) > 0);
   const std::vector<std::int32_t> tokens(static_cast<std::size_t>(N), 0);
-  cpu.softmax_loss({.losses = per_row, .teacher_losses = per_row, .correct = per_row, .dlogits = z, .logits = x, .teacher = x, .targets = tokens,
+  cpu.softmax_loss({.losses = per_row,
+                    .teacher_losses = per_row,
+                    .correct = per_row,
+                    .dlogits = z,
+                    .logits = x,
+                    .teacher = x,
+                    .targets = tokens,
                     .temperature = 2});
   cpu.embedding_forward({.y = z, .table = x, .positions = vector, .tokens = tokens});
   cpu.embedding_backward({.dtable = x, .dpositions = vector, .dy = z, .tokens = tokens});
@@ -83,6 +99,7 @@ TEST_CASE("attention touches no memory behind its slices", "[kernels]") {
   const auto keys = [&] { return memory.matrix(T, D, D + 3); };
   const View q = queries(), out = queries(), k = keys(), v = keys(), lse = memory.matrix(2, T, T + 1);
   cpu.attention_forward({.out = out, .lse = lse, .q = q, .k = k, .v = v, .shape = shape});
-  cpu.attention_backward({.dq = queries(), .dk = keys(), .dv = keys(), .dout = q, .out = out, .lse = lse, .q = q, .k = k, .v = v, .shape = shape});
+  cpu.attention_backward(
+      {.dq = queries(), .dk = keys(), .dv = keys(), .dout = q, .out = out, .lse = lse, .q = q, .k = k, .v = v, .shape = shape});
   CHECK(cpu.sum_squares(out) > 0);
 }

@@ -18,7 +18,9 @@ std::vector<float> grid(double first, double last) {
   return x;
 }
 
-View row(std::vector<float>& values) { return view_of(values.data(), 1, static_cast<std::int64_t>(values.size()), static_cast<std::int64_t>(values.size())); }
+View row(std::vector<float>& values) {
+  return view_of(values.data(), 1, static_cast<std::int64_t>(values.size()), static_cast<std::int64_t>(values.size()));
+}
 
 }  // namespace
 
@@ -40,7 +42,13 @@ TEST_CASE("exp stays within 1.2 ulp, sigmoid within 3", "[kernels]") {
     if (x[i] > -20) break;
     std::vector<float> logits = {0, x[i]}, gradient(2);
     const std::vector<std::int32_t> target = {0};
-    cpu.softmax_loss({.losses = {}, .teacher_losses = {}, .correct = {}, .dlogits = row(gradient), .logits = row(logits), .teacher = {}, .targets = target});
+    cpu.softmax_loss({.losses = {},
+                      .teacher_losses = {},
+                      .correct = {},
+                      .dlogits = row(gradient),
+                      .logits = row(logits),
+                      .teacher = {},
+                      .targets = target});
     worst = std::max(worst, std::fabs(gradient[1] / std::exp(static_cast<double>(x[i])) - 1));
   }
   CHECK(worst < 1.2 * 0x1p-23);
