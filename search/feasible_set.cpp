@@ -22,7 +22,29 @@ BigInt draw_below(const BigInt& n, RandomStream& random) {
   return (bits * n) >> (64 * words);
 }
 
+/// At most `most` of the indices 0 … n-1, both ends among them.
+std::vector<std::int64_t> evenly_spaced(std::int64_t n, std::int64_t most) {
+  std::vector<std::int64_t> indices;
+  const std::int64_t count = std::min(n, most);
+  // n · most of a long list exceeds 64 bits.
+  for (std::int64_t i = 0; i < count; ++i) indices.push_back(count == 1 ? 0 : static_cast<std::int64_t>(BigInt(BigInt(i) * (n - 1) / (count - 1))));
+  return indices;
+}
+
 }  // namespace
+
+BigInt space_size(const SearchSpace& space) {
+  BigInt size = 0;
+  for (const int embed : space.embed()) {
+    BigInt product = 1;
+    for (int depth = 1; depth <= space.max_depth(); ++depth) {
+      const SearchSpace::Block& block = space.blocks()[static_cast<std::size_t>(depth - 1)];
+      product *= block.heads.size() * block.ffn.at(embed).size();
+      if (std::ranges::binary_search(space.depth(), depth)) size += product;
+    }
+  }
+  return size;
+}
 
 struct FeasibleSet::Impl {
   struct Part {
@@ -32,6 +54,8 @@ struct FeasibleSet::Impl {
 
   Impl(const CostModel& model, Budget limits, Deployable deployable) : costs(model), budget(std::move(limits)), target(deployable) {
     const SearchSpace& space = costs.space();
+    const HomogeneousList list(space);
+    if (target != Deployable::any) list.refuse_long("--deployable " + std::string(name_of(target)));
     const auto strata = static_cast<std::int64_t>(space.embed().size() * space.depth().size());
     for (const int embed : space.embed())
       for (const int depth : space.depth()) {
@@ -39,7 +63,7 @@ struct FeasibleSet::Impl {
         if (target == Deployable::any)
           part.stratum = counted_stratum(costs, budget.limits(), embed, depth, kMaxTableBytes / (2 * strata));
         else
-          part.stratum = listed_stratum(costs, budget.limits(), embed, depth, deployable_subnets(space, embed, depth, target));
+          part.stratum = listed_stratum(costs, budget.limits(), embed, depth, deployable_subnets(space, list, embed, depth, target));
         part.first = count;
         part.count = part.stratum->completions({});
         count += part.count;
@@ -112,13 +136,22 @@ std::optional<Subnet> FeasibleSet::complete(int embed, int depth, const std::vec
 }
 
 std::vector<Subnet> FeasibleSet::homogeneous() const {
+  const HomogeneousList list(costs().space());
+  list.refuse_long("a homogeneous search");
+  return homogeneous(static_cast<std::size_t>(kMostHomogeneous));
+}
+
+std::vector<Subnet> FeasibleSet::homogeneous(std::size_t most) const {
+  const HomogeneousList list(costs().space());
   std::vector<Subnet> members;
-  const SearchSpace& space = costs().space();
-  for (const int embed : space.embed())
-    for (const int depth : space.depth())
-      for (Subnet& subnet : homogeneous_subnets(space, embed, depth))
-        if (contains(subnet)) members.push_back(std::move(subnet));
-  return members;
+  // Of a list that is too long to look through, evenly spaced candidates.
+  for (const std::int64_t index : evenly_spaced(list.size(), kMostHomogeneous))
+    if (Subnet subnet = list.at(index); contains(subnet)) members.push_back(std::move(subnet));
+  if (members.size() <= most) return members;
+  std::vector<Subnet> some;
+  for (const std::int64_t index : evenly_spaced(static_cast<std::int64_t>(members.size()), static_cast<std::int64_t>(most)))
+    some.push_back(members[static_cast<std::size_t>(index)]);
+  return some;
 }
 
 std::string FeasibleSet::why_empty() const {

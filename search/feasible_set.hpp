@@ -15,6 +15,9 @@ namespace elastiform {
 
 using BigInt = boost::multiprecision::cpp_int;
 
+/// Subnets of a space without limits: a sum of products of list sizes, for spaces of any size.
+BigInt space_size(const SearchSpace& space);
+
 /// balanced: embed, then depth uniform over their feasible values, then the blocks uniform given those. uniform: every feasible subnet
 /// equally likely.
 enum class Law : std::uint8_t { balanced, uniform };
@@ -28,9 +31,12 @@ Deployable parse_deployable(std::string_view text);  // throws InputError
 /// Empty when `target` can express `subnet` of `space`, else the reason, in words a user understands.
 std::string why_not_deployable(const SearchSpace& space, const Subnet& subnet, Deployable target);
 
+/// Longest list of homogeneous subnets that is made: some 30 MiB, and far above what can be evaluated.
+constexpr std::int64_t kMostHomogeneous = 100'000;
+
 /// Exactly the subnets of a space that a budget and a deployment target admit (depths keep the first blocks). At fixed embed and depth every
 /// additive cost is linear in (Σ heads, Σ ffn), so the set is a table over these sums and any number of limits is exact together; counts are
-/// exact integers. `hf_*` sets are enumerated. Order of rank: embed, depth, then blocks from left to right, as Subnet's.
+/// exact integers. `hf_*` sets are enumerated, and refused (InputError) where the space has more than kMostHomogeneous candidates. Order of rank: embed, depth, then blocks from left to right, as Subnet's.
 class FeasibleSet {
  public:
   FeasibleSet(const CostModel& costs, Budget budget, Deployable target = Deployable::any);
@@ -48,8 +54,10 @@ class FeasibleSet {
   /// blocks, maybe none) to a feasible subnet of depth `depth`, uniform over the completions; nullopt when there is none.
   std::optional<Subnet> complete(int embed, int depth, const std::vector<BlockGenes>& prefix, RandomStream& random) const;
 
-  /// Every homogeneous member (all blocks equal in heads and, at its embed width, ffn), in order.
+  /// Every homogeneous member (all blocks equal in heads and, at its embed width, ffn), in order; with `most`, at most so many of them,
+  /// evenly spaced. InputError without `most` when the space has more than kMostHomogeneous homogeneous subnets.
   std::vector<Subnet> homogeneous() const;
+  std::vector<Subnet> homogeneous(std::size_t most) const;
 
   /// For an empty set: one line that proves it and names, for each limit, the nearest cost that some subnet reaches while the other
   /// limits hold (or that none does). For the InputError of commands.

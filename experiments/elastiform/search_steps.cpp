@@ -28,7 +28,10 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.deploy = deploy_text(run.costs().deploy());
   description.weights_hash = run.supernet().weights_hash;
   description.blocks = run.search_set().text();
-  if (request.algorithm == "homogeneous") return plan;  // neither drawn nor seeded
+  if (request.algorithm == "homogeneous") {  // neither drawn nor seeded
+    if (request.members > 0) description.options = fmt::format("members={}", request.members);
+    return plan;
+  }
   description.law = std::string(name_of(request.law));
   description.seed = request.seed;
   description.options = fmt::format("round={}", options.round_size);
@@ -36,8 +39,22 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   return plan;
 }
 
-void refuse_empty(const Run& run, const FeasibleSet& feasible) {
-  if (feasible.empty()) throw InputError({.where = run.name(), .expected = "", .found = feasible.why_empty(), .remedy = ""});
+// A rival with fewer looks than the search would be no fair one; 256 cost less than training and cover all of most spaces' lists.
+constexpr std::size_t kFewestRivals = 256;
+
+SearchRequest rival_of(const SearchRequest& request, const FeasibleSet& feasible, std::FILE* text) {
+  SearchRequest rival = request;
+  rival.algorithm = "homogeneous";
+  if (request.algorithm == rival.algorithm) {
+    rival.evaluations = feasible.homogeneous().size();
+    return rival;
+  }
+  const std::size_t most = std::max(kFewestRivals, request.evaluations), members = feasible.homogeneous(most + 1).size();
+  rival.evaluations = std::min(most, members);
+  if (members <= most) return rival;
+  rival.members = most;
+  fmt::print(text, "homogeneous: {} of them, evenly spaced in their list; --algorithm homogeneous evaluates all\n", grouped(static_cast<std::int64_t>(most)));
+  return rival;
 }
 
 std::optional<Evaluation> best_of(const std::vector<Evaluation>& evaluations) {
@@ -53,7 +70,7 @@ std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchReques
   const SearchOptions& options = run.recipe().search;
   const auto algorithm = find_algorithm(request.algorithm)
                              .make(feasible, {.law = request.law, .seed = request.seed, .population = static_cast<std::size_t>(options.population),
-                                              .tournament = static_cast<std::size_t>(options.tournament)});
+                                              .tournament = static_cast<std::size_t>(options.tournament), .members = request.members});
   const SearchPlan plan = plan_of(run, request, feasible);
   if (request.algorithm != "homogeneous" || outcome.name.empty()) outcome.name = plan.description.name();
   std::size_t stored = 0;
@@ -95,13 +112,14 @@ SearchRequest search_request(const Recipe& recipe, std::vector<std::string> budg
   return request;
 }
 
-void refuse_empty(const Run& run, const SearchRequest& request) {
-  refuse_empty(run, FeasibleSet(run.costs(), Budget::parse(request.budget, run.costs()), request.deployable));
+FeasibleSet feasible_set(const Run& run, const SearchRequest& request) {
+  FeasibleSet feasible(run.costs(), Budget::parse(request.budget, run.costs()), request.deployable);
+  if (feasible.empty()) throw InputError({.where = run.name(), .expected = "", .found = feasible.why_empty(), .remedy = ""});
+  return feasible;
 }
 
-SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const CommonOptions& common) {
-  const FeasibleSet feasible(run.costs(), Budget::parse(request.budget, run.costs()), request.deployable);
-  refuse_empty(run, feasible);
+SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
+                                const CommonOptions& common) {
   SearchOutcome outcome;
   outcome.budget = feasible.budget().text();
   outcome.feasible = feasible.count().str();
@@ -112,13 +130,11 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   fmt::print(text, "budget {}{}: {} feasible subnets; {}, law {}, seed {}\n", outcome.budget.empty() ? "(none)" : outcome.budget,
              request.deployable == Deployable::any ? "" : ", deployable as " + outcome.deployable, grouped(outcome.feasible), request.algorithm, outcome.law,
              request.seed);
+  const SearchRequest rival = rival_of(request, feasible, text);
   std::fflush(text);
 
   const ThreadPool pool(common.threads > 0 ? common.threads : default_threads());
   PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), run.search_set(), pool);
-  SearchRequest rival = request;
-  rival.algorithm = "homogeneous";
-  rival.evaluations = feasible.homogeneous().size();
   if (request.algorithm != rival.algorithm) outcome.found = run_one(run, store, request, feasible, evaluator, common, outcome);
   if (!outcome.interrupted) outcome.homogeneous = run_one(run, store, rival, feasible, evaluator, common, outcome);
   if (request.algorithm == rival.algorithm) outcome.found = outcome.homogeneous;
@@ -181,9 +197,11 @@ PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, st
   return difference;
 }
 
-std::string difference_text(const PairedDifference& difference) {
+std::string difference_text(const PairedDifference& difference) { return difference_text(difference, verdict(difference, kMargin)); }
+
+std::string difference_text(const PairedDifference& difference, std::string_view verdict) {
   return fmt::format("{:+.4f} bits/byte, 95 % interval {:+.4f} to {:+.4f} over {} blocks of data: {} (margin {} bits/byte)", difference.mean,
-                     difference.low, difference.high, difference.blocks, verdict(difference, kMargin), kMargin);
+                     difference.low, difference.high, difference.blocks, verdict, kMargin);
 }
 
 }  // namespace elastiform

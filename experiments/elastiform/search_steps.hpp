@@ -22,6 +22,7 @@ struct SearchRequest {
   Law law = Law::balanced;
   std::uint64_t seed = 0;
   std::size_t evaluations = 0;
+  std::size_t members = 0;  // homogeneous: at most this many, evenly spaced in the list; 0: all
 };
 /// With the recipe's algorithm, law, seed and number of evaluations.
 SearchRequest search_request(const Recipe& recipe, std::vector<std::string> budget);
@@ -39,12 +40,14 @@ struct SearchOutcome {
   bool interrupted = false;                    // ended after a round by Ctrl-C; everything evaluated is stored
 };
 
-/// Throws InputError with the nearest costs when no subnet of the run is inside the request's budget.
-void refuse_empty(const Run& run, const SearchRequest& request);
+/// The subnets of the run inside a request's budget. InputError with the nearest costs when there is none.
+FeasibleSet feasible_set(const Run& run, const SearchRequest& request);
 
-/// Runs or continues the search, then evaluates every homogeneous member of the same set as a search of its own, so that the strong rival
-/// stands beside the result. Progress and the budget's meaning go to the text stream.
-SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const CommonOptions& common);
+/// Runs or continues the search, then evaluates the homogeneous members of the same set as a search of its own, so that the strong rival
+/// stands beside the result: all of them, or max(256, evaluations) evenly spaced ones when there are more. Progress and the budget's meaning
+/// go to the text stream. `feasible`: feasible_set() of the request.
+SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
+                                const CommonOptions& common);
 
 /// Best found, best homogeneous, their difference with interval and verdict, the front as a table and a plot.
 std::string outcome_text(const SearchOutcome& outcome);
@@ -59,5 +62,6 @@ Cost leading_cost(const Budget& budget);
 PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed);
 /// "-0.0123 bits/byte, 95 % interval -0.0200 to -0.0046 over 220 blocks of data: better"
 std::string difference_text(const PairedDifference& difference);
+std::string difference_text(const PairedDifference& difference, std::string_view verdict);  // the verdict of a whole table
 
 }  // namespace elastiform

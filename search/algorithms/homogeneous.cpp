@@ -5,10 +5,10 @@
 namespace elastiform {
 namespace {
 
-/// Every subnet whose blocks are all equal, in order: the strong rival that a search has to beat (docs/search.md).
+/// Subnets whose blocks are all equal, in order: the strong rival that a search has to beat (docs/search.md).
 class HomogeneousSearch final : public SearchAlgorithm {
  public:
-  explicit HomogeneousSearch(const FeasibleSet& feasible) : members_(feasible.homogeneous()) {}
+  HomogeneousSearch(const FeasibleSet& feasible, std::size_t most) : members_(most == 0 ? feasible.homogeneous() : feasible.homogeneous(most)) {}
 
   std::vector<Subnet> ask(std::size_t n, std::uint64_t) const override {
     std::vector<Subnet> asked;
@@ -30,8 +30,8 @@ class HomogeneousSearch final : public SearchAlgorithm {
 
 }  // namespace
 
-std::unique_ptr<SearchAlgorithm> make_homogeneous_search(const FeasibleSet& feasible, const AlgorithmOptions&) {
-  return std::make_unique<HomogeneousSearch>(feasible);
+std::unique_ptr<SearchAlgorithm> make_homogeneous_search(const FeasibleSet& feasible, const AlgorithmOptions& options) {
+  return std::make_unique<HomogeneousSearch>(feasible, options.members);
 }
 
 }  // namespace elastiform

@@ -99,9 +99,9 @@ class DemoCommand final : public Command {
   }
 
   bool search(Run& run, const SearchRequest& request, const CommonOptions& common) {
-    refuse_empty(run, request);
+    const auto feasible = feasible_set(run, request);
     const auto store = run.results(ResultStore::Mode::write);
-    auto outcome = run_budget_search(run, *store, request, common);
+    auto outcome = run_budget_search(run, *store, request, feasible, common);
     if (outcome.interrupted || !outcome.best) {
       fmt::print(stream_, "stopped; what was evaluated is kept: elastiform search {}\n", run.name());
       return false;

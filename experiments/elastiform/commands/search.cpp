@@ -28,11 +28,12 @@ class SearchCommand final : public Command {
     std::vector<SearchRequest> requests;
     for (const auto& budget : budgets_of(run.recipe())) requests.push_back(request_of(run.recipe(), budget));
     // An impossible budget is refused before any search has spent time.
-    for (const auto& request : requests) refuse_empty(run, request);
+    std::vector<FeasibleSet> sets;
+    for (const auto& request : requests) sets.push_back(feasible_set(run, request));
     const auto store = run.results(ResultStore::Mode::write);
     std::vector<std::string> documents;
-    for (const SearchRequest& request : requests) {
-      const SearchOutcome outcome = run_budget_search(run, *store, request, common);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const SearchOutcome outcome = run_budget_search(run, *store, requests[i], sets[i], common);
       documents.push_back(outcome_json(outcome));
       if (!common.json) fmt::print("\n{}\n", outcome_text(outcome));
       if (outcome.interrupted) break;

@@ -46,7 +46,7 @@ class SpaceCommand final : public Command {
     const auto recipe = load_recipe_or_run(path_);
     const auto costs = cost_model_of(recipe);
     const auto target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
-    const auto all = count_of(costs, {}, Deployable::any);
+    const auto all = space_size(recipe.space).str();
     std::vector<Count> counts;
     if (!budgets_.empty() || target != Deployable::any) counts.push_back(count_of(costs, budgets_, target));
     else
@@ -60,9 +60,9 @@ class SpaceCommand final : public Command {
   }
 
  private:
-  void print_text(const Recipe& recipe, const CostModel& costs, const Count& all, const std::vector<Count>& counts,
+  void print_text(const Recipe& recipe, const CostModel& costs, const std::string& all, const std::vector<Count>& counts,
                   std::int64_t memory) const {
-    fmt::print("{} subnets; costs under [deploy] {}\n\n", grouped(all.feasible), deploy_text(recipe.deploy));
+    fmt::print("{} subnets; costs under [deploy] {}\n\n", grouped(all), deploy_text(recipe.deploy));
     Table table(cost_header());
     for (const auto& [name, subnet] : ends(recipe.space))
       table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
@@ -78,10 +78,10 @@ class SpaceCommand final : public Command {
     for (const auto& line : advice_for(recipe.space)) fmt::print("advice: {}\n", line);
   }
 
-  void print_json(const Recipe& recipe, const CostModel& costs, const Count& all, const std::vector<Count>& counts,
+  void print_json(const Recipe& recipe, const CostModel& costs, const std::string& all, const std::vector<Count>& counts,
                   std::int64_t memory) const {
     JsonObject object;
-    object.add("size", all.feasible).add("deploy", deploy_text(recipe.deploy)).add("supernet_training_bytes", memory);
+    object.add("size", all).add("deploy", deploy_text(recipe.deploy)).add("supernet_training_bytes", memory);
     for (const auto& [name, subnet] : ends(recipe.space)) object.add_json(name, cost_json(subnet, costs.of(subnet)).text());
     std::vector<std::string> list;
     for (const auto& count : counts) {
