@@ -5,11 +5,16 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 
 #include "experiments/elastiform/recipe_document.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
+#include "trainers/objectives/objective.hpp"
+#include "trainers/optimizers/optimizer.hpp"
+#include "trainers/samplers/sampler.hpp"
+#include "trainers/schedules/schedule.hpp"
 #include "trainers/trainer.hpp"
 
 namespace elastiform {
@@ -18,6 +23,19 @@ namespace {
 constexpr std::int64_t kMost = std::int64_t{1} << 40;  // steps, evaluations: above any run, below what could overflow
 constexpr int kByteVocabulary = 256;
 constexpr std::size_t kMaxRecipe = 1 << 20;
+
+// A key that nothing would read is a mistake, and silence would hide it.
+void only_with(TableReader& table, const char* key, bool used, const std::string& with, const std::string& chosen) {
+  if (table.has(key) && !used)
+    throw InputError({table.place(key), "only with " + with, chosen, fmt::format("remove {}, or choose what uses it", key)});
+}
+
+template <class Entry>
+std::vector<std::string_view> names_of(std::span<const Entry> entries) {
+  std::vector<std::string_view> names;
+  for (const Entry& entry : entries) names.push_back(entry.name);
+  return names;
+}
 
 DataOptions read_data(const RecipeValue& document, std::string_view where) {
   TableReader table(document.find("data"), "data", where);
@@ -41,7 +59,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   train.steps = table.integer("steps", train.steps, 1, kMost);
   train.sequences = table.small_integer("sequences", train.sequences, 1, 1 << 16);
   train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
-  train.optimizer = table.choice("optimizer", train.optimizer, {"adamw"});
+  train.optimizer = table.choice("optimizer", train.optimizer, names_of(optimizers()));
   train.rate = table.number("rate", train.rate, 1e-12, 10);
   train.beta1 = table.number("beta1", train.beta1, 0, 0.999999);
   train.beta2 = table.number("beta2", train.beta2, 0, 0.999999);
@@ -49,7 +67,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   train.decay = table.number("decay", train.decay, 0, 100);
   train.policy = table.choice("policy", train.policy, {"dense", "lazy-global", "lazy-local", "catch-up"});
   train.band_warmup = table.integer("band_warmup", train.band_warmup, 0, kMost);
-  train.schedule = table.choice("schedule", train.schedule, {"constant", "wsd", "cosine"});
+  train.schedule = table.choice("schedule", train.schedule, names_of(schedules()));
   train.warmup = table.number("warmup", train.warmup, 0, 1);
   train.cooldown = table.number("cooldown", train.cooldown, 0, 1);
   train.final_rate = table.number("final_rate", train.final_rate, 0, 1);
@@ -58,6 +76,11 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   train.log_segments = table.integer("log_segments", train.log_segments, 1, kMost);
   train.checkpoint_every = table.integer("checkpoint_every", train.checkpoint_every, 1, kMost);
   table.finish();
+  only_with(table, "band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
+  only_with(table, "cooldown", uses_cooldown(train), "train.schedule = wsd", "schedule = " + train.schedule);
+  only_with(table, "final_rate", uses_final_rate(train), "train.schedule = wsd or cosine", "schedule = " + train.schedule);
+  if (uses_cooldown(train) && train.warmup + train.cooldown > 1 + 1e-9)  // of decimal shares that add up to 1, the sum may not
+    throw InputError({table.place("cooldown"), "warmup + cooldown of at most 1", fmt::format("{}", train.warmup + train.cooldown), ""});
   return train;
 }
 
@@ -76,14 +99,19 @@ Stage read_stage(TableReader& table) {
   Stage stage;
   stage.share = table.number("share", stage.share, 0, 1);
   stage.steps = table.integer("steps", 0, 0, kMost);
-  stage.sampler = table.choice("sampler", stage.sampler, {"largest", "balanced", "sandwich"});
-  stage.objective = table.choice("objective", stage.objective, {"labels", "labels+largest"});
+  stage.sampler = table.choice("sampler", stage.sampler, names_of(subnet_samplers()));
+  stage.objective = table.choice("objective", stage.objective, names_of(objectives()));
   stage.largest = table.number("largest", stage.largest, 0, 1);
   stage.smallest = table.number("smallest", stage.smallest, 0, 1);
   stage.random = table.small_integer("random", stage.random, 0, 64);
   stage.teacher_weight = table.number("teacher_weight", stage.teacher_weight, 0, 1);
   stage.temperature = table.number("temperature", stage.temperature, 0.01, 100);
   table.finish();
+  for (const char* key : {"largest", "smallest"})
+    only_with(table, key, uses_ends(stage), "sampler = balanced", "sampler = " + stage.sampler);
+  only_with(table, "random", uses_random(stage), "sampler = sandwich", "sampler = " + stage.sampler);
+  for (const char* key : {"teacher_weight", "temperature"})
+    only_with(table, key, uses_teacher(stage), "objective = labels+largest", "objective = " + stage.objective);
   if (stage.largest + stage.smallest > 1)
     throw InputError({table.place("largest"), "largest + smallest of at most 1", fmt::format("{}", stage.largest + stage.smallest), ""});
   return stage;
@@ -130,9 +158,7 @@ Deploy read_deploy(const RecipeValue& document, std::string_view where, int cont
 SearchOptions read_search(const RecipeValue& document, std::string_view where, int context) {
   TableReader table(document.find("search"), "search", where);
   SearchOptions search;
-  std::vector<std::string_view> algorithms;
-  for (const auto& entry : search_algorithms()) algorithms.push_back(entry.name);
-  search.algorithm = table.choice("algorithm", search.algorithm, algorithms);
+  search.algorithm = table.choice("algorithm", search.algorithm, names_of(search_algorithms()));
   search.evaluations = table.integer("evaluations", search.evaluations, 1, kMost);
   search.round_size = table.integer("round_size", search.round_size, 1, 1 << 16);
   search.population = table.integer("population", search.population, 2, 1 << 20);
@@ -162,6 +188,13 @@ void check_budgets(const Recipe& recipe, std::string_view where) {
 }
 
 }  // namespace
+
+bool uses_band_warmup(const TrainOptions& train) { return train.policy != "dense"; }
+bool uses_cooldown(const TrainOptions& train) { return train.schedule == "wsd"; }
+bool uses_final_rate(const TrainOptions& train) { return train.schedule == "wsd" || train.schedule == "cosine"; }
+bool uses_ends(const Stage& stage) { return stage.sampler == "balanced"; }
+bool uses_random(const Stage& stage) { return stage.sampler == "sandwich"; }
+bool uses_teacher(const Stage& stage) { return stage.objective == "labels+largest"; }
 
 Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides) {
   const auto document = parse_recipe_document(toml, where, overrides);

@@ -37,9 +37,17 @@ struct Recipe {
   /// `overrides`: "table.key=value" of --set. `where` names the recipe in errors.
   static Recipe parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides = {});
   static Recipe load(const std::string& path, const std::vector<std::string>& overrides = {});
-  /// The resolved recipe: every key written out; parse(text()) gives the same recipe.
+  /// The resolved recipe: every key that applies written out; parse(text()) gives the same recipe.
   std::string text() const;
 };
+
+// Whether the schedule, policy, sampler or objective chosen reads a key: others are refused when set, and not written.
+bool uses_band_warmup(const TrainOptions& train);
+bool uses_cooldown(const TrainOptions& train);
+bool uses_final_rate(const TrainOptions& train);
+bool uses_ends(const Stage& stage);  // largest, smallest
+bool uses_random(const Stage& stage);
+bool uses_teacher(const Stage& stage);  // teacher_weight, temperature
 
 CostModel cost_model_of(const Recipe& recipe);
 

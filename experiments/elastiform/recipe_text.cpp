@@ -9,20 +9,23 @@ namespace {
 std::string train_table(const TrainOptions& train) {
   std::string text = fmt::format("[train]\nsteps = {}\nsequences = {}\nseed = {}\noptimizer = {}\n", train.steps, train.sequences,
                                  train.seed, toml_text(train.optimizer));
-  text += fmt::format("rate = {}\nbeta1 = {}\nbeta2 = {}\neps = {}\ndecay = {}\npolicy = {}\nband_warmup = {}\n", train.rate, train.beta1,
-                      train.beta2, train.eps, train.decay, toml_text(train.policy), train.band_warmup);
-  text += fmt::format("schedule = {}\nwarmup = {}\ncooldown = {}\nfinal_rate = {}\nclip = {}\n", toml_text(train.schedule), train.warmup,
-                      train.cooldown, train.final_rate, train.clip);
-  return text + fmt::format("log_every = {}\nlog_segments = {}\ncheckpoint_every = {}\n\n", train.log_every, train.log_segments,
-                            train.checkpoint_every);
+  text += fmt::format("rate = {}\nbeta1 = {}\nbeta2 = {}\neps = {}\ndecay = {}\npolicy = {}\n", train.rate, train.beta1, train.beta2,
+                      train.eps, train.decay, toml_text(train.policy));
+  if (uses_band_warmup(train)) text += fmt::format("band_warmup = {}\n", train.band_warmup);
+  text += fmt::format("schedule = {}\nwarmup = {}\n", toml_text(train.schedule), train.warmup);
+  if (uses_cooldown(train)) text += fmt::format("cooldown = {}\n", train.cooldown);
+  if (uses_final_rate(train)) text += fmt::format("final_rate = {}\n", train.final_rate);
+  return text + fmt::format("clip = {}\nlog_every = {}\nlog_segments = {}\ncheckpoint_every = {}\n\n", train.clip, train.log_every,
+                            train.log_segments, train.checkpoint_every);
 }
 
 std::string stage_table(const Stage& stage) {
-  return fmt::format(
-      "[[stage]]\nshare = {}\nsteps = {}\nsampler = {}\nobjective = {}\nlargest = {}\nsmallest = {}\nrandom = {}\nteacher_weight = {}\n"
-      "temperature = {}\n\n",
-      stage.share, stage.steps, toml_text(stage.sampler), toml_text(stage.objective), stage.largest, stage.smallest, stage.random,
-      stage.teacher_weight, stage.temperature);
+  std::string text = fmt::format("[[stage]]\nshare = {}\nsteps = {}\nsampler = {}\n", stage.share, stage.steps, toml_text(stage.sampler));
+  if (uses_ends(stage)) text += fmt::format("largest = {}\nsmallest = {}\n", stage.largest, stage.smallest);
+  if (uses_random(stage)) text += fmt::format("random = {}\n", stage.random);
+  text += fmt::format("objective = {}\n", toml_text(stage.objective));
+  if (uses_teacher(stage)) text += fmt::format("teacher_weight = {}\ntemperature = {}\n", stage.teacher_weight, stage.temperature);
+  return text + "\n";
 }
 
 std::string search_table(const SearchOptions& search) {
