@@ -4,8 +4,8 @@
 
 namespace elastiform {
 
-/// Whether ELASTIFORM_VERBOSE, a comma-separated list of kernels, plan and search, names this topic. The variable is read once; an
-/// unknown topic in it throws InputError.
+/// Whether ELASTIFORM_VERBOSE, a comma-separated list of topics, names this one. The only topic is kernels: a line for every operation.
+/// The variable is read once; an unknown topic in it throws InputError.
 bool verbose(std::string_view topic);
 
 }  // namespace elastiform
