@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
 #include "search/feasible_set.hpp"
+#include "search/prefix_evaluator.hpp"
 #include "trainers/samplers/sampler.hpp"
 
 namespace elastiform {
@@ -24,11 +26,18 @@ double tokens_per_parameter(const Recipe& recipe) {
   return tokens_of(recipe) / static_cast<double>(cost_model_of(recipe).of(recipe.space.largest()).parameters);
 }
 
+// Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
+std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool) {
+  const auto smallest = SearchSpace::of(recipe.space.model(), recipe.space.smallest());
+  const Weights unread(std::make_shared<const WeightTable>(smallest), DType::float32);
+  const Network network(recipe.space, DType::float32);
+  const ScoringSet set{Split::search, recipe.space.model().context, recipe.train.log_segments};
+  const std::vector<Subnet> ends{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()};
+  return PrefixEvaluator(network, unread, data, set, pool).plan_bytes(ends);
+}
+
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
-double estimated_seconds(const Recipe& recipe, int threads) {
-  const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
-  const ThreadPool pool(threads);
-  CpuBackend backend(pool);
+double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend) {
   auto stage =
       *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
   auto options = recipe.train;
@@ -68,35 +77,36 @@ double expected_flops(const Recipe& recipe) {
   return flops;
 }
 
-void print_plan(std::FILE* stream, const Recipe& recipe, const Trainer::Memory& memory) {
+void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory) {
   const auto costs = cost_model_of(recipe);
-  const FeasibleSet all(costs, {});
+  const auto& trainer = memory.trainer;
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  fmt::print(stream, "space: {} subnets\n", grouped(all.count().str()));
+  fmt::print(stream, "space: {} subnets\n", grouped(space_size(recipe.space).str()));
   Table table(cost_header());
   for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {}; libraries up to {} more\n",
-             unit(memory.total()), unit(memory.weights), unit(memory.gradients), unit(memory.optimizer), unit(memory.arena),
-             unit(64 << 20));
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + live losses {}\n", unit(memory.total()),
+             unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(memory.evaluation));
+  fmt::print(stream, "    libraries take up to {} more: 2 MiB a thread for GEMM, 8 MiB for HDF5\n", unit(memory.libraries()));
   fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP\n",
              grouped(recipe.train.steps), recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)),
              tokens_per_parameter(recipe), count_text(expected_flops(recipe)));
   if (tokens_per_parameter(recipe) < kFewTokens)
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (static_cast<double>(memory.total()) > available)
+  if (static_cast<double>(memory.total() + memory.libraries()) > available)
     fmt::print(stream, "warning: {} are free now: the machine may swap; a smaller batch, context or space needs less\n",
                bytes_text(available));
 }
 
 int dry_run(const Recipe& recipe, bool json, int threads) {
   const ThreadPool pool(threads);
-  const CpuBackend backend(pool);
-  const auto memory = Trainer::plan(recipe.space, recipe.train, recipe.stages, backend);
+  CpuBackend backend(pool);
+  const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
+  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation_bytes(recipe, data, pool), threads};
   print_plan(text_stream(json), recipe, memory);
-  const double seconds = estimated_seconds(recipe, threads);
+  const double seconds = estimated_seconds(recipe, data, backend);
   fmt::print(text_stream(json),
              "time: about {} on {} threads, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
              duration_text(seconds), threads);
@@ -105,7 +115,7 @@ int dry_run(const Recipe& recipe, bool json, int threads) {
   JsonObject object;
   object.add("steps", recipe.train.steps).add("tokens", tokens_of(recipe)).add("tokens_per_parameter", tokens_per_parameter(recipe));
   object.add("flops", expected_flops(recipe)).add("seconds", seconds).add("memory_bytes", memory.total());
-  object.add("size", FeasibleSet(costs, {}).count().str());
+  object.add("size", space_size(recipe.space).str());
   object.add_json("smallest", cost_json(recipe.space.smallest(), costs.of(recipe.space.smallest())).text());
   object.add_json("middle", cost_json(recipe.space.middle(), costs.of(recipe.space.middle())).text());
   object.add_json("largest", cost_json(recipe.space.largest(), costs.of(recipe.space.largest())).text());

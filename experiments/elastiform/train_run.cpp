@@ -8,8 +8,9 @@
 #include <cmath>
 #include <filesystem>
 
-#include "experiments/elastiform/machine_peak.hpp"
+#include "experiments/elastiform/fma_peak.hpp"
 #include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/resume_check.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
@@ -17,7 +18,6 @@
 #include "kernels/errors.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "trainers/checkpoint.hpp"
-#include "trainers/schedules/schedule.hpp"
 
 namespace elastiform {
 namespace {
@@ -49,6 +49,7 @@ class Session {
   Session(const Recipe& recipe, const std::string& folder, const CommonOptions& common)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json),
         data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)), backend_(pool_),
+        peak_(pool_, fma_peak_cache()),
         trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
         evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
                    pool_),
@@ -57,8 +58,10 @@ class Session {
   Trainer& trainer() { return trainer_; }
   const TextData& data() const { return data_; }
 
+  std::int64_t evaluation_bytes() const { return evaluator_.plan_bytes(ends_); }
+  int threads() const { return pool_.size(); }
+
   TrainOutcome run() {
-    peak_ = measure_peak(backend_);
     TrainingLog log(paths_.training_log(), trainer_.next_step());
     best_ = log.best_middle();
     earlier_seconds_ = log.seconds();
@@ -93,7 +96,7 @@ class Session {
     if (!(interval_.seconds > 0)) return "";
     return fmt::format("{} tokens/s, {:.1f} GFLOP/s ({:.0f} % of peak)",
                        grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
-                       interval_.flops / interval_.seconds * 1e-9, 100 * interval_.flops / interval_.seconds / peak_);
+                       interval_.flops / interval_.seconds * 1e-9, 100 * interval_.flops / interval_.seconds / peak_.flops());
   }
 
   double seconds_left() const {
@@ -101,7 +104,11 @@ class Session {
     return (seconds_now() - begin_) / static_cast<double>(step - first_step_) * static_cast<double>(recipe_.train.steps - step);
   }
 
+  // Order: the log's row, best.h5, step-N.h5, supernet.h5. supernet.h5 is the commit: what a kill before it left is of a later step than a
+  // resume begins with, so its row is dropped and everything is made again, with the same bits. After it a missing row or an older best.h5
+  // would stay for good, because no later step looks back.
   void report(Progress& progress, TrainingLog& log, bool checkpoint) {
+    peak_.reached(interval_.flops / interval_.seconds);
     const auto scores = evaluator_.evaluate(ends_);
     losses_ = EndLosses{scores[0].loss, scores[1].loss, scores[2].loss};
     double train_loss = 0;
@@ -125,11 +132,11 @@ class Session {
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : ""));
     interval_ = {};
     if (!checkpoint) return;
-    save();
     if (losses_->middle < best_) {
       best_ = losses_->middle;
       save_checkpoint(trainer_, stored_, data_.sha256(), paths_.checkpoints() + "/best.h5");
     }
+    save();
   }
 
   void save() {
@@ -154,6 +161,7 @@ class Session {
   TextData data_;
   ThreadPool pool_;
   CpuBackend backend_;
+  FmaPeak peak_;
   Trainer trainer_;
   PrefixEvaluator evaluator_;
   std::vector<Subnet> ends_;  // smallest, middle, largest
@@ -161,35 +169,8 @@ class Session {
   StepReport last_;
   Interval interval_;
   std::int64_t first_step_ = 0;  // of this session
-  double begin_ = 0, peak_ = 0, best_ = 0, seconds_ = 0, earlier_seconds_ = 0;
+  double begin_ = 0, best_ = 0, seconds_ = 0, earlier_seconds_ = 0;
 };
-
-void refuse_settings(const std::vector<std::string>& set) {
-  for (const auto& text : set) {
-    const auto key = text.substr(0, text.find('='));
-    if (key != "train.checkpoint_every" && key != "data.text")
-      throw InputError(
-          {"elastiform train --resume", "only train.checkpoint_every or data.text to be --set", key, "start a new run to change it"});
-  }
-}
-
-// The last stage takes what is added, and warm-up stays the steps it was: as shares of more steps both would move.
-void lengthen(Recipe& recipe, std::int64_t steps, std::int64_t trained) {
-  auto& train = recipe.train;
-  if (steps == train.steps) return;
-  const auto where = "elastiform train --resume: --steps";
-  if (steps < train.steps) throw InputError({where, fmt::format("at least the run's {}", train.steps), std::to_string(steps), ""});
-  if (train.schedule == "cosine")
-    throw InputError({where, "a schedule that can be lengthened: constant or wsd", "cosine", "start a new run with more steps"});
-  if (train.schedule == "wsd" && trained > cooldown_begin(train))
-    throw InputError({where, fmt::format("a checkpoint before the decay began at step {}", cooldown_begin(train)),
-                      fmt::format("one of step {}", trained), "start a new run with more steps"});
-  const double warmup = static_cast<double>(warmup_steps(train));
-  recipe.stages.back().steps += steps - train.steps;
-  train.steps = steps;
-  train.warmup = warmup / static_cast<double>(steps);
-  for (auto& stage : recipe.stages) stage.share = static_cast<double>(stage.steps) / static_cast<double>(steps);
-}
 
 void compare_builds(std::FILE* stream, const BuildIdentity& then, const BuildIdentity& now) {
   const auto line = [&](const char* what, const std::string& a, const std::string& b) {
@@ -210,7 +191,7 @@ TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const Co
     throw InputError({folder, "a folder that does not exist", is_run_folder(folder) ? "a run" : "something else",
                       fmt::format("--run another, or elastiform train --resume {}", folder)});
   Session session(recipe, folder, common);  // opens the data: what is wrong with it shows before anything is written
-  print_plan(text_stream(common.json), recipe, session.trainer().memory());
+  print_plan(text_stream(common.json), recipe, {session.trainer().memory(), session.evaluation_bytes(), session.threads()});
   if (!fs::create_directories(folder, error) && error)
     throw InputError({folder, "a folder that can be made", error.message(), "--run another"});
   const FolderLock lock(folder);
@@ -227,18 +208,22 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
   const RunPaths paths{folder};
   auto recipe = Recipe::load(paths.recipe(), set);
   std::error_code error;
-  const bool trained = fs::exists(paths.supernet(), error);
-  std::optional<LoadedSupernet> before;
-  if (trained) before.emplace(load_supernet(paths.supernet()));
-  if (steps) lengthen(recipe, *steps, trained ? before->steps : 0);
+  std::string data_sha256;
+  std::int64_t trained = 0;
+  if (fs::exists(paths.supernet(), error)) {
+    const auto before = load_supernet(paths.supernet());  // a copy of the weights, gone before the session makes its own
+    refuse_changes(recipe, before.recipe_toml, before.steps, paths.recipe());
+    data_sha256 = before.data_sha256;
+    trained = before.steps;
+  }
+  if (steps) lengthen(recipe, *steps, trained);
   Session session(recipe, folder, common);
-  if (trained) {
-    if (session.data().sha256() != before->data_sha256)
-      throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + before->data_sha256.substr(0, 16),
+  if (!data_sha256.empty()) {
+    if (session.data().sha256() != data_sha256)
+      throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + data_sha256.substr(0, 16),
                         session.data().sha256().substr(0, 16), "--set data.text=PATH"});
     compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build());
   }
-  before.reset();
   if (const auto text = as_stored(recipe, folder).text(); steps || !set.empty()) write_durably(paths.recipe(), text);
   fmt::print(text_stream(common.json), "{} goes on at step {} of {}\n", folder, session.trainer().next_step(), recipe.train.steps);
   return session.run();

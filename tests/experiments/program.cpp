@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -22,7 +23,9 @@ std::string content_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-[[noreturn]] void become_program(const std::string& folder, const std::vector<std::string>& arguments, int out, const std::string& err) {
+[[noreturn]] void become_program(const std::string& folder, const std::vector<std::string>& arguments, int out, const std::string& err,
+                                 const std::string& cache) {
+  ::setenv("XDG_CACHE_HOME", cache.c_str(), 1);
   std::vector<char*> argv;
   std::string program = ELASTIFORM_PROGRAM;
   argv.push_back(program.data());
@@ -53,12 +56,13 @@ std::string synthetic_text(std::size_t bytes) {
 
 ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
                              const std::function<void(int, const std::string&)>& on_line) {
+  static const TemporaryFolder cache;  // a test leaves the user's alone, and measures the machine's peak once
   const TemporaryFolder scratch;
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
   const pid_t process = ::fork();
   if (process < 0) throw std::runtime_error("fork");
-  if (process == 0) become_program(folder, arguments, ends[1], scratch / "err");
+  if (process == 0) become_program(folder, arguments, ends[1], scratch / "err", cache.path());
   ::close(ends[1]);
   ProgramResult result;
   std::string line;

@@ -1,0 +1,133 @@
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "tests/experiments/program.hpp"
+#include "tests/support/catch.hpp"
+
+namespace elastiform {
+namespace {
+
+using Catch::Matchers::Contains;
+namespace fs = std::filesystem;
+
+std::string content(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// Steps and losses of a log, without timings.
+std::string rows_of(const std::string& run) {
+  std::ifstream file(run + "/training.jsonl");
+  std::string rows;
+  for (std::string line; std::getline(file, line);) rows += line.substr(0, line.find("\"seconds\"")) + "\n";
+  return rows;
+}
+
+// A copy of the trained micro run beside its text, with one line of its recipe replaced.
+std::string edited_run(const TemporaryFolder& folder, const std::string& line, const std::string& instead) {
+  folder.write("text.txt", content(micro_folder() / "text.txt"));
+  const auto run = folder / "runs/edited";
+  fs::create_directories(folder / "runs");
+  fs::copy(micro_folder() / "runs/micro", run, fs::copy_options::recursive);
+  auto recipe = content(run + "/recipe.toml");
+  const auto at = recipe.find(line);
+  REQUIRE(at != std::string::npos);
+  folder.write("runs/edited/recipe.toml", recipe.replace(at, line.size(), instead));
+  return run;
+}
+
+TEST_CASE("a resume refuses a recipe that its checkpoint was not trained with, by key", "[experiments][resume]") {
+  struct Case {
+    const char *line, *instead, *says;
+  };
+  const auto c = GENERATE(
+      Case{"rate = 0.01", "rate = 0.02", "train.rate: expected 0.01 (what the checkpoint was trained with), found 0.02"},
+      Case{"seed = 0", "seed = 1", "train.seed: expected 0 (what the checkpoint was trained with), found 1"},
+      Case{"schedule = \"wsd\"", "schedule = \"constant\"", "only with train.schedule = wsd"},  // its cooldown, before anything is compared
+      Case{"splits = [90, 5, 5]", "splits = [80, 10, 10]", "data.splits.0: expected 90"},
+      Case{"largest = 0.25", "largest = 0.5", "stage.1.largest: expected 0.25"}, Case{"threads = 1", "threads = 2", "deploy.threads"});
+  CAPTURE(c.instead);
+  const TemporaryFolder folder;
+  const auto run = edited_run(folder, c.line, c.instead);
+  const auto result = run_program_in(folder.path(), words("train --resume runs/edited"));
+  CHECK(result.status == 2);
+  CHECK_THAT(result.err, Contains(c.says));
+  CHECK_THAT(result.err, Contains("runs/edited/recipe.toml"));
+}
+
+TEST_CASE("a resume may change the place of the text and the distance of checkpoints", "[experiments][resume]") {
+  const TemporaryFolder folder;
+  edited_run(folder, "checkpoint_every = 20", "checkpoint_every = 7");
+  fs::rename(folder / "text.txt", folder / "moved.txt");
+  CHECK(run_program_in(folder.path(), words("train --resume runs/edited --set data.text=moved.txt")).status == 0);
+}
+
+TEST_CASE("a lengthened run that was killed before its next checkpoint goes on", "[experiments][resume]") {
+  const auto& folder = micro_folder();
+  const std::string options = " --set train.schedule=constant --set train.warmup=0.1";
+  REQUIRE(run_program_in(folder.path(), words("train micro.toml --run lengthened/a" + options)).status == 0);
+  fs::copy(folder / "lengthened/a", folder / "lengthened/b", fs::copy_options::recursive);
+  REQUIRE(run_program_in(folder.path(), words("train --resume lengthened/a --steps 90")).status == 0);
+  // The longer recipe stands, and the checkpoint is still the one of step 60.
+  folder.write("lengthened/b/recipe.toml", content(folder / "lengthened/a/recipe.toml"));
+  const auto rest = run_program_in(folder.path(), words("train --resume lengthened/b"));
+  INFO(rest.err);
+  CHECK(rest.status == 0);
+  CHECK((content(folder / "lengthened/b/supernet.h5") == content(folder / "lengthened/a/supernet.h5")));
+}
+
+// The last checkpoint's files change one after the other; wherever a kill comes, what a resume leaves is what no kill would have left.
+TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file is what it would be", "[experiments][resume]") {
+  const auto& folder = micro_folder();
+  const std::string line = " --set train.steps=8 --set train.log_every=4 --set train.checkpoint_every=4 --threads 1";
+  REQUIRE(run_program_in(folder.path(), words("train micro.toml --run points/whole" + line)).status == 0);
+  const auto whole = folder / "points/whole";
+  const auto best = content(whole + "/checkpoints/best.h5");
+  REQUIRE((best == content(whole + "/checkpoints/step-000008.h5")));  // so the second checkpoint replaces the first one's best
+  int killed = 0;
+  for (int n = 1;; ++n) {
+    CAPTURE(n);
+    const auto run = folder / "points/part";
+    fs::remove_all(run);
+    ::setenv("ELASTIFORM_FAIL_POINT", std::to_string(n).c_str(), 1);
+    const auto part = run_program_in(folder.path(), words("train micro.toml --run points/part" + line));
+    ::unsetenv("ELASTIFORM_FAIL_POINT");
+    if (part.status == 0) break;
+    REQUIRE(part.status == 128 + SIGKILL);
+    ++killed;
+    if (!fs::exists(run + "/supernet.h5")) continue;  // nothing to resume from but step 0
+    REQUIRE(run_program_in(folder.path(), words("train --resume points/part --threads 1")).status == 0);
+    CHECK((content(run + "/supernet.h5") == content(whole + "/supernet.h5")));
+    CHECK((content(run + "/checkpoints/best.h5") == best));
+    CHECK(rows_of(run) == rows_of(whole));
+  }
+  CHECK(killed > 12);
+}
+
+TEST_CASE("ELASTIFORM_VERBOSE names only what does something", "[experiments][environment]") {
+  const TemporaryFolder folder;
+  folder.write("text.txt", content(micro_folder() / "text.txt"));
+  folder.write("micro.toml", micro_recipe());
+  const auto with = [&](const char* topics) {
+    ::setenv("ELASTIFORM_VERBOSE", topics, 1);
+    auto result = run_program_in(folder.path(), words("train micro.toml --set train.steps=1"));
+    ::unsetenv("ELASTIFORM_VERBOSE");
+    return result;
+  };
+  for (const char* unknown : {"plan", "search", "kernels,plan", "kernel"}) {
+    const auto refused = with(unknown);
+    CAPTURE(unknown, refused.err);
+    CHECK(refused.status == 2);
+    CHECK_THAT(refused.err, Contains("ELASTIFORM_VERBOSE: expected kernels, found"));
+    fs::remove_all(folder / "runs");
+  }
+  const auto traced = with("kernels");
+  CHECK(traced.status == 0);
+  CHECK_THAT(traced.err, Contains("matmul"));
+}
+
+}  // namespace
+}  // namespace elastiform
