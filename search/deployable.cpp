@@ -68,8 +68,10 @@ HomogeneousList::Range HomogeneousList::range(int embed, int depth) const {
 
 void HomogeneousList::refuse_long(const std::string& who) const {
   if (size_ > kMostHomogeneous)
-    throw InputError({.where = who, .expected = "a space of at most " + std::to_string(kMostHomogeneous) + " homogeneous subnets, which are listed",
-                      .found = std::to_string(size_), .remedy = "pin some of the space's embed, depth, heads or ffn"});
+    throw InputError({.where = who,
+                      .expected = "a space of at most " + std::to_string(kMostHomogeneous) + " homogeneous subnets, which are listed",
+                      .found = std::to_string(size_),
+                      .remedy = "pin some of the space's embed, depth, heads or ffn"});
 }
 
 std::vector<Subnet> deployable_subnets(const SearchSpace& space, const HomogeneousList& list, int embed, int depth, Deployable target) {

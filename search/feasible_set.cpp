@@ -27,7 +27,8 @@ std::vector<std::int64_t> evenly_spaced(std::int64_t n, std::int64_t most) {
   std::vector<std::int64_t> indices;
   const std::int64_t count = std::min(n, most);
   // n · most of a long list exceeds 64 bits.
-  for (std::int64_t i = 0; i < count; ++i) indices.push_back(count == 1 ? 0 : static_cast<std::int64_t>(BigInt(BigInt(i) * (n - 1) / (count - 1))));
+  for (std::int64_t i = 0; i < count; ++i)
+    indices.push_back(count == 1 ? 0 : static_cast<std::int64_t>(BigInt(BigInt(i) * (n - 1) / (count - 1))));
   return indices;
 }
 
@@ -60,10 +61,8 @@ struct FeasibleSet::Impl {
     for (const int embed : space.embed())
       for (const int depth : space.depth()) {
         Part part;
-        if (target == Deployable::any)
-          part.stratum = counted_stratum(costs, budget.limits(), embed, depth, kMaxTableBytes / (2 * strata));
-        else
-          part.stratum = listed_stratum(costs, budget.limits(), embed, depth, deployable_subnets(space, list, embed, depth, target));
+        if (target == Deployable::any) part.stratum = counted_stratum(costs, budget.limits(), embed, depth, kMaxTableBytes / (2 * strata));
+        else part.stratum = listed_stratum(costs, budget.limits(), embed, depth, deployable_subnets(space, list, embed, depth, target));
         part.first = count;
         part.count = part.stratum->completions({});
         count += part.count;
@@ -158,16 +157,19 @@ std::string FeasibleSet::why_empty() const {
   if (!empty()) return "";
   const auto limits = budget().limits();
   FeasibleSet all(costs(), Budget{}, target());
-  if (all.empty()) return "no subnet of the space is deployable as " + std::string(name_of(target())) + "; " + why_no_member(costs().space(), target());
+  if (all.empty())
+    return "no subnet of the space is deployable as " + std::string(name_of(target())) + "; " + why_no_member(costs().space(), target());
   const std::string plural = all.count() == 1 ? " subnet" : " subnets";
-  std::string text = "none of the " + all.count().str() + plural + (target() == Deployable::any ? "" : " deployable as " + std::string(name_of(target()))) +
-                     " inside " + budget().text();
+  std::string text = "none of the " + all.count().str() + plural +
+                     (target() == Deployable::any ? "" : " deployable as " + std::string(name_of(target()))) + " inside " + budget().text();
   for (std::size_t which = 0; which < limits.size(); ++which) {
     Nearest nearest;
     for (const auto& part : impl_->parts) part.stratum->see_nearest(limits, which, nearest);
     const auto value = nearest.closest(limits[which]);
     const std::string name(name_of(limits[which].cost));
-    const std::string others = limits.size() == 1 ? "" : limits.size() == 2 ? " while the other limit holds" : " while the other limits hold";
+    const std::string others = limits.size() == 1   ? ""
+                               : limits.size() == 2 ? " while the other limit holds"
+                                                    : " while the other limits hold";
     text += value ? "; nearest " + name + others + ": " + std::to_string(*value) : "; " + name + ": no subnet meets the other limits";
   }
   return text;

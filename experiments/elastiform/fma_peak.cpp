@@ -20,8 +20,8 @@ namespace elastiform {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr int kMeasurements = 3;                       // about 0.1 s each; the best counts, so a busy moment does not stay
-constexpr double kLeast = 1e6, kMost = 1e18;           // FLOP/s; outside of them a cache is damaged
+constexpr int kMeasurements = 3;              // about 0.1 s each; the best counts, so a busy moment does not stay
+constexpr double kLeast = 1e6, kMost = 1e18;  // FLOP/s; outside of them a cache is damaged
 constexpr std::uintmax_t kMaxCache = std::uintmax_t{1} << 20;
 
 double measure(const ThreadPool& pool) {

@@ -79,7 +79,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   only_with(table, "band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
   only_with(table, "cooldown", uses_cooldown(train), "train.schedule = wsd", "schedule = " + train.schedule);
   only_with(table, "final_rate", uses_final_rate(train), "train.schedule = wsd or cosine", "schedule = " + train.schedule);
-  if (uses_cooldown(train) && train.warmup + train.cooldown > 1 + 1e-9)  // of decimal shares that add up to 1, the sum may not
+  if (uses_cooldown(train) && train.warmup + train.cooldown > 1 + 1e-9)  // decimal shares of 1 may add up to a bit more
     throw InputError({table.place("cooldown"), "warmup + cooldown of at most 1", fmt::format("{}", train.warmup + train.cooldown), ""});
   return train;
 }

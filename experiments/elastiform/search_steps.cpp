@@ -35,7 +35,8 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.law = std::string(name_of(request.law));
   description.seed = request.seed;
   description.options = fmt::format("round={}", options.round_size);
-  if (request.algorithm == "evolution") description.options += fmt::format(",population={},tournament={}", options.population, options.tournament);
+  if (request.algorithm == "evolution")
+    description.options += fmt::format(",population={},tournament={}", options.population, options.tournament);
   return plan;
 }
 
@@ -53,7 +54,8 @@ SearchRequest rival_of(const SearchRequest& request, const FeasibleSet& feasible
   rival.evaluations = std::min(most, members);
   if (members <= most) return rival;
   rival.members = most;
-  fmt::print(text, "homogeneous: {} of them, evenly spaced in their list; --algorithm homogeneous evaluates all\n", grouped(static_cast<std::int64_t>(most)));
+  fmt::print(text, "homogeneous: {} of them, evenly spaced in their list; --algorithm homogeneous evaluates all\n",
+             grouped(static_cast<std::int64_t>(most)));
   return rival;
 }
 
@@ -65,19 +67,23 @@ std::optional<Evaluation> best_of(const std::vector<Evaluation>& evaluations) {
 }
 
 /// Runs or continues one named search; sets `interrupted` when Ctrl-C ended it.
-std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible, Evaluator& evaluator,
-                                const CommonOptions& common, SearchOutcome& outcome) {
+std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
+                                Evaluator& evaluator, const CommonOptions& common, SearchOutcome& outcome) {
   const SearchOptions& options = run.recipe().search;
   const auto algorithm = find_algorithm(request.algorithm)
-                             .make(feasible, {.law = request.law, .seed = request.seed, .population = static_cast<std::size_t>(options.population),
-                                              .tournament = static_cast<std::size_t>(options.tournament), .members = request.members});
+                             .make(feasible, {.law = request.law,
+                                              .seed = request.seed,
+                                              .population = static_cast<std::size_t>(options.population),
+                                              .tournament = static_cast<std::size_t>(options.tournament),
+                                              .members = request.members});
   const SearchPlan plan = plan_of(run, request, feasible);
   if (request.algorithm != "homogeneous" || outcome.name.empty()) outcome.name = plan.description.name();
   std::size_t stored = 0;
   for (const auto& round : store.rounds(plan.description.name())) stored += round.size();
   const BigInt most = std::min<BigInt>(feasible.count(), plan.evaluations);
   Progress progress(common.json, request.algorithm);
-  if (stored > 0) progress.line(fmt::format("{}: continues search {} after {} evaluations", request.algorithm, plan.description.name(), stored));
+  if (stored > 0)
+    progress.line(fmt::format("{}: continues search {} after {} evaluations", request.algorithm, plan.description.name(), stored));
   return run_search(plan, *algorithm, evaluator, run.costs(), store, [&](const std::vector<Evaluation>& done) {
     const auto best = best_of(done);
     progress.update(static_cast<std::int64_t>(done.size()), most.convert_to<std::int64_t>(),
@@ -89,8 +95,9 @@ std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchReques
 
 std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among) {
   if (!best) return fmt::format("{}: none\n", what);
-  return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/token\n", what, format(best->subnet), best->id, grouped(static_cast<std::int64_t>(among)),
-                     quality_text(best->score), grouped(best->costs.parameters), grouped(best->costs.macs));
+  return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/token\n", what, format(best->subnet), best->id,
+                     grouped(static_cast<std::int64_t>(among)), quality_text(best->score), grouped(best->costs.parameters),
+                     grouped(best->costs.macs));
 }
 
 ParetoFront front_of(const SearchOutcome& outcome) {
@@ -128,8 +135,8 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   outcome.cost = leading_cost(feasible.budget());
   std::FILE* text = text_stream(common.json);
   fmt::print(text, "budget {}{}: {} feasible subnets; {}, law {}, seed {}\n", outcome.budget.empty() ? "(none)" : outcome.budget,
-             request.deployable == Deployable::any ? "" : ", deployable as " + outcome.deployable, grouped(outcome.feasible), request.algorithm, outcome.law,
-             request.seed);
+             request.deployable == Deployable::any ? "" : ", deployable as " + outcome.deployable, grouped(outcome.feasible),
+             request.algorithm, outcome.law, request.seed);
   const SearchRequest rival = rival_of(request, feasible, text);
   std::fflush(text);
 
@@ -152,7 +159,8 @@ std::string outcome_text(const SearchOutcome& outcome) {
   text += best_line("best homogeneous", outcome.best_homogeneous, outcome.homogeneous.size());
   if (outcome.difference) text += "found - homogeneous: " + difference_text(*outcome.difference) + "\n";
   if (outcome.difference && outcome.best->subnet != outcome.best_homogeneous->subnet)
-    text += "    both were chosen on these blocks, so the difference flatters the larger search: `evaluate --split report --against` decides\n";
+    text +=
+        "    both were chosen on these blocks, so the difference flatters the larger search: `evaluate --split report --against` decides\n";
   const ParetoFront front = front_of(outcome);
   std::vector<Evaluation> all = outcome.found;
   all.insert(all.end(), outcome.homogeneous.begin(), outcome.homogeneous.end());
@@ -200,8 +208,8 @@ PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, st
 std::string difference_text(const PairedDifference& difference) { return difference_text(difference, verdict(difference, kMargin)); }
 
 std::string difference_text(const PairedDifference& difference, std::string_view verdict) {
-  return fmt::format("{:+.4f} bits/byte, 95 % interval {:+.4f} to {:+.4f} over {} blocks of data: {} (margin {} bits/byte)", difference.mean,
-                     difference.low, difference.high, difference.blocks, verdict, kMargin);
+  return fmt::format("{:+.4f} bits/byte, 95 % interval {:+.4f} to {:+.4f} over {} blocks of data: {} (margin {} bits/byte)",
+                     difference.mean, difference.low, difference.high, difference.blocks, verdict, kMargin);
 }
 
 }  // namespace elastiform

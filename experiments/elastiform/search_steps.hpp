@@ -28,9 +28,9 @@ struct SearchRequest {
 SearchRequest search_request(const Recipe& recipe, std::vector<std::string> budget);
 
 struct SearchOutcome {
-  std::string name;                            // of the search in the store
-  std::string budget;                          // canonical; "" is the whole space
-  std::string feasible;                        // members, decimal digits
+  std::string name;      // of the search in the store
+  std::string budget;    // canonical; "" is the whole space
+  std::string feasible;  // members, decimal digits
   std::string law, deployable;
   std::vector<Evaluation> found, homogeneous;  // in the order they were evaluated
   std::optional<Evaluation> best, best_homogeneous;

@@ -104,7 +104,8 @@ int dry_run(const Recipe& recipe, bool json, int threads) {
   const ThreadPool pool(threads);
   CpuBackend backend(pool);
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation_bytes(recipe, data, pool), threads};
+  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation_bytes(recipe, data, pool),
+                             threads};
   print_plan(text_stream(json), recipe, memory);
   const double seconds = estimated_seconds(recipe, data, backend);
   fmt::print(text_stream(json),

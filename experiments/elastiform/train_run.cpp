@@ -49,8 +49,7 @@ class Session {
   Session(const Recipe& recipe, const std::string& folder, const CommonOptions& common)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json),
         data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)), backend_(pool_),
-        peak_(pool_, fma_peak_cache()),
-        trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
+        peak_(pool_, fma_peak_cache()), trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
         evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
                    pool_),
         ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {}
@@ -179,7 +178,7 @@ void compare_builds(std::FILE* stream, const BuildIdentity& then, const BuildIde
   };
   line("the program's commit", then.commit, now.commit);
   line("the instruction set", then.isa, now.isa);
-  line("oneDNN", then.onednn, now.onednn);
+  line("compiler", then.compiler, now.compiler);
   line("the precision", then.precision, now.precision);
 }
 

@@ -8,7 +8,8 @@ namespace {
 /// Subnets whose blocks are all equal, in order: the strong rival that a search has to beat (docs/search.md).
 class HomogeneousSearch final : public SearchAlgorithm {
  public:
-  HomogeneousSearch(const FeasibleSet& feasible, std::size_t most) : members_(most == 0 ? feasible.homogeneous() : feasible.homogeneous(most)) {}
+  HomogeneousSearch(const FeasibleSet& feasible, std::size_t most)
+      : members_(most == 0 ? feasible.homogeneous() : feasible.homogeneous(most)) {}
 
   std::vector<Subnet> ask(std::size_t n, std::uint64_t) const override {
     std::vector<Subnet> asked;

@@ -147,21 +147,23 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
   };
   const auto stages =
       with("[search]", "[[stage]]\nshare = 0.25\nsampler = \"largest\"\n[[stage]]\nshare = 0.75\nsampler = \"sandwich\"\n[search]");
-  const auto c = GENERATE(Case{{"train.schedule=cosine", "train.cooldown=0.1"}, "--set train.cooldown=0.1: train.cooldown: expected only with train.schedule = wsd"},
-                          Case{{"train.schedule=constant", "train.final_rate=0.1"}, "train.final_rate: expected only with train.schedule = wsd or cosine"},
-                          Case{{"train.policy=dense", "train.band_warmup=5"}, "train.band_warmup: expected only with train.policy other than dense"},
-                          Case{{"stage.0.random=1"}, "stage.0.random: expected only with sampler = sandwich, found sampler = largest"},
-                          Case{{"stage.0.largest=0"}, "stage.0.largest: expected only with sampler = balanced"},
-                          Case{{"stage.1.smallest=0.5"}, "stage.1.smallest: expected only with sampler = balanced"},
-                          Case{{"stage.1.teacher_weight=0.5"}, "stage.1.teacher_weight: expected only with objective = labels+largest"},
-                          Case{{"stage.1.temperature=2"}, "stage.1.temperature: expected only with objective = labels+largest"},
-                          Case{{"train.warmup=0.8"}, "warmup + cooldown of at most 1"});
+  const auto c = GENERATE(
+      Case{{"train.schedule=cosine", "train.cooldown=0.1"},
+           "--set train.cooldown=0.1: train.cooldown: expected only with train.schedule = wsd"},
+      Case{{"train.schedule=constant", "train.final_rate=0.1"}, "train.final_rate: expected only with train.schedule = wsd or cosine"},
+      Case{{"train.policy=dense", "train.band_warmup=5"}, "train.band_warmup: expected only with train.policy other than dense"},
+      Case{{"stage.0.random=1"}, "stage.0.random: expected only with sampler = sandwich, found sampler = largest"},
+      Case{{"stage.0.largest=0"}, "stage.0.largest: expected only with sampler = balanced"},
+      Case{{"stage.1.smallest=0.5"}, "stage.1.smallest: expected only with sampler = balanced"},
+      Case{{"stage.1.teacher_weight=0.5"}, "stage.1.teacher_weight: expected only with objective = labels+largest"},
+      Case{{"stage.1.temperature=2"}, "stage.1.temperature: expected only with objective = labels+largest"},
+      Case{{"train.warmup=0.8"}, "warmup + cooldown of at most 1"});
   CAPTURE(c.set);
   CHECK_THAT(message_of(stages, c.set), Contains(c.says));
-  for (const auto& used : {std::vector<std::string>{"train.schedule=cosine", "train.final_rate=0.1"},
-                           std::vector<std::string>{"stage.1.objective=labels+largest", "stage.1.temperature=2"},
-                           std::vector<std::string>{"train.warmup=0.7"}, std::vector<std::string>{"train.policy=dense"},
-                           std::vector<std::string>{"train.schedule=constant", "train.warmup=0.9"}}) {
+  for (const auto& used :
+       {std::vector<std::string>{"train.schedule=cosine", "train.final_rate=0.1"},
+        std::vector<std::string>{"stage.1.objective=labels+largest", "stage.1.temperature=2"}, std::vector<std::string>{"train.warmup=0.7"},
+        std::vector<std::string>{"train.policy=dense"}, std::vector<std::string>{"train.schedule=constant", "train.warmup=0.9"}}) {
     CAPTURE(used);
     const auto recipe = Recipe::parse(stages, "micro.toml", used);
     CHECK(same(recipe, Recipe::parse(recipe.text(), "resolved")));

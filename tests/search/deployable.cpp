@@ -32,7 +32,8 @@ TEST_CASE("the list of homogeneous subnets is what brute force finds", "[search]
   const SearchSpace space = random_space(number);
   std::vector<Subnet> expected;
   for (const Subnet& subnet : every_subnet(space))
-    if (std::ranges::all_of(subnet.blocks, [&](const BlockGenes& genes) { return genes == subnet.blocks.front(); })) expected.push_back(subnet);
+    if (std::ranges::all_of(subnet.blocks, [&](const BlockGenes& genes) { return genes == subnet.blocks.front(); }))
+      expected.push_back(subnet);
   const HomogeneousList list(space);
   REQUIRE(list.size() == static_cast<std::int64_t>(expected.size()));
   for (std::int64_t i = 0; i < list.size(); ++i) CHECK(list.at(i) == expected[static_cast<std::size_t>(i)]);
@@ -43,8 +44,10 @@ TEST_CASE("a list that is too long is counted, refused, and never made", "[searc
   const SearchSpace space = space_of(64, 64);  // 64 · 8 · 8 · 64
   const CostModel costs = plain_costs(space);
   CHECK(HomogeneousList(space).size() == 262'144);
-  CHECK_THROWS_WITH(FeasibleSet(costs, Budget{}, Deployable::hf_llama),
-                    Catch::Contains("--deployable hf-llama: expected a space of at most 100000 homogeneous subnets, which are listed, found 262144; pin"));
+  CHECK_THROWS_WITH(
+      FeasibleSet(costs, Budget{}, Deployable::hf_llama),
+      Catch::Contains(
+          "--deployable hf-llama: expected a space of at most 100000 homogeneous subnets, which are listed, found 262144; pin"));
   const FeasibleSet any(costs, Budget{});
   CHECK(any.count() == space_size(space));
   CHECK_THROWS_AS(any.homogeneous(), InputError);
