@@ -28,7 +28,7 @@ bool is_run_folder(const std::string& path);
 /// A recipe file or a run folder: what `space`, `sample` and `cost` need. Never opens the data.
 Recipe load_recipe_or_run(const std::string& path);
 
-/// A trained run, opened to read: recipe, weights, network, costs. The data is mapped on first use.
+/// A trained run, opened to read: recipe, weights, network, costs. The data is opened on first use.
 class Run {
  public:
   explicit Run(const std::string& folder);  // InputError when it is no run or has no weights yet

@@ -33,9 +33,9 @@ struct Window {
   std::int64_t segment = 0;
 };
 
-/// Byte-level text, memory-mapped, cut into three disjoint splits. A file: blocks of split_block bytes drawn by Philox (seed 0: the splits
-/// of a text never change), training keeps one context away from blocks of the other splits. A folder: whole files are dealt, sorted by
-/// name, links and hidden files left out.
+/// Byte-level text (TextFiles: in memory, mapped above 1 GiB), cut into three disjoint splits. A file: blocks of split_block bytes drawn by
+/// Philox (seed 0: the splits of a text never change), training keeps one context away from blocks of the other splits. A folder: whole
+/// files are dealt, sorted by name, links and hidden files left out.
 class TextData {
  public:
   /// `path` is the resolved location. Throws InputError when it cannot be read or is too small for `context`.

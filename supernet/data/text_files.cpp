@@ -19,7 +19,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A mapping costs a page of alignment and one of the 65,530 mappings that Linux allows a process: small files are read instead.
+// Up to here a text is read, so that whatever happens to its files afterwards, a run keeps its text. A mapped file shows what is written to
+// it, and touching what was cut off it ends the process with SIGBUS.
+constexpr std::int64_t kReadUpTo = std::int64_t{1} << 30;
+// In a larger text a mapping costs a page of alignment and one of the 65,530 mappings that Linux allows a process: small files are read.
 constexpr std::int64_t kMapFrom = 1 << 20;
 // Half of x86-64's address space; sparse files may claim more than can be added up.
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 46;
@@ -104,12 +107,15 @@ TextFiles::TextFiles(const std::string& path) {
 
 void TextFiles::load(const std::string& root) {
   const std::int64_t page = ::sysconf(_SC_PAGESIZE);
+  for (const File& file : files_) {
+    if (file.end > kMaxBytes - size_) refuse(root, "more than 64 TiB of text");
+    size_ += file.end;
+  }
+  const std::int64_t map_from = size_ <= kReadUpTo ? kReadUpTo + 1 : kMapFrom;
   std::int64_t total = 0;
   for (File& file : files_) {
     const std::int64_t bytes = file.end;
-    if (bytes > kMaxBytes - total) refuse(root, "more than 64 TiB of text");
-    size_ += bytes;
-    const bool mapped = bytes >= kMapFrom;
+    const bool mapped = bytes >= map_from;
     if (mapped) total = (total + page - 1) / page * page;
     file.begin = total;
     total = file.end = file.begin + bytes;
@@ -129,7 +135,7 @@ void TextFiles::load(const std::string& root) {
     const std::int64_t bytes = file.end - file.begin;
     if (!S_ISREG(now.st_mode) || now.st_size != bytes) refuse(path, "changed while it was opened");
     std::uint8_t* place = memory_.get() + file.begin;
-    if (bytes < kMapFrom)
+    if (bytes < map_from)
       read_all(path, open.handle(), place, bytes);
     else if (::mmap(place, static_cast<std::size_t>(bytes), PROT_READ, MAP_PRIVATE | MAP_FIXED, open.handle(), 0) == MAP_FAILED)
       refuse_system(path, "cannot be mapped", errno);

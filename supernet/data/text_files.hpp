@@ -13,8 +13,9 @@ struct Unmap {
 };
 
 /// The files of a text in one stretch of address space: a file, or every regular file below a folder that is neither hidden, nor a link,
-/// nor empty, sorted by path. Large files are mapped, small ones read; file i stands at [begin, end) of bytes(), and between two files
-/// there may be bytes that belong to none.
+/// nor empty, sorted by path. A text of up to 1 GiB is read into memory, and nothing that happens to its files later changes it. Of a larger
+/// text files from 1 MiB are mapped: they must not be changed, and shortening one ends the process. File i stands at [begin, end) of bytes(),
+/// and between two files there may be bytes that belong to none.
 class TextFiles {
  public:
   struct File {

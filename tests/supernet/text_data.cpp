@@ -126,7 +126,7 @@ TEST_CASE("the splits of a text of given size are the same for ever", "[supernet
   CHECK(blocks == std::vector<std::int64_t>{17, 18, 19, 66, 91, 8, 26, 67, 85, 98});
 }
 
-TEST_CASE("a mapped file of several MiB is the same text as a read one", "[supernet][data]") {
+TEST_CASE("a file of several MiB is the same text", "[supernet][data]") {
   const TemporaryFolder folder;
   const std::string text = random_text((2 << 20) + 77, 3);
   const TextData data(folder.write("text", text), {}, 128);
