@@ -51,7 +51,7 @@ class ArenaScope {
 };
 
 /// Leading dimension of a matrix of that many columns: a multiple of 32 elements, and never of 512, where rows would share cache
-/// sets and oneDNN would choose another kernel. A single row stays tight.
+/// sets. A single row stays tight.
 std::int64_t padded_ld(std::int64_t rows, std::int64_t columns);
 
 }  // namespace elastiform

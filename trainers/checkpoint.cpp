@@ -26,7 +26,7 @@ std::int64_t count_attribute(const Hdf5Reader& file, const std::string& path, co
 
 BuildIdentity identity_of(const Hdf5Reader& file) {
   return {.commit = file.text_attribute("/", "commit"), .isa = file.text_attribute("/", "isa"),
-          .onednn = file.text_attribute("/", "onednn"), .precision = file.text_attribute("/", "precision")};
+          .compiler = file.text_attribute("/", "compiler"), .precision = file.text_attribute("/", "precision")};
 }
 
 Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::shared_ptr<const WeightTable> table) {
@@ -41,7 +41,7 @@ Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::sh
 }  // namespace
 
 BuildIdentity this_build() {
-  return {.commit = ELASTIFORM_COMMIT, .isa = isa_name(), .onednn = onednn_version(), .precision = "f32"};
+  return {.commit = ELASTIFORM_COMMIT, .isa = isa_name(), .compiler = compiler_name(), .precision = "f32"};
 }
 
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
@@ -52,7 +52,7 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
   file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
   file.attribute("/", "commit", std::string_view(build.commit));
   file.attribute("/", "isa", std::string_view(build.isa));
-  file.attribute("/", "onednn", std::string_view(build.onednn));
+  file.attribute("/", "compiler", std::string_view(build.compiler));
   file.attribute("/", "precision", std::string_view(build.precision));
   file.attribute("/", "space", std::string_view(space.text()));
   file.attribute("/", "space_hash", std::string_view(space.hash()));

@@ -10,7 +10,7 @@ namespace elastiform {
 
 /// What identifies the build and machine that wrote a file: bits are promised only where it is equal.
 struct BuildIdentity {
-  std::string commit, isa, onednn, precision;
+  std::string commit, isa, compiler, precision;
   bool operator==(const BuildIdentity&) const = default;
 };
 BuildIdentity this_build();

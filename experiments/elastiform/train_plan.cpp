@@ -88,7 +88,7 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
   fmt::print(stream, "{}", table.text());
   fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + live losses {}\n", unit(memory.total()),
              unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(memory.evaluation));
-  fmt::print(stream, "    libraries take up to {} more: 2 MiB a thread for GEMM, 8 MiB for HDF5\n", unit(memory.libraries()));
+  fmt::print(stream, "    libraries take up to {} more: 2 MiB a thread for kernels, 8 MiB for HDF5\n", unit(memory.libraries()));
   fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP\n",
              grouped(recipe.train.steps), recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)),
              tokens_per_parameter(recipe), count_text(expected_flops(recipe)));

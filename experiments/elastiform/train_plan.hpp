@@ -17,7 +17,7 @@ struct PlannedMemory {
   std::int64_t evaluation = 0;
   int threads = 1;
   std::int64_t total() const { return trainer.total() + evaluation; }
-  /// oneDNN packs operands in up to 2 MiB a thread; HDF5's cache and buffers take up to 8 MiB while a checkpoint is written.
+  /// Kernels keep workspaces of up to 2 MiB a thread; HDF5's cache and buffers take up to 8 MiB while a checkpoint is written.
   std::int64_t libraries() const { return (std::int64_t{threads} * 2 + 8) << 20; }
 };
 

@@ -5,7 +5,7 @@
 
 namespace elastiform {
 
-/// float32 on the CPU: oneDNN for GEMM, Google Highway for everything else, parallel over `pool` (one of size 1: serial; an evaluator
+/// float32 on the CPU: all of it in Google Highway, its own GEMM included, parallel over `pool` (one of size 1: serial; an evaluator
 /// that spreads data over workers gives each a serial backend). The bits of a result do not depend on the pool.
 class CpuBackend final : public Backend {
  public:

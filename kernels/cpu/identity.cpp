@@ -1,7 +1,5 @@
 #include "kernels/cpu/identity.hpp"
 
-#include <dnnl.hpp>
-
 #include "kernels/cpu/targets.hpp"
 // clang-format off
 #include <hwy/targets.h>  // after targets.hpp, or HWY_TARGETS holds what is not built
@@ -14,9 +12,12 @@ std::string isa_name() {
   return hwy::TargetName(targets & -targets);  // the lowest set bit is the best target that code was built for
 }
 
-std::string onednn_version() {
-  const dnnl_version_t* version = dnnl_version();
-  return std::to_string(version->major) + "." + std::to_string(version->minor) + "." + std::to_string(version->patch);
+std::string compiler_name() {
+#ifdef __clang__
+  return "clang " __clang_version__;
+#else
+  return "GCC " __VERSION__;
+#endif
 }
 
 }  // namespace elastiform

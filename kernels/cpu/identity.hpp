@@ -7,7 +7,7 @@ namespace elastiform {
 /// The instruction set that vector code runs on here, e.g. "AVX3_ZEN4". Bits are promised only where it is equal.
 std::string isa_name();
 
-/// "2.6.3".
-std::string onednn_version();
+/// The compiler and its version, e.g. "GCC 12.2.0": it decides how loops are vectorised and contracted.
+std::string compiler_name();
 
 }  // namespace elastiform

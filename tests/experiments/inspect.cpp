@@ -34,7 +34,7 @@ void write_supernet(const std::string& path, const RunParts& parts) {
   for (const auto& [name, value] : std::initializer_list<std::pair<const char*, std::string>>{{"version", "0.1.0-" + parts.commit},
                                                                                               {"commit", parts.commit},
                                                                                               {"isa", parts.isa},
-                                                                                              {"onednn", parts.isa},
+                                                                                              {"compiler", parts.isa},
                                                                                               {"precision", "f32"},
                                                                                               {"weights_hash", "00112233445566778899"},
                                                                                               {"recipe", recipe_text(parts)}})
