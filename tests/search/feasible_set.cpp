@@ -175,6 +175,9 @@ TEST_CASE("complete() draws uniformly from the members with a given beginning", 
     CHECK(std::equal(prefix.begin(), prefix.end(), completed->blocks.begin()));
   }
   CHECK_FALSE(set.complete(9999, space.max_depth(), {}, random));
+  Subnet wrong_groups = set.draw(Law::uniform, random);
+  ++wrong_groups.blocks.front().groups;
+  CHECK_FALSE(set.contains(wrong_groups));
   CHECK_FALSE(set.complete(space.max_embed(), space.max_depth(), {{7, 7, 7}}, random));
 }
 
