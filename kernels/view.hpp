@@ -44,10 +44,13 @@ struct BasicView {
   constexpr BasicView(Byte* data_, std::int64_t rows_, std::int64_t columns_, std::int64_t ld_, DType dtype_)
       : data(data_), rows(rows_), columns(columns_), ld(ld_), dtype(dtype_) {}
   /// A view that may write converts to one that may not.
+  // Version 14 of clang-format does not know requires-clauses.
+  // clang-format off
   template <class Other>
     requires(std::is_const_v<Byte> && !std::is_const_v<Other>)
   constexpr BasicView(const BasicView<Other>& other)  // NOLINT(google-explicit-constructor)
       : data(other.data), rows(other.rows), columns(other.columns), ld(other.ld), dtype(other.dtype) {}
+  // clang-format on
 
   bool empty() const { return data == nullptr; }
   std::int64_t size() const { return rows * columns; }
@@ -66,9 +69,7 @@ struct BasicView {
   BasicView row_range(std::int64_t first, std::int64_t count) const {
     return {data + first * ld * bytes_of(dtype), count, columns, ld, dtype};
   }
-  BasicView column_range(std::int64_t first, std::int64_t count) const {
-    return {data + first * bytes_of(dtype), rows, count, ld, dtype};
-  }
+  BasicView column_range(std::int64_t first, std::int64_t count) const { return {data + first * bytes_of(dtype), rows, count, ld, dtype}; }
   /// The first `r` rows and `c` columns.
   BasicView slice(std::int64_t r, std::int64_t c) const { return {data, r, c, ld, dtype}; }
 };

@@ -17,7 +17,9 @@ constexpr std::array<std::string_view, 3> kNotYet = {"inference_bytes", "trainin
 constexpr const char* kForm = "a range such as parameters=..2M, macs=1M..3M or parameters=..60%";
 
 [[noreturn]] void refuse(std::string_view text, std::string expected, std::string found, std::string remedy = "") {
-  throw InputError({.where = "budget " + std::string(text.substr(0, 200)), .expected = std::move(expected), .found = std::move(found),
+  throw InputError({.where = "budget " + std::string(text.substr(0, 200)),
+                    .expected = std::move(expected),
+                    .found = std::move(found),
                     .remedy = std::move(remedy)});
 }
 
@@ -40,8 +42,15 @@ struct Unit {
   std::string_view suffix;
   std::int64_t factor;
 };
-constexpr std::array<Unit, 9> kUnits = {{{"KiB", 1LL << 10}, {"MiB", 1LL << 20}, {"GiB", 1LL << 30}, {"TiB", 1LL << 40}, {"K", 1'000},
-                                         {"M", 1'000'000}, {"G", 1'000'000'000}, {"T", 1'000'000'000'000}, {"", 1}}};
+constexpr std::array<Unit, 9> kUnits = {{{"KiB", 1LL << 10},
+                                         {"MiB", 1LL << 20},
+                                         {"GiB", 1LL << 30},
+                                         {"TiB", 1LL << 40},
+                                         {"K", 1'000},
+                                         {"M", 1'000'000},
+                                         {"G", 1'000'000'000},
+                                         {"T", 1'000'000'000'000},
+                                         {"", 1}}};
 
 enum class End : std::uint8_t { low, high };
 
@@ -138,8 +147,8 @@ Budget Budget::parse(const std::vector<std::string>& texts, const CostModel& cos
       known.low = std::max(known.low, limit.low);
       known.high = std::min(known.high, limit.high);
       if (known.low > known.high)
-        refuse(text, "limits that can hold together", std::string(name_of(limit.cost)) + " at least " + std::to_string(known.low) +
-                         " and at most " + std::to_string(known.high));
+        refuse(text, "limits that can hold together",
+               std::string(name_of(limit.cost)) + " at least " + std::to_string(known.low) + " and at most " + std::to_string(known.high));
       if (comma == std::string_view::npos) break;
       rest.remove_prefix(comma + 1);
     }

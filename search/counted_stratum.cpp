@@ -40,11 +40,8 @@ Range ffn_range(std::int64_t fixed, std::int64_t slope, const Limit& limit, std:
 class CountedStratum final : public Stratum {
  public:
   CountedStratum(const CostModel& costs, std::span<const Limit> limits, int embed, int depth, std::int64_t max_bytes)
-      : Stratum(embed, depth),
-        queries_(costs.space().model().queries_per_group),
-        heads_(head_choices(costs.space(), depth)),
-        ffn_(ffn_choices(costs.space(), embed, depth)),
-        head_ways_(heads_, SumTable::Form::ways, max_bytes),
+      : Stratum(embed, depth), queries_(costs.space().model().queries_per_group), heads_(head_choices(costs.space(), depth)),
+        ffn_(ffn_choices(costs.space(), embed, depth)), head_ways_(heads_, SumTable::Form::ways, max_bytes),
         ffn_sums_(ffn_, SumTable::Form::summed, max_bytes) {
     for (const Cost cost : {Cost::parameters, Cost::block_parameters, Cost::macs}) find_cost(costs, cost);
     for (std::int64_t head_zeros = 0; head_zeros <= head_ways_.zeros(0); ++head_zeros)
@@ -210,8 +207,11 @@ class CountedStratum final : public Stratum {
     for (std::int64_t head_zeros = 0; head_zeros <= head_ways_.zeros(head_level); ++head_zeros)
       for (std::int64_t ffn_zeros = 0; ffn_zeros <= ffn_sums_.zeros(ffn_level); ++ffn_zeros) {
         const Range* allowed = range(sums.heads + GeneSum{0, head_zeros}, sums.ffn.zeros + ffn_zeros);
-        const CountRow products{.ways = head_ways_.at(head_level, head_zeros, 0).data(), .sums = ffn_sums_.at(ffn_level, ffn_zeros, 0).data(),
-                                .ranges = {allowed, row}, .shift = sums.ffn.offset, .whole = ffn_sums_.span(ffn_level) + 1};
+        const CountRow products{.ways = head_ways_.at(head_level, head_zeros, 0).data(),
+                                .sums = ffn_sums_.at(ffn_level, ffn_zeros, 0).data(),
+                                .ranges = {allowed, row},
+                                .shift = sums.ffn.offset,
+                                .whole = ffn_sums_.span(ffn_level) + 1};
         products.add_to(count, head_ways_.limbs(), ffn_sums_.limbs());
       }
   }
@@ -227,7 +227,8 @@ class CountedStratum final : public Stratum {
     result.ffn = per_column * ffn_.unit();
     result.no_head = at(0, 1) - constant - per_column;
     result.no_ffn = at(queries_, 0) - constant - per_group;
-    result.base = value_of(costs.frame(embed()), cost) + depth() * constant + per_group * (heads_.least() / queries_) + per_column * ffn_.least();
+    result.base =
+        value_of(costs.frame(embed()), cost) + depth() * constant + per_group * (heads_.least() / queries_) + per_column * ffn_.least();
     for (std::size_t i = 0; i < heads_.depth(); ++i)
       for (const int heads : heads_.values(i))
         for (const int width : ffn_.values(i)) {

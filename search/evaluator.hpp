@@ -13,10 +13,10 @@ namespace elastiform {
 
 /// Quality of one subnet on a fixed list of data blocks.
 struct Score {
-  double loss = 0;                 // nats per token over all blocks
-  double loss_se = 0;              // standard error of loss over blocks of data
-  double accuracy = 0;             // share of next tokens that the largest logit names
-  std::vector<float> block_losses; // nats per token of each block (1 KiB of text)
+  double loss = 0;                  // nats per token over all blocks
+  double loss_se = 0;               // standard error of loss over blocks of data
+  double accuracy = 0;              // share of next tokens that the largest logit names
+  std::vector<float> block_losses;  // nats per token of each block (1 KiB of text)
   double seconds = 0;
 };
 
@@ -30,14 +30,14 @@ struct Evaluator {
 struct Evaluation {
   std::int64_t id = 0;
   Subnet subnet;
-  std::string weights_hash;   // of the supernet it was scored with
-  std::string split;          // "search" or "report"
-  std::string blocks;         // which blocks of the split, e.g. "stride=64,segments=all"
+  std::string weights_hash;  // of the supernet it was scored with
+  std::string split;         // "search" or "report"
+  std::string blocks;        // which blocks of the split, e.g. "stride=64,segments=all"
   std::string precision = "f32";
   Score score;
   Costs costs;
-  double latency_ms = NAN;    // not measured here
-  std::string search;         // name of the search, or "evaluate"
+  double latency_ms = NAN;  // not measured here
+  std::string search;       // name of the search, or "evaluate"
   std::int64_t round = 0;
 };
 

@@ -50,8 +50,8 @@ struct Range {
 
 /// Σ over x of ways[x] · (sums[end] - sums[begin]), with ranges[x] - shift clamped to 0 … whole: the inner loop of every count.
 struct CountRow {
-  const std::uint64_t* ways;   // one number per x
-  const std::uint64_t* sums;   // whole + 1 numbers, ascending
+  const std::uint64_t* ways;  // one number per x
+  const std::uint64_t* sums;  // whole + 1 numbers, ascending
   std::span<const Range> ranges;
   std::int64_t shift = 0, whole = 0;
 
@@ -97,7 +97,9 @@ struct CountRow {
   template <std::size_t A, std::size_t B>
   void add_fixed(Limbs count) const {
     __extension__ using Wide = unsigned __int128;
-    const auto number = [](const std::uint64_t* words, std::size_t limbs) { return limbs == 1 ? Wide{words[0]} : Wide{words[1]} << 64 | words[0]; };
+    const auto number = [](const std::uint64_t* words, std::size_t limbs) {
+      return limbs == 1 ? Wide{words[0]} : Wide{words[1]} << 64 | words[0];
+    };
     std::array<std::uint64_t, A + B> sum{};
     for (std::size_t x = 0; x < ranges.size(); ++x) {
       const std::int64_t begin = clamped(ranges[x].begin), end = clamped(ranges[x].end);

@@ -174,11 +174,14 @@ Score reduce(const std::vector<std::vector<std::vector<Partial>>>& results, std:
 
 }  // namespace
 
-PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set, const ThreadPool& pool)
+PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set,
+                                 const ThreadPool& pool)
     : state_(std::make_unique<State>(network, weights, data, set, pool)) {}
 PrefixEvaluator::~PrefixEvaluator() = default;
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
-std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const { return state_->pool.size() * state_->arena_bytes(subnets); }
+std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
+  return state_->pool.size() * state_->arena_bytes(subnets);
+}
 
 std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   const auto start = std::chrono::steady_clock::now();

@@ -28,7 +28,9 @@ class PrefixEvaluator final : public Evaluator {
   ~PrefixEvaluator() override;
   std::vector<Score> evaluate(std::span<const Subnet> subnets) override;
   /// Block forwards that the last evaluate() ran, and how many one-by-one evaluation would have run.
-  struct Work { std::int64_t blocks_run = 0, blocks_one_by_one = 0; };
+  struct Work {
+    std::int64_t blocks_run = 0, blocks_one_by_one = 0;
+  };
   Work last_work() const;
   std::int64_t plan_bytes(std::span<const Subnet> subnets) const;  // arena bytes of all workers together
 

@@ -26,7 +26,10 @@ PrefixTree PrefixTree::of(std::span<const Subnet> subnets) {
     Node* node = &child_of(tree.roots, {.embed = subnet.embed, .block = -1, .genes = {}, .leaf = -1, .children = {}}, roots);
     for (int i = 0; i < subnet.depth(); ++i)
       node = &child_of(node->children,
-                       {.embed = subnet.embed, .block = subnet.block_index(i), .genes = subnet.blocks[static_cast<std::size_t>(i)], .leaf = -1,
+                       {.embed = subnet.embed,
+                        .block = subnet.block_index(i),
+                        .genes = subnet.blocks[static_cast<std::size_t>(i)],
+                        .leaf = -1,
                         .children = {}},
                        tree.nodes);
     if (node->leaf < 0) node->leaf = tree.leaves++;

@@ -12,15 +12,15 @@ namespace elastiform {
 struct PrefixTree {
   struct Node {
     int embed = 0;
-    int block = -1;    // the supernet's; -1: a root
+    int block = -1;  // the supernet's; -1: a root
     BlockGenes genes;
-    int leaf = -1;     // number of the distinct subnet that ends here; -1: none
+    int leaf = -1;  // number of the distinct subnet that ends here; -1: none
     std::vector<Node> children;
   };
   std::vector<Node> roots;
-  std::int64_t nodes = 0;      // block forwards that one walk runs
-  int leaves = 0;              // distinct subnets
-  std::vector<int> leaf_of;    // of each subnet of the list
+  std::int64_t nodes = 0;    // block forwards that one walk runs
+  int leaves = 0;            // distinct subnets
+  std::vector<int> leaf_of;  // of each subnet of the list
 
   static PrefixTree of(std::span<const Subnet> subnets);
 };

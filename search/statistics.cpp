@@ -54,9 +54,7 @@ PairedDifference paired_difference(std::span<const float> a, std::span<const flo
   return result;
 }
 
-std::string verdict(const PairedDifference& difference, double margin) {
-  return verdicts(std::span(&difference, 1), margin).front();
-}
+std::string verdict(const PairedDifference& difference, double margin) { return verdicts(std::span(&difference, 1), margin).front(); }
 
 std::vector<std::string> verdicts(std::span<const PairedDifference> table, double margin) {
   // Holm (1979): the smallest p must be below 5 %/m, the next below 5 %/(m-1), …; the first that fails stops the rest.

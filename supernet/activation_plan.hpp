@@ -72,8 +72,8 @@ class ActivationPlan {
 };
 
 // Arena bytes of the passes of Network, computed from the same declarations that the layers allocate by. slots: Backend::slots().
-std::int64_t training_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t batch, std::int64_t tokens,
-                                  bool with_teacher);
+std::int64_t training_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t batch,
+                                  std::int64_t tokens, bool with_teacher);
 std::int64_t block_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, const BlockGenes& genes, std::int64_t batch,
                                std::int64_t tokens);
 std::int64_t score_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, std::int64_t batch, std::int64_t tokens);

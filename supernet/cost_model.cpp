@@ -13,9 +13,7 @@ std::int64_t norm_parameters(const ModelConfig& model, std::int64_t embed) {
   return embed * (model.norm == Norm::layer && model.biases ? 2 : 1);
 }
 
-std::int64_t linear_parameters(const ModelConfig& model, std::int64_t in, std::int64_t out) {
-  return in * out + (model.biases ? out : 0);
-}
+std::int64_t linear_parameters(const ModelConfig& model, std::int64_t in, std::int64_t out) { return in * out + (model.biases ? out : 0); }
 
 }  // namespace
 
@@ -38,11 +36,12 @@ AdditiveCosts CostModel::frame(int embed) const {
 AdditiveCosts CostModel::block(int embed, const BlockGenes& genes) const {
   const ModelConfig& model = space_.model();
   const std::int64_t C = embed, F = genes.ffn;
-  const std::int64_t A = static_cast<std::int64_t>(genes.heads) * model.head_dim, G = static_cast<std::int64_t>(genes.groups) * model.head_dim;
+  const std::int64_t A = static_cast<std::int64_t>(genes.heads) * model.head_dim,
+                     G = static_cast<std::int64_t>(genes.groups) * model.head_dim;
   AdditiveCosts costs;
   if (genes.heads > 0) {
-    costs.parameters += norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) +
-                        linear_parameters(model, A, C);
+    costs.parameters +=
+        norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) + linear_parameters(model, A, C);
     // Token t of T sees t keys: scores and mixing are 2·A·(T+1)/2 multiply-adds on average.
     costs.macs += 2 * C * A + 2 * C * G + A * (deploy_.context + 1);
   }
@@ -74,8 +73,7 @@ Costs CostModel::of(const Subnet& subnet) const {
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
-  costs.inference_bytes =
-      weights + deploy_.batch * generation_arena_bytes(model, DType::float32, deploy_.threads, dense, deploy_.context);
+  costs.inference_bytes = weights + deploy_.batch * generation_arena_bytes(model, DType::float32, deploy_.threads, dense, deploy_.context);
   costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
                          training_arena_bytes(model, DType::float32, deploy_.threads, dense, sequences_, model.context, false);
   return costs;

@@ -13,7 +13,7 @@ namespace elastiform {
 struct Deploy {
   std::string dtype = "f32";
   int batch = 1;
-  int context = 0;  // 0: the model's
+  int context = 0;               // 0: the model's
   std::string phase = "decode";  // or "prefill"
   int threads = 1;
   bool operator==(const Deploy&) const = default;

@@ -25,8 +25,8 @@ class Decoder {
  public:
   /// `length`: the most tokens that will ever be said; a shorter text needs a smaller cache than the context.
   Decoder(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet, std::int64_t length)
-      : backend_(backend), network_(network), weights_(weights), subnet_(subnet), context_(std::min<std::int64_t>(network.space().model().context, length)),
-        vocabulary_(network.space().model().vocabulary),
+      : backend_(backend), network_(network), weights_(weights), subnet_(subnet),
+        context_(std::min<std::int64_t>(network.space().model().context, length)), vocabulary_(network.space().model().vocabulary),
         arena_(generation_arena_bytes(network.space().model(), network.dtype(), backend.slots(), subnet, context_)),
         cache_(network.make_cache(subnet, context_, arena_)) {}
 

@@ -38,7 +38,9 @@ Table rotary_table(const ModelConfig& model, DType dtype, double (*function)(dou
 }
 
 /// Places of a linear map's or norm's tensors in the weight table; -1: absent.
-struct LinearPlace { int weight = -1, bias = -1; };
+struct LinearPlace {
+  int weight = -1, bias = -1;
+};
 struct BlockPlaces {
   LinearPlace attention_norm, query, key, value, out, ffn_norm, gate, up, down;
 };
@@ -106,7 +108,8 @@ struct Network::Parts {
     const std::int64_t A = static_cast<std::int64_t>(genes.heads) * space.model().head_dim;
     const std::int64_t G = static_cast<std::int64_t>(genes.groups) * space.model().head_dim;
     return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed), linear(weights, at.query, embed, A),
-                                   linear(weights, at.key, embed, G), linear(weights, at.value, embed, G), linear(weights, at.out, A, embed)};
+                                   linear(weights, at.key, embed, G), linear(weights, at.value, embed, G),
+                                   linear(weights, at.out, A, embed)};
   }
   template <class W>
   auto feed_forward_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
@@ -127,8 +130,11 @@ struct Network::Parts {
 
   void embed(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,
              std::int64_t offset, View x) const {
-    backend.embedding_forward({.y = x, .table = slice(values, token.weight, space.model().vocabulary, embed),
-                               .positions = slice(values, position.weight, space.model().context, embed), .tokens = tokens, .period = period,
+    backend.embedding_forward({.y = x,
+                               .table = slice(values, token.weight, space.model().vocabulary, embed),
+                               .positions = slice(values, position.weight, space.model().context, embed),
+                               .tokens = tokens,
+                               .period = period,
                                .offset = offset});
   }
 };
@@ -211,8 +217,10 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
                               layer->input, arena);
   }
   backend.embedding_backward({.dtable = p.slice(gradients, p.token.weight, model.vocabulary, subnet.embed),
-                              .dpositions = p.slice(gradients, p.position.weight, model.context, subnet.embed), .dy = d,
-                              .tokens = batch.inputs, .period = batch.tokens});
+                              .dpositions = p.slice(gradients, p.position.weight, model.context, subnet.embed),
+                              .dy = d,
+                              .tokens = batch.inputs,
+                              .period = batch.tokens});
   return report;
 }
 

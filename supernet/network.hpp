@@ -63,7 +63,8 @@ class Network {
   void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, std::int64_t tokens,
                      ConstView x_in, View x_out, Arena& arena) const;
   /// Final norm, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
-  void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct, Arena& arena) const;
+  void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct,
+             Arena& arena) const;
   /// Arena bytes that forward_block and score need for these sizes, besides x itself. slots: Backend::slots().
   std::int64_t plan_block(int slots, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
   std::int64_t plan_score(int slots, int embed, std::int64_t batch, std::int64_t tokens) const;

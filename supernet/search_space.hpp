@@ -17,17 +17,17 @@ enum class Positions : std::uint8_t { rope, learned };
 struct ModelConfig {
   std::string preset = "llama";  // the name it came from: "llama", "gpt2"; only for messages and exports
   int vocabulary = 256;
-  int context = 128;             // T, tokens
-  int head_dim = 32;             // D
-  int queries_per_group = 1;     // query heads that share one KV group
+  int context = 128;          // T, tokens
+  int head_dim = 32;          // D
+  int queries_per_group = 1;  // query heads that share one KV group
   Norm norm = Norm::rms;
   double norm_eps = 1e-5;
   FeedForwardKind ffn = FeedForwardKind::swiglu;
   Positions positions = Positions::rope;
   double rope_theta = 10000;
   bool biases = false;
-  bool tied = true;              // the head is the token embedding
-  double branch_scale = 1;       // s in x + s·branch(x); (2·N_max)^-1/2 when trained from scratch (design: subnets of any depth share it)
+  bool tied = true;         // the head is the token embedding
+  double branch_scale = 1;  // s in x + s·branch(x); (2·N_max)^-1/2 when trained from scratch (design: subnets of any depth share it)
 
   bool operator==(const ModelConfig&) const = default;
 };

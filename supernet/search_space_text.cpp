@@ -145,10 +145,8 @@ ModelConfig parse_model(Object object) {
 SearchSpace::Block parse_block(Object object) {
   SearchSpace::Block block;
   block.heads = object.integers("heads");
-  if (object.has("ffn"))
-    block.ffn.widths = object.integers("ffn");
-  else
-    block.ffn.ratios = object.numbers("ffn_ratio");
+  if (object.has("ffn")) block.ffn.widths = object.integers("ffn");
+  else block.ffn.ratios = object.numbers("ffn_ratio");
   object.end();
   return block;
 }
@@ -177,10 +175,8 @@ std::string SearchSpace::text() const {
   for (const Block& block : blocks_) {
     OrderedJson item;
     item["heads"] = block.heads;
-    if (block.ffn.widths.empty())
-      item["ffn_ratio"] = block.ffn.ratios;
-    else
-      item["ffn"] = block.ffn.widths;
+    if (block.ffn.widths.empty()) item["ffn_ratio"] = block.ffn.ratios;
+    else item["ffn"] = block.ffn.widths;
     json["blocks"].push_back(std::move(item));
   }
   return json.dump();

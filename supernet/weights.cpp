@@ -97,15 +97,21 @@ WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
   const auto add_all = [&](const std::vector<Declared>& list, int block) {
     const BandBounds bounds = bounds_of(space, block);
     for (const Declared& one : list) {
-      TensorSpec spec{.name = one.name, .block = block, .row_axis = one.rows, .column_axis = one.columns, .role = one.role,
-                      .row_bands = {one.fixed_rows}, .column_bands = {one.fixed_columns}};
+      TensorSpec spec{.name = one.name,
+                      .block = block,
+                      .row_axis = one.rows,
+                      .column_axis = one.columns,
+                      .role = one.role,
+                      .row_bands = {one.fixed_rows},
+                      .column_bands = {one.fixed_columns}};
       if (one.rows != Axis::fixed) spec.row_bands = bounds.of(one.rows);
       if (one.columns != Axis::fixed) spec.column_bands = bounds.of(one.columns);
       add(std::move(spec));
     }
   };
   std::vector<Declared> front{{"embedding.token", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary}};
-  if (model.positions == Positions::learned) front.push_back({"embedding.position", Role::embedding, Axis::fixed, Axis::embed, model.context});
+  if (model.positions == Positions::learned)
+    front.push_back({"embedding.position", Role::embedding, Axis::fixed, Axis::embed, model.context});
   add_all(front, -1);
   for (int block = 0; block < space.max_depth(); ++block)
     add_all(declare_block(model, "block." + std::to_string(block), space.max_heads(block) > 0, space.max_ffn(block) > 0), block);
@@ -199,7 +205,8 @@ Weights extract(const Weights& weights, const Subnet& subnet) {
     const TensorSpec& source = from.at(name);
     const ConstView x = weights.slice(source, from.extent(source, subnet));
     const View y = dense.view(to);
-    if (x.rows != y.rows || x.columns != y.columns) throw std::logic_error("extract: " + name + " has another extent than the dense network");
+    if (x.rows != y.rows || x.columns != y.columns)
+      throw std::logic_error("extract: " + name + " has another extent than the dense network");
     for (std::int64_t row = 0; row < x.rows; ++row)
       std::memcpy(y.row_range(row, 1).data, x.row_range(row, 1).data, static_cast<std::size_t>(x.columns * bytes_of(x.dtype)));
   }

@@ -19,15 +19,15 @@ enum class Axis : std::uint8_t { fixed, embed, query, key_value, ffn };
 enum class Role : std::uint8_t { matrix, embedding, gain, bias, residual_out };
 
 struct TensorSpec {
-  std::string name;    // "block.3.attention.query", "embedding.token", …: WeightTable lists them all
-  int block = -1;      // the supernet's block; -1: outside
+  std::string name;  // "block.3.attention.query", "embedding.token", …: WeightTable lists them all
+  int block = -1;    // the supernet's block; -1: outside
   Axis row_axis = Axis::fixed, column_axis = Axis::fixed;
   Role role = Role::matrix;
   std::int64_t rows = 0, columns = 0, ld = 0;
-  std::int64_t offset = 0;                // elements from the start of a weight block
-  std::vector<std::int64_t> row_bands;    // upper bounds of the bands, ascending; the last is `rows`
+  std::int64_t offset = 0;              // elements from the start of a weight block
+  std::vector<std::int64_t> row_bands;  // upper bounds of the bands, ascending; the last is `rows`
   std::vector<std::int64_t> column_bands;
-  std::int64_t first_band = 0;            // index of band (0,0); band (r,c) is first_band + r·column_bands.size() + c
+  std::int64_t first_band = 0;  // index of band (0,0); band (r,c) is first_band + r·column_bands.size() + c
   std::int64_t bands() const { return static_cast<std::int64_t>(row_bands.size() * column_bands.size()); }
 };
 
@@ -80,7 +80,9 @@ class Weights {
   std::int64_t bytes() const { return table_->elements() * bytes_of(dtype_); }
 
  private:
-  struct Free { void operator()(std::byte* p) const; };
+  struct Free {
+    void operator()(std::byte* p) const;
+  };
   std::shared_ptr<const WeightTable> table_;
   DType dtype_;
   std::unique_ptr<std::byte, Free> data_;

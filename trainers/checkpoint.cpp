@@ -25,8 +25,10 @@ std::int64_t count_attribute(const Hdf5Reader& file, const std::string& path, co
 }
 
 BuildIdentity identity_of(const Hdf5Reader& file) {
-  return {.commit = file.text_attribute("/", "commit"), .isa = file.text_attribute("/", "isa"),
-          .compiler = file.text_attribute("/", "compiler"), .precision = file.text_attribute("/", "precision")};
+  return {.commit = file.text_attribute("/", "commit"),
+          .isa = file.text_attribute("/", "isa"),
+          .compiler = file.text_attribute("/", "compiler"),
+          .precision = file.text_attribute("/", "precision")};
 }
 
 Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::shared_ptr<const WeightTable> table) {
@@ -40,9 +42,7 @@ Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::sh
 
 }  // namespace
 
-BuildIdentity this_build() {
-  return {.commit = ELASTIFORM_COMMIT, .isa = isa_name(), .compiler = compiler_name(), .precision = "f32"};
-}
+BuildIdentity this_build() { return {.commit = ELASTIFORM_COMMIT, .isa = isa_name(), .compiler = compiler_name(), .precision = "f32"}; }
 
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
   const Trainer::State& state = trainer.state();
@@ -104,9 +104,13 @@ LoadedSupernet load_supernet(const std::string& path) {
   const Hdf5Reader file(path, kKind);
   SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
   Weights weights = checked_weights(file, path, std::make_shared<const WeightTable>(space));
-  return {.space = std::move(space), .weights = std::move(weights), .recipe_toml = file.text_attribute("/", "recipe"),
-          .data_sha256 = file.text_attribute("/", "data_sha256"), .weights_hash = file.text_attribute("/", "weights_hash"),
-          .steps = count_attribute(file, path, "step", INT64_MAX), .identity = identity_of(file)};
+  return {.space = std::move(space),
+          .weights = std::move(weights),
+          .recipe_toml = file.text_attribute("/", "recipe"),
+          .data_sha256 = file.text_attribute("/", "data_sha256"),
+          .weights_hash = file.text_attribute("/", "weights_hash"),
+          .steps = count_attribute(file, path, "step", INT64_MAX),
+          .identity = identity_of(file)};
 }
 
 }  // namespace elastiform

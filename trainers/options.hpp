@@ -9,34 +9,34 @@ namespace elastiform {
 /// [train] of a recipe.
 struct TrainOptions {
   std::int64_t steps = 1000;
-  int sequences = 16;             // B, sequences a step
+  int sequences = 16;  // B, sequences a step
   std::uint64_t seed = 0;
   std::string optimizer = "adamw";
-  double rate = 2e-3;             // peak learning rate
+  double rate = 2e-3;  // peak learning rate
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-  double decay = 0.1;             // decoupled weight decay, matrices only
+  double decay = 0.1;                 // decoupled weight decay, matrices only
   std::string policy = "lazy-local";  // dense | lazy-global | lazy-local | catch-up
-  std::int64_t band_warmup = 20;  // updates over which a band's own rate rises after it is first met; 0: none
-  std::string schedule = "wsd";   // constant | wsd | cosine
-  double warmup = 0.02;           // share of the steps
-  double cooldown = 0.3;          // wsd: share of the steps that decay linearly to final_rate
-  double final_rate = 0.0;        // share of `rate` at the end (wsd, cosine)
-  double clip = 1.0;              // global norm after the mean over subnets; 0: none
-  std::int64_t log_every = 100;   // steps between losses of smallest, middle and largest on the search split
-  std::int64_t log_segments = 1;  // segments of the search split that these losses use
+  std::int64_t band_warmup = 20;      // updates over which a band's own rate rises after it is first met; 0: none
+  std::string schedule = "wsd";       // constant | wsd | cosine
+  double warmup = 0.02;               // share of the steps
+  double cooldown = 0.3;              // wsd: share of the steps that decay linearly to final_rate
+  double final_rate = 0.0;            // share of `rate` at the end (wsd, cosine)
+  double clip = 1.0;                  // global norm after the mean over subnets; 0: none
+  std::int64_t log_every = 100;       // steps between losses of smallest, middle and largest on the search split
+  std::int64_t log_segments = 1;      // segments of the search split that these losses use
   std::int64_t checkpoint_every = 500;
   bool operator==(const TrainOptions&) const = default;
 };
 
 /// One stage of a recipe: which subnets a step trains and against what.
 struct Stage {
-  double share = 1;               // of the steps; all stages add up to 1
-  std::int64_t steps = 0;         // resolved from share
-  std::string sampler = "balanced";   // largest | balanced | sandwich
-  std::string objective = "labels";   // labels | labels+largest
-  double largest = 0, smallest = 0;   // balanced: share of steps that draw an endpoint instead
-  int random = 1;                 // sandwich: balanced draws beside largest and smallest
-  double teacher_weight = 0.5;    // labels+largest: weight of the largest's logits; labels get the rest
+  double share = 1;                  // of the steps; all stages add up to 1
+  std::int64_t steps = 0;            // resolved from share
+  std::string sampler = "balanced";  // largest | balanced | sandwich
+  std::string objective = "labels";  // labels | labels+largest
+  double largest = 0, smallest = 0;  // balanced: share of steps that draw an endpoint instead
+  int random = 1;                    // sandwich: balanced draws beside largest and smallest
+  double teacher_weight = 0.5;       // labels+largest: weight of the largest's logits; labels get the rest
   double temperature = 1;
   bool operator==(const Stage&) const = default;
 };

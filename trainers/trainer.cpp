@@ -37,14 +37,15 @@ std::vector<RunningStage> make_stages(const SearchSpace& space, const TrainOptio
 }
 
 /// Arena bytes of the stage that needs most: the largest subnet bounds every other.
-std::int64_t arena_bytes(const SearchSpace& space, const TrainOptions& options, const std::vector<RunningStage>& stages, DType dtype, int slots) {
+std::int64_t arena_bytes(const SearchSpace& space, const TrainOptions& options, const std::vector<RunningStage>& stages, DType dtype,
+                         int slots) {
   std::int64_t most = 0;
   const std::int64_t rows = static_cast<std::int64_t>(options.sequences) * space.model().context;
   const Network network(space, dtype);
   for (const RunningStage& stage : stages) {
-    const std::int64_t one = network.plan_training(slots, space.largest(), options.sequences, space.model().context,
-                                                   stage.objective->needs_largest()) +
-                             stage.objective->extra_arena_bytes(space, dtype, rows);
+    const std::int64_t one =
+        network.plan_training(slots, space.largest(), options.sequences, space.model().context, stage.objective->needs_largest()) +
+        stage.objective->extra_arena_bytes(space, dtype, rows);
     most = std::max(most, one);
   }
   return most;
@@ -68,10 +69,11 @@ struct Trainer::Parts {
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
         std::shared_ptr<const WeightTable> table)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
-        backend(backend_), network(space, backend.dtype()), costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
-        arena(arena_bytes(space, options, running, backend.dtype(), backend.slots())), gradients(table, backend.dtype()),
-        state{.weights = Weights(table, backend.dtype()),
-              .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())} {
+        backend(backend_), network(space, backend.dtype()),
+        costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
+        arena(arena_bytes(space, options, running, backend.dtype(), backend.slots())),
+        gradients(table, backend.dtype()), state{.weights = Weights(table, backend.dtype()),
+                                                 .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())} {
     initialize(state.weights, options.seed);
   }
 
@@ -83,7 +85,8 @@ struct Trainer::Parts {
 };
 
 Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend)
-    : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend, std::make_shared<const WeightTable>(space))) {}
+    : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend,
+                                     std::make_shared<const WeightTable>(space))) {}
 Trainer::~Trainer() = default;
 
 StepReport Trainer::step() {
@@ -106,7 +109,10 @@ StepReport Trainer::step() {
   report.skipped = !finite;
   if (finite) {
     p.state.optimizer->update(p.backend, p.state.weights, p.gradients, active,
-                              {.step = p.state.updates, .rate = report.rate, .warmup = warmup_factor(p.options, t), .gradient_scale = clip_scale(report.gradient_norm, p.options.clip)});
+                              {.step = p.state.updates,
+                               .rate = report.rate,
+                               .warmup = warmup_factor(p.options, t),
+                               .gradient_scale = clip_scale(report.gradient_norm, p.options.clip)});
     ++p.state.updates;
   } else {
     ++p.state.skipped;
@@ -131,14 +137,19 @@ const Trainer::State& Trainer::state() const { return parts_->state; }
 
 Trainer::Memory Trainer::memory() const {
   const Parts& p = *parts_;
-  return {.weights = p.state.weights.bytes(), .gradients = p.gradients.bytes(), .optimizer = p.state.optimizer->bytes(),
+  return {.weights = p.state.weights.bytes(),
+          .gradients = p.gradients.bytes(),
+          .optimizer = p.state.optimizer->bytes(),
           .arena = p.arena.capacity()};
 }
 
-Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend) {
+Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages,
+                              const Backend& backend) {
   const WeightTable table(space);
   const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
-  return {.weights = weights, .gradients = weights, .optimizer = optimizer_state_bytes(options, table.elements(), table.band_count()),
+  return {.weights = weights,
+          .gradients = weights,
+          .optimizer = optimizer_state_bytes(options, table.elements(), table.band_count()),
           .arena = arena_bytes(space, options, make_stages(space, options, stages), backend.dtype(), backend.slots())};
 }
 

@@ -14,14 +14,14 @@
 namespace elastiform {
 
 struct StepReport {
-  std::int64_t step = 0;              // counted from 0
-  std::vector<Subnet> subnets;        // in the order they were trained
-  std::vector<LossReport> losses;     // one each
-  double gradient_norm = 0;           // before clipping, of the mean over subnets
+  std::int64_t step = 0;           // counted from 0
+  std::vector<Subnet> subnets;     // in the order they were trained
+  std::vector<LossReport> losses;  // one each
+  double gradient_norm = 0;        // before clipping, of the mean over subnets
   double rate = 0;
-  bool skipped = false;               // a loss or the norm was not finite: weights, state and counters stayed as they were
-  std::int64_t tokens = 0;            // tokens that went through some subnet
-  double flops = 0;                   // forward and backward, 6·macs per token
+  bool skipped = false;     // a loss or the norm was not finite: weights, state and counters stayed as they were
+  std::int64_t tokens = 0;  // tokens that went through some subnet
+  double flops = 0;         // forward and backward, 6·macs per token
 };
 
 /// Trains a supernet: composes sampler, objective, optimizer, schedule and data. step(t) is a pure function of (seed, t) and the
@@ -31,7 +31,7 @@ class Trainer {
   Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend);
   ~Trainer();
 
-  StepReport step();                  // trains step next_step()
+  StepReport step();  // trains step next_step()
   std::int64_t next_step() const;
   bool done() const { return next_step() >= options().steps; }
 
@@ -43,7 +43,10 @@ class Trainer {
   std::int64_t updates() const;
 
   /// Bytes this trainer holds: weights, gradients, optimizer state, arena (planned, asserted equal to its peak use).
-  struct Memory { std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0; std::int64_t total() const { return weights + gradients + optimizer + arena; } };
+  struct Memory {
+    std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0;
+    std::int64_t total() const { return weights + gradients + optimizer + arena; }
+  };
   Memory memory() const;
   static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend);
 

@@ -113,8 +113,9 @@ class Steps {
     TrainOptions options;
     auto objective = make_objective(stage);
     const std::int64_t rows = kSequences * kContext;
-    const std::int64_t bytes = network_.plan_training(backend_.slots(), space_.largest(), kSequences, kContext, objective->needs_largest()) +
-                               objective->extra_arena_bytes(space_, backend_.dtype(), rows);
+    const std::int64_t bytes =
+        network_.plan_training(backend_.slots(), space_.largest(), kSequences, kContext, objective->needs_largest()) +
+        objective->extra_arena_bytes(space_, backend_.dtype(), rows);
     auto optimizer = find_optimizer(options.optimizer).make(options, table_, backend_.dtype());
     training_.emplace(Training{random_batch(kSequences), stage, options, std::move(objective), std::move(optimizer),
                                Weights(table_, backend_.dtype()), Arena(bytes)});
@@ -158,12 +159,13 @@ class Steps {
     pool_.for_each(static_cast<std::int64_t>(workers_.size()), [&](std::int64_t i) {
       Worker& w = *workers_[static_cast<std::size_t>(i)];
       const ArenaScope scope(w.arena);
-      View x = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32), y = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32);
+      View x = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32),
+           y = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32);
       const View losses = w.arena.matrix(1, w.batch.rows(), DType::float32);
       network_.embed(w.backend, weights_, subnet.embed, w.batch, x);
       for (int b = 0; b < subnet.depth(); ++b) {
-        network_.forward_block(w.backend, weights_, subnet.embed, subnet.blocks[static_cast<std::size_t>(b)], subnet.block_index(b), kContext, x, y,
-                               w.arena);
+        network_.forward_block(w.backend, weights_, subnet.embed, subnet.blocks[static_cast<std::size_t>(b)], subnet.block_index(b),
+                               kContext, x, y, w.arena);
         std::swap(x, y);
       }
       network_.score(w.backend, weights_, subnet.embed, x, w.batch, losses, {}, w.arena);
@@ -213,12 +215,13 @@ void bench(const std::string& mode, int threads, std::int64_t wanted, bool json,
   getrusage(RUSAGE_SELF, &usage);
   const double mib = static_cast<double>(usage.ru_maxrss) / 1024;
   if (json)
-    fmt::print("{{\"program\": \"elastiform\", \"mode\": \"{}\", \"threads\": {}, \"steps\": {}, \"optimizer\": \"adamw\", \"step_ms\": {:.3f}, "
-               "\"gflops\": {:.1f}, \"peak_gflops\": {:.1f}, \"peak_mib\": {:.1f}}}\n",
-               mode, threads, count, 1e3 * step, rate * 1e-9, peak * 1e-9, mib);
+    fmt::print(
+        "{{\"program\": \"elastiform\", \"mode\": \"{}\", \"threads\": {}, \"steps\": {}, \"optimizer\": \"adamw\", \"step_ms\": {:.3f}, "
+        "\"gflops\": {:.1f}, \"peak_gflops\": {:.1f}, \"peak_mib\": {:.1f}}}\n",
+        mode, threads, count, 1e3 * step, rate * 1e-9, peak * 1e-9, mib);
   else
-    fmt::print("{:<9} {:8.1f} ms/step {:9.0f} tokens/s {:7.1f} GFLOP/s ({:.0f} % of peak) {:7.0f} MiB\n", mode, 1e3 * step, kSequences * kContext / step,
-               rate * 1e-9, 100 * rate / peak, mib);
+    fmt::print("{:<9} {:8.1f} ms/step {:9.0f} tokens/s {:7.1f} GFLOP/s ({:.0f} % of peak) {:7.0f} MiB\n", mode, 1e3 * step,
+               kSequences * kContext / step, rate * 1e-9, 100 * rate / peak, mib);
 }
 
 void write_work(const std::string& path) {
@@ -226,8 +229,10 @@ void write_work(const std::string& path) {
   std::string list;
   for (const Subnet& subnet : listed_subnets(space)) list += (list.empty() ? "\"" : ", \"") + format(subnet) + "\"";
   std::ofstream out(path);
-  out << fmt::format("{{\"vocabulary\": 256, \"context\": {}, \"batch\": {}, \"head_dim\": {}, \"largest\": \"{}\", \"smallest\": \"{}\",\n \"subnets\": [{}]}}\n",
-                     kContext, kSequences, kHeadDim, format(space.largest()), format(space.smallest()), list);
+  out << fmt::format(
+      "{{\"vocabulary\": 256, \"context\": {}, \"batch\": {}, \"head_dim\": {}, \"largest\": \"{}\", \"smallest\": \"{}\",\n \"subnets\": "
+      "[{}]}}\n",
+      kContext, kSequences, kHeadDim, format(space.largest()), format(space.smallest()), list);
   if (!out.flush()) throw InputError({.where = path, .expected = "a file that can be written", .found = "an error", .remedy = ""});
 }
 
@@ -256,8 +261,10 @@ void run(int argc, char** argv) {
     else if (option == "--steps") steps = number(option, value);
     else if (option == "--mode" && std::find(modes.begin(), modes.end(), value) != modes.end()) modes = {value};
     else
-      throw InputError({.where = "bench_step", .expected = "--mode fixed|single|sandwich|eval, --threads, --steps, --json or --write-work FILE",
-                        .found = "'" + option + " " + value + "'", .remedy = ""});
+      throw InputError({.where = "bench_step",
+                        .expected = "--mode fixed|single|sandwich|eval, --threads, --steps, --json or --write-work FILE",
+                        .found = "'" + option + " " + value + "'",
+                        .remedy = ""});
   }
   const double peak = measured_peak(threads);
   if (!json) fmt::print("{} threads, fused multiply-add peak {:.0f} GFLOP/s float32\n", threads, peak * 1e-9);

@@ -4,8 +4,8 @@
 //   kneser_ney --text FILE [--context 128] [--splits 90,5,5] [--split-block 16384] [--split report] [--json]
 //   kneser_ney --text FILE --write-splits FOLDER      writes train.bin and train+report.bin, for compressors
 
-#include <chrono>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <optional>
@@ -75,7 +75,8 @@ Arguments parse(int argc, char** argv) {
     if (name == "--write-splits") arguments.write_splits = value;
   }
   if (arguments.data.text.empty())
-    throw InputError({.where = "kneser_ney", .expected = "--text FILE", .found = "no text", .remedy = "name the file or folder of a recipe"});
+    throw InputError(
+        {.where = "kneser_ney", .expected = "--text FILE", .found = "no text", .remedy = "name the file or folder of a recipe"});
   return arguments;
 }
 
@@ -103,10 +104,12 @@ void print(const Arguments& arguments, std::int64_t train_bytes, std::int64_t sc
   if (arguments.json) {
     std::string models;
     for (const Row& row : rows)
-      models += fmt::format("{}{{\"model\": \"kneser-ney\", \"order\": {}, \"context_bytes\": {}, \"bits_per_byte\": {:.6f}, \"grams\": {}}}",
-                            models.empty() ? "" : ", ", row.order, row.order - 1, row.bits_per_byte, row.grams);
-    fmt::print("{{\"split\": \"{}\", \"train_bytes\": {}, \"scored_bytes\": {}, \"segments\": {}, \"models\": [{}], \"seconds\": {:.2f}}}\n",
-               name_of(arguments.split), train_bytes, scored, segments, models, seconds);
+      models +=
+          fmt::format("{}{{\"model\": \"kneser-ney\", \"order\": {}, \"context_bytes\": {}, \"bits_per_byte\": {:.6f}, \"grams\": {}}}",
+                      models.empty() ? "" : ", ", row.order, row.order - 1, row.bits_per_byte, row.grams);
+    fmt::print(
+        "{{\"split\": \"{}\", \"train_bytes\": {}, \"scored_bytes\": {}, \"segments\": {}, \"models\": [{}], \"seconds\": {:.2f}}}\n",
+        name_of(arguments.split), train_bytes, scored, segments, models, seconds);
     return;
   }
   fmt::print("Kneser-Ney byte models (interpolated, three discounts a level), trained on {} bytes, scored on {} bytes of the {} split\n",

@@ -61,8 +61,8 @@ std::string digest_of_journal(const std::string& path) {
 
 std::string digest_of_hdf5(const std::string& path) {
   const Hdf5Reader file(path, "");
-  std::vector<std::string> skip = {
-      "/@commit", "/@isa", "/@compiler", "/@code_version", "/card@version", "/@recipe", "/evaluations:seconds", "/evaluations:latency_ms"};
+  std::vector<std::string> skip = {"/@commit",      "/@isa",    "/@compiler",           "/@code_version",
+                                   "/card@version", "/@recipe", "/evaluations:seconds", "/evaluations:latency_ms"};
   // The program's version is text; the version of the file's own layout is a number, and stays.
   if (file.kind() == "supernet") skip.push_back("/@version");
   Sha256 sum;
@@ -112,18 +112,12 @@ std::string digest_of_run(const std::string& folder) {
 
 std::string digest_of_path(const std::string& path) {
   switch (kind_of_path(path)) {
-    case InspectedKind::run:
-      return digest_of_run(path);
-    case InspectedKind::hdf5:
-      return digest_of_hdf5(path);
-    case InspectedKind::journal:
-      return digest_of_journal(path);
-    case InspectedKind::training_log:
-      return digest_of_log(path);
-    case InspectedKind::safetensors:
-      return digest_of_bytes(path);
-    case InspectedKind::hugging_face:
-      return digest_of_export(path);
+    case InspectedKind::run: return digest_of_run(path);
+    case InspectedKind::hdf5: return digest_of_hdf5(path);
+    case InspectedKind::journal: return digest_of_journal(path);
+    case InspectedKind::training_log: return digest_of_log(path);
+    case InspectedKind::safetensors: return digest_of_bytes(path);
+    case InspectedKind::hugging_face: return digest_of_export(path);
   }
   return {};
 }

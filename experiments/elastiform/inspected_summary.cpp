@@ -183,18 +183,12 @@ Lines summary_of_run(const std::string& folder) {
 
 std::vector<std::string> summary_of_path(const std::string& path) {
   switch (kind_of_path(path)) {
-    case InspectedKind::run:
-      return summary_of_run(path);
-    case InspectedKind::hdf5:
-      return summary_of_hdf5(path);
-    case InspectedKind::journal:
-      return summary_of_journal(path);
-    case InspectedKind::safetensors:
-      return summary_of_safetensors(path);
-    case InspectedKind::hugging_face:
-      return summary_of_hugging_face(path);
-    case InspectedKind::training_log:
-      break;
+    case InspectedKind::run: return summary_of_run(path);
+    case InspectedKind::hdf5: return summary_of_hdf5(path);
+    case InspectedKind::journal: return summary_of_journal(path);
+    case InspectedKind::safetensors: return summary_of_safetensors(path);
+    case InspectedKind::hugging_face: return summary_of_hugging_face(path);
+    case InspectedKind::training_log: break;
   }
   Lines lines{fmt::format("{}: {}", path, size_of(path))};
   add_log(path, lines);

@@ -42,7 +42,8 @@ std::string scatter_plot(const std::vector<PlotSeries>& series, const std::strin
     bool drawn = false;
     for (const auto& point : one.points) {
       if (!std::isfinite(point.first) || !std::isfinite(point.second)) continue;
-      rows[static_cast<std::size_t>(kRows - 1 - y.place(point.second, kRows))][static_cast<std::size_t>(x.place(point.first, kColumns))] = one.mark;
+      rows[static_cast<std::size_t>(kRows - 1 - y.place(point.second, kRows))][static_cast<std::size_t>(x.place(point.first, kColumns))] =
+          one.mark;
       drawn = true;
     }
     if (drawn) legend += fmt::format("   {} {}", one.mark, one.label);

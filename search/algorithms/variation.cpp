@@ -20,7 +20,9 @@ int other_choice(const std::vector<int>& choices, int value, RandomStream& rando
 std::size_t pick_block(std::size_t depth, BlockBias bias, RandomStream& random) {
   const std::size_t first = random.below(depth);
   // The latest of three: the last quarter of the blocks takes 58 % of the changes.
-  return bias == BlockBias::uniform ? first : std::max({first, static_cast<std::size_t>(random.below(depth)), static_cast<std::size_t>(random.below(depth))});
+  return bias == BlockBias::uniform
+             ? first
+             : std::max({first, static_cast<std::size_t>(random.below(depth)), static_cast<std::size_t>(random.below(depth))});
 }
 
 /// Changes the head count or the FFN width of a block, the one that has a choice when the other has none.
@@ -48,7 +50,8 @@ void move_to_width(const SearchSpace& space, Subnet& subnet, int embed) {
 }
 
 /// The feasible subnet of this embed width and depth that keeps most of the first blocks, but at least `least` of them if it can.
-std::optional<Subnet> keep_first_blocks(const FeasibleSet& feasible, const Subnet& wanted, int depth, std::size_t least, RandomStream& random) {
+std::optional<Subnet> keep_first_blocks(const FeasibleSet& feasible, const Subnet& wanted, int depth, std::size_t least,
+                                        RandomStream& random) {
   std::vector<BlockGenes> prefix = wanted.blocks;
   if (prefix.size() > static_cast<std::size_t>(depth)) prefix.resize(static_cast<std::size_t>(depth));
   for (;; prefix.pop_back()) {

@@ -14,10 +14,10 @@ std::string_view name_of(Split split);
 Split parse_split(std::string_view text);  // throws InputError
 
 struct DataOptions {
-  std::string text;                    // a file or a folder, relative to the recipe (or the run) or absolute
-  std::string tokenizer = "bytes";     // 256 ids, id = byte value
+  std::string text;                      // a file or a folder, relative to the recipe (or the run) or absolute
+  std::string tokenizer = "bytes";       // 256 ids, id = byte value
   std::vector<int> splits = {90, 5, 5};  // parts of train, search, report
-  std::int64_t split_block = 16384;    // bytes
+  std::int64_t split_block = 16384;      // bytes
 };
 
 /// A stretch of the text that belongs to one split: positions [begin, end).
@@ -43,8 +43,8 @@ class TextData {
   ~TextData();
   TextData(TextData&&) noexcept;
 
-  std::int64_t size() const;                       // bytes of text
-  const std::string& sha256() const;               // of the text (folder: of names, sizes and contents)
+  std::int64_t size() const;          // bytes of text
+  const std::string& sha256() const;  // of the text (folder: of names, sizes and contents)
   const std::vector<Segment>& segments(Split split) const;
   std::int64_t split_bytes(Split split) const;
   std::uint8_t byte(std::int64_t position) const;

@@ -135,8 +135,7 @@ void TextFiles::load(const std::string& root) {
     const std::int64_t bytes = file.end - file.begin;
     if (!S_ISREG(now.st_mode) || now.st_size != bytes) refuse(path, "changed while it was opened");
     std::uint8_t* place = memory_.get() + file.begin;
-    if (bytes < map_from)
-      read_all(path, open.handle(), place, bytes);
+    if (bytes < map_from) read_all(path, open.handle(), place, bytes);
     else if (::mmap(place, static_cast<std::size_t>(bytes), PROT_READ, MAP_PRIVATE | MAP_FIXED, open.handle(), 0) == MAP_FAILED)
       refuse_system(path, "cannot be mapped", errno);
   }

@@ -37,9 +37,7 @@ InputError bad(const std::string& path, std::string expected, std::string found)
   return InputError({path, std::move(expected), std::move(found), "the file is damaged or no safetensors file"});
 }
 
-InputError unreadable(const std::string& path) {
-  return InputError({path, "a readable file", std::generic_category().message(errno), ""});
-}
+InputError unreadable(const std::string& path) { return InputError({path, "a readable file", std::generic_category().message(errno), ""}); }
 
 std::string in_quotes(std::string_view name) { return "'" + std::string(name.substr(0, 96)) + "'"; }
 
@@ -149,8 +147,8 @@ void Reader::read(std::uint64_t at, void* into, std::uint64_t bytes) const {
   if (static_cast<std::uint64_t>(now.st_size) != size_)
     throw InputError({path_, std::to_string(size_) + " bytes", std::to_string(now.st_size), "it was changed while it was read"});
   for (std::uint64_t done = 0; done < bytes;) {
-    const ssize_t got = ::pread(file_.get(), static_cast<char*>(into) + done, static_cast<std::size_t>(bytes - done),
-                                static_cast<off_t>(at + done));
+    const ssize_t got =
+        ::pread(file_.get(), static_cast<char*>(into) + done, static_cast<std::size_t>(bytes - done), static_cast<off_t>(at + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw unreadable(path_);
     if (got == 0) throw InputError({path_, std::to_string(size_) + " bytes", "fewer", "it was changed while it was read"});

@@ -17,8 +17,13 @@ LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shap
 }
 
 AttentionShape Attention::kernel_shape(const BlockShape& shape, std::int64_t key_tokens) const {
-  return {.batch = shape.batch, .query_tokens = shape.tokens, .key_tokens = key_tokens, .heads = shape.heads, .groups = shape.groups,
-          .head_dim = model_.head_dim, .scale = 1 / std::sqrt(static_cast<double>(model_.head_dim))};
+  return {.batch = shape.batch,
+          .query_tokens = shape.tokens,
+          .key_tokens = key_tokens,
+          .heads = shape.heads,
+          .groups = shape.groups,
+          .head_dim = model_.head_dim,
+          .scale = 1 / std::sqrt(static_cast<double>(model_.head_dim))};
 }
 
 void Attention::rotate(Backend& backend, View x, std::int64_t first_row, std::int64_t period, std::int64_t offset, bool inverse) const {
@@ -26,27 +31,34 @@ void Attention::rotate(Backend& backend, View x, std::int64_t first_row, std::in
   backend.rope({.x = x, .cosine = cosine_, .sine = sine_, .first_row = first_row, .period = period, .offset = offset, .inverse = inverse});
 }
 
-void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x) const {
+void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y,
+                        ConstView x) const {
   const View h = saved.write(kNormed), q = saved.write(kQuery), k = saved.write(kKey), v = saved.write(kValue), mixed = saved.write(kMixed);
   const View rstd = saved.write(kRstd), mean = saved.write(kMean);
   backend.panels(x.rows, [&](Rows r) {
-    backend.norm_forward({.y = h[r], .rstd = rstd.column_range(r.first, r.count),
-                          .mean = mean.empty() ? mean : mean.column_range(r.first, r.count), .x = x[r], .gain = w.norm.gain,
-                          .bias = w.norm.bias, .kind = model_.norm, .eps = model_.norm_eps});
+    backend.norm_forward({.y = h[r],
+                          .rstd = rstd.column_range(r.first, r.count),
+                          .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
+                          .x = x[r],
+                          .gain = w.norm.gain,
+                          .bias = w.norm.bias,
+                          .kind = model_.norm,
+                          .eps = model_.norm_eps});
     backend.matmul({.y = q[r], .x = h[r], .w = w.query.weight, .bias = w.query.bias, .add = {}});
     backend.matmul({.y = k[r], .x = h[r], .w = w.key.weight, .bias = w.key.bias, .add = {}});
     backend.matmul({.y = v[r], .x = h[r], .w = w.value.weight, .bias = w.value.bias, .add = {}});
     rotate(backend, q[r], r.first, shape.tokens, 0, false);
     rotate(backend, k[r], r.first, shape.tokens, 0, false);
   });
-  backend.attention_forward({.out = mixed, .lse = saved.write(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
+  backend.attention_forward(
+      {.out = mixed, .lse = saved.write(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
   backend.panels(x.rows, [&](Rows r) {
     backend.matmul({.y = y[r], .x = mixed[r], .w = w.out.weight, .bias = w.out.bias, .add = x[r], .scale = model_.branch_scale});
   });
 }
 
-void Attention::backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape, const Saved& saved,
-                         View d, ConstView x, Arena& arena) const {
+void Attention::backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape,
+                         const Saved& saved, View d, ConstView x, Arena& arena) const {
   enum { kDMixed, kDQuery, kDKey, kDValue, kDGain, kDBias, kPanel };
   const ArenaScope scope(arena);
   const Saved scratch(arena, tensors(model_, shape, backend.slots()).backward_scratch, backend.dtype());
@@ -61,8 +73,16 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
   backend.panels(d.rows, [&](Rows r) {
     backend.matmul_dx({.dx = dmixed[r], .dy = d[r], .w = w.out.weight, .add = {}, .scale = model_.branch_scale});
   });
-  backend.attention_backward({.dq = dq, .dk = dk, .dv = dv, .dout = dmixed, .out = mixed, .lse = saved.read(kLogSumExp), .q = q, .k = k,
-                              .v = v, .shape = kernel_shape(shape, shape.tokens)});
+  backend.attention_backward({.dq = dq,
+                              .dk = dk,
+                              .dv = dv,
+                              .dout = dmixed,
+                              .out = mixed,
+                              .lse = saved.read(kLogSumExp),
+                              .q = q,
+                              .k = k,
+                              .v = v,
+                              .shape = kernel_shape(shape, shape.tokens)});
   backend.panels(d.rows, [&](Rows r) {
     const View dh = panel.at(backend.slot(), r.count);
     rotate(backend, dq[r], r.first, shape.tokens, 0, true);
@@ -70,9 +90,16 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
     backend.matmul_dx({.dx = dh, .dy = dq[r], .w = w.query.weight, .add = {}});
     backend.matmul_dx({.dx = dh, .dy = dk[r], .w = w.key.weight, .add = dh});
     backend.matmul_dx({.dx = dh, .dy = dv[r], .w = w.value.weight, .add = dh});
-    backend.norm_backward({.dx = d[r], .dgain = dgain.row_range(r.panel, 1), .dbias = dbias.empty() ? dbias : dbias.row_range(r.panel, 1),
-                           .dy = dh, .residual = d[r], .x = x[r], .rstd = rstd.column_range(r.first, r.count),
-                           .mean = mean.empty() ? mean : mean.column_range(r.first, r.count), .gain = w.norm.gain, .kind = model_.norm});
+    backend.norm_backward({.dx = d[r],
+                           .dgain = dgain.row_range(r.panel, 1),
+                           .dbias = dbias.empty() ? dbias : dbias.row_range(r.panel, 1),
+                           .dy = dh,
+                           .residual = d[r],
+                           .x = x[r],
+                           .rstd = rstd.column_range(r.first, r.count),
+                           .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
+                           .gain = w.norm.gain,
+                           .kind = model_.norm});
   });
   backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = h, .dy = dq});
   backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = h, .dy = dk});
@@ -95,7 +122,13 @@ void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockSh
   const std::int64_t seen = cache.tokens, total = seen + x.rows;
   backend.panels(x.rows, [&](Rows r) {
     const View k = cache.keys.row_range(seen + r.first, r.count), v = cache.values.row_range(seen + r.first, r.count);
-    backend.norm_forward({.y = h[r], .rstd = {}, .mean = {}, .x = x[r], .gain = w.norm.gain, .bias = w.norm.bias, .kind = model_.norm,
+    backend.norm_forward({.y = h[r],
+                          .rstd = {},
+                          .mean = {},
+                          .x = x[r],
+                          .gain = w.norm.gain,
+                          .bias = w.norm.bias,
+                          .kind = model_.norm,
                           .eps = model_.norm_eps});
     backend.matmul({.y = q[r], .x = h[r], .w = w.query.weight, .bias = w.query.bias, .add = {}});
     backend.matmul({.y = k, .x = h[r], .w = w.key.weight, .bias = w.key.bias, .add = {}});
@@ -103,7 +136,11 @@ void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockSh
     rotate(backend, q[r], r.first, x.rows, seen, false);
     rotate(backend, k, r.first, x.rows, seen, false);
   });
-  backend.attention_forward({.out = mixed, .lse = {}, .q = q, .k = cache.keys.row_range(0, total), .v = cache.values.row_range(0, total),
+  backend.attention_forward({.out = mixed,
+                             .lse = {},
+                             .q = q,
+                             .k = cache.keys.row_range(0, total),
+                             .v = cache.values.row_range(0, total),
                              .shape = kernel_shape(shape, total)});
   backend.panels(x.rows, [&](Rows r) {
     backend.matmul({.y = y[r], .x = mixed[r], .w = w.out.weight, .bias = w.out.bias, .add = x[r], .scale = model_.branch_scale});

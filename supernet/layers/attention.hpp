@@ -34,8 +34,8 @@ class Attention {
 
   void forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x) const;
   /// d [N, C] holds the gradient at y and receives the one at x.
-  void backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape, const Saved& saved, View d,
-                ConstView x, Arena& arena) const;
+  void backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape, const Saved& saved,
+                View d, ConstView x, Arena& arena) const;
   /// Forward of the next shape.rows() tokens of one sequence; their keys and values are appended to the cache (whose count the caller keeps).
   void decode(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BlockCache& cache, View y, ConstView x,
               Arena& arena) const;

@@ -37,17 +37,22 @@ LayerTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, in
   tensors.saved = {{N, C}, {1, N}, {means, N}, {1, N}, {with_teacher ? 1 : 0, N}};
   tensors.forward_scratch = {{chunk, model.vocabulary}};
   // logits of a chunk, teacher logits of a panel, sums of the norm's gain and bias per panel.
-  tensors.backward_scratch = {{chunk, model.vocabulary}, PanelScratch::shape(with_teacher ? slots : 0, model.vocabulary), {panels, C},
-                              {means * panels, C}};
+  tensors.backward_scratch = {
+      {chunk, model.vocabulary}, PanelScratch::shape(with_teacher ? slots : 0, model.vocabulary), {panels, C}, {means * panels, C}};
   return tensors;
 }
 
 void Head::normalize(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x) const {
   const View h = saved.write(kHidden), rstd = saved.write(kRstd), mean = saved.write(kMean);
   backend.panels(x.rows, [&](Rows r) {
-    backend.norm_forward({.y = h[r], .rstd = rstd.column_range(r.first, r.count),
-                          .mean = mean.empty() ? mean : mean.column_range(r.first, r.count), .x = x[r], .gain = w.norm.gain,
-                          .bias = w.norm.bias, .kind = model_.norm, .eps = model_.norm_eps});
+    backend.norm_forward({.y = h[r],
+                          .rstd = rstd.column_range(r.first, r.count),
+                          .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
+                          .x = x[r],
+                          .gain = w.norm.gain,
+                          .bias = w.norm.bias,
+                          .kind = model_.norm,
+                          .eps = model_.norm_eps});
   });
 }
 
@@ -78,22 +83,36 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
       View taught_by;
       if (taught) {
         taught_by = PanelScratch(scratch.write(kTeacherLogits)).at(backend.slot(), r.count);
-        backend.matmul({.y = taught_by, .x = teacher.hidden[whole], .w = teacher_table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
+        backend.matmul(
+            {.y = taught_by, .x = teacher.hidden[whole], .w = teacher_table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
       }
       backend.softmax_loss({.losses = losses.column_range(whole.first, whole.count),
-                            .teacher_losses = taught ? teacher_losses.column_range(whole.first, whole.count) : View{}, .correct = {},
-                            .dlogits = logits[r], .logits = logits[r], .teacher = taught_by,
-                            .targets = targets_of(batch, whole.first, whole.count), .label_weight = options.label_weight,
-                            .teacher_weight = taught ? options.teacher_weight : 0, .temperature = options.temperature,
-                            .label_smoothing = 0, .gradient_scale = per_token});
+                            .teacher_losses = taught ? teacher_losses.column_range(whole.first, whole.count) : View{},
+                            .correct = {},
+                            .dlogits = logits[r],
+                            .logits = logits[r],
+                            .teacher = taught_by,
+                            .targets = targets_of(batch, whole.first, whole.count),
+                            .label_weight = options.label_weight,
+                            .teacher_weight = taught ? options.teacher_weight : 0,
+                            .temperature = options.temperature,
+                            .label_smoothing = 0,
+                            .gradient_scale = per_token});
       backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
     });
     backend.matmul_dw({.dw = dw.table, .dbias = {}, .x = hidden.row_range(first, count), .dy = logits, .scale = 1, .transposed = true});
   }
   backend.panels(x.rows, [&](Rows r) {
-    backend.norm_backward({.dx = d[r], .dgain = dgain.row_range(r.panel, 1), .dbias = dbias.empty() ? dbias : dbias.row_range(r.panel, 1),
-                           .dy = d[r], .residual = {}, .x = x[r], .rstd = rstd.column_range(r.first, r.count),
-                           .mean = mean.empty() ? mean : mean.column_range(r.first, r.count), .gain = w.norm.gain, .kind = model_.norm});
+    backend.norm_backward({.dx = d[r],
+                           .dgain = dgain.row_range(r.panel, 1),
+                           .dbias = dbias.empty() ? dbias : dbias.row_range(r.panel, 1),
+                           .dy = d[r],
+                           .residual = {},
+                           .x = x[r],
+                           .rstd = rstd.column_range(r.first, r.count),
+                           .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
+                           .gain = w.norm.gain,
+                           .kind = model_.norm});
   });
   backend.sum_panels({.sum = dw.norm.gain, .partials = dgain});
   if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias});
@@ -117,9 +136,13 @@ void Head::score(Backend& backend, const HeadSlices& w, const Saved& saved, Cons
     backend.panels(count, [&](Rows r) {
       const Rows whole = shifted(r, first);
       backend.matmul({.y = logits[r], .x = hidden[whole], .w = w.table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
-      backend.softmax_loss({.losses = losses.column_range(whole.first, whole.count), .teacher_losses = {},
-                            .correct = correct.empty() ? correct : correct.column_range(whole.first, whole.count), .dlogits = {},
-                            .logits = logits[r], .teacher = {}, .targets = targets_of(batch, whole.first, whole.count)});
+      backend.softmax_loss({.losses = losses.column_range(whole.first, whole.count),
+                            .teacher_losses = {},
+                            .correct = correct.empty() ? correct : correct.column_range(whole.first, whole.count),
+                            .dlogits = {},
+                            .logits = logits[r],
+                            .teacher = {},
+                            .targets = targets_of(batch, whole.first, whole.count)});
     });
   }
 }

@@ -30,9 +30,9 @@ class Head {
   static std::int64_t chunk_rows(const ModelConfig& model, std::int64_t rows);
 
   /// Losses and, in one pass, the gradient: d [N, C] receives the gradient at x.
-  LossReport forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table, const BlockShape& shape,
-                              const Saved& saved, View d, ConstView x, const Batch& batch, const LossOptions& options, const Teacher& teacher,
-                              Arena& arena) const;
+  LossReport forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table,
+                              const BlockShape& shape, const Saved& saved, View d, ConstView x, const Batch& batch,
+                              const LossOptions& options, const Teacher& teacher, Arena& arena) const;
   void score(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, const Batch& batch, View losses, View correct,
              Arena& arena) const;
   /// logits [N, V] of the rows of x.

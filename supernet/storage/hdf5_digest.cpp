@@ -82,15 +82,11 @@ class Walk {
     if (type != H5I_DATASET) throw InputError({where_ + ": " + path, "a group or a dataset", "something else", ""});
     const Handle element(H5Dget_type(object.get()), H5Tclose);
     switch (H5Tget_class(element.get())) {
-      case H5T_COMPOUND:
-        return Kind::table;
-      case H5T_STRING:
-        return Kind::text;
+      case H5T_COMPOUND: return Kind::table;
+      case H5T_STRING: return Kind::text;
       case H5T_INTEGER:
-      case H5T_FLOAT:
-        return Kind::numbers;
-      default:
-        throw InputError({where_ + ": " + path, "numbers, texts or a table", "another type", ""});
+      case H5T_FLOAT: return Kind::numbers;
+      default: throw InputError({where_ + ": " + path, "numbers, texts or a table", "another type", ""});
     }
   }
 

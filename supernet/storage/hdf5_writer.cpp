@@ -187,8 +187,7 @@ void Hdf5Writer::table(const std::string& path, const ColumnTable& values) {
       put(H5T_STD_I64LE, [&](std::size_t r) { return (*integers)[r]; });
     else if (const auto* reals = std::get_if<ColumnTable::Reals>(&column.values))
       put(H5T_IEEE_F64LE, [&](std::size_t r) { return (*reals)[r]; });
-    else
-      put(text.get(), [&](std::size_t r) { return c_text(std::get<ColumnTable::Texts>(column.values)[r]); });
+    else put(text.get(), [&](std::size_t r) { return c_text(std::get<ColumnTable::Texts>(column.values)[r]); });
   }
   state_->dataset(path, type.get(), {rows}, slots.data(), rows == 0);
 }

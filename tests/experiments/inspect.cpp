@@ -73,10 +73,8 @@ void make_run(const TemporaryFolder& folder, const RunParts& parts) {
     }
     if (!parts.fold) ::_exit(0);
   };
-  if (parts.fold)
-    fill();
-  else
-    run_killed_at(0, [&](const auto&) { fill(); });
+  if (parts.fold) fill();
+  else run_killed_at(0, [&](const auto&) { fill(); });
 }
 
 std::string run_digest(const RunParts& parts) {

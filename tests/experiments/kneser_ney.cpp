@@ -15,7 +15,8 @@ ByteSpan bytes_of(std::string_view text) { return {reinterpret_cast<const std::u
 
 // Words of a small vocabulary: regular enough that counts of 1, 2, 3 and 4 all occur at every level.
 std::string words(std::uint64_t seed, int count) {
-  const char* vocabulary[] = {"and ", "the ", "lord ", "said ", "unto ", "moses ", "land ", "of ", "egypt ", "shall ", "be ", "in ", "zeal "};
+  const char* vocabulary[] = {"and ", "the ",   "lord ",  "said ", "unto ", "moses ", "land ",
+                              "of ",  "egypt ", "shall ", "be ",   "in ",   "zeal "};
   RandomStream random(seed, Purpose::test);
   std::string text;
   for (int i = 0; i < count; ++i) {

@@ -9,7 +9,8 @@
 namespace elastiform {
 
 TEST_CASE("A plot keeps 72 columns, places its corners and leaves out what is no number", "[experiments]") {
-  const std::string plot = scatter_plot({{'.', "low", {{0, 0}, {NAN, 1}, {50, INFINITY}}}, {'X', "high", {{100'000'000, 9}}}}, "parameters", "bits/byte");
+  const std::string plot =
+      scatter_plot({{'.', "low", {{0, 0}, {NAN, 1}, {50, INFINITY}}}, {'X', "high", {{100'000'000, 9}}}}, "parameters", "bits/byte");
   std::istringstream lines(plot);
   std::vector<std::string> rows;
   for (std::string line; std::getline(lines, line);) rows.push_back(line);

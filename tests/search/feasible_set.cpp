@@ -21,7 +21,9 @@ std::vector<std::string> limits_of(int kind, const std::vector<Subnet>& all, con
     case 1: return {"macs=" + std::to_string(some(Cost::macs)) + ".."};
     case 2: return {range(Cost::parameters)};
     case 3: return {range(Cost::parameters), range(Cost::macs)};
-    case 4: return {range(Cost::block_parameters), "macs=.." + std::to_string(some(Cost::macs)), "parameters=.." + std::to_string(some(Cost::parameters))};
+    case 4:
+      return {range(Cost::block_parameters), "macs=.." + std::to_string(some(Cost::macs)),
+              "parameters=.." + std::to_string(some(Cost::parameters))};
     default: return {};
   }
 }
@@ -50,7 +52,9 @@ std::string nearest_by_force(const std::vector<Subnet>& all, const CostModel& co
   }
   const std::string name(name_of(limit.cost));
   if (distance == INT64_MAX) return name + ": no subnet meets the other limits";
-  const char* suffix = budget.limits().size() == 1 ? "" : budget.limits().size() == 2 ? " while the other limit holds" : " while the other limits hold";
+  const char* suffix = budget.limits().size() == 1   ? ""
+                       : budget.limits().size() == 2 ? " while the other limit holds"
+                                                     : " while the other limits hold";
   return "nearest " + name + suffix + ": " + std::to_string(best);
 }
 
@@ -74,7 +78,9 @@ TEST_CASE("Feasible sets are what brute force finds, in order, for every kind of
     std::size_t contained = 0;
     for (const Subnet& subnet : all) contained += set.contains(subnet) ? 1 : 0;
     CHECK(contained == members.size());
-    const auto uniform = [](const Subnet& s) { return std::ranges::all_of(s.blocks, [&](const BlockGenes& g) { return g == s.blocks.front(); }); };
+    const auto uniform = [](const Subnet& s) {
+      return std::ranges::all_of(s.blocks, [&](const BlockGenes& g) { return g == s.blocks.front(); });
+    };
     std::vector<Subnet> homogeneous;
     std::ranges::copy_if(members, std::back_inserter(homogeneous), uniform);
     CHECK(set.homogeneous() == homogeneous);
@@ -94,7 +100,8 @@ TEST_CASE("An empty budget is refused with the true nearest costs", "[search]") 
         {"macs=" + std::to_string(high.macs + 1) + ".."},
         {"parameters=" + std::to_string(one.parameters + 1) + ".." + std::to_string(one.parameters + 3)},
         {"parameters=.." + std::to_string(low.parameters + 900), "macs=" + std::to_string(one.macs + 1) + ".."},
-        {"parameters=" + std::to_string(one.parameters) + ".." + std::to_string(one.parameters), "macs=" + std::to_string(one.macs + 1) + ".." + std::to_string(one.macs + 9),
+        {"parameters=" + std::to_string(one.parameters) + ".." + std::to_string(one.parameters),
+         "macs=" + std::to_string(one.macs + 1) + ".." + std::to_string(one.macs + 9),
          "block_parameters=1.." + std::to_string(high.block_parameters + 1)},
         {"parameters=..1", "macs=..1"}};
     for (const auto& text : texts) {
@@ -166,7 +173,8 @@ TEST_CASE("complete() draws uniformly from the members with a given beginning", 
   RandomStream random(2, Purpose::test);
   for (int i = 0; i < 200; ++i) {
     const Subnet subnet = set.draw(Law::uniform, random);
-    std::vector<BlockGenes> prefix(subnet.blocks.begin(), subnet.blocks.begin() + static_cast<std::ptrdiff_t>(random.below(subnet.blocks.size() + 1)));
+    std::vector<BlockGenes> prefix(subnet.blocks.begin(),
+                                   subnet.blocks.begin() + static_cast<std::ptrdiff_t>(random.below(subnet.blocks.size() + 1)));
     const auto completed = set.complete(subnet.embed, subnet.depth(), prefix, random);
     REQUIRE(completed);
     CHECK(set.contains(*completed));
@@ -188,7 +196,8 @@ TEST_CASE("Deployable sets are the homogeneous members that the exporter accepts
   ModelConfig llama = preset_model("llama"), gpt2 = preset_model("gpt2");
   llama.head_dim = gpt2.head_dim = 16;
   llama.context = gpt2.context = 16;
-  const SearchSpace llama_space(llama, {32, 64}, {1, 2, 3}, {block, block, block}), gpt2_space(gpt2, {32, 64}, {1, 2, 3}, {block, block, block});
+  const SearchSpace llama_space(llama, {32, 64}, {1, 2, 3}, {block, block, block}),
+      gpt2_space(gpt2, {32, 64}, {1, 2, 3}, {block, block, block});
   const CostModel llama_costs = plain_costs(llama_space), gpt2_costs = plain_costs(gpt2_space);
 
   const FeasibleSet any(llama_costs, Budget{}), deployable(llama_costs, Budget{}, Deployable::hf_llama);
@@ -211,7 +220,8 @@ TEST_CASE("Deployable sets are the homogeneous members that the exporter accepts
   CHECK(wrong.empty());
   CHECK_THAT(wrong.why_empty(), Catch::Contains("hf-llama"));
   const FeasibleSet tight(llama_costs, Budget::parse({"parameters=..10"}, llama_costs), Deployable::hf_llama);
-  CHECK_THAT(tight.why_empty(), Catch::Contains("nearest parameters: " + std::to_string(llama_costs.of(llama_space.smallest()).parameters)));
+  CHECK_THAT(tight.why_empty(),
+             Catch::Contains("nearest parameters: " + std::to_string(llama_costs.of(llama_space.smallest()).parameters)));
 }
 
 TEST_CASE("A space whose tables would not fit is refused in one line", "[search]") {

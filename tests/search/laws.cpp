@@ -109,7 +109,8 @@ TEST_CASE("Completions are uniform", "[search]") {
     if (subnet.embed == first.embed && subnet.depth() == first.depth() && subnet.blocks.front() == prefix.front()) law[subnet] = 1;
   REQUIRE(law.size() > 3);
   for (auto& entry : law) entry.second /= static_cast<double>(law.size());
-  CHECK(std::abs(z_of(law, [&](RandomStream& random) { return s.set.complete(first.embed, first.depth(), prefix, random).value(); })) < 4.5);
+  CHECK(std::abs(z_of(law, [&](RandomStream& random) { return s.set.complete(first.embed, first.depth(), prefix, random).value(); })) <
+        4.5);
 }
 
 TEST_CASE("Laws have names, and unknown ones are refused with the nearest", "[search]") {

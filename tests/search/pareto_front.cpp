@@ -22,7 +22,8 @@ TEST_CASE("The front is what pairwise comparison leaves, whatever the order", "[
   RandomStream random(3, Purpose::test);
   for (int trial = 0; trial < 200; ++trial) {
     std::vector<Evaluation> all;
-    for (int i = 1; i <= 30; ++i) all.push_back(point(i, static_cast<std::int64_t>(random.below(12)), static_cast<double>(random.below(12))));
+    for (int i = 1; i <= 30; ++i)
+      all.push_back(point(i, static_cast<std::int64_t>(random.below(12)), static_cast<double>(random.below(12))));
     for (std::size_t i = all.size(); i-- > 1;) std::swap(all[i], all[random.below(i + 1)]);
     ParetoFront front(Cost::macs);
     for (const Evaluation& one : all) {

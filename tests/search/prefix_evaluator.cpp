@@ -34,8 +34,8 @@ struct Fixture {
 
   explicit Fixture(const std::string& preset)
       : space(bytes(preset)), network(space, DType::float32), weights(random_weights(space, DType::float32, 4)),
-        data(folder.write("text.txt", text()), DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {60, 20, 20}, .split_block = 2048},
-             space.model().context) {}
+        data(folder.write("text.txt", text()),
+             DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {60, 20, 20}, .split_block = 2048}, space.model().context) {}
 };
 
 bool same(const Score& a, const Score& b) {
@@ -51,7 +51,7 @@ TEST_CASE("the prefix tree gives 300 subnets the bits of one-by-one evaluation, 
   std::vector<Subnet> subnets;
   for (std::uint64_t i = 0; i < 296; ++i) subnets.push_back(random_subnet(f.space, i));
   subnets.push_back(f.space.largest());
-  subnets.push_back(subnets.front());                                      // twice
+  subnets.push_back(subnets.front());                                                    // twice
   subnets.push_back({.embed = 16, .blocks = {f.space.middle().blocks[0]}, .kept = {}});  // a prefix of others
   subnets.push_back({.embed = 16, .blocks = {f.space.middle().blocks[0], f.space.middle().blocks[0]}, .kept = {0, 2}});
 
@@ -101,7 +101,7 @@ TEST_CASE("shared prefixes are nodes once", "[search]") {
   const std::vector<Subnet> subnets{{8, {a, a, b}, {}}, {8, {a, a}, {}}, {8, {a, b}, {}}, {16, {a}, {}}, {8, {a, a, b}, {}}};
   const PrefixTree tree = PrefixTree::of(subnets);
   CHECK(tree.roots.size() == 2);
-  CHECK(tree.nodes == 5);   // a, aa, aab, ab at width 8; a at 16
+  CHECK(tree.nodes == 5);  // a, aa, aab, ab at width 8; a at 16
   CHECK(tree.leaves == 4);
   CHECK(tree.leaf_of == std::vector<int>{0, 1, 2, 3, 0});
 }

@@ -79,7 +79,8 @@ TEST_CASE("Verdicts: equivalent inside the margin, undecided beyond, nothing fro
 
 TEST_CASE("Verdicts of a table are Holm-corrected: the smallest p needs 5 %/m, and a failure stops the rest", "[search]") {
   const auto made = [](double p, double sign) {
-    return PairedDifference{.mean = sign, .low = sign - 0.5, .high = sign + 0.5, .low90 = sign - 0.4, .high90 = sign + 0.4, .p = p, .blocks = 9};
+    return PairedDifference{
+        .mean = sign, .low = sign - 0.5, .high = sign + 0.5, .low90 = sign - 0.4, .high90 = sign + 0.4, .p = p, .blocks = 9};
   };
   using Names = std::vector<std::string>;
   CHECK(verdicts(std::vector{made(0.04, -1)}, 0.01) == Names{"better"});
@@ -92,7 +93,8 @@ TEST_CASE("Verdicts of a table are Holm-corrected: the smallest p needs 5 %/m, a
 TEST_CASE("The p-value of a difference is small when there is one and spread evenly when there is none", "[search]") {
   CHECK(paired_difference(normal(200, 0.5, 1, 4), std::vector<float>(200, 0.0F), 1).p < 0.001);
   int rare = 0;
-  for (std::uint64_t r = 0; r < 100; ++r) rare += paired_difference(normal(60, 0.0, 1, 500 + r), std::vector<float>(60, 0.0F), 3).p < 0.1 ? 1 : 0;
+  for (std::uint64_t r = 0; r < 100; ++r)
+    rare += paired_difference(normal(60, 0.0, 1, 500 + r), std::vector<float>(60, 0.0F), 3).p < 0.1 ? 1 : 0;
   CHECK(rare >= 3);
   CHECK(rare <= 20);
 }

@@ -226,12 +226,14 @@ TEST_CASE("forward in pieces gives the training pass's losses, and decoding with
   CHECK(mean / 40 == pass.report.label_loss);
 
   // Token by token, and in two gulps: the same logits within rounding (design: very small M may differ in the last bits).
-  const View whole = arena.matrix(20, space.model().vocabulary, DType::float32), parts = arena.matrix(20, space.model().vocabulary, DType::float32);
+  const View whole = arena.matrix(20, space.model().vocabulary, DType::float32),
+             parts = arena.matrix(20, space.model().vocabulary, DType::float32);
   const std::span<const std::int32_t> tokens(batch.inputs.data(), 20);
   KeyValueCache cache = network.make_cache(subnet, 24, arena);
   network.decode(backend, weights, subnet, tokens, cache, whole, arena);
   KeyValueCache second = network.make_cache(subnet, 24, arena);
-  for (int t = 0; t < 20; ++t) network.decode(backend, weights, subnet, tokens.subspan(static_cast<std::size_t>(t), 1), second, parts.row_range(t, 1), arena);
+  for (int t = 0; t < 20; ++t)
+    network.decode(backend, weights, subnet, tokens.subspan(static_cast<std::size_t>(t), 1), second, parts.row_range(t, 1), arena);
   CHECK(cache.tokens == 20);
   CHECK(second.tokens == 20);
   for (int t = 0; t < 20; ++t) {

@@ -288,10 +288,8 @@ TEST_CASE("lying space texts are refused in one line", "[supernet][space]") {
     std::string text = good;
     for (int edits = 0; edits < 2; ++edits) {
       const std::size_t at = random.below(text.size());
-      if (random.below(3) == 0)
-        text.erase(at, 1 + random.below(8));
-      else
-        text[at] = "0123456789-.e,:[]{}\"x"[random.below(21)];
+      if (random.below(3) == 0) text.erase(at, 1 + random.below(8));
+      else text[at] = "0123456789-.e,:[]{}\"x"[random.below(21)];
     }
     const std::string message = message_of([&] { SearchSpace::parse(text, "run.h5"); });
     CAPTURE(text, message);

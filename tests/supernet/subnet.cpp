@@ -126,18 +126,10 @@ TEST_CASE("damaged subnet texts end in one line or in a subnet that round-trips"
       const std::size_t at = pick(random, text.size());
       const char c = random.below(8) == 0 ? static_cast<char>(random.below(256)) : alphabet[pick(random, alphabet.size())];
       switch (random.below(4)) {
-        case 0:
-          text[at] = c;
-          break;
-        case 1:
-          text.insert(at, 1, c);
-          break;
-        case 2:
-          text.erase(at, 1 + pick(random, 4));
-          break;
-        default:
-          text.insert(at, text.substr(pick(random, text.size()), 6));
-          break;
+        case 0: text[at] = c; break;
+        case 1: text.insert(at, 1, c); break;
+        case 2: text.erase(at, 1 + pick(random, 4)); break;
+        default: text.insert(at, text.substr(pick(random, text.size()), 6)); break;
       }
     }
     CAPTURE(text);

@@ -282,17 +282,13 @@ TEST_CASE("scoring counts every byte of a segment but the first exactly once", "
       const Segment segment = data.segments(split)[static_cast<std::size_t>(w.segment)];
       REQUIRE((w.begin >= segment.begin && w.begin + w.length < segment.end && w.length <= T && w.skip < w.length));
       REQUIRE((w.begin - segment.begin) % stride == 0);
-      if (w.segment != previous)
-        REQUIRE((w.skip == 0 && w.begin == segment.begin));
-      else
-        REQUIRE(w.skip == T - stride);
+      if (w.segment != previous) REQUIRE((w.skip == 0 && w.begin == segment.begin));
+      else REQUIRE(w.skip == T - stride);
       previous = w.segment;
       for (std::int64_t t = 0; t < T; ++t) {
         const auto i = static_cast<std::size_t>(b * T + t), place = static_cast<std::size_t>(w.begin + t);
-        if (t < w.length)
-          REQUIRE(batch.inputs[i] == static_cast<std::uint8_t>(text[place]));
-        else
-          REQUIRE(batch.inputs[i] == 0);
+        if (t < w.length) REQUIRE(batch.inputs[i] == static_cast<std::uint8_t>(text[place]));
+        else REQUIRE(batch.inputs[i] == 0);
         if (batch.targets[i] == kIgnoredTarget) continue;
         REQUIRE(batch.targets[i] == static_cast<std::uint8_t>(text[place + 1]));
         ++counted[place + 1];

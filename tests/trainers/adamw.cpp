@@ -28,8 +28,8 @@ void set_bands(Weights& weights, const TensorSpec& tensor, const std::vector<dou
 
 TEST_CASE("AdamW's band policies are the reference's", "[trainers][vectors]") {
   const auto base = vector("adamw"), policies = vector("adamw_supernet_policies");
-  const auto [policy, key] = GENERATE(table<std::string, std::string>(
-      {{"dense", "dense_zero_grad"}, {"lazy-global", "lazy_global_t"}, {"lazy-local", "lazy_local_t"}}));
+  const auto [policy, key] = GENERATE(
+      table<std::string, std::string>({{"dense", "dense_zero_grad"}, {"lazy-global", "lazy_global_t"}, {"lazy-local", "lazy_local_t"}}));
   TrainOptions options;
   options.policy = policy;
   options.band_warmup = 0;
@@ -53,8 +53,10 @@ TEST_CASE("AdamW's band policies are the reference's", "[trainers][vectors]") {
       CAPTURE(policy, t, i);
       const std::int64_t column = static_cast<std::int64_t>(2 * i + 1);
       CHECK(weights.view(tensor).row<double>(7)[column] == Approx(double(expected["p"][i])).epsilon(1e-12));
-      CHECK(optimizer.moments().at("m")->view(tensor).row<double>(7)[column] == Approx(double(expected["m"][i])).epsilon(1e-12).margin(1e-300));
-      CHECK(optimizer.moments().at("v")->view(tensor).row<double>(7)[column] == Approx(double(expected["v"][i])).epsilon(1e-12).margin(1e-300));
+      CHECK(optimizer.moments().at("m")->view(tensor).row<double>(7)[column] ==
+            Approx(double(expected["m"][i])).epsilon(1e-12).margin(1e-300));
+      CHECK(optimizer.moments().at("v")->view(tensor).row<double>(7)[column] ==
+            Approx(double(expected["v"][i])).epsilon(1e-12).margin(1e-300));
       if (policy != "dense")
         CHECK(optimizer.band_numbers().at("count")->at(static_cast<std::size_t>(tensor.first_band) + i) == double(expected["count"][i]));
     }

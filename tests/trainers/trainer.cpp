@@ -43,7 +43,8 @@ struct Fixture {
 
   Fixture() {
     folder.write("text.txt", words(60000));
-    data = std::make_unique<TextData>(folder / "text.txt", DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {80, 10, 10}, .split_block = 4096},
+    data = std::make_unique<TextData>(folder / "text.txt",
+                                      DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {80, 10, 10}, .split_block = 4096},
                                       space.model().context);
     options.steps = 50;
     options.sequences = 24;  // 576 rows: two whole panels and a short one
@@ -196,7 +197,8 @@ TEST_CASE("planned memory is what a trainer holds", "[trainers]") {
 
 TEST_CASE("endpoints take exactly their shares of the steps", "[trainers]") {
   const SearchSpace space = byte_space();
-  const auto sampler = make_sampler(space, {.share = 1, .steps = 0, .sampler = "balanced", .objective = "labels", .largest = 0.25, .smallest = 0.125}, 3);
+  const auto sampler =
+      make_sampler(space, {.share = 1, .steps = 0, .sampler = "balanced", .objective = "labels", .largest = 0.25, .smallest = 0.125}, 3);
   int largest = 0, smallest = 0;
   for (std::uint64_t t = 0; t < 800; ++t) {
     const Subnet subnet = sampler->sample(t, t).front();

@@ -10,8 +10,8 @@ namespace elastiform {
 namespace {
 
 /// Runs one subnet and asserts that the arena used what the plan says, to the byte.
-LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Batch& batch, const LossOptions& options, const Teacher& teacher,
-                       View keep_hidden) {
+LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Batch& batch, const LossOptions& options,
+                       const Teacher& teacher, View keep_hidden) {
   c.arena.reset_peak();
   const std::int64_t before = c.arena.used();
   const LossReport report =
@@ -26,7 +26,8 @@ LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Ba
 /// Cross-entropy with the text's next token.
 class Labels final : public Objective {
  public:
-  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch) const override {
+  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
+                                           const Batch& batch) const override {
     std::vector<LossReport> reports;
     const LossOptions options{.share = 1.0 / static_cast<double>(subnets.size())};
     for (const Subnet& subnet : subnets) reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
@@ -42,14 +43,17 @@ class LabelsAndLargest final : public Objective {
  public:
   explicit LabelsAndLargest(const Stage& stage) : teacher_weight_(stage.teacher_weight), temperature_(stage.temperature) {}
 
-  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch) const override {
+  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
+                                           const Batch& batch) const override {
     const Subnet& largest = subnets.front();
-    if (largest != context.network.space().largest()) throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
+    if (largest != context.network.space().largest())
+      throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
     const ArenaScope scope(context.arena);
     const View hidden = context.arena.matrix(batch.rows(), largest.embed, context.network.dtype());
     const double share = 1.0 / static_cast<double>(subnets.size());
     std::vector<LossReport> reports{run_planned(context, largest, batch, {.share = share}, {}, hidden)};
-    const LossOptions taught{.label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
+    const LossOptions taught{
+        .label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
     for (const Subnet& subnet : subnets.subspan(1))
       reports.push_back(run_planned(context, subnet, batch, taught, {.hidden = hidden, .embed = largest.embed}, {}));
     return reports;

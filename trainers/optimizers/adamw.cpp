@@ -42,7 +42,8 @@ AdamwOptimizer::Corrections AdamwOptimizer::touch(std::int64_t band, const Updat
   return c;
 }
 
-void AdamwOptimizer::update(Backend& backend, Weights& weights, const Weights& gradients, const ActiveBands& active, const UpdateStep& step) {
+void AdamwOptimizer::update(Backend& backend, Weights& weights, const Weights& gradients, const ActiveBands& active,
+                            const UpdateStep& step) {
   const WeightTable& table = weights.table();
   const bool dense = policy_ == BandPolicy::dense;
   std::vector<Corrections> corrections(count_.size());
@@ -60,9 +61,18 @@ void AdamwOptimizer::update(Backend& backend, Weights& weights, const Weights& g
     const View m = r.of(m_), v = r.of(v_);
     if (c.fade1 != 1 || c.fade2 != 1) fade(m, c.fade1), fade(v, c.fade2);
     const bool decays = r.tensor->role == Role::matrix || r.tensor->role == Role::residual_out;
-    backend.adamw({.weight = r.of(weights), .m = m, .v = v, .gradient = active[r.band] ? r.of(gradients) : ConstView{}, .rate = c.rate,
-                   .beta1 = options_.beta1, .beta2 = options_.beta2, .eps = options_.eps, .decay = decays ? options_.decay : 0,
-                   .correction1 = c.first, .correction2 = c.second, .gradient_scale = step.gradient_scale});
+    backend.adamw({.weight = r.of(weights),
+                   .m = m,
+                   .v = v,
+                   .gradient = active[r.band] ? r.of(gradients) : ConstView{},
+                   .rate = c.rate,
+                   .beta1 = options_.beta1,
+                   .beta2 = options_.beta2,
+                   .eps = options_.eps,
+                   .decay = decays ? options_.decay : 0,
+                   .correction1 = c.first,
+                   .correction2 = c.second,
+                   .gradient_scale = step.gradient_scale});
   });
 }
 
@@ -74,7 +84,8 @@ void AdamwOptimizer::fade(View view, double factor) {
 }
 
 std::int64_t AdamwOptimizer::bytes() const {
-  return m_.bytes() + v_.bytes() + static_cast<std::int64_t>((count_.size() + last_.size() + normal1_.size() + normal2_.size()) * sizeof(double));
+  return m_.bytes() + v_.bytes() +
+         static_cast<std::int64_t>((count_.size() + last_.size() + normal1_.size() + normal2_.size()) * sizeof(double));
 }
 
 std::map<std::string, Weights*> AdamwOptimizer::moments() { return {{"m", &m_}, {"v", &v_}}; }

@@ -19,7 +19,7 @@ class AdamwOptimizer final : public Optimizer {
   struct Corrections {
     double first = 1, second = 1;  // what m and v are divided by
     double rate = 0;
-    double fade1 = 1, fade2 = 1;   // catch-up: what idle steps did to the moments
+    double fade1 = 1, fade2 = 1;  // catch-up: what idle steps did to the moments
   };
   Corrections touch(std::int64_t band, const UpdateStep& step);
   static void fade(View view, double factor);

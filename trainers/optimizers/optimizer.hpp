@@ -15,10 +15,10 @@ namespace elastiform {
 
 /// One update's scalars.
 struct UpdateStep {
-  std::int64_t step = 0;       // updates done before this one, by any band
-  double rate = 0;             // of the schedule, its warm-up included
-  double warmup = 1;           // the part of `rate` that is the schedule's warm-up: 1 once it is over
-  double gradient_scale = 1;   // clipping
+  std::int64_t step = 0;      // updates done before this one, by any band
+  double rate = 0;            // of the schedule, its warm-up included
+  double warmup = 1;          // the part of `rate` that is the schedule's warm-up: 1 once it is over
+  double gradient_scale = 1;  // clipping
 };
 
 /// Moves the weights of the active bands; state is lazy per band: what a step does not touch stays bitwise as it was (unless the

@@ -40,7 +40,8 @@ double learning_rate(const TrainOptions& options, std::int64_t t) {
   const double low = options.rate * options.final_rate;
   const std::int64_t begin = cooldown_begin(options);
   if (t < begin) return options.rate;
-  const double done = std::clamp(static_cast<double>(t - begin) / static_cast<double>(std::max<std::int64_t>(1, options.steps - begin)), 0.0, 1.0);
+  const double done =
+      std::clamp(static_cast<double>(t - begin) / static_cast<double>(std::max<std::int64_t>(1, options.steps - begin)), 0.0, 1.0);
   if (options.schedule == "cosine") return low + 0.5 * (options.rate - low) * (1 + std::cos(std::numbers::pi * done));
   return low + (options.rate - low) * (1 - done);
 }

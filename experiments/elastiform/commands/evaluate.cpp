@@ -10,7 +10,8 @@ namespace {
 std::int64_t scored_tokens(Run& run, const ScoringSet& set) {
   const int context = run.space().model().context;
   std::int64_t tokens = 0;
-  for (const Window& window : run.data().scoring_windows(set.split, context, set.stride, set.segments)) tokens += window.length - window.skip;
+  for (const Window& window : run.data().scoring_windows(set.split, context, set.stride, set.segments))
+    tokens += window.length - window.skip;
   return tokens;
 }
 
@@ -52,8 +53,8 @@ class EvaluateCommand final : public Command {
   void print_text(const std::vector<Evaluation>& evaluations, std::int64_t tokens, std::int64_t looks) const {
     fmt::print("{} split, {} bytes, {}\n", split_, grouped(tokens), evaluations.front().blocks);
     for (const Evaluation& one : evaluations)
-      fmt::print("{}  (id {})\n    {}, accuracy {:.2f} %\n    {} parameters, {} macs/token\n", format(one.subnet), one.id, quality_text(one.score),
-                 100 * one.score.accuracy, grouped(one.costs.parameters), grouped(one.costs.macs));
+      fmt::print("{}  (id {})\n    {}, accuracy {:.2f} %\n    {} parameters, {} macs/token\n", format(one.subnet), one.id,
+                 quality_text(one.score), 100 * one.score.accuracy, grouped(one.costs.parameters), grouped(one.costs.macs));
     if (evaluations.size() == 2) fmt::print("first - second: {}\n", difference_text(difference_in_bits(evaluations[0], evaluations[1], 0)));
     if (looks > 0) fmt::print("the report split was looked at {} time{} in this run\n", looks, looks == 1 ? "" : "s");
   }

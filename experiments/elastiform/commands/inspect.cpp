@@ -23,18 +23,14 @@ class InspectCommand final : public Command {
     object.add("path", path_);
     if (digest_) {
       const auto digest = digest_of_path(path_);
-      if (common.json)
-        fmt::print("{}\n", object.add("digest", digest).text());
-      else
-        fmt::print("{}\n", digest);
+      if (common.json) fmt::print("{}\n", object.add("digest", digest).text());
+      else fmt::print("{}\n", digest);
       return 0;
     }
     std::vector<std::string> quoted;
     for (const auto& line : summary_of_path(path_)) {
-      if (common.json)
-        quoted.push_back(json_text(line));
-      else
-        fmt::print("{}\n", line);
+      if (common.json) quoted.push_back(json_text(line));
+      else fmt::print("{}\n", line);
     }
     if (common.json) fmt::print("{}\n", object.add_json("contains", json_list(quoted)).text());
     return 0;

@@ -16,7 +16,8 @@ class SearchCommand final : public Command {
   std::string_view example() const override { return "elastiform search runs/demo --budget parameters=..60% --evaluations 100"; }
   void declare(Options& options) override {
     options.positional("run", run_, "Run folder of a trained supernet");
-    options.option("budget", budgets_, "Limit a cost, e.g. parameters=..2M; all must hold; without it: one search per entry of search.budgets");
+    options.option("budget", budgets_,
+                   "Limit a cost, e.g. parameters=..2M; all must hold; without it: one search per entry of search.budgets");
     options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
     options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");

@@ -13,8 +13,9 @@ namespace {
 std::string search_text(const ResultStore& store, const Evaluation& evaluation) {
   for (const SearchDescription& search : store.searches()) {
     if (search.name() != evaluation.search) continue;
-    return fmt::format("{} {}{}{}, seed {}, round {}", search.algorithm, search.name(), search.budget.empty() ? "" : ", budget " + search.budget,
-                       search.law.empty() ? "" : ", law " + search.law, search.seed, evaluation.round);
+    return fmt::format("{} {}{}{}, seed {}, round {}", search.algorithm, search.name(),
+                       search.budget.empty() ? "" : ", budget " + search.budget, search.law.empty() ? "" : ", law " + search.law,
+                       search.seed, evaluation.round);
   }
   return evaluation.search;
 }
@@ -32,7 +33,8 @@ std::string text_of(const Run& run, const ResultStore& store, const Evaluation& 
   line("subnet", format(evaluation.subnet));
   line("id", std::to_string(evaluation.id));
   line("quality", quality_text(evaluation.score));
-  line("loss", fmt::format("{:.5f} nats/token, standard error {:.5f} over blocks of data", evaluation.score.loss, evaluation.score.loss_se));
+  line("loss",
+       fmt::format("{:.5f} nats/token, standard error {:.5f} over blocks of data", evaluation.score.loss, evaluation.score.loss_se));
   line("blocks", fmt::format("best {:.4f}, worst {:.4f} bits/byte", best, worst));
   line("next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy));
   line("scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision));
@@ -59,12 +61,15 @@ class ShowCommand final : public Command {
   int run(const CommonOptions& common) override {
     const Run run(run_);
     const bool digits = !id_.empty() && id_.size() <= 18 && std::ranges::all_of(id_, [](char c) { return c >= '0' && c <= '9'; });
-    if (!digits) throw InputError({"elastiform show: " + id_.substr(0, 60), "the number of an evaluation", "a text", "elastiform front " + run.name() + " lists some"});
+    if (!digits)
+      throw InputError({"elastiform show: " + id_.substr(0, 60), "the number of an evaluation", "a text",
+                        "elastiform front " + run.name() + " lists some"});
     const auto store = run.results(ResultStore::Mode::read);
     const auto evaluation = store->find(std::stoll(id_));
     if (!evaluation)
-      throw InputError({run.name(), store->evaluations().empty() ? "an evaluation" : "an id from 1 to " + std::to_string(store->evaluations().size()), id_,
-                        "elastiform front " + run.name() + " lists some"});
+      throw InputError({run.name(),
+                        store->evaluations().empty() ? "an evaluation" : "an id from 1 to " + std::to_string(store->evaluations().size()),
+                        id_, "elastiform front " + run.name() + " lists some"});
     if (common.json) fmt::print("{}\n", evaluation_json(*evaluation).text());
     else fmt::print("{}", text_of(run, *store, *evaluation));
     return 0;

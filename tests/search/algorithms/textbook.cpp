@@ -9,7 +9,8 @@ double TextbookEvaluator::loss(const Subnet& subnet) const {
   for (std::size_t i = 0; i < subnet.blocks.size(); ++i) {
     // Early blocks are worth heads, late ones FFN: no homogeneous subnet is the optimum.
     const double late = static_cast<double>(i) / 5, early = 1 - late;
-    loss -= 0.05 + 0.1 * early * early * std::log2(1 + subnet.blocks[i].heads) + 0.1 * late * late * std::log2(1 + subnet.blocks[i].ffn / 16.0);
+    loss -=
+        0.05 + 0.1 * early * early * std::log2(1 + subnet.blocks[i].heads) + 0.1 * late * late * std::log2(1 + subnet.blocks[i].ffn / 16.0);
   }
   return loss;
 }
@@ -52,7 +53,8 @@ std::vector<Evaluation> TextbookSearch::run(const TemporaryFolder& folder, Textb
   ResultStore store(folder.path(), ResultStore::Mode::write, set.costs().space().hash(), "textbook = 1\n");
   const auto searcher = find_algorithm(algorithm).make(set, {.law = Law::balanced, .seed = seed, .population = 32, .tournament = 8});
   std::size_t rounds = 0;
-  return run_search(plan(), *searcher, evaluator, set.costs(), store, [&](const std::vector<Evaluation>&) { return ++rounds != stop_after; });
+  return run_search(plan(), *searcher, evaluator, set.costs(), store,
+                    [&](const std::vector<Evaluation>&) { return ++rounds != stop_after; });
 }
 
 }  // namespace elastiform
