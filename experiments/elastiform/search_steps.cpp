@@ -145,8 +145,13 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   if (request.algorithm != rival.algorithm) outcome.found = run_one(run, store, request, feasible, evaluator, common, outcome);
   if (!outcome.interrupted) outcome.homogeneous = run_one(run, store, rival, feasible, evaluator, common, outcome);
   if (request.algorithm == rival.algorithm) outcome.found = outcome.homogeneous;
-  outcome.best = best_of(outcome.found);
+  outcome.algorithm = request.algorithm;
+  outcome.best_of_algorithm = best_of(outcome.found);
   outcome.best_homogeneous = best_of(outcome.homogeneous);
+  std::vector<Evaluation> finalists;
+  if (outcome.best_of_algorithm) finalists.push_back(*outcome.best_of_algorithm);
+  if (outcome.best_homogeneous) finalists.push_back(*outcome.best_homogeneous);
+  outcome.best = best_of(finalists);
   if (outcome.best && outcome.best_homogeneous) {
     outcome.difference = difference_in_bits(*outcome.best, *outcome.best_homogeneous, request.seed);
     outcome.verdict = verdict(*outcome.difference, kMargin);
@@ -155,7 +160,9 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
 }
 
 std::string outcome_text(const SearchOutcome& outcome) {
-  std::string text = best_line("best found", outcome.best, outcome.found.size());
+  std::string text = best_line("best found", outcome.best, outcome.found.size() + outcome.homogeneous.size());
+  if (outcome.best_of_algorithm && outcome.best_of_algorithm->subnet != outcome.best->subnet)
+    text += best_line(fmt::format("best of {} alone", outcome.algorithm).c_str(), outcome.best_of_algorithm, outcome.found.size());
   text += best_line("best homogeneous", outcome.best_homogeneous, outcome.homogeneous.size());
   if (outcome.difference) text += "found - homogeneous: " + difference_text(*outcome.difference) + "\n";
   if (outcome.difference && outcome.best->subnet != outcome.best_homogeneous->subnet)
@@ -175,6 +182,7 @@ std::string outcome_json(const SearchOutcome& outcome) {
   object.add("deployable", outcome.deployable).add("evaluations", static_cast<std::int64_t>(outcome.found.size()));
   object.add("homogeneous", static_cast<std::int64_t>(outcome.homogeneous.size())).add("interrupted", outcome.interrupted);
   if (outcome.best) object.add_json("best", evaluation_json(*outcome.best).text());
+  if (outcome.best_of_algorithm) object.add_json("best_of_algorithm", evaluation_json(*outcome.best_of_algorithm).text());
   if (outcome.best_homogeneous) object.add_json("best_homogeneous", evaluation_json(*outcome.best_homogeneous).text());
   if (outcome.difference) {
     JsonObject difference;

@@ -33,7 +33,9 @@ struct SearchOutcome {
   std::string feasible;  // members, decimal digits
   std::string law, deployable;
   std::vector<Evaluation> found, homogeneous;  // in the order they were evaluated
-  std::optional<Evaluation> best, best_homogeneous;
+  // The answer is the best of everything evaluated inside the budget, whoever proposed it; the two below say who did.
+  std::optional<Evaluation> best, best_of_algorithm, best_homogeneous;
+  std::string algorithm;
   std::optional<PairedDifference> difference;  // best minus best homogeneous, bits/byte, over blocks of the search split
   std::string verdict;                         // of the difference
   Cost cost = Cost::parameters;                // the x axis of the front: what the budget limits first
