@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "supernet/layers/normalize.hpp"
+
 namespace elastiform {
 
 LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shape, int slots) {
@@ -36,14 +38,7 @@ void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockS
   const View h = saved.write(kNormed), q = saved.write(kQuery), k = saved.write(kKey), v = saved.write(kValue), mixed = saved.write(kMixed);
   const View rstd = saved.write(kRstd), mean = saved.write(kMean);
   backend.panels(x.rows, [&](Rows r) {
-    backend.norm_forward({.y = h[r],
-                          .rstd = rstd.column_range(r.first, r.count),
-                          .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
-                          .x = x[r],
-                          .gain = w.norm.gain,
-                          .bias = w.norm.bias,
-                          .kind = model_.norm,
-                          .eps = model_.norm_eps});
+    normalize(backend, model_, w.norm, h, rstd, mean, x, r);
     backend.matmul({.y = q[r], .x = h[r], .w = w.query.weight, .bias = w.query.bias, .add = {}});
     backend.matmul({.y = k[r], .x = h[r], .w = w.key.weight, .bias = w.key.bias, .add = {}});
     backend.matmul({.y = v[r], .x = h[r], .w = w.value.weight, .bias = w.value.bias, .add = {}});
@@ -90,16 +85,9 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
     backend.matmul_dx({.dx = dh, .dy = dq[r], .w = w.query.weight, .add = {}});
     backend.matmul_dx({.dx = dh, .dy = dk[r], .w = w.key.weight, .add = dh});
     backend.matmul_dx({.dx = dh, .dy = dv[r], .w = w.value.weight, .add = dh});
-    backend.norm_backward({.dx = d[r],
-                           .dgain = dgain.row_range(r.panel, 1),
-                           .dbias = dbias.empty() ? dbias : dbias.row_range(r.panel, 1),
-                           .dy = dh,
-                           .residual = d[r],
-                           .x = x[r],
-                           .rstd = rstd.column_range(r.first, r.count),
-                           .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
-                           .gain = w.norm.gain,
-                           .kind = model_.norm});
+    normalize_backward(
+        backend, model_,
+        {.d = d, .dy = dh, .residual = d, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
   });
   backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = h, .dy = dq});
   backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = h, .dy = dk});
@@ -122,14 +110,7 @@ void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockSh
   const std::int64_t seen = cache.tokens, total = seen + x.rows;
   backend.panels(x.rows, [&](Rows r) {
     const View k = cache.keys.row_range(seen + r.first, r.count), v = cache.values.row_range(seen + r.first, r.count);
-    backend.norm_forward({.y = h[r],
-                          .rstd = {},
-                          .mean = {},
-                          .x = x[r],
-                          .gain = w.norm.gain,
-                          .bias = w.norm.bias,
-                          .kind = model_.norm,
-                          .eps = model_.norm_eps});
+    normalize(backend, model_, w.norm, h, {}, {}, x, r);
     backend.matmul({.y = q[r], .x = h[r], .w = w.query.weight, .bias = w.query.bias, .add = {}});
     backend.matmul({.y = k, .x = h[r], .w = w.key.weight, .bias = w.key.bias, .add = {}});
     backend.matmul({.y = v, .x = h[r], .w = w.value.weight, .bias = w.value.bias, .add = {}});

@@ -1,5 +1,7 @@
 #include "supernet/layers/feed_forward.hpp"
 
+#include "supernet/layers/normalize.hpp"
+
 namespace elastiform {
 
 LayerTensors FeedForward::tensors(const ModelConfig& model, const BlockShape& shape, int slots) {
@@ -18,14 +20,7 @@ void FeedForward::forward(Backend& backend, const FeedForwardSlices& w, const Sa
   const View h = saved.write(kNormed), gate = saved.write(kGate), up = saved.write(kUp), act = saved.write(kActivated);
   const View rstd = saved.write(kRstd), mean = saved.write(kMean);
   backend.panels(x.rows, [&](Rows r) {
-    backend.norm_forward({.y = h[r],
-                          .rstd = rstd.column_range(r.first, r.count),
-                          .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
-                          .x = x[r],
-                          .gain = w.norm.gain,
-                          .bias = w.norm.bias,
-                          .kind = model_.norm,
-                          .eps = model_.norm_eps});
+    normalize(backend, model_, w.norm, h, rstd, mean, x, r);
     backend.matmul({.y = up[r], .x = h[r], .w = w.up.weight, .bias = w.up.bias, .add = {}});
     if (gated()) {
       backend.matmul({.y = gate[r], .x = h[r], .w = w.gate.weight, .bias = w.gate.bias, .add = {}});
@@ -61,16 +56,9 @@ void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const F
       backend.gelu_backward({.dx = dup[r], .dy = dup[r], .x = up[r], .kind = gelu()});
       backend.matmul_dx({.dx = dh, .dy = dup[r], .w = w.up.weight, .add = {}});
     }
-    backend.norm_backward({.dx = d[r],
-                           .dgain = dgain.row_range(r.panel, 1),
-                           .dbias = dbias.empty() ? dbias : dbias.row_range(r.panel, 1),
-                           .dy = dh,
-                           .residual = d[r],
-                           .x = x[r],
-                           .rstd = rstd.column_range(r.first, r.count),
-                           .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
-                           .gain = w.norm.gain,
-                           .kind = model_.norm});
+    normalize_backward(
+        backend, model_,
+        {.d = d, .dy = dh, .residual = d, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
   });
   if (gated()) backend.matmul_dw({.dw = dw.gate.weight, .dbias = dw.gate.bias, .x = h, .dy = dgate});
   backend.matmul_dw({.dw = dw.up.weight, .dbias = dw.up.bias, .x = h, .dy = dup});

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "supernet/layers/normalize.hpp"
+
 namespace elastiform {
 namespace {
 
@@ -44,16 +46,7 @@ LayerTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, in
 
 void Head::normalize(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x) const {
   const View h = saved.write(kHidden), rstd = saved.write(kRstd), mean = saved.write(kMean);
-  backend.panels(x.rows, [&](Rows r) {
-    backend.norm_forward({.y = h[r],
-                          .rstd = rstd.column_range(r.first, r.count),
-                          .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
-                          .x = x[r],
-                          .gain = w.norm.gain,
-                          .bias = w.norm.bias,
-                          .kind = model_.norm,
-                          .eps = model_.norm_eps});
-  });
+  backend.panels(x.rows, [&](Rows r) { elastiform::normalize(backend, model_, w.norm, h, rstd, mean, x, r); });
 }
 
 LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table,
@@ -103,16 +96,9 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
     backend.matmul_dw({.dw = dw.table, .dbias = {}, .x = hidden.row_range(first, count), .dy = logits, .scale = 1, .transposed = true});
   }
   backend.panels(x.rows, [&](Rows r) {
-    backend.norm_backward({.dx = d[r],
-                           .dgain = dgain.row_range(r.panel, 1),
-                           .dbias = dbias.empty() ? dbias : dbias.row_range(r.panel, 1),
-                           .dy = d[r],
-                           .residual = {},
-                           .x = x[r],
-                           .rstd = rstd.column_range(r.first, r.count),
-                           .mean = mean.empty() ? mean : mean.column_range(r.first, r.count),
-                           .gain = w.norm.gain,
-                           .kind = model_.norm});
+    normalize_backward(
+        backend, model_,
+        {.d = d, .dy = d[r], .residual = {}, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
   });
   backend.sum_panels({.sum = dw.norm.gain, .partials = dgain});
   if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias});
