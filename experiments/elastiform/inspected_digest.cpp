@@ -61,8 +61,17 @@ std::string digest_of_journal(const std::string& path) {
 
 std::string digest_of_hdf5(const std::string& path) {
   const Hdf5Reader file(path, "");
-  std::vector<std::string> skip = {"/@commit",      "/@isa",    "/@compiler",           "/@code_version",
-                                   "/card@version", "/@recipe", "/evaluations:seconds", "/evaluations:latency_ms"};
+  std::vector<std::string> skip = {"/@commit",
+                                   "/@isa",
+                                   "/@compiler",
+                                   "/@code_version",
+                                   "/card@version",
+                                   "/@recipe",
+                                   "/evaluations:seconds",
+                                   "/evaluations:latency_ms",
+                                   "/training:seconds",
+                                   "/training:tokens_per_second",
+                                   "/training:flops_per_second"};
   // The program's version is text; the version of the file's own layout is a number, and stays.
   if (file.kind() == "supernet") skip.push_back("/@version");
   Sha256 sum;

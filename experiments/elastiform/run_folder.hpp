@@ -20,6 +20,7 @@ struct RunPaths {
   std::string supernet() const { return folder + "/supernet.h5"; }
   std::string checkpoints() const { return folder + "/checkpoints"; }
   std::string training_log() const { return folder + "/training.jsonl"; }
+  std::string training_table() const { return folder + "/training.h5"; }
   std::string exports() const { return folder + "/exports"; }
 };
 

@@ -76,6 +76,7 @@ class Session {
       if (progress.on_terminal()) progress.update(step, recipe_.train.steps, speed());  // elsewhere the reports are enough
     }
     if (!trainer_.done()) save();  // Ctrl-C
+    log.fold(paths_.training_table(), stored_);
     return {paths_.folder, trainer_.next_step(), recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_,
             losses_,       !trainer_.done()};
   }
@@ -136,6 +137,7 @@ class Session {
       save_checkpoint(trainer_, stored_, data_.sha256(), paths_.checkpoints() + "/best.h5");
     }
     save();
+    log.fold(paths_.training_table(), stored_);  // after the commit: it is made of the log, and made again by whoever comes next
   }
 
   void save() {

@@ -10,8 +10,26 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "supernet/storage/hdf5_file.hpp"
+
 namespace elastiform {
 namespace {
+
+/// What a row holds, nested names joined by "_": {"loss": {"middle": 1}} has loss_middle. Whole numbers and truth values are integers.
+constexpr const char* kIntegers[] = {"step", "tokens", "skipped", "checkpoint"};
+constexpr const char* kReals[] = {"loss_smallest", "loss_middle", "loss_largest",      "train_loss",      "gradient_norm",
+                                  "rate",          "seconds",     "tokens_per_second", "flops_per_second"};
+
+/// The number of that name in a row; NaN where the row has none, as for a loss that was not finite.
+double number_in(const nlohmann::json& row, const std::string& name) {
+  const auto found = row.find(name);
+  if (found != row.end() && found->is_boolean()) return found->get<bool>() ? 1 : 0;
+  if (found != row.end()) return found->is_number() ? found->get<double>() : std::numeric_limits<double>::quiet_NaN();
+  const auto split = name.find('_');
+  const auto group = split == std::string::npos ? row.end() : row.find(name.substr(0, split));
+  if (group == row.end() || !group->is_object()) return std::numeric_limits<double>::quiet_NaN();
+  return number_in(*group, name.substr(split + 1));
+}
 
 [[noreturn]] void fail(const std::string& path) { throw std::system_error(errno, std::generic_category(), path); }
 
@@ -48,6 +66,31 @@ void TrainingLog::append(const std::string& row) {
     done += static_cast<std::size_t>(std::max<ssize_t>(written, 0));
   }
   if (::fdatasync(file_) != 0) fail(path_);
+}
+
+void TrainingLog::fold(const std::string& path, const std::string& recipe) const {
+  std::vector<nlohmann::json> rows;
+  std::ifstream file(path_, std::ios::binary);
+  for (std::string line; std::getline(file, line) && !file.eof();)
+    if (auto row = nlohmann::json::parse(line, nullptr, false); row.is_object()) rows.push_back(std::move(row));
+  ColumnTable table;
+  for (const char* name : kIntegers) {
+    ColumnTable::Integers column;
+    for (const auto& row : rows) {
+      const double value = number_in(row, name);
+      column.push_back(value == value ? static_cast<std::int64_t>(value) : -1);
+    }
+    table.add(name, std::move(column));
+  }
+  for (const char* name : kReals) {
+    ColumnTable::Reals column;
+    for (const auto& row : rows) column.push_back(number_in(row, name));
+    table.add(name, std::move(column));
+  }
+  Hdf5Writer folded(path, "training");
+  folded.attribute("/", "recipe", std::string_view(recipe));
+  folded.table("/training", table);
+  folded.close();
 }
 
 }  // namespace elastiform

@@ -15,7 +15,9 @@ class TrainingLog {
   TrainingLog(const TrainingLog&) = delete;
   TrainingLog& operator=(const TrainingLog&) = delete;
 
-  void append(const std::string& row);          // on disk when it returns
+  void append(const std::string& row);  // on disk when it returns
+  /// All rows as one table, /training of an HDF5 file (docs/runs.md), with the recipe beside it. Written anew each time.
+  void fold(const std::string& path, const std::string& recipe) const;
   double best_middle() const { return best_; }  // lowest loss of the middle subnet among checkpointed rows; infinity: none
   double seconds() const { return seconds_; }   // trained so far, from the last row kept
 

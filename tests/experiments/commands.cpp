@@ -8,6 +8,7 @@
 #include <iterator>
 #include <set>
 
+#include "supernet/storage/hdf5_file.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
 
@@ -98,6 +99,23 @@ TEST_CASE("space counts, and says what can be met", "[experiments][commands]") {
   CHECK(impossible["budgets"][0]["feasible"] == "0");
   CHECK(impossible["budgets"][0]["why_empty"].get<std::string>().find("nearest") != std::string::npos);
   CHECK(json_of("space micro.toml --deployable hf-llama")["budgets"][0]["feasible"] != "0");
+}
+
+TEST_CASE("training.h5 holds the rows of training.jsonl", "[experiments][commands]") {
+  const auto rows = log_of(micro_folder() / "runs/micro");
+  const Hdf5Reader file(micro_folder() / "runs/micro/training.h5", "training");
+  const auto table = file.table("/training");
+  REQUIRE(table.rows() == rows.size());
+  REQUIRE(rows.size() > 1);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    CHECK(table.integers("step")[i] == rows[i]["step"]);
+    CHECK(table.integers("checkpoint")[i] == (rows[i]["checkpoint"] == true));
+    CHECK(table.reals("loss_middle")[i] == rows[i]["loss"]["middle"]);
+    CHECK(table.reals("train_loss")[i] == rows[i]["train_loss"]);
+    CHECK(table.reals("rate")[i] == rows[i]["rate"]);
+    CHECK(table.reals("tokens_per_second")[i] > 0);
+  }
+  CHECK(file.text_attribute("/", "recipe") == content(micro_folder() / "runs/micro/recipe.toml"));
 }
 
 TEST_CASE("a run without its text says where to name it", "[experiments][commands]") {

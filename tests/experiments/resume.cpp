@@ -103,6 +103,8 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
     CHECK((content(run + "/supernet.h5") == content(whole + "/supernet.h5")));
     CHECK((content(run + "/checkpoints/best.h5") == best));
     CHECK(rows_of(run) == rows_of(whole));
+    CHECK(run_program_in(folder.path(), words("inspect points/part/training.h5 --digest")).out ==
+          run_program_in(folder.path(), words("inspect points/whole/training.h5 --digest")).out);
   }
   CHECK(killed > 12);
 }
