@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cpu/gemm.hpp"
+#include "kernels/cpu/identity.hpp"
 #include "kernels/cpu/reduce.hpp"
 
 namespace elastiform {
@@ -26,7 +27,7 @@ struct Tiles {
 
 }  // namespace
 
-CpuBackend::CpuBackend(const ThreadPool& pool) : pool_(pool) {}
+CpuBackend::CpuBackend(const ThreadPool& pool) : pool_(pool) { choose_isa(); }
 CpuBackend::~CpuBackend() = default;
 
 void CpuBackend::do_matmul(const Matmul& op) {

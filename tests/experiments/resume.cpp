@@ -109,6 +109,27 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
   CHECK(killed > 12);
 }
 
+TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it was", "[experiments][environment]") {
+  const TemporaryFolder folder;
+  folder.write("text.txt", content(micro_folder() / "text.txt"));
+  folder.write("micro.toml", micro_recipe());
+  const auto train = [&](const std::string& run, const char* isa) {
+    ::setenv("ELASTIFORM_ISA", isa, 1);
+    auto result = run_program_in(folder.path(), words("train micro.toml --set train.steps=2 --run " + run));
+    ::unsetenv("ELASTIFORM_ISA");
+    return result;
+  };
+  const auto refused = train("a", "AVX9");
+  CHECK(refused.status == 2);
+  CHECK_THAT(refused.err, Contains("ELASTIFORM_ISA: expected one of ") && Contains("found \"AVX9\""));
+  CHECK_FALSE(fs::exists(folder / "a"));
+  // The last name of the list is the baseline that every build has.
+  const auto list = refused.err.substr(0, refused.err.find(", found"));
+  const auto baseline = list.substr(list.find_last_of(' ') + 1);
+  REQUIRE(train("b", baseline.c_str()).status == 0);
+  CHECK_THAT(run_program_in(folder.path(), words("inspect b")).out, Contains(baseline + ", commit"));
+}
+
 TEST_CASE("ELASTIFORM_VERBOSE names only what does something", "[experiments][environment]") {
   const TemporaryFolder folder;
   folder.write("text.txt", content(micro_folder() / "text.txt"));
