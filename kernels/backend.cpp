@@ -74,10 +74,31 @@ void trace(const Op& op, DType dtype) {
   std::fputs(line.c_str(), stderr);  // one call: lines of several workers do not mix
 }
 
+double flops_of(const Matmul& op) { return 2.0 * static_cast<double>(op.y.size() * op.x.columns); }
+double flops_of(const MatmulDx& op) { return 2.0 * static_cast<double>(op.dx.size() * op.dy.columns); }
+double flops_of(const MatmulDw& op) { return 2.0 * static_cast<double>(op.dw.size() * op.x.rows); }
+/// Two products forward, five backward, over the pairs that causality leaves.
+double attention_flops(const AttentionShape& s, int products) {
+  const double pairs = static_cast<double>(s.query_tokens) * static_cast<double>(2 * s.key_tokens - s.query_tokens + 1) / 2;
+  return 2.0 * products * pairs * static_cast<double>(s.batch * s.heads * s.head_dim);
+}
+double flops_of(const AttentionForward& op) { return attention_flops(op.shape, 2); }
+double flops_of(const AttentionBackward& op) { return attention_flops(op.shape, 5); }
+template <class Op>
+double flops_of(const Op&) {
+  return 0;  // bound by memory
+}
+
+/// Called outside panels: such an operation uses every worker, the others only the caller's.
+template <class Op>
+constexpr bool is_parallel_inside =
+    std::is_same_v<Op, MatmulDw> || std::is_same_v<Op, SumPanels> || std::is_same_v<Op, EmbeddingForward> ||
+    std::is_same_v<Op, EmbeddingBackward> || std::is_same_v<Op, AttentionForward> || std::is_same_v<Op, AttentionBackward>;
+
 }  // namespace
 
 template <class Op>
-void Backend::begin(const Op& op) {
+TimedCall Backend::begin(const Op& op) {
   op.check();
   const DType expected = dtype();
   for_each_field(op, [&](const char* name, ConstView view) {
@@ -85,26 +106,31 @@ void Backend::begin(const Op& op) {
     Checks(Op::kName).fail(std::string(name) + " is " + std::string(name_of(view.dtype)) + ", but backend " + std::string(this->name()) +
                            " computes in " + std::string(name_of(expected)));
   });
-  if (verbose("kernels")) trace(op, expected);
+  static const bool lines = verbose("kernels"), summary = lines || verbose("summary");
+  if (lines) trace(op, expected);
+  if (!summary) return {};
+  std::int64_t bytes = 0;
+  for_each_field(op, [&](const char*, ConstView view) { bytes += view.empty() ? 0 : view.size() * bytes_of(view.dtype); });
+  return {Op::kName, flops_of(op), bytes, is_parallel_inside<Op> ? slots() : 1};
 }
 
-template void Backend::begin(const Matmul&);
-template void Backend::begin(const MatmulDx&);
-template void Backend::begin(const MatmulDw&);
-template void Backend::begin(const NormForward&);
-template void Backend::begin(const NormBackward&);
-template void Backend::begin(const SumPanels&);
-template void Backend::begin(const SwigluForward&);
-template void Backend::begin(const SwigluBackward&);
-template void Backend::begin(const GeluForward&);
-template void Backend::begin(const GeluBackward&);
-template void Backend::begin(const Rope&);
-template void Backend::begin(const EmbeddingForward&);
-template void Backend::begin(const EmbeddingBackward&);
-template void Backend::begin(const AttentionForward&);
-template void Backend::begin(const AttentionBackward&);
-template void Backend::begin(const SoftmaxLoss&);
-template void Backend::begin(const Adamw&);
+template TimedCall Backend::begin(const Matmul&);
+template TimedCall Backend::begin(const MatmulDx&);
+template TimedCall Backend::begin(const MatmulDw&);
+template TimedCall Backend::begin(const NormForward&);
+template TimedCall Backend::begin(const NormBackward&);
+template TimedCall Backend::begin(const SumPanels&);
+template TimedCall Backend::begin(const SwigluForward&);
+template TimedCall Backend::begin(const SwigluBackward&);
+template TimedCall Backend::begin(const GeluForward&);
+template TimedCall Backend::begin(const GeluBackward&);
+template TimedCall Backend::begin(const Rope&);
+template TimedCall Backend::begin(const EmbeddingForward&);
+template TimedCall Backend::begin(const EmbeddingBackward&);
+template TimedCall Backend::begin(const AttentionForward&);
+template TimedCall Backend::begin(const AttentionBackward&);
+template TimedCall Backend::begin(const SoftmaxLoss&);
+template TimedCall Backend::begin(const Adamw&);
 
 void Backend::panels(std::int64_t N, const std::function<void(Rows)>& body) {
   for_each(panel_count(N), [&](std::int64_t panel) {

@@ -11,6 +11,7 @@
 #include "kernels/ops/matmul.hpp"
 #include "kernels/ops/norm.hpp"
 #include "kernels/ops/optimizer.hpp"
+#include "kernels/timed_call.hpp"
 
 namespace elastiform {
 
@@ -34,25 +35,25 @@ class Backend {
   virtual int slot() const = 0;
 
   // Inside panels
-  void matmul(const Matmul& op) { begin(op), do_matmul(op); }
-  void matmul_dx(const MatmulDx& op) { begin(op), do_matmul_dx(op); }
-  void norm_forward(const NormForward& op) { begin(op), do_norm_forward(op); }
-  void norm_backward(const NormBackward& op) { begin(op), do_norm_backward(op); }
-  void swiglu_forward(const SwigluForward& op) { begin(op), do_swiglu_forward(op); }
-  void swiglu_backward(const SwigluBackward& op) { begin(op), do_swiglu_backward(op); }
-  void gelu_forward(const GeluForward& op) { begin(op), do_gelu_forward(op); }
-  void gelu_backward(const GeluBackward& op) { begin(op), do_gelu_backward(op); }
-  void rope(const Rope& op) { begin(op), do_rope(op); }
-  void softmax_loss(const SoftmaxLoss& op) { begin(op), do_softmax_loss(op); }
-  void adamw(const Adamw& op) { begin(op), do_adamw(op); }
+  void matmul(const Matmul& op) { run(op, &Backend::do_matmul); }
+  void matmul_dx(const MatmulDx& op) { run(op, &Backend::do_matmul_dx); }
+  void norm_forward(const NormForward& op) { run(op, &Backend::do_norm_forward); }
+  void norm_backward(const NormBackward& op) { run(op, &Backend::do_norm_backward); }
+  void swiglu_forward(const SwigluForward& op) { run(op, &Backend::do_swiglu_forward); }
+  void swiglu_backward(const SwigluBackward& op) { run(op, &Backend::do_swiglu_backward); }
+  void gelu_forward(const GeluForward& op) { run(op, &Backend::do_gelu_forward); }
+  void gelu_backward(const GeluBackward& op) { run(op, &Backend::do_gelu_backward); }
+  void rope(const Rope& op) { run(op, &Backend::do_rope); }
+  void softmax_loss(const SoftmaxLoss& op) { run(op, &Backend::do_softmax_loss); }
+  void adamw(const Adamw& op) { run(op, &Backend::do_adamw); }
 
   // Outside panels: parallel inside
-  void matmul_dw(const MatmulDw& op) { begin(op), do_matmul_dw(op); }
-  void sum_panels(const SumPanels& op) { begin(op), do_sum_panels(op); }
-  void embedding_forward(const EmbeddingForward& op) { begin(op), do_embedding_forward(op); }
-  void embedding_backward(const EmbeddingBackward& op) { begin(op), do_embedding_backward(op); }
-  void attention_forward(const AttentionForward& op) { begin(op), do_attention_forward(op); }
-  void attention_backward(const AttentionBackward& op) { begin(op), do_attention_backward(op); }
+  void matmul_dw(const MatmulDw& op) { run(op, &Backend::do_matmul_dw); }
+  void sum_panels(const SumPanels& op) { run(op, &Backend::do_sum_panels); }
+  void embedding_forward(const EmbeddingForward& op) { run(op, &Backend::do_embedding_forward); }
+  void embedding_backward(const EmbeddingBackward& op) { run(op, &Backend::do_embedding_backward); }
+  void attention_forward(const AttentionForward& op) { run(op, &Backend::do_attention_forward); }
+  void attention_backward(const AttentionBackward& op) { run(op, &Backend::do_attention_backward); }
 
   /// Σ x² in double over fixed chunks (kElementChunk elements of a row, then rows in a fixed tree). Serial: spread with for_each.
   /// Not finite exactly when some element is not finite or its square overflows.
@@ -79,7 +80,12 @@ class Backend {
   virtual double do_sum_squares(ConstView x) = 0;
 
   template <class Op>
-  void begin(const Op& op);  // backend.cpp: check(), element types, trace
+  void run(const Op& op, void (Backend::*compute)(const Op&)) {
+    const TimedCall call = begin(op);
+    (this->*compute)(op);
+  }
+  template <class Op>
+  TimedCall begin(const Op& op);  // backend.cpp: check(), element types, trace
 };
 
 }  // namespace elastiform

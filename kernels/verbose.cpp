@@ -11,7 +11,7 @@
 namespace elastiform {
 namespace {
 
-constexpr std::array<std::string_view, 1> kTopics = {"kernels"};
+constexpr std::array<std::string_view, 2> kTopics = {"kernels", "summary"};
 
 std::vector<std::string> read_topics() {
   const char* variable = std::getenv("ELASTIFORM_VERBOSE");
@@ -22,7 +22,7 @@ std::vector<std::string> read_topics() {
     const std::size_t comma = std::min(text.find(',', first), text.size());
     const std::string topic = text.substr(first, comma - first);
     if (std::find(kTopics.begin(), kTopics.end(), topic) == kTopics.end())
-      throw InputError({.where = "ELASTIFORM_VERBOSE", .expected = "kernels", .found = "'" + topic + "'", .remedy = ""});
+      throw InputError({.where = "ELASTIFORM_VERBOSE", .expected = "kernels or summary", .found = "'" + topic + "'", .remedy = ""});
     topics.push_back(topic);
     first = comma + 1;
   }

@@ -4,7 +4,8 @@
 
 namespace elastiform {
 
-/// Whether ELASTIFORM_VERBOSE, a comma-separated list of topics, names this one. The only topic is kernels: a line for every operation.
+/// Whether ELASTIFORM_VERBOSE, a comma-separated list of topics, names this one: kernels, a line for every operation and a
+/// summary at the end; summary, that alone.
 /// The variable is read once; an unknown topic in it throws InputError.
 bool verbose(std::string_view topic);
 

@@ -140,16 +140,20 @@ TEST_CASE("ELASTIFORM_VERBOSE names only what does something", "[experiments][en
     ::unsetenv("ELASTIFORM_VERBOSE");
     return result;
   };
-  for (const char* unknown : {"plan", "search", "kernels,plan", "kernel"}) {
+  for (const char* unknown : {"plan", "search", "kernels,plan", "kernel", "summary "}) {
     const auto refused = with(unknown);
     CAPTURE(unknown, refused.err);
     CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, Contains("ELASTIFORM_VERBOSE: expected kernels, found"));
+    CHECK_THAT(refused.err, Contains("ELASTIFORM_VERBOSE: expected kernels or summary, found"));
     fs::remove_all(folder / "runs");
   }
   const auto traced = with("kernels");
   CHECK(traced.status == 0);
-  CHECK_THAT(traced.err, Contains("matmul"));
+  CHECK_THAT(traced.err, Contains("matmul y=") && Contains("operation  "));
+  fs::remove_all(folder / "runs");
+  const auto summary = with("summary");
+  CHECK(summary.status == 0);
+  CHECK_THAT(summary.err, !Contains("matmul y=") && Contains("operation  ") && Contains("attention_backward") && Contains("adamw"));
 }
 
 }  // namespace
