@@ -1,4 +1,4 @@
-// Speed of every CPU kernel at the shapes of a training step, beside the machine's measured peak.
+// Speed of every CPU kernel at the shapes of a training step, beside the machine's measured peak; products in bf16 too where the CPU has it.
 // bench_kernels [--threads N] [--case WORD]: best of repeats, as other programs may share the machine.
 #include <fmt/core.h>
 
@@ -6,10 +6,12 @@
 #include <chrono>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "kernels/arena.hpp"
+#include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cpu/peak.hpp"
 #include "kernels/random.hpp"
@@ -18,11 +20,19 @@ namespace elastiform {
 namespace {
 
 struct Bench {
-  ThreadPool pool;
-  CpuBackend cpu{pool};
+  const ThreadPool& pool;
+  Precision precision;
   std::string only;
-  double peak = 0;  // GFLOP/s of all threads
+  CpuBackend cpu{pool, precision};
+  double peak = measured_peak();  // GFLOP/s of all threads
   Arena arena{std::int64_t{1} << 30};
+
+  double measured_peak() const {
+    std::vector<double> peaks(static_cast<std::size_t>(pool.size()));
+    const auto measure = precision == Precision::bf16 ? cpu::measure_bf16_peak : cpu::measure_fma_peak;
+    pool.for_each(pool.size(), [&](std::int64_t i) { peaks[static_cast<std::size_t>(i)] = measure(); });
+    return std::accumulate(peaks.begin(), peaks.end(), 0.0) / 1e9;
+  }
 
   View matrix(std::int64_t rows, std::int64_t columns) {
     const View view = arena.matrix(rows, columns, DType::float32);
@@ -45,7 +55,8 @@ struct Bench {
   }
 
   /// One line: `work` is in the unit that `unit` counts 1e9 of a second.
-  void line(const std::string& name, double work, const char* unit, const std::function<void()>& body) const {
+  void line(std::string name, double work, const char* unit, const std::function<void()>& body) const {
+    if (precision == Precision::bf16) name += " bf16";
     if (name.find(only) == std::string::npos) return;
     const double seconds = best_seconds(body), rate = work / seconds / 1e9;
     fmt::print("{:<58}{:>9.3f} ms {:>8.2f} {}", name, seconds * 1e3, rate, unit);
@@ -151,6 +162,15 @@ void bench_rest(Bench& b) {
          [&] { strips([&](Rows r) { b.cpu.sum_squares(gradient[r]); }); });
 }
 
+void bench_products(Bench& b) {
+  for (const auto& shape :
+       std::vector<std::pair<int, int>>{{384, 384}, {384, 1152}, {384, 1536}, {1536, 384}, {256, 256}, {256, 688}, {192, 192}})
+    bench_matmul(b, shape.first, shape.second);
+  bench_attention(b, 8, 256, 6, 6, 64);
+  bench_attention(b, 8, 256, 8, 4, 32);
+  bench_attention(b, 1, 2048, 6, 2, 64);
+}
+
 int run(int argc, char** argv) {
   int threads = default_threads();
   std::string only;
@@ -159,20 +179,18 @@ int run(int argc, char** argv) {
     if (option == "--threads") threads = std::atoi(argv[i + 1]);
     if (option == "--case") only = argv[i + 1];
   }
-  Bench b{.pool = ThreadPool(threads), .only = only};
-  std::vector<double> peaks(static_cast<std::size_t>(threads));
-  b.pool.for_each(threads, [&](std::int64_t i) { peaks[static_cast<std::size_t>(i)] = cpu::measure_fma_peak(); });
-  for (const double peak : peaks) b.peak += peak / 1e9;
-  fmt::print("{} threads, fused multiply-add peak {:.0f} GFLOP/s float32\n", threads, b.peak);
-  for (const auto& shape :
-       std::vector<std::pair<int, int>>{{384, 384}, {384, 1152}, {384, 1536}, {1536, 384}, {256, 256}, {256, 688}, {192, 192}})
-    bench_matmul(b, shape.first, shape.second);
-  bench_attention(b, 8, 256, 6, 6, 64);
-  bench_attention(b, 8, 256, 8, 4, 32);
-  bench_attention(b, 1, 2048, 6, 2, 64);
-  bench_rows(b, 384);
-  bench_rows(b, 1536);
-  bench_rest(b);
+  const ThreadPool pool(threads);
+  for (const Precision precision : {Precision::f32, Precision::bf16}) {
+    if (precision == Precision::bf16 && !cpu::has_bf16()) break;
+    Bench b{.pool = pool, .precision = precision, .only = only};
+    fmt::print("{} threads, {} peak {:.0f} GFLOP/s\n", threads,
+               precision == Precision::bf16 ? "bf16 dot product" : "float32 fused multiply-add", b.peak);
+    bench_products(b);
+    if (precision == Precision::bf16) break;  // all else is float32
+    bench_rows(b, 384);
+    bench_rows(b, 1536);
+    bench_rest(b);
+  }
   return 0;
 }
 

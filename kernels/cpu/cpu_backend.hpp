@@ -2,17 +2,20 @@
 
 #include "kernels/backend.hpp"
 #include "kernels/parallel.hpp"
+#include "kernels/precision.hpp"
 
 namespace elastiform {
 
 /// float32 on the CPU: all of it in Google Highway, its own GEMM included, parallel over `pool` (one of size 1: serial; an evaluator
-/// that spreads data over workers gives each a serial backend). The bits of a result do not depend on the pool.
+/// that spreads data over workers gives each a serial backend). The bits of a result do not depend on the pool. With precision bf16 the
+/// views stay float32, and products round their operands to bf16 while they pack them: throws InputError on a CPU that cannot.
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(const ThreadPool& pool);
+  explicit CpuBackend(const ThreadPool& pool, Precision precision = Precision::f32);
   ~CpuBackend() override;
   std::string_view name() const override { return "cpu"; }
   DType dtype() const override { return DType::float32; }
+  Precision precision() const { return precision_; }
   void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) override { pool_.for_each(count, body); }
   int slots() const override { return pool_.size(); }
   int slot() const override { return pool_.slot(); }
@@ -38,6 +41,7 @@ class CpuBackend final : public Backend {
   double do_sum_squares(ConstView x) override;
 
   const ThreadPool& pool_;
+  const Precision precision_;
 };
 
 }  // namespace elastiform

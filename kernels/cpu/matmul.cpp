@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cpu/gemm.hpp"
+#include "kernels/cpu/gemm_bf16.hpp"
 #include "kernels/cpu/identity.hpp"
 #include "kernels/cpu/reduce.hpp"
 
@@ -11,6 +12,8 @@ namespace {
 const float* pointer(ConstView view) { return view.empty() ? nullptr : view.row<float>(0); }
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+auto gemm_of(Precision precision) { return precision == Precision::bf16 ? cpu::gemm_bf16 : cpu::gemm; }
 
 /// Tiles of dw: large ones read x and dy less often, but every worker should get some. A tile's place and size do not change its bits.
 struct Tiles {
@@ -27,41 +30,44 @@ struct Tiles {
 
 }  // namespace
 
-CpuBackend::CpuBackend(const ThreadPool& pool) : pool_(pool) { choose_isa(); }
+CpuBackend::CpuBackend(const ThreadPool& pool, Precision precision) : pool_(pool), precision_(precision) {
+  choose_isa();
+  require_precision(precision, "precision bf16");
+}
 CpuBackend::~CpuBackend() = default;
 
 void CpuBackend::do_matmul(const Matmul& op) {
-  cpu::gemm({.c = op.y.row<float>(0),
-             .ldc = op.y.ld,
-             .M = op.y.rows,
-             .N = op.y.columns,
-             .K = op.x.columns,
-             .a = pointer(op.x),
-             .lda = op.x.ld,
-             .b = pointer(op.w),
-             .ldb = op.w.ld,
-             .transposed = op.transposed,
-             .scale = static_cast<float>(op.scale),
-             .bias = pointer(op.bias),
-             .add = pointer(op.add),
-             .ldadd = op.add.ld});
+  gemm_of(precision_)({.c = op.y.row<float>(0),
+                       .ldc = op.y.ld,
+                       .M = op.y.rows,
+                       .N = op.y.columns,
+                       .K = op.x.columns,
+                       .a = pointer(op.x),
+                       .lda = op.x.ld,
+                       .b = pointer(op.w),
+                       .ldb = op.w.ld,
+                       .transposed = op.transposed,
+                       .scale = static_cast<float>(op.scale),
+                       .bias = pointer(op.bias),
+                       .add = pointer(op.add),
+                       .ldadd = op.add.ld});
 }
 
 void CpuBackend::do_matmul_dx(const MatmulDx& op) {
-  cpu::gemm({.c = op.dx.row<float>(0),
-             .ldc = op.dx.ld,
-             .M = op.dx.rows,
-             .N = op.dx.columns,
-             .K = op.dy.columns,
-             .a = pointer(op.dy),
-             .lda = op.dy.ld,
-             .b = pointer(op.w),
-             .ldb = op.w.ld,
-             .transposed = !op.transposed,
-             .scale = static_cast<float>(op.scale),
-             .bias = nullptr,
-             .add = pointer(op.add),
-             .ldadd = op.add.ld});
+  gemm_of(precision_)({.c = op.dx.row<float>(0),
+                       .ldc = op.dx.ld,
+                       .M = op.dx.rows,
+                       .N = op.dx.columns,
+                       .K = op.dy.columns,
+                       .a = pointer(op.dy),
+                       .lda = op.dy.ld,
+                       .b = pointer(op.w),
+                       .ldb = op.w.ld,
+                       .transposed = !op.transposed,
+                       .scale = static_cast<float>(op.scale),
+                       .bias = nullptr,
+                       .add = pointer(op.add),
+                       .ldadd = op.add.ld});
 }
 
 void CpuBackend::do_matmul_dw(const MatmulDw& op) {
@@ -71,19 +77,20 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   constexpr std::int64_t kBiasColumns = 64;
   const std::int64_t bias_blocks = op.dbias.empty() ? 0 : ceil_div(op.dbias.columns, kBiasColumns);
   const auto scale = static_cast<float>(op.scale);
+  const auto accumulate = precision_ == Precision::bf16 ? cpu::gemm_accumulate_bf16 : cpu::gemm_accumulate;
   pool_.for_each(tiles.count + bias_blocks, [&](std::int64_t task) {
     if (task < tiles.count) {
       const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
-      cpu::gemm_accumulate({.c = op.dw.row<float>(m) + n,
-                            .ldc = op.dw.ld,
-                            .M = std::min(tiles.rows, M - m),
-                            .N = std::min(tiles.columns, N - n),
-                            .K = left.rows,
-                            .a = pointer(left) + m,
-                            .lda = left.ld,
-                            .b = pointer(right) + n,
-                            .ldb = right.ld,
-                            .scale = scale});
+      accumulate({.c = op.dw.row<float>(m) + n,
+                  .ldc = op.dw.ld,
+                  .M = std::min(tiles.rows, M - m),
+                  .N = std::min(tiles.columns, N - n),
+                  .K = left.rows,
+                  .a = pointer(left) + m,
+                  .lda = left.ld,
+                  .b = pointer(right) + n,
+                  .ldb = right.ld,
+                  .scale = scale});
       return;
     }
     const std::int64_t first = (task - tiles.count) * kBiasColumns;

@@ -19,7 +19,12 @@ const std::vector<Shape> kShapes = {{1, 1, 1},     {1, 33, 7},     {3, 7, 33},  
                                     {256, 33, 96}, {300, 160, 33}, {300, 96, 1}, {17, 700, 400}};
 
 Matrix weight(const Memory& memory, const Shape& s, bool transposed) {
-  return transposed ? memory.input(s.O, s.I, 2) : memory.input(s.I, s.O, 2);
+  return transposed ? memory.operand(s.O, s.I, 2) : memory.operand(s.I, s.O, 2);
+}
+
+void check_product(const std::string& operation, const Case& run) {
+  check_conformance(operation.c_str(), run);
+  check_bf16_conformance((operation + " bf16").c_str(), run);
 }
 
 }  // namespace
@@ -31,8 +36,8 @@ TEST_CASE("matmul agrees with float64 and a slice with its dense copy", "[kernel
   const bool biased = add != Add::other;
   const double scale = add == Add::none ? 1.0 : 0.35;
   CAPTURE(s.N, s.I, s.O, transposed, static_cast<int>(add));
-  check_conformance("matmul", [&](Backend& k, const Memory& memory) {
-    const Matrix x = memory.input(s.N, s.I, 1), w = weight(memory, s, transposed), bias = memory.input(1, s.O, 3),
+  check_product("matmul", [&](Backend& k, const Memory& memory) {
+    const Matrix x = memory.operand(s.N, s.I, 1), w = weight(memory, s, transposed), bias = memory.input(1, s.O, 3),
                  other = memory.input(s.N, s.O, 4);
     Matrix y = add == Add::itself ? memory.in_out(s.N, s.O, 4) : memory.output(s.N, s.O);
     const ConstView added = add == Add::none ? ConstView{} : add == Add::other ? other.view() : ConstView(y.view());
@@ -55,8 +60,8 @@ TEST_CASE("matmul_dx agrees with float64 and a slice with its dense copy", "[ker
   const Add add = GENERATE(Add::none, Add::other, Add::itself);
   const double scale = add == Add::other ? 1.0 : -1.75;
   CAPTURE(s.N, s.I, s.O, transposed, static_cast<int>(add));
-  check_conformance("matmul_dx", [&](Backend& k, const Memory& memory) {
-    const Matrix dy = memory.input(s.N, s.O, 1), w = weight(memory, s, transposed), other = memory.input(s.N, s.I, 4);
+  check_product("matmul_dx", [&](Backend& k, const Memory& memory) {
+    const Matrix dy = memory.operand(s.N, s.O, 1), w = weight(memory, s, transposed), other = memory.input(s.N, s.I, 4);
     Matrix dx = add == Add::itself ? memory.in_out(s.N, s.I, 4) : memory.output(s.N, s.I);
     const ConstView added = add == Add::none ? ConstView{} : add == Add::other ? other.view() : ConstView(dx.view());
     k.panels(s.N, [&](Rows r) {
@@ -71,17 +76,30 @@ TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with
   const bool transposed = GENERATE(false, true);
   const bool biased = GENERATE(false, true);
   CAPTURE(s.N, s.I, s.O, transposed, biased);
-  check_conformance("matmul_dw", [&](Backend& k, const Memory& memory) {
-    const Matrix x = memory.input(s.N, s.I, 1), dy = memory.input(s.N, s.O, 2);
+  check_product("matmul_dw", [&](Backend& k, const Memory& memory) {
+    const Matrix x = memory.operand(s.N, s.I, 1), dy = memory.operand(s.N, s.O, 2), exact_dy = memory.input(s.N, s.O, 2);
     Matrix dw = transposed ? memory.in_out(s.O, s.I, 3) : memory.in_out(s.I, s.O, 3), dbias = memory.in_out(1, s.O, 4);
-    k.matmul_dw({.dw = dw.view(),
-                 .dbias = biased ? dbias.view() : View{},
-                 .x = x.view(),
-                 .dy = dy.view(),
-                 .scale = 0.35,
-                 .transposed = transposed});
+    const auto add = [&](View dw_view, const Matrix& gradient, View bias) {
+      k.matmul_dw({.dw = dw_view, .dbias = bias, .x = x.view(), .dy = gradient.view(), .scale = 0.35, .transposed = transposed});
+    };
+    // A sum of dy is no product: it is never of rounded values.
+    const bool apart = biased && memory.rounds_operands;
+    add(dw.view(), dy, biased && !apart ? dbias.view() : View{});
+    Matrix other = dw;
+    if (apart) add(other.view(), exact_dy, dbias.view());
     return written(std::move(dw), std::move(dbias));
   });
+}
+
+TEST_CASE("to_bf16 rounds to nearest, ties to even", "[kernels]") {
+  const float step = 1.0f / 128;  // between neighbours of bf16 above 1
+  CHECK(to_bf16(1 + step) == 1 + step);
+  CHECK(to_bf16(1 + step * 0.5f) == 1);
+  CHECK(to_bf16(1 + step * 1.5f) == 1 + 2 * step);
+  CHECK(to_bf16(1 + step * 0.501f) == 1 + step);
+  CHECK(to_bf16(-1 - step * 0.499f) == -1);
+  CHECK(std::isinf(to_bf16(std::numeric_limits<float>::max())));
+  CHECK(std::isnan(to_bf16(std::numeric_limits<float>::quiet_NaN())));
 }
 
 TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threads]") {
@@ -98,8 +116,9 @@ TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threa
 TEST_CASE("an element of a product has the same bits alone, in a panel and in a narrower slice", "[kernels][conformance]") {
   const bool transposed = GENERATE(false, true);
   const std::int64_t rows = GENERATE(1, 2, 5, 8, 19), columns = GENERATE(1, 16, 47, 48, 64);
-  CAPTURE(transposed, rows, columns);
-  Cpu cpu(1);
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CAPTURE(transposed, rows, columns, name_of(precision));
+  Cpu cpu(1, precision);
   const Memory memory{DType::float32, 32};
   const Shape s{19, 320, 64};
   const Matrix x = memory.input(s.N, s.I, 1), w = weight(memory, s, transposed), bias = memory.input(1, s.O, 3),
@@ -159,7 +178,8 @@ TEST_CASE("backward of matmul is its derivative", "[kernels][gradient]") {
 }
 
 TEST_CASE("NaN and infinity pass through matmul", "[kernels][extreme]") {
-  Cpu cpu(1);
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  Cpu cpu(1, precision);
   const Memory memory{DType::float32, 5};
   const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity());
   Matrix x = memory.input(4, 33, 1), y = memory.output(4, 16);

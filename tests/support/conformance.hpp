@@ -14,11 +14,14 @@ namespace elastiform {
 struct Memory {
   DType dtype = DType::float64;
   std::int64_t padding = 0;
+  bool rounds_operands = false;  // to bf16, for the reference of a backend that does so itself
 
   /// Normal values, NaN outside.
   Matrix input(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const {
     return normal(rows, columns, columns + padding, dtype, stream);
   }
+  /// Values of input() that a product multiplies.
+  Matrix operand(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const;
   /// NaN inside, so what is not written shows; a finite mark outside.
   Matrix output(std::int64_t rows, std::int64_t columns) const { return canary(rows, columns, columns + padding, dtype); }
   /// The values of input(), the mark of output(): for what is read and written.
@@ -32,13 +35,22 @@ using Case = std::function<std::vector<Matrix>(Backend&, const Memory&)>;
 /// (a slice equals its dense copy), those of the CPU not on 1, 2 or 5 threads; nothing outside a view is read or written.
 void check_conformance(const char* operation, const Case& run);
 
+/// The same for the CPU in bf16, where it has it: `operation` names a row of tolerances, the reference multiplies rounded operands.
+void check_bf16_conformance(const char* operation, const Case& run);
+
+/// What can be tested: f32, and bf16 where the CPU has it; a warning says where it has not.
+std::vector<Precision> precisions_here();
+
+/// The nearest bf16 (a float32 with 8 bits of precision), ties to even.
+float to_bf16(float x);
+
 /// The operation hands its work to the pool, and repeated calls are served by `threads` different threads. A busy machine may wake a
 /// worker after the others are done, so calls of some milliseconds need few repetitions and short ones many.
 void check_uses_threads(int threads, const std::function<void(Backend&)>& call);
 
 /// A CPU backend and its threads.
 struct Cpu {
-  explicit Cpu(int threads) : pool(threads), backend(pool) {}
+  explicit Cpu(int threads, Precision precision = Precision::f32) : pool(threads), backend(pool, precision) {}
   ThreadPool pool;
   CpuBackend backend;
 };

@@ -7,6 +7,7 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/random.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/conformance.hpp"
 
 using namespace elastiform;
 
@@ -42,9 +43,10 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 TEST_CASE("a row of a product has the same bits alone and among others, whatever the leading dimensions", "[kernels]") {
   const std::int64_t M = 301, N = GENERATE(16, 50, 64, 100), K = GENERATE(1, 70, 384, 385, 1000);
   const bool transposed = GENERATE(false, true);
-  CAPTURE(N, K, transposed);
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CAPTURE(N, K, transposed, name_of(precision));
   const ThreadPool pool(1);
-  CpuBackend cpu(pool);
+  CpuBackend cpu(pool, precision);
   const auto product = [&](std::int64_t first, std::int64_t rows, std::int64_t pad, std::int64_t offset) {
     Operand x(M, K, K + pad, offset, 1), y(M, N, N + pad, offset, 2), bias(1, N, N, offset, 3);
     Operand w(transposed ? N : K, transposed ? K : N, (transposed ? K : N) + pad, offset, 4);
@@ -70,9 +72,11 @@ TEST_CASE("a row of a product has the same bits alone and among others, whatever
 
 TEST_CASE("weight gradients of many tiles have the same bits on 1 to 8 threads and in a wider matrix", "[kernels]") {
   const std::int64_t N = 900, I = 500, O = 430;
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CAPTURE(name_of(precision));
   const auto gradient = [&](int threads, std::int64_t pad) {
     const ThreadPool pool(threads);
-    CpuBackend cpu(pool);
+    CpuBackend cpu(pool, precision);
     Operand x(N, I, I + pad, 0, 1), dy(N, O, O + pad, 0, 2), dw(I, O, O + pad, 0, 3), dbias(1, O, O, 0, 4);
     cpu.matmul_dw({.dw = dw.view(), .dbias = dbias.view(), .x = x.view(), .dy = dy.view(), .scale = 0.3});
     std::vector<float> result = dense(dw.view());

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+
+namespace elastiform::cpu {
+
+/// Whether this CPU multiplies pairs of bf16 (AVX512_BF16). Nothing else in this file may be called where it does not.
+bool has_bf16();
+
+constexpr std::int64_t kBf16Panel = 16;        // rows or columns of a packed panel: the lanes of a register
+constexpr std::int64_t kBf16TileColumns = 48;  // three panels: the widest tile
+
+/// 32-bit words that n rows or columns of depth K take when packed.
+constexpr std::int64_t bf16_words(std::int64_t n, std::int64_t K) { return (n + kBf16Panel - 1) / kBf16Panel * kBf16Panel * ((K + 1) / 2); }
+
+/// An operand of n rows (or columns) of depth K, rounded to bf16 (to nearest, ties to even; denormals become zero) into panels of 16,
+/// [panel][k/2][row]: a word holds elements k and k+1 of its row. What is missing in the last panel and in an odd K is zero.
+struct Bf16Pack {
+  std::int64_t n = 0, K = 0;
+  const float* x = nullptr;
+  std::int64_t ld = 0;
+  bool k_first = false;  // element (i, k) is x[k·ld + i], else x[i·ld + k]
+};
+void pack_bf16(const Bf16Pack& op, std::uint32_t* packed);
+
+/// c[M,N] = scale · (before + A·B + bias[N]) + add, with packed A and B of the same K. The products of an element are added in one chain
+/// of float32, k ascending, so its bits depend on its row of A and column of B only. c may be before or add.
+struct Bf16Product {
+  float* c = nullptr;
+  std::int64_t ldc = 0, M = 0, N = 0, K = 0;
+  const std::uint32_t* a = nullptr;
+  const std::uint32_t* b = nullptr;
+  const float* before = nullptr;
+  std::int64_t ldbefore = 0;
+  const float* bias = nullptr;
+  float scale = 1;
+  const float* add = nullptr;
+  std::int64_t ldadd = 0;
+};
+void multiply_bf16(const Bf16Product& op);
+
+/// FLOP/s of one core in independent bf16 dot products.
+double measure_bf16_peak();
+
+}  // namespace elastiform::cpu
