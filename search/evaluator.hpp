@@ -30,10 +30,10 @@ struct Evaluator {
 struct Evaluation {
   std::int64_t id = 0;
   Subnet subnet;
-  std::string weights_hash;  // of the supernet it was scored with
-  std::string split;         // "search" or "report"
-  std::string blocks;        // which blocks of the split, e.g. "stride=64,segments=all"
-  std::string precision = "f32";
+  std::string weights_hash;       // of the supernet it was scored with
+  std::string split;              // "search" or "report"
+  std::string blocks;             // which blocks of the split, e.g. "stride=64,segments=all"
+  std::string precision = "f32";  // of the products that scored it
   Score score;
   Costs costs;
   double latency_ms = NAN;  // not measured here

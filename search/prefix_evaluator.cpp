@@ -45,14 +45,16 @@ struct PrefixEvaluator::State {
   const Weights& weights;
   const TextData& data;
   const ThreadPool& pool;
+  Precision precision;
   std::int64_t tokens;
   std::vector<Window> windows;
   std::vector<ScoringBatch> batches;
   std::int64_t blocks = 0;
   Work work;
 
-  State(const Network& network_, const Weights& weights_, const TextData& data_, const ScoringSet& set, const ThreadPool& pool_)
-      : network(network_), weights(weights_), data(data_), pool(pool_), tokens(network_.space().model().context),
+  State(const Network& network_, const Weights& weights_, const TextData& data_, const ScoringSet& set, const ThreadPool& pool_,
+        Precision precision_)
+      : network(network_), weights(weights_), data(data_), pool(pool_), precision(precision_), tokens(network_.space().model().context),
         windows(data_.scoring_windows(set.split, tokens, set.stride, set.segments)) {
     const auto& segments = data.segments(set.split);
     std::vector<std::int64_t> first_block(segments.size() + 1, 0);
@@ -175,8 +177,8 @@ Score reduce(const std::vector<std::vector<std::vector<Partial>>>& results, std:
 }  // namespace
 
 PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set,
-                                 const ThreadPool& pool)
-    : state_(std::make_unique<State>(network, weights, data, set, pool)) {}
+                                 const ThreadPool& pool, Precision precision)
+    : state_(std::make_unique<State>(network, weights, data, set, pool, precision)) {}
 PrefixEvaluator::~PrefixEvaluator() = default;
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
@@ -193,12 +195,12 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   // Each worker has an arena and a serial backend of its own; workers take batches of data, so nothing is shared but the weights.
   struct Worker {
     ThreadPool serial{1};
-    CpuBackend backend{serial};
+    CpuBackend backend;
     Arena arena;
-    explicit Worker(std::int64_t bytes) : arena(bytes) {}
+    Worker(Precision precision, std::int64_t bytes) : backend(serial, precision), arena(bytes) {}
   };
   std::vector<std::unique_ptr<Worker>> workers;
-  for (int i = 0; i < s.pool.size(); ++i) workers.push_back(std::make_unique<Worker>(s.arena_bytes(subnets)));
+  for (int i = 0; i < s.pool.size(); ++i) workers.push_back(std::make_unique<Worker>(s.precision, s.arena_bytes(subnets)));
   std::vector<std::vector<std::vector<Partial>>> results(s.batches.size());
   s.pool.for_each(static_cast<std::int64_t>(s.batches.size()), [&](std::int64_t i) {
     const ScoringBatch& scoring = s.batches[static_cast<std::size_t>(i)];

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/parallel.hpp"
+#include "kernels/precision.hpp"
 #include "search/evaluator.hpp"
 #include "supernet/data/text_data.hpp"
 #include "supernet/network.hpp"
@@ -24,7 +25,8 @@ struct ScoringSet {
 /// subnets one by one gives, on any number of threads.
 class PrefixEvaluator final : public Evaluator {
  public:
-  PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set, const ThreadPool& pool);
+  PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set, const ThreadPool& pool,
+                  Precision precision);
   ~PrefixEvaluator() override;
   std::vector<Score> evaluate(std::span<const Subnet> subnets) override;
   /// Block forwards that the last evaluate() ran, and how many one-by-one evaluation would have run.

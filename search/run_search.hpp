@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/precision.hpp"
 #include "search/algorithms/algorithm.hpp"
 #include "search/result_store.hpp"
 
@@ -13,7 +14,8 @@ namespace elastiform {
 struct SearchPlan {
   SearchDescription description;
   std::string split = "search";
-  std::size_t evaluations = 0;  // in total, with those in the store; rounded up to whole rounds
+  Precision precision = Precision::f32;  // of the evaluator
+  std::size_t evaluations = 0;           // in total, with those in the store; rounded up to whole rounds
   std::size_t round_size = 16;
 };
 

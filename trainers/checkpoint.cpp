@@ -42,13 +42,15 @@ Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::sh
 
 }  // namespace
 
-BuildIdentity this_build() { return {.commit = ELASTIFORM_COMMIT, .isa = isa_name(), .compiler = compiler_name(), .precision = "f32"}; }
+BuildIdentity this_build(const TrainOptions& options) {
+  return {.commit = ELASTIFORM_COMMIT, .isa = isa_name(), .compiler = compiler_name(), .precision = options.precision};
+}
 
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
   const Trainer::State& state = trainer.state();
   Hdf5Writer file(path, kKind);
   const SearchSpace& space = state.weights.table().space();
-  const BuildIdentity build = this_build();
+  const BuildIdentity build = this_build(trainer.options());
   file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
   file.attribute("/", "commit", std::string_view(build.commit));
   file.attribute("/", "isa", std::string_view(build.isa));

@@ -1,10 +1,10 @@
-// Speed of whole steps of a GPT-2-like supernet (embed 384, 6 layers, 6 heads, context 256, 8 sequences, 256 bytes), float32:
+// Speed of whole steps of a GPT-2-like supernet (embed 384, 6 layers, 6 heads, context 256, 8 sequences, 256 bytes):
 //   fixed      the largest subnet, labels, one update            single     the subnets of a list, one an update
 //   sandwich   the largest from labels, then the smallest and two of the list, half labels, half the largest's logits; one update
 //   eval       losses of the list's subnets, one after the other
 // bench/peer/torch_supernet.py does the same in PyTorch on the same list, which --write-work makes.
 //
-//   bench_step [--mode MODE] [--threads N] [--steps N] [--json] | bench_step --write-work FILE
+//   bench_step [--mode MODE] [--precision f32|bf16] [--threads N] [--steps N] [--json] | bench_step --write-work FILE
 
 #include <sys/resource.h>
 
@@ -24,6 +24,7 @@
 
 #include <fmt/format.h>
 
+#include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cpu/peak.hpp"
 #include "kernels/errors.hpp"
@@ -66,8 +67,8 @@ Batch random_batch(std::int64_t sequences) {
 /// One call of run() is one step of a mode; returns its floating point operations: 6 a multiply-add and token, 2 for eval.
 class Steps {
  public:
-  Steps(std::string mode, int threads)
-      : mode_(std::move(mode)), space_(bench_space()), list_(listed_subnets(space_)), pool_(threads), backend_(pool_),
+  Steps(std::string mode, Precision precision, int threads)
+      : mode_(std::move(mode)), space_(bench_space()), list_(listed_subnets(space_)), pool_(threads), backend_(pool_, precision),
         network_(space_, backend_.dtype()), table_(std::make_shared<const WeightTable>(space_)), weights_(table_, backend_.dtype()),
         costs_(space_, {}, kSequences, [](std::int64_t, std::int64_t) { return std::int64_t{0}; }) {
     initialize(weights_, 0);
@@ -93,10 +94,10 @@ class Steps {
   // As the product's evaluator: every worker scores its own part of the data with a serial backend.
   struct Worker {
     ThreadPool serial{1};
-    CpuBackend backend{serial};
+    CpuBackend backend;
     Batch batch;
     Arena arena;
-    Worker(Batch part, std::int64_t bytes) : batch(std::move(part)), arena(bytes) {}
+    Worker(Precision precision, Batch part, std::int64_t bytes) : backend(serial, precision), batch(std::move(part)), arena(bytes) {}
   };
 
   const Subnet& next() { return list_[static_cast<std::size_t>(turn_++ % kSubnets)]; }
@@ -151,7 +152,7 @@ class Steps {
       const std::int64_t bytes = 2 * Arena::bytes_for(rows, largest.embed, DType::float32) + Arena::bytes_for(1, rows, DType::float32) +
                                  std::max(network_.plan_block(1, largest.embed, largest.blocks[0], sequences, kContext),
                                           network_.plan_score(1, largest.embed, sequences, kContext));
-      workers_.push_back(std::make_unique<Worker>(random_batch(sequences), bytes));
+      workers_.push_back(std::make_unique<Worker>(backend_.precision(), random_batch(sequences), bytes));
     }
   }
 
@@ -187,15 +188,16 @@ class Steps {
   std::int64_t turn_ = 0;
 };
 
-double measured_peak(int threads) {
+double measured_peak(Precision precision, int threads) {
   const ThreadPool pool(threads);
   std::vector<double> each(static_cast<std::size_t>(threads));
-  pool.for_each(threads, [&](std::int64_t i) { each[static_cast<std::size_t>(i)] = cpu::measure_fma_peak(); });
+  const auto measure = precision == Precision::bf16 ? cpu::measure_bf16_peak : cpu::measure_fma_peak;
+  pool.for_each(threads, [&](std::int64_t i) { each[static_cast<std::size_t>(i)] = measure(); });
   return std::accumulate(each.begin(), each.end(), 0.0);
 }
 
-void bench(const std::string& mode, int threads, std::int64_t wanted, bool json, double peak) {
-  Steps steps(mode, threads);
+void bench(const std::string& mode, Precision precision, int threads, std::int64_t wanted, bool json, double peak) {
+  Steps steps(mode, precision, threads);
   steps.run();  // warms caches; then the list from its start
   steps.rewind();
   const std::int64_t count = wanted > 0 ? wanted : steps.list_steps();
@@ -216,9 +218,10 @@ void bench(const std::string& mode, int threads, std::int64_t wanted, bool json,
   const double mib = static_cast<double>(usage.ru_maxrss) / 1024;
   if (json)
     fmt::print(
-        "{{\"program\": \"elastiform\", \"mode\": \"{}\", \"threads\": {}, \"steps\": {}, \"optimizer\": \"adamw\", \"step_ms\": {:.3f}, "
+        "{{\"program\": \"elastiform\", \"mode\": \"{}\", \"precision\": \"{}\", \"threads\": {}, \"steps\": {}, \"optimizer\": \"adamw\", "
+        "\"step_ms\": {:.3f}, "
         "\"gflops\": {:.1f}, \"peak_gflops\": {:.1f}, \"peak_mib\": {:.1f}}}\n",
-        mode, threads, count, 1e3 * step, rate * 1e-9, peak * 1e-9, mib);
+        mode, name_of(precision), threads, count, 1e3 * step, rate * 1e-9, peak * 1e-9, mib);
   else
     fmt::print("{:<9} {:8.1f} ms/step {:9.0f} tokens/s {:7.1f} GFLOP/s ({:.0f} % of peak) {:7.0f} MiB\n", mode, 1e3 * step,
                kSequences * kContext / step, rate * 1e-9, 100 * rate / peak, mib);
@@ -248,6 +251,7 @@ void run(int argc, char** argv) {
   std::vector<std::string> modes{"fixed", "single", "sandwich", "eval"};
   int threads = default_threads();
   std::int64_t steps = 0;
+  Precision precision = Precision::f32;
   bool json = false;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -258,17 +262,20 @@ void run(int argc, char** argv) {
     const std::string value = i + 1 < argc ? argv[++i] : "";
     if (option == "--write-work" && !value.empty()) return write_work(value);
     if (option == "--threads") threads = static_cast<int>(number(option, value));
+    else if (option == "--precision") precision = parse_precision(value, option);
     else if (option == "--steps") steps = number(option, value);
     else if (option == "--mode" && std::find(modes.begin(), modes.end(), value) != modes.end()) modes = {value};
     else
-      throw InputError({.where = "bench_step",
-                        .expected = "--mode fixed|single|sandwich|eval, --threads, --steps, --json or --write-work FILE",
-                        .found = "'" + option + " " + value + "'",
-                        .remedy = ""});
+      throw InputError(
+          {.where = "bench_step",
+           .expected = "--mode fixed|single|sandwich|eval, --precision f32|bf16, --threads, --steps, --json or --write-work FILE",
+           .found = "'" + option + " " + value + "'",
+           .remedy = ""});
   }
-  const double peak = measured_peak(threads);
-  if (!json) fmt::print("{} threads, fused multiply-add peak {:.0f} GFLOP/s float32\n", threads, peak * 1e-9);
-  for (const std::string& mode : modes) bench(mode, threads, steps, json, peak);
+  require_precision(precision, "bench_step --precision bf16");
+  const double peak = measured_peak(precision, threads);
+  if (!json) fmt::print("{} threads, peak {:.0f} GFLOP/s {}\n", threads, peak * 1e-9, name_of(precision));
+  for (const std::string& mode : modes) bench(mode, precision, threads, steps, json, peak);
 }
 
 }  // namespace

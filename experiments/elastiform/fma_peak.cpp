@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/identity.hpp"
 #include "kernels/cpu/peak.hpp"
 #include "supernet/storage/durable_file.hpp"
@@ -24,11 +25,12 @@ constexpr int kMeasurements = 3;              // about 0.1 s each; the best coun
 constexpr double kLeast = 1e6, kMost = 1e18;  // FLOP/s; outside of them a cache is damaged
 constexpr std::uintmax_t kMaxCache = std::uintmax_t{1} << 20;
 
-double measure(const ThreadPool& pool) {
+double measure(const ThreadPool& pool, Precision precision) {
+  const auto measure_core = precision == Precision::bf16 ? cpu::measure_bf16_peak : cpu::measure_fma_peak;
   double best = 0;
   for (int repeat = 0; repeat < kMeasurements; ++repeat) {
     std::vector<double> each(static_cast<std::size_t>(pool.size()));
-    pool.for_each(pool.size(), [&](std::int64_t i) { each[static_cast<std::size_t>(i)] = cpu::measure_fma_peak(); });
+    pool.for_each(pool.size(), [&](std::int64_t i) { each[static_cast<std::size_t>(i)] = measure_core(); });
     best = std::max(best, std::accumulate(each.begin(), each.end(), 0.0));
   }
   return best;
@@ -51,13 +53,14 @@ nlohmann::json read_cache(const std::string& path) {
 
 }  // namespace
 
-FmaPeak::FmaPeak(const ThreadPool& pool, std::string cache)
-    : cache_(std::move(cache)), machine_(fmt::format("{}, {}, {} threads", processor(), isa_name(), pool.size())) {
+FmaPeak::FmaPeak(const ThreadPool& pool, Precision precision, std::string cache)
+    : cache_(std::move(cache)),
+      machine_(fmt::format("{}, {}, {} threads{}", processor(), isa_name(), pool.size(), precision == Precision::bf16 ? ", bf16" : "")) {
   const auto known = read_cache(cache_);
   const auto entry = known.find(machine_);
   if (entry != known.end() && entry->is_number()) flops_ = entry->get<double>();
   if (flops_ >= kLeast && flops_ <= kMost) return;
-  flops_ = measure(pool);
+  flops_ = measure(pool, precision);
   keep();
 }
 

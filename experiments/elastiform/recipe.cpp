@@ -59,6 +59,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   train.steps = table.integer("steps", train.steps, 1, kMost);
   train.sequences = table.small_integer("sequences", train.sequences, 1, 1 << 16);
   train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
+  train.precision = table.choice("precision", train.precision, {name_of(Precision::f32), name_of(Precision::bf16)});
   train.optimizer = table.choice("optimizer", train.optimizer, names_of(optimizers()));
   train.rate = table.number("rate", train.rate, 1e-12, 10);
   train.beta1 = table.number("beta1", train.beta1, 0, 0.999999);
@@ -146,7 +147,7 @@ std::vector<Stage> read_stages(const RecipeValue& document, std::string_view whe
 Deploy read_deploy(const RecipeValue& document, std::string_view where, int context) {
   TableReader table(document.find("deploy"), "deploy", where);
   Deploy deploy;
-  deploy.dtype = table.choice("dtype", deploy.dtype, {"f32"});
+  deploy.dtype = table.choice("dtype", deploy.dtype, {name_of(Precision::f32), name_of(Precision::bf16)});
   deploy.batch = table.small_integer("batch", deploy.batch, 1, 1 << 16);
   deploy.context = table.small_integer("context", context, 1, context);
   deploy.phase = table.choice("phase", deploy.phase, {"decode", "prefill"});
@@ -231,6 +232,18 @@ Recipe Recipe::load(const std::string& path, const std::vector<std::string>& ove
   for (const auto& text : overrides) typed = typed || text.rfind("data.text=", 0) == 0;
   if (!typed) recipe.data.text = (fs::path(path).parent_path() / recipe.data.text).lexically_normal().string();
   return recipe;
+}
+
+Precision training_precision(const Recipe& recipe) {
+  const Precision precision = parse_precision(recipe.train.precision, "train.precision");
+  require_precision(precision, "train.precision = " + recipe.train.precision);
+  return precision;
+}
+
+Precision evaluation_precision(const Recipe& recipe) {
+  const Precision precision = parse_precision(recipe.deploy.dtype, "deploy.dtype");
+  require_precision(precision, "deploy.dtype = " + recipe.deploy.dtype);
+  return precision;
 }
 
 CostModel cost_model_of(const Recipe& recipe) {

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/precision.hpp"
 #include "search/algorithms/algorithm.hpp"
 #include "supernet/cost_model.hpp"
 #include "supernet/data/text_data.hpp"
@@ -48,6 +49,10 @@ bool uses_final_rate(const TrainOptions& train);
 bool uses_ends(const Stage& stage);  // largest, smallest
 bool uses_random(const Stage& stage);
 bool uses_teacher(const Stage& stage);  // teacher_weight, temperature
+
+/// What the products of training, and those of evaluations and searches, are computed in. Throw InputError if this CPU cannot.
+Precision training_precision(const Recipe& recipe);
+Precision evaluation_precision(const Recipe& recipe);
 
 CostModel cost_model_of(const Recipe& recipe);
 

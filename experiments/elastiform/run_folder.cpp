@@ -130,6 +130,7 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
     evaluation.weights_hash = run.supernet().weights_hash;
     evaluation.split = std::string(name_of(set.split));
     evaluation.blocks = set.text();
+    evaluation.precision = run.recipe().deploy.dtype;
     if (const auto known = store.find(key_of(evaluation))) {
       evaluation = *known;
     } else {
@@ -143,7 +144,7 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
   const auto round = static_cast<std::int64_t>(store.rounds(description.name()).size());
   if (!unknown.empty()) {
     const ThreadPool pool(threads);
-    PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool);
+    PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, evaluation_precision(run.recipe()));
     auto scores = evaluator.evaluate(unknown);
     for (std::size_t i = 0; i < unknown.size(); ++i) {
       auto& evaluation = evaluations[places[i]];

@@ -19,6 +19,7 @@ constexpr std::size_t kHomogeneousRound = 64;
 SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleSet& feasible) {
   const SearchOptions& options = run.recipe().search;
   SearchPlan plan;
+  plan.precision = evaluation_precision(run.recipe());
   plan.evaluations = request.evaluations;
   plan.round_size = request.algorithm == "homogeneous" ? kHomogeneousRound : static_cast<std::size_t>(options.round_size);
   SearchDescription& description = plan.description;
@@ -141,7 +142,7 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   std::fflush(text);
 
   const ThreadPool pool(common.threads > 0 ? common.threads : default_threads());
-  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), run.search_set(), pool);
+  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), run.search_set(), pool, evaluation_precision(run.recipe()));
   if (request.algorithm != rival.algorithm) outcome.found = run_one(run, store, request, feasible, evaluator, common, outcome);
   if (!outcome.interrupted) outcome.homogeneous = run_one(run, store, rival, feasible, evaluator, common, outcome);
   if (request.algorithm == rival.algorithm) outcome.found = outcome.homogeneous;

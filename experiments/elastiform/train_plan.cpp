@@ -33,7 +33,7 @@ std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const 
   const Network network(recipe.space, DType::float32);
   const ScoringSet set{Split::search, recipe.space.model().context, recipe.train.log_segments};
   const std::vector<Subnet> ends{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()};
-  return PrefixEvaluator(network, unread, data, set, pool).plan_bytes(ends);
+  return PrefixEvaluator(network, unread, data, set, pool, Precision::f32).plan_bytes(ends);
 }
 
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
@@ -89,9 +89,9 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
   fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + live losses {}\n", unit(memory.total()),
              unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(memory.evaluation));
   fmt::print(stream, "    libraries take up to {} more: 2 MiB a thread for kernels, 8 MiB for HDF5\n", unit(memory.libraries()));
-  fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP\n",
+  fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)),
-             tokens_per_parameter(recipe), count_text(expected_flops(recipe)));
+             tokens_per_parameter(recipe), count_text(expected_flops(recipe)), recipe.train.precision);
   if (tokens_per_parameter(recipe) < kFewTokens)
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
@@ -102,7 +102,7 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
 
 int dry_run(const Recipe& recipe, bool json, int threads) {
   const ThreadPool pool(threads);
-  CpuBackend backend(pool);
+  CpuBackend backend(pool, training_precision(recipe));
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
   const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation_bytes(recipe, data, pool),
                              threads};

@@ -48,10 +48,11 @@ class Session {
  public:
   Session(const Recipe& recipe, const std::string& folder, const CommonOptions& common)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json),
-        data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)), backend_(pool_),
-        peak_(pool_, fma_peak_cache()), trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
+        data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)),
+        backend_(pool_, training_precision(recipe)), peak_(pool_, backend_.precision(), fma_peak_cache()),
+        trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
         evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
-                   pool_),
+                   pool_, backend_.precision()),
         ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {}
 
   Trainer& trainer() { return trainer_; }
@@ -223,7 +224,7 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
     if (session.data().sha256() != data_sha256)
       throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + data_sha256.substr(0, 16),
                         session.data().sha256().substr(0, 16), "--set data.text=PATH"});
-    compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build());
+    compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build(recipe.train));
   }
   if (const auto text = as_stored(recipe, folder).text(); steps || !set.empty()) write_durably(paths.recipe(), text);
   fmt::print(text_stream(common.json), "{} goes on at step {} of {}\n", folder, session.trainer().next_step(), recipe.train.steps);

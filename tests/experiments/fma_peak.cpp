@@ -20,7 +20,7 @@ TEST_CASE("the peak is measured once, kept for the machine, and replaced by what
   const TemporaryFolder folder;
   const auto cache = folder / "sub/fma_peak.json";
   const ThreadPool pool(1);
-  const double measured = FmaPeak(pool, cache).flops();
+  const double measured = FmaPeak(pool, Precision::f32, cache).flops();
   CHECK(measured > 1e8);
   auto known = cached(cache);
   REQUIRE(known.size() == 1);
@@ -30,7 +30,7 @@ TEST_CASE("the peak is measured once, kept for the machine, and replaced by what
   known[machine] = 123e9;  // no measurement gives this number: it is read
   known["another machine"] = 7;
   folder.write("sub/fma_peak.json", known.dump());
-  FmaPeak peak(pool, cache);
+  FmaPeak peak(pool, Precision::f32, cache);
   CHECK(peak.flops() == 123e9);
   peak.reached(100e9);
   CHECK(peak.flops() == 123e9);
@@ -38,30 +38,30 @@ TEST_CASE("the peak is measured once, kept for the machine, and replaced by what
   CHECK(peak.flops() == 456e9);
   CHECK(cached(cache)[machine] == 456e9);
   CHECK(cached(cache)["another machine"] == 7);  // other entries stay
-  CHECK(FmaPeak(pool, cache).flops() == 456e9);
+  CHECK(FmaPeak(pool, Precision::f32, cache).flops() == 456e9);
 }
 
 TEST_CASE("a cache that cannot be read or written only means measuring again", "[experiments][peak]") {
   const TemporaryFolder folder;
   const ThreadPool pool(1);
   const auto content = GENERATE(as<std::string>{}, "", "{", "[1]", "\xff\xfe");
-  CHECK(FmaPeak(pool, folder.write("damaged.json", content)).flops() > 1e8);
+  CHECK(FmaPeak(pool, Precision::f32, folder.write("damaged.json", content)).flops() > 1e8);
   CHECK(cached(folder / "damaged.json").size() == 1);
   folder.write("file", "");
-  CHECK(FmaPeak(pool, folder / "file/fma_peak.json").flops() > 1e8);  // its folder is a file
-  CHECK(FmaPeak(pool, folder.path()).flops() > 1e8);
-  CHECK(FmaPeak(pool, "").flops() > 1e8);
+  CHECK(FmaPeak(pool, Precision::f32, folder / "file/fma_peak.json").flops() > 1e8);  // its folder is a file
+  CHECK(FmaPeak(pool, Precision::f32, folder.path()).flops() > 1e8);
+  CHECK(FmaPeak(pool, Precision::f32, "").flops() > 1e8);
 }
 
 TEST_CASE("a value of the cache that no machine has is measured again", "[experiments][peak]") {
   const TemporaryFolder folder;
   const auto cache = folder / "fma_peak.json";
   const ThreadPool pool(1);
-  FmaPeak first(pool, cache);
+  FmaPeak first(pool, Precision::f32, cache);
   const auto machine = cached(cache).begin().key();
   for (const nlohmann::json& wrong : {nlohmann::json(-1), nlohmann::json(1e300), nlohmann::json("fast"), nlohmann::json()}) {
     folder.write("fma_peak.json", nlohmann::json{{machine, wrong}}.dump());
-    const double again = FmaPeak(pool, cache).flops();
+    const double again = FmaPeak(pool, Precision::f32, cache).flops();
     CHECK(again > 1e8);
     CHECK(again < 1e15);
   }

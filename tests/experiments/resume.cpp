@@ -45,6 +45,7 @@ TEST_CASE("a resume refuses a recipe that its checkpoint was not trained with, b
   };
   const auto c = GENERATE(
       Case{"rate = 0.01", "rate = 0.02", "train.rate: expected 0.01 (what the checkpoint was trained with), found 0.02"},
+      Case{"precision = \"f32\"", "precision = \"bf16\"", "train.precision: expected 'f32' (what the checkpoint was trained with)"},
       Case{"seed = 0", "seed = 1", "train.seed: expected 0 (what the checkpoint was trained with), found 1"},
       Case{"schedule = \"wsd\"", "schedule = \"constant\"", "only with train.schedule = wsd"},  // its cooldown, before anything is compared
       Case{"splits = [90, 5, 5]", "splits = [80, 10, 10]", "data.splits.0: expected 90"},

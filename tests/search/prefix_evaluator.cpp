@@ -6,6 +6,7 @@
 #include "kernels/random.hpp"
 #include "search/prefix_tree.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/conformance.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -47,6 +48,8 @@ bool same(const Score& a, const Score& b) {
 
 TEST_CASE("the prefix tree gives 300 subnets the bits of one-by-one evaluation, on any number of threads", "[search][bits]") {
   const Fixture f(GENERATE("llama", "gpt2"));
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CAPTURE(name_of(precision));
   const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = 1};
   std::vector<Subnet> subnets;
   for (std::uint64_t i = 0; i < 296; ++i) subnets.push_back(random_subnet(f.space, i));
@@ -56,19 +59,24 @@ TEST_CASE("the prefix tree gives 300 subnets the bits of one-by-one evaluation, 
   subnets.push_back({.embed = 16, .blocks = {f.space.middle().blocks[0], f.space.middle().blocks[0]}, .kept = {0, 2}});
 
   const ThreadPool two(2), one(1), five(5);
-  PrefixEvaluator together(f.network, f.weights, f.data, set, two);
+  PrefixEvaluator together(f.network, f.weights, f.data, set, two, precision);
   const std::vector<Score> scores = together.evaluate(subnets);
   CHECK(together.last_work().blocks_run < together.last_work().blocks_one_by_one);
   CHECK(two.distinct_threads() == 2);
-  PrefixEvaluator single(f.network, f.weights, f.data, set, one);
+  PrefixEvaluator single(f.network, f.weights, f.data, set, one, precision);
   for (std::size_t i = 0; i < subnets.size(); ++i) {
     CAPTURE(i, format(subnets[i]));
     REQUIRE(same(single.evaluate(std::span(&subnets[i], 1)).front(), scores[i]));
   }
-  PrefixEvaluator many(f.network, f.weights, f.data, set, five);
+  PrefixEvaluator many(f.network, f.weights, f.data, set, five, precision);
   const std::vector<Score> again = many.evaluate(subnets);
   for (std::size_t i = 0; i < subnets.size(); ++i) REQUIRE(same(again[i], scores[i]));
   CHECK_FALSE(scores[0].loss == scores[1].loss);  // different subnets, different scores
+  if (precision == Precision::f32) return;
+  PrefixEvaluator exact(f.network, f.weights, f.data, set, two, Precision::f32);
+  const Score score = exact.evaluate(std::span(subnets.data(), 1)).front();
+  CHECK_FALSE(score.loss == scores[0].loss);
+  CHECK(score.loss == Approx(scores[0].loss).epsilon(0.01));
 }
 
 TEST_CASE("a score is the mean of its blocks and counts every byte but the first of a segment once", "[search]") {
@@ -76,7 +84,8 @@ TEST_CASE("a score is the mean of its blocks and counts every byte but the first
   const ThreadPool pool(2);
   const Subnet subnet = f.space.middle();
   for (const std::int64_t stride : {f.space.model().context, f.space.model().context / 2}) {
-    PrefixEvaluator evaluator(f.network, f.weights, f.data, {.split = Split::report, .stride = stride, .segments = 0}, pool);
+    PrefixEvaluator evaluator(f.network, f.weights, f.data, {.split = Split::report, .stride = stride, .segments = 0}, pool,
+                              Precision::f32);
     const Score score = evaluator.evaluate(std::span(&subnet, 1)).front();
     const auto& segments = f.data.segments(Split::report);
     std::size_t blocks = 0;

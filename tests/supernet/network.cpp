@@ -8,6 +8,7 @@
 #include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/conformance.hpp"
 #include "tests/support/spaces.hpp"
 
 namespace elastiform {
@@ -144,11 +145,12 @@ TEST_CASE("loss and gradients of 200 subnets are those of the copied-out dense n
   const std::string preset = GENERATE("llama", "gpt2");
   const SearchSpace space = tiny_space(preset);
   const ThreadPool pool(2);
-  CpuBackend backend(pool);
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CpuBackend backend(pool, precision);
   const Network network(space, DType::float32);
   const Weights weights = random_weights(space, DType::float32, 11);
   const Batch batch = random_batch(space, 14, 23, 8);  // 322 rows: a whole panel and a short one
-  for (std::uint64_t i = 0; i < 100; ++i) {
+  for (std::uint64_t i = 0; i < (precision == Precision::f32 ? 100 : 40); ++i) {
     const Subnet subnet = random_subnet(space, i);
     Weights masked = extract(weights, space.largest());  // same shapes as the supernet
     fill_outside(masked, subnet, std::numeric_limits<double>::quiet_NaN());
@@ -158,7 +160,7 @@ TEST_CASE("loss and gradients of 200 subnets are those of the copied-out dense n
     const SearchSpace& dense_space = dense_weights.table().space();
     const Network dense_network(dense_space, DType::float32);
     const Pass dense = run(dense_network, backend, dense_weights, dense_space.largest(), batch);
-    CAPTURE(preset, format(subnet));
+    CAPTURE(preset, name_of(precision), format(subnet));
     REQUIRE(std::isfinite(sliced.report.label_loss));
     CHECK(std::memcmp(&sliced.report.label_loss, &dense.report.label_loss, sizeof(double)) == 0);
     const Weights cut = extract(sliced.gradients, subnet);

@@ -8,6 +8,7 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/random.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/conformance.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "trainers/checkpoint.hpp"
@@ -58,7 +59,7 @@ struct Fixture {
 
 std::string trained_hash(const Fixture& f, int threads, std::int64_t steps) {
   const ThreadPool pool(threads);
-  CpuBackend backend(pool);
+  CpuBackend backend(pool, parse_precision(f.options.precision, "test"));
   Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
   while (trainer.next_step() < steps) trainer.step();
   CHECK(pool.distinct_threads() == threads);
@@ -68,7 +69,9 @@ std::string trained_hash(const Fixture& f, int threads, std::int64_t steps) {
 }  // namespace
 
 TEST_CASE("50 steps on 1, 2 and 5 threads give the same weights", "[trainers][bits]") {
-  const Fixture f;
+  Fixture f;
+  f.options.precision = name_of(GENERATE(from_range(precisions_here())));
+  CAPTURE(f.options.precision);
   const std::string one = trained_hash(f, 1, 50);
   CHECK(trained_hash(f, 2, 50) == one);
   CHECK(trained_hash(f, 5, 50) == one);
@@ -77,7 +80,7 @@ TEST_CASE("50 steps on 1, 2 and 5 threads give the same weights", "[trainers][bi
 TEST_CASE("training learns: the loss falls far below the uniform distribution's", "[trainers]") {
   const Fixture f;
   const ThreadPool pool(2);
-  CpuBackend backend(pool);
+  CpuBackend backend(pool, GENERATE(from_range(precisions_here())));
   Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
   const double first = trainer.step().losses.front().label_loss;
   StepReport last;
@@ -88,10 +91,13 @@ TEST_CASE("training learns: the loss falls far below the uniform distribution's"
 }
 
 TEST_CASE("a run that is stopped and resumed has the bits of one that is not", "[trainers][bits]") {
-  const Fixture f;
+  Fixture f;
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  f.options.precision = name_of(precision);
+  CAPTURE(f.options.precision);
   const std::int64_t stop = GENERATE(7, 25, 44);  // inside each stage
   const ThreadPool pool(2);
-  CpuBackend backend(pool);
+  CpuBackend backend(pool, precision);
   Trainer straight(f.space, f.options, f.stages, *f.data, backend);
   while (!straight.done()) straight.step();
   {
@@ -100,7 +106,7 @@ TEST_CASE("a run that is stopped and resumed has the bits of one that is not", "
     save_checkpoint(first, "recipe", f.data->sha256(), f.folder / "supernet.h5");
   }
   Trainer second(f.space, f.options, f.stages, *f.data, backend);
-  load_checkpoint(second, f.folder / "supernet.h5");
+  CHECK(load_checkpoint(second, f.folder / "supernet.h5").precision == f.options.precision);
   CHECK(second.next_step() == stop);
   while (!second.done()) second.step();
   CHECK(weights_hash(second.weights()) == weights_hash(straight.weights()));
