@@ -93,6 +93,16 @@ HWY_INLINE void transpose_queries(std::int64_t queries, std::int64_t D, const fl
   for (std::int64_t c = 0; queries < kQueries && c < D; ++c) std::fill(out + c * kQueries + queries, out + (c + 1) * kQueries, 0.0f);
 }
 
+/// out[D][kQueries] *= factor of each query, for some vectors of them.
+HWY_INLINE void scale_queries(std::int64_t vectors, std::int64_t D, const float* factor, float* out) {
+  const Float d;
+  for (std::int64_t c = 0; c < D; ++c)
+    for (std::int64_t i = 0; i < vectors * lanes(); i += lanes()) {
+      float* at = out + c * kQueries + i;
+      hn::Store(hn::Mul(hn::Load(d, at), hn::Load(d, factor + i)), d, at);
+    }
+}
+
 }  // namespace elastiform::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

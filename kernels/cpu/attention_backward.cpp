@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/attention_scratch.hpp"
+#include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/targets.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,14 +18,21 @@ namespace elastiform::HWY_NAMESPACE {
 namespace {
 
 /// Gradients of one KV group of one sequence (arXiv 2205.14135, algorithm 4): its query heads one after the other, of each its tiles of
-/// queries, of each the blocks of keys, so dk and dv are summed in one order whatever the number of threads.
+/// queries, of each the blocks of keys, so dk and dv are summed in one order whatever the number of threads. In bf16 all five products take
+/// rounded operands, packed for each block as in forward.
+template <Precision kPrecision>
 class BackwardGroup {
+  static constexpr bool kBf16 = kPrecision == Precision::bf16;
+
  public:
   BackwardGroup(const AttentionBackward& op, std::int64_t batch, std::int64_t group)
       : op_(op), s_(op.shape), D_(s_.head_dim), stride_((D_ + lanes() - 1) / lanes() * lanes()), row_(batch * s_.query_tokens),
         group_(group) {
     const std::int64_t tile = kQueries * D_, rows = kQueries * stride_, block = kKeys * kQueries;
-    float* scratch = cpu::attention_scratch(3 * tile + 2 * rows + 2 * block + 2 * kQueries);
+    const std::int64_t by_row = cpu::bf16_words(kQueries, D_), by_column = cpu::bf16_words(D_, kQueries);  // kKeys == kQueries
+    constexpr std::int64_t kBlock = cpu::bf16_words(kKeys, kQueries);
+    const std::int64_t words = kBf16 ? 4 * by_row + 3 * by_column + 3 * kBlock : 0;
+    float* scratch = cpu::attention_scratch(3 * tile + 2 * rows + 2 * block + 2 * kQueries + words);
     query_ = scratch;
     dout_ = query_ + tile;
     dquery_ = dout_ + tile;
@@ -34,6 +42,16 @@ class BackwardGroup {
     ds_ = p_ + block;
     lse_ = ds_ + block;
     delta_ = lse_ + kQueries;
+    words_.query = reinterpret_cast<std::uint32_t*>(delta_ + kQueries);
+    words_.dout = words_.query + by_row;
+    words_.key = words_.dout + by_row;
+    words_.value = words_.key + by_row;
+    words_.query_columns = words_.value + by_row;
+    words_.dout_columns = words_.query_columns + by_column;
+    words_.key_columns = words_.dout_columns + by_column;
+    words_.p = words_.key_columns + by_column;
+    words_.ds = words_.p + kBlock;
+    words_.ds_columns = words_.ds + kBlock;
     key_ = op.k.row<float>(row_) + group * D_;
     value_ = op.v.row<float>(row_) + group * D_;
     dkey_ = op.dk.row<float>(row_) + group * D_;
@@ -56,10 +74,12 @@ class BackwardGroup {
     load(head, first, queries);
     for (std::int64_t key = 0; key < first; key += kKeys) {
       const std::int64_t keys = std::min(kKeys, first - key), vectors = (queries + lanes() - 1) / lanes();
+      load_keys(key, keys);
       scores(key, keys, 0, vectors, false);
       key_gradients(key, keys, queries, false);
       query_gradient(key, keys, 0, vectors);
     }
+    load_keys(first, queries);
     for (std::int64_t v = 0; v * lanes() < queries; ++v) {
       const std::int64_t keys = std::min((v + 1) * lanes(), queries);
       scores(first, keys, v, 1, true);
@@ -73,10 +93,18 @@ class BackwardGroup {
     const Float d;
     const std::int64_t row = row_ + first;
     const float *dout = op_.dout.row<float>(row) + head * D_, *out = op_.out.row<float>(row) + head * D_;
-    copy_rows(queries, D_, op_.q.row<float>(row) + head * D_, op_.q.ld, static_cast<float>(s_.scale), query_rows_, stride_);
-    copy_rows(queries, D_, dout, op_.dout.ld, 1.0f, dout_rows_, stride_);
-    transpose_queries(queries, D_, query_rows_, stride_, query_);
-    transpose_queries(queries, D_, dout_rows_, stride_, dout_);
+    const float* q = op_.q.row<float>(row) + head * D_;
+    if constexpr (kBf16) {
+      cpu::pack_bf16({.n = queries, .K = D_, .x = q, .ld = op_.q.ld}, words_.query);
+      cpu::pack_bf16({.n = queries, .K = D_, .x = dout, .ld = op_.dout.ld}, words_.dout);
+      cpu::pack_bf16({.n = D_, .K = queries, .x = q, .ld = op_.q.ld, .k_first = true}, words_.query_columns);
+      cpu::pack_bf16({.n = D_, .K = queries, .x = dout, .ld = op_.dout.ld, .k_first = true}, words_.dout_columns);
+    } else {
+      copy_rows(queries, D_, q, op_.q.ld, static_cast<float>(s_.scale), query_rows_, stride_);
+      copy_rows(queries, D_, dout, op_.dout.ld, 1.0f, dout_rows_, stride_);
+      transpose_queries(queries, D_, query_rows_, stride_, query_);
+      transpose_queries(queries, D_, dout_rows_, stride_, dout_);
+    }
     const float* lse = op_.lse.row<float>(head) + row;
     for (std::int64_t i = 0; i < kQueries; ++i) {
       lse_[i] = i < queries ? lse[i] : 0;
@@ -90,28 +118,62 @@ class BackwardGroup {
     std::fill(dquery_, dquery_ + D_ * kQueries, 0.0f);
   }
 
+  float scale() const { return static_cast<float>(s_.scale); }
+
+  /// The block of keys that the next operations work on.
+  void load_keys(std::int64_t key, std::int64_t keys) {
+    if constexpr (!kBf16) return;
+    block_keys_ = keys;
+    const float *rows = key_ + key * op_.k.ld, *values = value_ + key * op_.v.ld;
+    cpu::pack_bf16({.n = keys, .K = D_, .x = rows, .ld = op_.k.ld}, words_.key);
+    cpu::pack_bf16({.n = keys, .K = D_, .x = values, .ld = op_.v.ld}, words_.value);
+    cpu::pack_bf16({.n = D_, .K = keys, .x = rows, .ld = op_.k.ld, .k_first = true}, words_.key_columns);
+  }
+
   /// p = e^(score - lse) and ds = p ∘ (dp - Δ), Δ = Σ dout ∘ out.
   void scores(std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors, bool masked) {
     const Float d;
     const std::int64_t offset = vector * lanes();
-    product<false>(vectors, keys, D_, key_ + key * op_.k.ld, op_.k.ld, query_ + offset, kQueries,
-                   [&](std::int64_t j, std::int64_t v, FloatVector score) HWY_ATTR {
-                     auto p = exp(hn::Sub(score, hn::Load(d, lse_ + offset + v * lanes())));
-                     if (masked) p = hn::IfThenElseZero(sees(j, vector + v), p);
-                     hn::Store(p, d, p_ + j * kQueries + offset + v * lanes());
-                   });
-    product<false>(vectors, keys, D_, value_ + key * op_.v.ld, op_.v.ld, dout_ + offset, kQueries,
-                   [&](std::int64_t j, std::int64_t v, FloatVector dp) HWY_ATTR {
-                     const std::int64_t at = j * kQueries + offset + v * lanes();
-                     hn::Store(hn::Mul(hn::Load(d, p_ + at), hn::Sub(dp, hn::Load(d, delta_ + offset + v * lanes()))), d, ds_ + at);
-                   });
+    const auto store_p = [&](std::int64_t j, std::int64_t v, FloatVector score) HWY_ATTR {
+      auto p = exp(hn::Sub(score, hn::Load(d, lse_ + offset + v * lanes())));
+      if (masked) p = hn::IfThenElseZero(sees(j, vector + v), p);
+      hn::Store(p, d, p_ + j * kQueries + offset + v * lanes());
+    };
+    const auto store_ds = [&](std::int64_t j, std::int64_t v, FloatVector dp) HWY_ATTR {
+      const std::int64_t at = j * kQueries + offset + v * lanes();
+      hn::Store(hn::Mul(hn::Load(d, p_ + at), hn::Sub(dp, hn::Load(d, delta_ + offset + v * lanes()))), d, ds_ + at);
+    };
+    if constexpr (kBf16) {
+      const std::int64_t columns = vectors * lanes(), panels = cpu::bf16_words(offset, D_);
+      float *p = p_ + offset, *ds = ds_ + offset;
+      cpu::multiply_bf16(
+          {.c = p, .ldc = kQueries, .M = keys, .N = columns, .K = D_, .a = words_.key, .b = words_.query + panels, .scale = scale()});
+      cpu::multiply_bf16({.c = ds, .ldc = kQueries, .M = keys, .N = columns, .K = D_, .a = words_.value, .b = words_.dout + panels});
+      for (std::int64_t j = 0; j < keys; ++j)
+        for (std::int64_t v = 0; v < vectors; ++v) {
+          store_p(j, v, hn::Load(d, p + j * kQueries + v * lanes()));
+          store_ds(j, v, hn::Load(d, ds + j * kQueries + v * lanes()));
+        }
+    } else {
+      product<false>(vectors, keys, D_, key_ + key * op_.k.ld, op_.k.ld, query_ + offset, kQueries, store_p);
+      product<false>(vectors, keys, D_, value_ + key * op_.v.ld, op_.v.ld, dout_ + offset, kQueries, store_ds);
+    }
   }
 
   /// dv += p · dout, dk += ds · q. On the diagonal a key meets the queries from its own vector on; those before it were not computed.
   void key_gradients(std::int64_t key, std::int64_t keys, std::int64_t queries, bool masked) {
+    if constexpr (kBf16) {
+      cpu::pack_bf16({.n = keys, .K = queries, .x = p_, .ld = kQueries}, words_.p);
+      cpu::pack_bf16({.n = keys, .K = queries, .x = ds_, .ld = kQueries}, words_.ds);
+    }
     const std::int64_t step = masked ? lanes() : keys;
     for (std::int64_t j = 0; j < keys; j += step) {
       const std::int64_t rows = std::min(step, keys - j), i = masked ? j : 0;
+      if constexpr (kBf16) {
+        add_rows_bf16(rows, queries, j, i, words_.p, words_.dout_columns, 1, dvalue_ + (key + j) * op_.dv.ld, op_.dv.ld);
+        add_rows_bf16(rows, queries, j, i, words_.ds, words_.query_columns, scale(), dkey_ + (key + j) * op_.dk.ld, op_.dk.ld);
+        continue;
+      }
       add_rows(rows, queries - i, p_ + j * kQueries + i, dout_rows_ + i * stride_, dvalue_ + (key + j) * op_.dv.ld, op_.dv.ld);
       add_rows(rows, queries - i, ds_ + j * kQueries + i, query_rows_ + i * stride_, dkey_ + (key + j) * op_.dk.ld, op_.dk.ld);
     }
@@ -127,9 +189,43 @@ class BackwardGroup {
                    });
   }
 
+  /// Rows of c from key j on, summed over the queries from i on; j and i are 0 or multiples of a panel.
+  void add_rows_bf16(std::int64_t rows, std::int64_t queries, std::int64_t j, std::int64_t i, const std::uint32_t* a,
+                     const std::uint32_t* b, float scale, float* c, std::int64_t ldc) {
+    const std::int64_t skipped = cpu::bf16_words(cpu::kBf16Panel, i);
+    cpu::multiply_bf16({.c = c,
+                        .ldc = ldc,
+                        .M = rows,
+                        .N = D_,
+                        .K = queries - i,
+                        .a = a + cpu::bf16_words(j, queries) + skipped,
+                        .b = b + skipped,
+                        .a_depth = queries,
+                        .b_depth = queries,
+                        .scale = scale,
+                        .add = c,
+                        .ldadd = ldc});
+  }
+
   void query_gradient(std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors) {
     const Float d;
     const std::int64_t offset = vector * lanes();
+    if constexpr (kBf16) {
+      float* dquery = dquery_ + offset;
+      cpu::pack_bf16({.n = vectors * lanes(), .K = keys, .x = ds_ + offset, .ld = kQueries, .k_first = true}, words_.ds_columns);
+      cpu::multiply_bf16({.c = dquery,
+                          .ldc = kQueries,
+                          .M = D_,
+                          .N = vectors * lanes(),
+                          .K = keys,
+                          .a = words_.key_columns,
+                          .b = words_.ds_columns,
+                          .a_depth = block_keys_,
+                          .scale = scale(),
+                          .add = dquery,
+                          .ldadd = kQueries});
+      return;
+    }
     product<true>(vectors, D_, keys, key_ + key * op_.k.ld, op_.k.ld, ds_ + offset, kQueries,
                   [&](std::int64_t c, std::int64_t v, FloatVector sum) HWY_ATTR {
                     float* at = dquery_ + c * kQueries + offset + v * lanes();
@@ -146,12 +242,18 @@ class BackwardGroup {
   std::int64_t D_, stride_, row_, group_;
   float *query_, *dout_, *dquery_, *query_rows_, *dout_rows_;  // [D][kQueries] three times, [kQueries][stride] twice
   float *p_, *ds_, *lse_, *delta_;                             // [kKeys][kQueries] twice, [kQueries] twice
+  /// bf16: operands whose depth is the head dimension, then the tokens (columns), then blocks of p and ds.
+  struct Words {
+    std::uint32_t *query, *dout, *key, *value, *query_columns, *dout_columns, *key_columns, *p, *ds, *ds_columns;
+  } words_;
+  std::int64_t block_keys_ = 0;
   const float *key_, *value_;
   float *dkey_, *dvalue_;
 };
 
-void attention_backward_group(const AttentionBackward& op, std::int64_t batch, std::int64_t group) {
-  BackwardGroup(op, batch, group).run();
+void attention_backward_group(const AttentionBackward& op, Precision precision, std::int64_t batch, std::int64_t group) {
+  if (precision == Precision::bf16) BackwardGroup<Precision::bf16>(op, batch, group).run();
+  else BackwardGroup<Precision::f32>(op, batch, group).run();
 }
 
 }  // namespace
@@ -166,7 +268,7 @@ HWY_EXPORT(attention_backward_group);
 void CpuBackend::do_attention_backward(const AttentionBackward& op) {
   const AttentionShape& s = op.shape;
   pool_.for_each(s.batch * s.groups, [&](std::int64_t task) {
-    HWY_DYNAMIC_DISPATCH(attention_backward_group)(op, task / s.groups, task % s.groups);
+    HWY_DYNAMIC_DISPATCH(attention_backward_group)(op, precision_, task / s.groups, task % s.groups);
   });
 }
 

@@ -23,6 +23,8 @@ bool has_bf16() {
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512bf16")
 namespace {
 
+constexpr std::int64_t panel_words(std::int64_t K) { return bf16_words(kBf16Panel, K); }
+
 __mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 
 /// Lanes 0-15 from `low`, 16-31 from `high`.
@@ -101,8 +103,8 @@ void write_vector(const Bf16Product& op, __m512 sum, std::int64_t r, std::int64_
 /// Rows r … r+kRows, of one panel of A, by kVectors panels of B. Registers: 24 sums, three vectors of B, a broadcast of A.
 template <int kRows, int kVectors>
 void tile(const Bf16Product& op, std::int64_t r, std::int64_t column) {
-  const std::int64_t pairs = (op.K + 1) / 2, panel = pairs * kBf16Panel;
-  const std::uint32_t* a = op.a + r / kBf16Panel * panel + r % kBf16Panel;
+  const std::int64_t pairs = (op.K + 1) / 2, panel = panel_words(std::max(op.K, op.b_depth));
+  const std::uint32_t* a = op.a + r / kBf16Panel * panel_words(std::max(op.K, op.a_depth)) + r % kBf16Panel;
   const std::uint32_t* b = op.b + column / kBf16Panel * panel;
   // Lines of c arrive while the product is computed instead of when it is stored.
 #pragma GCC unroll 16
@@ -162,7 +164,7 @@ double dot_loop(long repeats, float* sink) {
 
 void pack_bf16(const Bf16Pack& op, std::uint32_t* packed) {
   constexpr std::int64_t kAhead = 16;  // rows of a matrix are pages of their own, where the hardware does not prefetch
-  const std::int64_t pairs = (op.K + 1) / 2, panel = pairs * kBf16Panel;
+  const std::int64_t pairs = (op.K + 1) / 2, panel = panel_words(op.K);
   if (!op.k_first) {
     for (std::int64_t i = 0; i < op.n; i += kBf16Panel, packed += panel)
       pack_rows(std::min(kBf16Panel, op.n - i), op.K, op.x + i * op.ld, op.ld, packed);

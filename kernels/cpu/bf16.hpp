@@ -23,13 +23,15 @@ struct Bf16Pack {
 };
 void pack_bf16(const Bf16Pack& op, std::uint32_t* packed);
 
-/// c[M,N] = scale · (before + A·B + bias[N]) + add, with packed A and B of the same K. The products of an element are added in one chain
-/// of float32, k ascending, so its bits depend on its row of A and column of B only. c may be before or add.
+/// c[M,N] = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element are added in one chain of float32, k
+/// ascending, so its bits depend on its row of A and column of B only. c may be before or add. a_depth and b_depth are the K that an
+/// operand was packed with where it is more than this one: then K is even, and a or b may point to an even k of its first panel.
 struct Bf16Product {
   float* c = nullptr;
   std::int64_t ldc = 0, M = 0, N = 0, K = 0;
   const std::uint32_t* a = nullptr;
   const std::uint32_t* b = nullptr;
+  std::int64_t a_depth = 0, b_depth = 0;
   const float* before = nullptr;
   std::int64_t ldbefore = 0;
   const float* bias = nullptr;

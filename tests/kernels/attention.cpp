@@ -18,8 +18,9 @@ struct Inputs {
 };
 
 Inputs inputs(const Memory& memory, const AttentionShape& s) {
-  return {memory.input(s.batch * s.query_tokens, s.heads * s.head_dim, 1), memory.input(s.batch * s.key_tokens, s.groups * s.head_dim, 2),
-          memory.input(s.batch * s.key_tokens, s.groups * s.head_dim, 3)};
+  return {memory.operand(s.batch * s.query_tokens, s.heads * s.head_dim, 1),
+          memory.operand(s.batch * s.key_tokens, s.groups * s.head_dim, 2),
+          memory.operand(s.batch * s.key_tokens, s.groups * s.head_dim, 3)};
 }
 
 /// out and lse.
@@ -59,15 +60,21 @@ const std::vector<AttentionShape> kDecode = {shape(3, 1, 9, 4, 2, 8), shape(1, 5
 TEST_CASE("attention_forward agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
   const AttentionShape s = GENERATE(from_range(kSquare), from_range(kDecode));
   CAPTURE(s.batch, s.query_tokens, s.key_tokens, s.heads, s.groups, s.head_dim);
-  check_conformance("attention", [&](Backend& k, const Memory& memory) { return forward(k, memory, s, inputs(memory, s)); });
+  const auto run = [&](Backend& k, const Memory& memory) { return forward(k, memory, s, inputs(memory, s)); };
+  check_conformance("attention", run);
+  check_bf16_conformance("attention bf16", run);
+  // Scores are exact products of rounded operands, so lse is as close as in float32.
+  check_bf16_conformance("attention", [&](Backend& k, const Memory& memory) { return written(std::move(run(k, memory)[1])); });
 }
 
 TEST_CASE("attention_backward agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
   const AttentionShape s = GENERATE(from_range(kSquare));
   CAPTURE(s.batch, s.query_tokens, s.heads, s.groups, s.head_dim);
-  check_conformance("attention_backward", [&](Backend& k, const Memory& memory) {
-    return backward(k, memory, s, inputs(memory, s), memory.input(s.batch * s.query_tokens, s.heads * s.head_dim, 4));
-  });
+  const auto run = [&](Backend& k, const Memory& memory) {
+    return backward(k, memory, s, inputs(memory, s), memory.operand(s.batch * s.query_tokens, s.heads * s.head_dim, 4));
+  };
+  check_conformance("attention_backward", run);
+  check_bf16_conformance("attention_backward bf16", run);
 }
 
 TEST_CASE("attention runs on every thread", "[kernels][threads]") {
@@ -127,7 +134,7 @@ TEST_CASE("a decoded token sees what it saw in the full context, and lse may be 
 }
 
 TEST_CASE("query heads read their own group and no other", "[kernels]") {
-  Cpu cpu(1);
+  Cpu cpu(1, GENERATE(from_range(precisions_here())));
   ReferenceBackend reference;
   const AttentionShape s = shape(1, 5, 5, 6, 2, 8);
   for (Backend* k : {static_cast<Backend*>(&cpu.backend), static_cast<Backend*>(&reference)}) {
@@ -144,7 +151,7 @@ TEST_CASE("query heads read their own group and no other", "[kernels]") {
 }
 
 TEST_CASE("attention is causal: a later NaN reaches no earlier token, scores of 1e4 stay finite", "[kernels][extreme]") {
-  Cpu cpu(1);
+  Cpu cpu(1, GENERATE(from_range(precisions_here())));
   const Memory memory{DType::float32, 5};
   const AttentionShape s = shape(1, 150, 150, 2, 1, 32);
   Inputs in = inputs(memory, s);

@@ -91,17 +91,6 @@ TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with
   });
 }
 
-TEST_CASE("to_bf16 rounds to nearest, ties to even", "[kernels]") {
-  const float step = 1.0f / 128;  // between neighbours of bf16 above 1
-  CHECK(to_bf16(1 + step) == 1 + step);
-  CHECK(to_bf16(1 + step * 0.5f) == 1);
-  CHECK(to_bf16(1 + step * 1.5f) == 1 + 2 * step);
-  CHECK(to_bf16(1 + step * 0.501f) == 1 + step);
-  CHECK(to_bf16(-1 - step * 0.499f) == -1);
-  CHECK(std::isinf(to_bf16(std::numeric_limits<float>::max())));
-  CHECK(std::isnan(to_bf16(std::numeric_limits<float>::quiet_NaN())));
-}
-
 TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threads]") {
   const int threads = GENERATE(2, 4);
   const Memory memory{DType::float32, 0};

@@ -90,6 +90,37 @@ TEST_CASE("training learns: the loss falls far below the uniform distribution's"
   CHECK(trainer.updates() == 50);
 }
 
+TEST_CASE("on trained weights the gradient in bf16 points where the one in float32 points", "[trainers][precision]") {
+  if (precisions_here().back() != Precision::bf16) return;
+  const Fixture f;
+  const ThreadPool pool(2);
+  CpuBackend exact(pool), rounded(pool, Precision::bf16);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, exact);
+  while (trainer.next_step() < 30) trainer.step();  // before it, at the start, gradients of all precisions look alike
+  const Network& network = trainer.network();
+  for (const Subnet& subnet : {f.space.smallest(), f.space.middle(), f.space.largest()}) {
+    const Batch batch = f.data->training_batch(1, 99, f.options.sequences, f.space.model().context);
+    const auto gradient = [&](CpuBackend& backend) {
+      Weights result(trainer.weights().shared_table(), DType::float32);
+      Arena arena(network.plan_training(backend.slots(), subnet, f.options.sequences, f.space.model().context, false));
+      network.forward_backward(backend, trainer.weights(), result, subnet, batch, {}, {}, {}, arena);
+      return result;
+    };
+    const Weights a = gradient(exact), b = gradient(rounded);
+    double ab = 0, aa = 0, bb = 0;
+    for (const TensorSpec& tensor : a.table().tensors())
+      for (std::int64_t row = 0; row < a.view(tensor).rows; ++row)
+        for (std::int64_t c = 0; c < a.view(tensor).columns; ++c) {
+          const double x = a.view(tensor).row<float>(row)[c], y = b.view(tensor).row<float>(row)[c];
+          ab += x * y, aa += x * x, bb += y * y;
+        }
+    const double cosine = ab / std::sqrt(aa * bb);
+    CAPTURE(format(subnet), cosine);
+    CHECK(cosine >= 0.999);
+    CHECK(cosine < 1 - 1e-9);  // it was computed in bf16
+  }
+}
+
 TEST_CASE("a run that is stopped and resumed has the bits of one that is not", "[trainers][bits]") {
   Fixture f;
   const Precision precision = GENERATE(from_range(precisions_here()));
