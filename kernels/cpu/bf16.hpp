@@ -23,6 +23,13 @@ struct Bf16Pack {
 };
 void pack_bf16(const Bf16Pack& op, std::uint32_t* packed);
 
+/// A matrix that will be packed next. A product asks for it meanwhile: rows of a weight are pages of their own, where the hardware does not
+/// prefetch, and packing that waits for them took 16 % of a training step instead of 12.
+struct Bf16Next {
+  const float* x = nullptr;
+  std::int64_t ld = 0, rows = 0, columns = 0;
+};
+
 /// c[M,N] = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element are added in one chain of float32, k
 /// ascending, so its bits depend on its row of A and column of B only. c may be before or add. a_depth and b_depth are the K that an
 /// operand was packed with where it is more than this one: then K is even, and a or b may point to an even k of its first panel.
@@ -38,6 +45,7 @@ struct Bf16Product {
   float scale = 1;
   const float* add = nullptr;
   std::int64_t ldadd = 0;
+  Bf16Next next = {};
 };
 void multiply_bf16(const Bf16Product& op);
 
