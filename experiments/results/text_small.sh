@@ -31,7 +31,7 @@ network() {
   for subnet in smallest middle largest; do network "$subnet"; done
   sed -nE 's/^\| (interpolated[^|]*|PPMd[^|]*) \| ([0-9]+) \| ([0-9.]+) \|$/| \1 (\2 bytes of context) | | \3 |/p' experiments/results/byte_models.md
   echo
-  echo "The run, from \`$run/training.jsonl\`:"
+  echo "The run (its minutes include whatever else the machine did), from \`$run/training.jsonl\`:"
   echo
   echo '```'
   python3 - "$run/training.jsonl" <<'PYTHON'
