@@ -34,7 +34,7 @@ Cost cost_named(std::string_view name, std::string_view text) {
     if (name == kNames[i]) return static_cast<Cost>(i);
   if (std::ranges::find(kNotYet, name) != kNotYet.end())
     refuse(text, "a limit on one of parameters, block_parameters, macs", std::string(name),
-           std::string(name) + " is reported by `cost` but cannot be limited yet");
+           name == "latency" ? "latency is not measured yet" : std::string(name) + " is reported by `cost` but cannot be limited yet");
   throw unknown_name("budget " + std::string(text.substr(0, 200)), name, {kNames.begin(), kNames.end()});
 }
 

@@ -54,6 +54,12 @@ PairedDifference paired_difference(std::span<const float> a, std::span<const flo
   return result;
 }
 
+PairedDifference PairedDifference::scaled(double factor) const {
+  PairedDifference result = *this;
+  for (double* value : {&result.mean, &result.low, &result.high, &result.low90, &result.high90}) *value *= factor;
+  return result;
+}
+
 std::string verdict(const PairedDifference& difference, double margin) { return verdicts(std::span(&difference, 1), margin).front(); }
 
 std::vector<std::string> verdicts(std::span<const PairedDifference> table, double margin) {

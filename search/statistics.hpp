@@ -13,7 +13,7 @@ struct PairedDifference {
   double low90 = 0, high90 = 0;  // the 90 % interval: what equivalence is judged by
   double p = 1;                  // two-sided, of no difference
   std::size_t blocks = 0;
-  double half_width() const { return (high - low) / 2; }
+  PairedDifference scaled(double factor) const;  // in another unit; p and blocks have none
 };
 PairedDifference paired_difference(std::span<const float> a, std::span<const float> b, std::uint64_t seed);
 

@@ -30,8 +30,9 @@ std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutco
       {"smallest", run.space().smallest(), {}}, {"middle", run.space().middle(), {}}, {"largest", run.space().largest(), {}}};
   for (const auto& outcome : outcomes) {
     if (outcome.best) rows.push_back({"found inside " + set_name(outcome), outcome.best->subnet, {}});
-    const bool another = outcome.best_homogeneous && (!outcome.best || outcome.best_homogeneous->subnet != outcome.best->subnet);
-    if (another) rows.push_back({"best homogeneous there", outcome.best_homogeneous->subnet, {}});
+    for (const auto& [name, other] : {std::pair{outcome.algorithm + " alone there", &outcome.best_of_algorithm},
+                                      {std::string("best homogeneous there"), &outcome.best_homogeneous}})
+      if (*other && (!outcome.best || (*other)->subnet != outcome.best->subnet)) rows.push_back({name, (*other)->subnet, {}});
   }
   std::vector<Subnet> distinct;
   for (const auto& row : rows)
@@ -55,9 +56,9 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
   std::vector<std::string> names;
   std::vector<PairedDifference> differences;
   for (const auto& outcome : outcomes) {
-    if (!outcome.best || !outcome.best_homogeneous) continue;
-    const auto *found = find_row(rows, outcome.best->subnet), *rival = find_row(rows, outcome.best_homogeneous->subnet);
-    const auto name = fmt::format("{}: found against best homogeneous: ", set_name(outcome));
+    if (!outcome.best_of_algorithm || !outcome.best_homogeneous) continue;
+    const auto *found = find_row(rows, outcome.best_of_algorithm->subnet), *rival = find_row(rows, outcome.best_homogeneous->subnet);
+    const auto name = fmt::format("{}: best of {} - best homogeneous: ", set_name(outcome), outcome.algorithm);
     if (found->subnet == rival->subnet) {
       text += name + "they are the same network\n";
       continue;

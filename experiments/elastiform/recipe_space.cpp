@@ -15,13 +15,21 @@ namespace {
 
 // SearchSpace knows the real bounds; these only keep an integer an int.
 constexpr int kLargest = 1 << 24;
-const std::vector<std::string_view> kNorms{"rms", "layer"};
+const std::vector<std::string_view> kNorms{"rmsnorm", "layernorm"};
 const std::vector<std::string_view> kFeedForwards{"swiglu", "gelu_tanh", "gelu_erf"};
 const std::vector<std::string_view> kPositions{"rope", "learned"};
+// Understood, and written out under the full name: what configurations elsewhere, and earlier recipes of ours, say.
+const std::vector<std::pair<std::string_view, std::string_view>> kOtherNames{
+    {"rms", "rmsnorm"}, {"layer", "layernorm"}, {"gelu", "gelu_tanh"}};
 
 template <class Kind>
 Kind kind_at(TableReader& table, const char* key, const std::vector<std::string_view>& names, Kind fallback) {
-  const auto name = table.choice(key, std::string(names[static_cast<std::size_t>(fallback)]), names);
+  auto accepted = names;
+  for (const auto& [other, full] : kOtherNames)
+    if (std::find(names.begin(), names.end(), full) != names.end()) accepted.push_back(other);
+  std::string name = table.choice(key, std::string(names[static_cast<std::size_t>(fallback)]), accepted);
+  for (const auto& [other, full] : kOtherNames)
+    if (name == other) name = full;
   return static_cast<Kind>(std::find(names.begin(), names.end(), name) - names.begin());
 }
 
@@ -55,6 +63,15 @@ struct Choices {
   std::vector<std::pair<int, SearchSpace::Block>> pins;  // one list of each is filled
 };
 
+/// A pin fixes what the lists allow; it does not widen them.
+template <class Value>
+void require_listed(const std::vector<Value>& list, Value value, const std::string& pin, const std::string& place) {
+  if (list.empty() || std::find(list.begin(), list.end(), value) != list.end()) return;
+  std::string allowed;
+  for (const Value& each : list) allowed += (allowed.empty() ? "" : ", ") + fmt::format("{}", each);
+  throw InputError({place, "one of " + allowed + " of the list", "'" + pin + "'", ""});
+}
+
 // "embed=96", "depth=4", "0.heads=4", "2.ffn=256", "2.ffn_ratio=3"
 void apply_pin(Choices& choices, const std::string& pin, const std::string& place) {
   const auto equals = pin.find('='), dot = pin.find('.');
@@ -73,7 +90,9 @@ void apply_pin(Choices& choices, const std::string& pin, const std::string& plac
   const int whole = static_cast<int>(value);
   if (!of_block) {
     if (key != "embed" && key != "depth") throw unknown_name(place, key, {"embed", "depth"});
-    (key == "embed" ? choices.embed : choices.depth) = {whole};
+    auto& list = key == "embed" ? choices.embed : choices.depth;
+    require_listed(list, whole, pin, place);
+    list = {whole};
     return;
   }
   int block = 0;
@@ -83,6 +102,9 @@ void apply_pin(Choices& choices, const std::string& pin, const std::string& plac
   else if (key == "ffn") pinned.ffn.widths = {whole};
   else if (key == "ffn_ratio") pinned.ffn.ratios = {value};
   else throw unknown_name(place, key, {"heads", "ffn", "ffn_ratio"});
+  if (key == "heads") require_listed(choices.block.heads, whole, pin, place);
+  if (key == "ffn") require_listed(choices.block.ffn.widths, whole, pin, place);
+  if (key == "ffn_ratio") require_listed(choices.block.ffn.ratios, value, pin, place);
   choices.pins.emplace_back(block, pinned);
 }
 
@@ -151,13 +173,31 @@ SearchSpace read_space(const RecipeValue& document, std::string_view where, int 
   }
 }
 
+template <class Value>
+void unite(std::vector<Value>& list, const std::vector<Value>& more) {
+  list.insert(list.end(), more.begin(), more.end());
+  std::sort(list.begin(), list.end());
+  list.erase(std::unique(list.begin(), list.end()), list.end());
+}
+
+/// Lists that hold every choice of every block, so that what a block lacks of them can be written as a pin. FFN lists of the kind that most
+/// choices have; pins of the other kind stand on their own.
+SearchSpace::Block general_block(const SearchSpace& space) {
+  auto general = space.blocks().front();
+  for (const auto& block : space.blocks())
+    if (choice_count(block.ffn) > choice_count(general.ffn)) general.ffn = block.ffn;
+  const bool widths = !general.ffn.widths.empty();
+  for (const auto& block : space.blocks()) {
+    unite(general.heads, block.heads);
+    if (widths) unite(general.ffn.widths, block.ffn.widths);
+    else unite(general.ffn.ratios, block.ffn.ratios);
+  }
+  return general;
+}
+
 std::string space_tables(const SearchSpace& space) {
   const auto& model = space.model();
-  auto general = space.blocks().front();
-  for (const auto& block : space.blocks()) {
-    if (block.heads.size() > general.heads.size()) general.heads = block.heads;
-    if (choice_count(block.ffn) > choice_count(general.ffn)) general.ffn = block.ffn;
-  }
+  const auto general = general_block(space);
   std::string text = "[model]\nfamily = \"decoder\"\n";
   text += fmt::format("preset = {}\ncontext = {}\nhead_dim = {}\nqueries_per_group = {}\n", toml_text(model.preset), model.context,
                       model.head_dim, model.queries_per_group);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "experiments/elastiform/evaluation_output.hpp"
 #include "kernels/errors.hpp"
@@ -16,12 +17,15 @@ namespace {
 // Homogeneous members are a fixed list, so a round only decides how often progress is kept.
 constexpr std::size_t kHomogeneousRound = 64;
 
+/// A fixed list is neither drawn nor seeded, and always evaluated whole.
+bool draws(const std::string& algorithm) { return algorithm != "homogeneous"; }
+
 SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleSet& feasible) {
   const SearchOptions& options = run.recipe().search;
   SearchPlan plan;
   plan.precision = evaluation_precision(run.recipe());
   plan.evaluations = request.evaluations;
-  plan.round_size = request.algorithm == "homogeneous" ? kHomogeneousRound : static_cast<std::size_t>(options.round_size);
+  plan.round_size = draws(request.algorithm) ? static_cast<std::size_t>(options.round_size) : kHomogeneousRound;
   SearchDescription& description = plan.description;
   description.algorithm = request.algorithm;
   description.budget = feasible.budget().text();
@@ -29,7 +33,7 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.deploy = deploy_text(run.costs().deploy());
   description.weights_hash = run.supernet().weights_hash;
   description.blocks = run.search_set().text();
-  if (request.algorithm == "homogeneous") {  // neither drawn nor seeded
+  if (!draws(request.algorithm)) {
     if (request.members > 0) description.options = fmt::format("members={}", request.members);
     return plan;
   }
@@ -78,10 +82,11 @@ std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchReques
                                               .tournament = static_cast<std::size_t>(options.tournament),
                                               .members = request.members});
   const SearchPlan plan = plan_of(run, request, feasible);
-  if (request.algorithm != "homogeneous" || outcome.name.empty()) outcome.name = plan.description.name();
+  if (draws(request.algorithm) || outcome.name.empty()) outcome.name = plan.description.name();
   std::size_t stored = 0;
   for (const auto& round : store.rounds(plan.description.name())) stored += round.size();
-  const BigInt most = std::min<BigInt>(feasible.count(), plan.evaluations);
+  const std::size_t whole_rounds = (plan.evaluations + plan.round_size - 1) / plan.round_size * plan.round_size;
+  const BigInt most = std::min<BigInt>(feasible.count(), whole_rounds);
   Progress progress(common.json, request.algorithm);
   if (stored > 0)
     progress.line(fmt::format("{}: continues search {} after {} evaluations", request.algorithm, plan.description.name(), stored));
@@ -101,10 +106,19 @@ std::string best_line(const char* what, const std::optional<Evaluation>& best, s
                      grouped(best->costs.macs));
 }
 
+/// What the algorithm and its rival both proposed counts once.
+std::vector<Evaluation> evaluated_once(const SearchOutcome& outcome) {
+  std::vector<Evaluation> all = outcome.found;
+  std::set<std::int64_t> ids;
+  for (const Evaluation& evaluation : all) ids.insert(evaluation.id);
+  for (const Evaluation& evaluation : outcome.homogeneous)
+    if (ids.insert(evaluation.id).second) all.push_back(evaluation);
+  return all;
+}
+
 ParetoFront front_of(const SearchOutcome& outcome) {
   ParetoFront front(outcome.cost);
-  for (const Evaluation& evaluation : outcome.found) front.add(evaluation);
-  for (const Evaluation& evaluation : outcome.homogeneous) front.add(evaluation);
+  for (const Evaluation& evaluation : evaluated_once(outcome)) front.add(evaluation);
   return front;
 }
 
@@ -135,9 +149,9 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   outcome.deployable = std::string(name_of(request.deployable));
   outcome.cost = leading_cost(feasible.budget());
   std::FILE* text = text_stream(common.json);
-  fmt::print(text, "budget {}{}: {} feasible subnets; {}, law {}, seed {}\n", outcome.budget.empty() ? "(none)" : outcome.budget,
+  fmt::print(text, "budget {}{}: {} feasible subnets; {}{}\n", outcome.budget.empty() ? "(none)" : outcome.budget,
              request.deployable == Deployable::any ? "" : ", deployable as " + outcome.deployable, grouped(outcome.feasible),
-             request.algorithm, outcome.law, request.seed);
+             request.algorithm, draws(request.algorithm) ? fmt::format(", law {}, seed {}", outcome.law, request.seed) : "");
   const SearchRequest rival = rival_of(request, feasible, text);
   std::fflush(text);
 
@@ -153,26 +167,24 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   if (outcome.best_of_algorithm) finalists.push_back(*outcome.best_of_algorithm);
   if (outcome.best_homogeneous) finalists.push_back(*outcome.best_homogeneous);
   outcome.best = best_of(finalists);
-  if (outcome.best && outcome.best_homogeneous) {
-    outcome.difference = difference_in_bits(*outcome.best, *outcome.best_homogeneous, request.seed);
+  if (request.algorithm != rival.algorithm && outcome.best_of_algorithm && outcome.best_homogeneous) {
+    outcome.difference = difference_in_bits(*outcome.best_of_algorithm, *outcome.best_homogeneous, request.seed);
     outcome.verdict = verdict(*outcome.difference, kMargin);
   }
   return outcome;
 }
 
 std::string outcome_text(const SearchOutcome& outcome) {
-  std::string text = best_line("best found", outcome.best, outcome.found.size() + outcome.homogeneous.size());
+  std::string text = best_line("best found", outcome.best, evaluated_once(outcome).size());
   if (outcome.best_of_algorithm && outcome.best_of_algorithm->subnet != outcome.best->subnet)
     text += best_line(fmt::format("best of {} alone", outcome.algorithm).c_str(), outcome.best_of_algorithm, outcome.found.size());
   text += best_line("best homogeneous", outcome.best_homogeneous, outcome.homogeneous.size());
-  if (outcome.difference) text += "found - homogeneous: " + difference_text(*outcome.difference) + "\n";
-  if (outcome.difference && outcome.best->subnet != outcome.best_homogeneous->subnet)
+  if (outcome.difference) text += fmt::format("{} - homogeneous: {}\n", outcome.algorithm, difference_text(*outcome.difference));
+  if (outcome.difference && outcome.best_of_algorithm->subnet != outcome.best_homogeneous->subnet)
     text +=
         "    both were chosen on these blocks, so the difference flatters the larger search: `evaluate --split report --against` decides\n";
   const ParetoFront front = front_of(outcome);
-  std::vector<Evaluation> all = outcome.found;
-  all.insert(all.end(), outcome.homogeneous.begin(), outcome.homogeneous.end());
-  text += "\n" + front_table(front) + "\n" + front_plot(all, front);
+  text += "\n" + front_table(front) + "\n" + front_plot(evaluated_once(outcome), front);
   if (outcome.interrupted) text += "\ninterrupted after a whole round; the same command continues\n";
   return text;
 }
@@ -209,9 +221,7 @@ std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore
 Cost leading_cost(const Budget& budget) { return budget.limits().empty() ? Cost::parameters : budget.limits().front().cost; }
 
 PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed) {
-  PairedDifference difference = paired_difference(a.score.block_losses, b.score.block_losses, seed);
-  for (double* value : {&difference.mean, &difference.low, &difference.high}) *value = bits_per_byte(*value);
-  return difference;
+  return paired_difference(a.score.block_losses, b.score.block_losses, seed).scaled(bits_per_byte(1));
 }
 
 std::string difference_text(const PairedDifference& difference) { return difference_text(difference, verdict(difference, kMargin)); }

@@ -36,7 +36,8 @@ struct SearchOutcome {
   // The answer is the best of everything evaluated inside the budget, whoever proposed it; the two below say who did.
   std::optional<Evaluation> best, best_of_algorithm, best_homogeneous;
   std::string algorithm;
-  std::optional<PairedDifference> difference;  // best minus best homogeneous, bits/byte, over blocks of the search split
+  // best_of_algorithm minus best_homogeneous, bits/byte, over blocks of the search split; none where homogeneous is the algorithm.
+  std::optional<PairedDifference> difference;
   std::string verdict;                         // of the difference
   Cost cost = Cost::parameters;                // the x axis of the front: what the budget limits first
   bool interrupted = false;                    // ended after a round by Ctrl-C; everything evaluated is stored

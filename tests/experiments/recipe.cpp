@@ -73,12 +73,19 @@ TEST_CASE("presets, defaults and pins give the documented space", "[experiments]
   CHECK_FALSE(gpt2.space.model().biases);
 
   const auto pinned =
-      Recipe::parse(with("ffn_ratio = [2, 4]", "ffn_ratio = [2, 4]\npin = [\"0.heads=2\", \"1.ffn_ratio=3\", \"embed=16\"]"), "m");
+      Recipe::parse(with("ffn_ratio = [2, 4]", "ffn_ratio = [2, 4]\npin = [\"0.heads=2\", \"1.ffn_ratio=4\", \"embed=16\"]"), "m");
   CHECK(pinned.space.embed() == std::vector<int>{16});
   CHECK(pinned.space.blocks()[0].heads == std::vector<int>{2});
   CHECK(pinned.space.blocks()[0].ffn.at(16) == std::vector<int>{32, 64});
   CHECK(pinned.space.blocks()[1].heads == std::vector<int>{1, 2});
-  CHECK(pinned.space.blocks()[1].ffn.at(16) == std::vector<int>{48});
+  CHECK(pinned.space.blocks()[1].ffn.at(16) == std::vector<int>{64});
+  // Every block pinned to another choice: the resolved recipe lists them all, so its own pins stay inside its lists.
+  const auto each = Recipe::parse(with("ffn_ratio = [2, 4]", "ffn_ratio = [2, 4]\npin = [\"0.heads=1\", \"1.heads=2\"]"), "m");
+  CHECK(Recipe::parse(each.text(), "resolved").space == each.space);
+  const auto named = Recipe::parse(micro_recipe(), "m", {"model.norm=layer", "model.ffn=gelu"});
+  CHECK(named.space.model().norm == Norm::layer);
+  CHECK(named.space.model().ffn == FeedForwardKind::gelu_tanh);
+  CHECK_THAT(named.text(), Contains("norm = \"layernorm\"") && Contains("ffn = \"gelu_tanh\""));
 }
 
 TEST_CASE("stages resolve to steps and stay where they are", "[experiments][recipe]") {
@@ -124,11 +131,13 @@ TEST_CASE("wrong values of a recipe are refused with the key and what was expect
       Case{"train.rate=nan", "a number from"}, Case{"train.rate=-1", "a number from"}, Case{"train.optimizer=adam", "nearest adamw"},
       Case{"train.policy=lazy", "lazy-local"}, Case{"train.schedule=cosin", "nearest cosine"}, Case{"train.beta1=1", "a number from"},
       Case{"model.preset=lama", "nearest llama"}, Case{"model.family=vit", "decoder"}, Case{"model.tied=yes", "true or false"},
-      Case{"model.head_dim=7", "even"}, Case{"model.ffn=gelu", "gelu_"}, Case{"model.context=0", "an integer from 1"},
+      Case{"model.head_dim=7", "even"}, Case{"model.ffn=relu", "gelu_"}, Case{"model.context=0", "an integer from 1"},
       Case{"space.embed=a", "an integer from 1"}, Case{"space.heads=", "an integer from 0"},
       Case{"space.depth=9999", "an integer from 1 to 4096"}, Case{"space.pin=0.heads", "0.heads=4"},
-      Case{"space.pin=9.heads=1", "a block from 0 to 1"}, Case{"space.pin=0.hands=1", "nearest heads"},
-      Case{"space.pin=width=1", "nearest"}, Case{"space.ffn=64", "either ffn or ffn_ratio"}, Case{"model.queries_per_group=3", "multiples"},
+      Case{"space.pin=9.heads=1", "a block from 0 to 1"}, Case{"space.pin=0.heads=4", "one of 1, 2 of the list, found '0.heads=4'"},
+      Case{"space.pin=embed=48", "of the list"}, Case{"space.pin=0.ffn_ratio=3", "one of 2, 4 of the list"},
+      Case{"search.tournament=9999", "tournament"}, Case{"space.pin=0.hands=1", "nearest heads"}, Case{"space.pin=width=1", "nearest"},
+      Case{"space.ffn=64", "either ffn or ffn_ratio"}, Case{"model.queries_per_group=3", "multiples"},
       Case{"data.splits=90,5", "three parts"}, Case{"data.splits=90,0,10", "an integer from 1"},
       Case{"data.split_block=4KB", "bytes such as"}, Case{"data.tokenizer=bpe", "bytes"}, Case{"deploy.phase=train", "prefill"},
       Case{"deploy.context=33", "an integer from 1 to 32"}, Case{"deploy.dtype=bf15", "nearest bf16"},

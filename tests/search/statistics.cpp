@@ -99,4 +99,15 @@ TEST_CASE("The p-value of a difference is small when there is one and spread eve
   CHECK(rare <= 20);
 }
 
+TEST_CASE("a difference in another unit has all of its ends there, so a verdict may change with it", "[search][statistics]") {
+  PairedDifference nats{.mean = 0.001, .low = -0.008, .high = 0.0095, .low90 = -0.007, .high90 = 0.0085, .p = 0.8, .blocks = 40};
+  CHECK(verdict(nats, 0.01) == "equivalent");
+  const PairedDifference bits = nats.scaled(1 / std::log(2.0));
+  CHECK(bits.high90 == Approx(0.0085 / std::log(2.0)));
+  CHECK(bits.low90 == Approx(-0.007 / std::log(2.0)));
+  CHECK(bits.p == nats.p);
+  CHECK(bits.blocks == 40);
+  CHECK(verdict(bits, 0.01) == "undecided");
+}
+
 }  // namespace elastiform

@@ -3,6 +3,7 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/search_steps.hpp"
+#include "kernels/errors.hpp"
 #include "search/algorithms/algorithm.hpp"
 
 namespace elastiform {
@@ -22,7 +23,7 @@ class SearchCommand final : public Command {
     options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");
     options.option("seed", seed_, "Equal seeds search equally (default: the recipe's)", 0);
-    options.option("evaluations", evaluations_, "Subnets to evaluate in all (default: the recipe's)", 1);
+    options.option("evaluations", evaluations_, "Subnets to evaluate in all, rounded up to whole rounds (default: the recipe's)", 1);
   }
   int run(const CommonOptions& common) override {
     Run run(run_);
@@ -54,6 +55,12 @@ class SearchCommand final : public Command {
     SearchRequest request = search_request(recipe, budget);
     if (deployable_) request.deployable = parse_deployable(*deployable_);
     if (algorithm_) request.algorithm = std::string(find_algorithm(*algorithm_).name);
+    if (request.algorithm == "homogeneous")
+      for (const auto& [given, option] :
+           {std::pair{law_.has_value(), "--law"}, {seed_.has_value(), "--seed"}, {evaluations_.has_value(), "--evaluations"}})
+        if (given)
+          throw InputError({std::string("elastiform search ") + option,
+                            "nothing beside --algorithm homogeneous, which evaluates its whole list", option, "leave it out"});
     if (law_) request.law = parse_law(*law_);
     if (seed_) request.seed = static_cast<std::uint64_t>(*seed_);
     if (evaluations_) request.evaluations = static_cast<std::size_t>(*evaluations_);

@@ -12,6 +12,8 @@
 namespace elastiform {
 namespace {
 
+constexpr double kWorse = 0.01;  // nats per token: less is noise of the few segments that are scored while training
+
 std::string outcome_json(const TrainOutcome& outcome) {
   JsonObject object, losses;
   object.add("run", outcome.folder).add("step", outcome.steps).add("steps", outcome.total).add("skipped", outcome.skipped);
@@ -73,8 +75,8 @@ class TrainCommand final : public Command {
       fmt::print(stream, "warning: {} of {} steps were skipped: loss or gradient not finite; a lower train.rate may help\n",
                  outcome.skipped, outcome.steps);
     // The largest contains the others: when it is worse, it was trained too rarely.
-    if (outcome.losses && outcome.losses->largest > outcome.losses->middle)
-      fmt::print(stream, "warning: the largest subnet is worse than the middle one: raise stage.largest or train longer\n");
+    if (outcome.losses && outcome.losses->largest > outcome.losses->middle + kWorse)
+      fmt::print(stream, "warning: the largest subnet is worse than the middle one: train longer, or draw it more often (stage.largest)\n");
     if (outcome.interrupted)
       fmt::print(stream, "saved at step {}; go on with: elastiform train --resume {}\n", outcome.steps, outcome.folder);
     else
