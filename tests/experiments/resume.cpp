@@ -107,7 +107,7 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
     CHECK(run_program_in(folder.path(), words("inspect points/part/training.h5 --digest")).out ==
           run_program_in(folder.path(), words("inspect points/whole/training.h5 --digest")).out);
   }
-  CHECK(killed > 12);
+  CHECK(killed >= 20);
 }
 
 TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it was", "[experiments][environment]") {

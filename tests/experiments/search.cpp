@@ -1,5 +1,6 @@
 // search, front, show and evaluate through the real program, on a copy of the trained micro run.
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 
 #include <nlohmann/json.hpp>
@@ -110,6 +111,28 @@ TEST_CASE("search refuses what cannot be, in one line and before it writes", "[e
   refused("show runs/micro best", "number");
   refused("evaluate runs/micro --subnet e7:h1f1", "nearest");
   CHECK(state_of(copy.folder.path()) == before);
+}
+
+TEST_CASE("a search killed at any sync or rename and continued has the digest of one that was not", "[experiments][search]") {
+  const std::string line = "search runs/micro --budget parameters=..80% --algorithm evolution --evaluations 12 --threads 1";
+  const RunCopy whole;
+  REQUIRE(whole.run(line).status == 0);
+  const std::string digest = whole.run("inspect runs/micro --digest").out;
+  int killed = 0;
+  for (int n = 1;; ++n) {
+    CAPTURE(n);
+    const RunCopy part;
+    ::setenv("ELASTIFORM_FAIL_POINT", std::to_string(n).c_str(), 1);
+    const auto result = part.run(line);
+    ::unsetenv("ELASTIFORM_FAIL_POINT");
+    if (result.status == 0) break;
+    REQUIRE(result.status == 128 + SIGKILL);
+    ++killed;
+    REQUIRE(part.run("inspect runs/micro").status == 0);  // it opens, whatever was half written
+    REQUIRE(part.run(line).status == 0);
+    CHECK(part.run("inspect runs/micro --digest").out == digest);
+  }
+  CHECK(killed >= 20);
 }
 
 }  // namespace elastiform
