@@ -1,5 +1,7 @@
 #include "kernels/precision.hpp"
 
+#include <cstdlib>
+
 #include "kernels/cpu/bf16.hpp"
 #include "kernels/errors.hpp"
 
@@ -14,8 +16,11 @@ Precision parse_precision(std::string_view text, const std::string& where) {
 }
 
 void require_precision(Precision precision, const std::string& where) {
-  if (precision == Precision::bf16 && !cpu::has_bf16())
-    throw InputError({.where = where, .expected = "", .found = "this CPU has no bf16 dot products (AVX512_BF16)", .remedy = "use f32"});
+  if (precision != Precision::bf16 || cpu::has_bf16()) return;
+  const char* isa = std::getenv("ELASTIFORM_ISA");
+  const std::string under = isa && *isa ? " under ELASTIFORM_ISA=" + std::string(isa) : "";
+  throw InputError(
+      {.where = where, .expected = "", .found = "this CPU has no bf16 dot products (AVX512_BF16)" + under, .remedy = "use f32"});
 }
 
 }  // namespace elastiform

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "kernels/cpu/identity.hpp"
+
 #if defined(__x86_64__)
 #include <hwy/base.h>
 #include <immintrin.h>
@@ -13,7 +15,9 @@
 namespace elastiform::cpu {
 
 bool has_bf16() {
-  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512bf16");
+  // Attention calls these functions between vector code that must have the same 16 lanes: none where ELASTIFORM_ISA asks for less.
+  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512bf16") && isa_name().rfind("AVX3", 0) == 0;
   return found;
 }
 

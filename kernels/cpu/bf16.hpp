@@ -4,7 +4,7 @@
 
 namespace elastiform::cpu {
 
-/// Whether this CPU multiplies pairs of bf16 (AVX512_BF16). Nothing else in this file may be called where it does not.
+/// Whether this CPU multiplies pairs of bf16 (AVX512_BF16) and ELASTIFORM_ISA lets it. Nothing else in this file may be called where it does not.
 bool has_bf16();
 
 constexpr std::int64_t kBf16Panel = 16;        // rows or columns of a packed panel: the lanes of a register

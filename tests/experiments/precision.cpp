@@ -1,5 +1,7 @@
 #include "kernels/precision.hpp"
 
+#include <cstdlib>
+
 #include "kernels/cpu/bf16.hpp"
 #include "kernels/errors.hpp"
 #include "tests/experiments/program.hpp"
@@ -34,6 +36,15 @@ TEST_CASE("a run in bf16 trains, searches and is evaluated in it, and its files 
   const auto digest = [&](const char* run) { return program(std::string("inspect --digest ") + run + "/supernet.h5").out; };
   CHECK(digest("bf16/a") == digest("bf16/b"));
   CHECK(digest("bf16/a") != digest("bf16/f32"));
+}
+
+TEST_CASE("bf16 is refused where ELASTIFORM_ISA asks for less than AVX-512", "[experiments][precision]") {
+  if (!cpu::has_bf16()) return;  // refused in any case, as above
+  ::setenv("ELASTIFORM_ISA", "AVX2", 1);
+  const auto result = run_program_in(micro_folder().path(), words("train micro.toml --run bf16/refused --set train.precision=bf16"));
+  ::unsetenv("ELASTIFORM_ISA");
+  CHECK(result.status == 2);
+  CHECK_THAT(result.err, Contains("train.precision = bf16: this CPU has no bf16 dot products (AVX512_BF16) under ELASTIFORM_ISA=AVX2"));
 }
 
 TEST_CASE("words for a precision are f32 and bf16", "[experiments][precision]") {
