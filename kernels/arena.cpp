@@ -8,13 +8,10 @@
 namespace elastiform {
 namespace {
 
-// A cache line and an AVX-512 register: rows of padded matrices then never split a line between two workers.
-constexpr std::int64_t kAlignment = 64;
-
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 void free_block(std::byte* data) {
-  if (data) ::operator delete (data, std::align_val_t{kAlignment});
+  if (data) ::operator delete (data, std::align_val_t{static_cast<std::size_t>(Arena::kAlignment)});
 }
 
 }  // namespace
@@ -22,7 +19,9 @@ void free_block(std::byte* data) {
 Arena::Arena(std::int64_t bytes) {
   if (bytes < 0) throw std::logic_error("Arena: negative size " + std::to_string(bytes));
   capacity_ = round_up(bytes, kAlignment);
-  if (capacity_ > 0) data_ = static_cast<std::byte*>(::operator new (static_cast<std::size_t>(capacity_), std::align_val_t{kAlignment}));
+  if (capacity_ > 0)
+    data_ = static_cast<std::byte*>(
+        ::operator new (static_cast<std::size_t>(capacity_), std::align_val_t{static_cast<std::size_t>(Arena::kAlignment)}));
 }
 
 Arena::~Arena() { free_block(data_); }

@@ -11,6 +11,9 @@ namespace elastiform {
 /// ActivationPlan predicts, and asserts, to the byte.
 class Arena {
  public:
+  // A cache line and an AVX-512 register: rows of padded matrices then never split a line between two workers.
+  static constexpr std::int64_t kAlignment = 64;
+
   explicit Arena(std::int64_t bytes);
   ~Arena();
   Arena(Arena&& other) noexcept;

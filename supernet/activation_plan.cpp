@@ -1,109 +1,143 @@
 #include "supernet/activation_plan.hpp"
 
-#include <array>
+#include <algorithm>
 
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
+#include "supernet/recompute_chain.hpp"
 
 namespace elastiform {
 namespace {
 
-BlockShape shape_of(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) {
-  return {.batch = batch, .tokens = tokens, .embed = embed, .heads = genes.heads, .groups = genes.groups, .ffn = genes.ffn};
-}
+/// Bytes and costs of one block's plans: Network::forward_backward's arena, line by line.
+class BlockCosts {
+ public:
+  BlockCosts(const ModelConfig& model, DType dtype, int slots, const BlockShape& shape)
+      : dtype_(dtype), slots_(slots), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0),
+        result_(TensorShape{shape.rows(), shape.embed}.bytes(dtype)) {
+    if (has_attention_) attention_ = Attention::tensors(model, shape, slots);
+    if (has_feed_forward_) feed_forward_ = FeedForward::tensors(model, shape, slots);
+  }
+
+  LinkOption of(const BlockPlan& plan) const {
+    if (plan.middle) return without_middle(plan);
+    const std::int64_t a = attention_.saved_bytes(plan.attention, dtype_), f = feed_forward_.saved_bytes(plan.feed_forward, dtype_);
+    LinkOption option;
+    if (has_attention_) {
+      option.stored = a + result_;
+      option.work = std::max(option.stored + forward(attention_, plan.attention), a + backward(attention_, plan.attention));
+    }
+    if (has_feed_forward_) {
+      const std::int64_t below = option.stored;
+      option.stored += f + result_;
+      option.work = std::max(
+          {option.work, option.stored + forward(feed_forward_, plan.feed_forward), below + f + backward(feed_forward_, plan.feed_forward)});
+    }
+    option.cost = attention_.recomputed_cost(plan.attention, dtype_) + feed_forward_.recomputed_cost(plan.feed_forward, dtype_);
+    return option;
+  }
+
+  /// FLOPs of products that backward repeats.
+  std::int64_t repeated(const BlockPlan& plan) const {
+    return attention_.recomputed_flops(plan.attention) + feed_forward_.recomputed_flops(plan.feed_forward) +
+           (plan.middle ? attention_.flops() : 0);
+  }
+  std::int64_t flops() const { return attention_.flops() + feed_forward_.flops(); }
+
+  std::vector<BlockPlan> plans() const {
+    const TensorSet everything = FeedForward::levels().back();
+    std::vector<BlockPlan> plans;
+    for (const TensorSet a : has_attention_ ? Attention::levels() : Attention::levels().first(1))
+      for (const TensorSet f : has_feed_forward_ ? FeedForward::levels() : FeedForward::levels().first(1)) plans.push_back({a, f, false});
+    if (has_attention_ && has_feed_forward_)
+      for (const TensorSet a : Attention::levels()) plans.push_back({a, everything, true});
+    return plans;
+  }
+
+ private:
+  std::int64_t forward(const LayerTensors& layer, TensorSet dropped) const { return layer.forward_bytes(dropped, slots_, dtype_); }
+  std::int64_t backward(const LayerTensors& layer, TensorSet dropped) const { return layer.backward_bytes(dropped, dtype_); }
+
+  LinkOption without_middle(const BlockPlan& plan) const {
+    const TensorSet nothing_kept = Attention::levels().back();
+    const std::int64_t a = attention_.saved_bytes(plan.attention, dtype_), again = a + result_;
+    LinkOption option;
+    option.stored = result_;
+    option.work = std::max({2 * result_ + std::max(forward(attention_, nothing_kept), forward(feed_forward_, plan.feed_forward)),
+                            again + std::max(forward(attention_, plan.attention), backward(feed_forward_, plan.feed_forward)),
+                            a + backward(attention_, plan.attention)});
+    // The branch runs again to its end, elementwise work included; what it drops then is computed a third time.
+    option.cost = attention_.recomputed_cost(nothing_kept, dtype_) + attention_.result_flops +
+                  attention_.recomputed_cost(plan.attention, dtype_) + feed_forward_.recomputed_cost(plan.feed_forward, dtype_);
+    return option;
+  }
+
+  DType dtype_;
+  int slots_;
+  bool has_attention_, has_feed_forward_;
+  std::int64_t result_;  // [N, C], the output of a branch
+  LayerTensors attention_, feed_forward_;
+};
+
+/// The whole pass: the blocks' costs and what stands before and after them.
+struct Pass {
+  std::vector<BlockCosts> blocks;
+  std::int64_t base = 0;  // the gradient that runs back through the blocks, and the embedding's output
+  std::int64_t head = 0;
+  std::int64_t head_flops = 0;
+
+  Pass(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, const PassShape& pass) {
+    BlockShape shape{.batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed};
+    base = 2 * TensorShape{shape.rows(), shape.embed}.bytes(dtype);
+    const HeadTensors tensors = Head::tensors(model, shape, slots, pass.with_teacher);
+    for (const TensorShape& one : tensors.saved) head += one.bytes(dtype);
+    for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(dtype);
+    head_flops = 2 * shape.rows() * shape.embed * model.vocabulary;
+    for (const BlockGenes& genes : subnet.blocks) {
+      shape.heads = genes.heads, shape.groups = genes.groups, shape.ffn = genes.ffn;
+      blocks.emplace_back(model, dtype, slots, shape);
+    }
+  }
+
+  ActivationPlan finished(std::vector<BlockPlan> plans) const {
+    ActivationPlan result{.blocks = std::move(plans), .forward_flops = head_flops};
+    std::int64_t stored = 0, peak = 0;
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      const LinkOption option = blocks[i].of(result.blocks[i]);
+      peak = std::max(peak, stored + option.work);
+      stored += option.stored;
+      result.forward_flops += blocks[i].flops();
+      result.recomputed_flops += blocks[i].repeated(result.blocks[i]);
+    }
+    result.arena_bytes = base + std::max(peak, stored + head);
+    return result;
+  }
+};
 
 }  // namespace
 
-Saved::Saved(Arena& arena, std::span<const TensorShape> shapes, DType dtype) {
-  views_.reserve(shapes.size());
-  for (const TensorShape& shape : shapes) views_.push_back(shape.rows == 0 ? View{} : arena.matrix(shape.rows, shape.columns, dtype));
+double ActivationPlan::recomputed_share() const {
+  return forward_flops > 0 ? static_cast<double>(recomputed_flops) / static_cast<double>(forward_flops) : 0;
 }
 
-std::int64_t ActivationPlan::bytes(std::span<const TensorShape> shapes) const {
-  std::int64_t sum = 0;
-  for (const TensorShape& shape : shapes)
-    if (shape.rows > 0) sum += Arena::bytes_for(shape.rows, shape.columns, dtype_);
-  return sum;
-}
-
-void ActivationPlan::keep(std::span<const TensorShape> shapes) {
-  kept_ += bytes(shapes);
-  peak_ = std::max(peak_, kept_);
-}
-
-void ActivationPlan::use(std::span<const TensorShape> shapes) { peak_ = std::max(peak_, kept_ + bytes(shapes)); }
-
-void ActivationPlan::release_kept(std::span<const TensorShape> shapes) { kept_ -= bytes(shapes); }
-
-std::int64_t training_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t batch,
-                                  std::int64_t tokens, bool with_teacher) {
-  ActivationPlan plan(dtype);
-  const std::array<TensorShape, 1> stream{{{batch * tokens, subnet.embed}}};
-  plan.keep(stream);  // the embedding's output
-  std::vector<LayerTensors> layers;
-  for (const BlockGenes& genes : subnet.blocks) {
-    const BlockShape shape = shape_of(batch, tokens, subnet.embed, genes);
-    if (genes.heads > 0) layers.push_back(Attention::tensors(model, shape, slots));
-    if (genes.ffn > 0) layers.push_back(FeedForward::tensors(model, shape, slots));
+ActivationPlan plan_activations(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, const PassShape& shape,
+                                std::int64_t limit) {
+  const Pass pass(model, dtype, slots, subnet, shape);
+  ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
+  if (everything_kept.arena_bytes <= limit) return everything_kept;
+  std::vector<std::vector<BlockPlan>> plans;
+  std::vector<std::vector<LinkOption>> links;
+  for (const BlockCosts& block : pass.blocks) {
+    std::vector<LinkOption> options;
+    for (const BlockPlan& plan : plans.emplace_back(block.plans())) options.push_back(block.of(plan));
+    links.push_back(std::move(options));
   }
-  for (const LayerTensors& layer : layers) plan.keep(layer.saved);
-  const LayerTensors head = Head::tensors(model, shape_of(batch, tokens, subnet.embed, {}), slots, with_teacher);
-  plan.keep(stream);  // the gradient that runs back through the blocks
-  plan.keep(head.saved);
-  plan.use(head.backward_scratch);
-  plan.release_kept(head.saved);
-  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) plan.use(layer->backward_scratch);
-  return plan.peak();
-}
-
-std::int64_t block_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, const BlockGenes& genes, std::int64_t batch,
-                               std::int64_t tokens) {
-  const BlockShape shape = shape_of(batch, tokens, embed, genes);
-  ActivationPlan plan(dtype);
-  if (genes.heads > 0) {
-    const auto saved = Attention::tensors(model, shape, slots).saved;
-    plan.keep(saved);
-    if (genes.ffn == 0) return plan.peak();
-  }
-  if (genes.ffn > 0) plan.keep(FeedForward::tensors(model, shape, slots).saved);
-  return plan.peak();
-}
-
-std::int64_t score_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, std::int64_t batch, std::int64_t tokens) {
-  ActivationPlan plan(dtype);
-  const LayerTensors head = Head::tensors(model, shape_of(batch, tokens, embed, {}), slots, false);
-  plan.keep(head.saved);
-  plan.use(head.forward_scratch);
-  return plan.peak();
-}
-
-std::int64_t decode_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t tokens,
-                                std::int64_t logit_rows) {
-  ActivationPlan plan(dtype);
-  const std::array<TensorShape, 2> streams{{{tokens, subnet.embed}, {tokens, subnet.embed}}};
-  plan.keep(streams);  // input and output of a layer take turns
-  for (const BlockGenes& genes : subnet.blocks) {
-    const BlockShape shape = shape_of(1, tokens, subnet.embed, genes);
-    if (genes.heads > 0) plan.use(Attention::decode_scratch(model, shape));
-    if (genes.ffn > 0) plan.use(FeedForward::tensors(model, shape, slots).saved);
-  }
-  plan.use(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), slots, false).saved);
-  return plan.peak();
-}
-
-std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subnet& subnet, std::int64_t context) {
-  ActivationPlan plan(dtype);
-  for (const BlockGenes& genes : subnet.blocks) {
-    const TensorShape rows{genes.heads > 0 ? context : 0, static_cast<std::int64_t>(genes.groups) * model.head_dim};
-    plan.keep(std::array<TensorShape, 2>{{rows, rows}});
-  }
-  return plan.peak();
-}
-
-std::int64_t generation_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t context) {
-  return cache_arena_bytes(model, dtype, subnet, context) +
-         decode_arena_bytes(model, dtype, slots, subnet, std::min(context, kPrefillRows), 1) + Arena::bytes_for(1, model.vocabulary, dtype);
+  const RecomputeChain chain(std::move(links), pass.head);
+  const auto solved = chain.solve(std::max(limit - pass.base, chain.least_peak()));
+  std::vector<BlockPlan> chosen;
+  for (std::size_t i = 0; i < plans.size(); ++i) chosen.push_back(plans[i][static_cast<std::size_t>(solved->options[i])]);
+  return pass.finished(std::move(chosen));
 }
 
 }  // namespace elastiform

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "supernet/activation_plan.hpp"
+#include "supernet/arena_bytes.hpp"
 #include "supernet/weights.hpp"
 
 namespace elastiform {
@@ -75,7 +76,7 @@ Costs CostModel::of(const Subnet& subnet) const {
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
   costs.inference_bytes = weights + deploy_.batch * generation_arena_bytes(model, DType::float32, deploy_.threads, dense, deploy_.context);
   costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
-                         training_arena_bytes(model, DType::float32, deploy_.threads, dense, sequences_, model.context, false);
+                         plan_activations(model, DType::float32, deploy_.threads, dense, {sequences_, model.context}).arena_bytes;
   return costs;
 }
 

@@ -9,7 +9,7 @@
 
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
-#include "supernet/activation_plan.hpp"
+#include "supernet/arena_bytes.hpp"
 
 namespace elastiform {
 namespace {

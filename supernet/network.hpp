@@ -7,6 +7,7 @@
 
 #include "kernels/arena.hpp"
 #include "kernels/backend.hpp"
+#include "supernet/activation_plan.hpp"
 #include "supernet/data/batch.hpp"
 #include "supernet/search_space.hpp"
 #include "supernet/weights.hpp"
@@ -52,10 +53,12 @@ class Network {
   Network(Network&&) noexcept;
 
   /// Forward and backward of one subnet; gradients are added. `keep_hidden` (may be empty) receives the final hidden states [N, C] for
-  /// use as a teacher. Arena use is exactly plan_training().
+  /// use as a teacher. Arena use is exactly plan.arena_bytes, and the bits are the same under every plan of this subnet and batch shape.
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
-                              const LossOptions& options, const Teacher& teacher, View keep_hidden, Arena& arena) const;
-  std::int64_t plan_training(int slots, const Subnet& subnet, std::int64_t batch, std::int64_t tokens, bool with_teacher) const;
+                              const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
+                              Arena& arena) const;
+  /// plan_activations (supernet/activation_plan.hpp) for this network.
+  ActivationPlan plan_training(int slots, const Subnet& subnet, const PassShape& pass, std::int64_t limit = kNoLimit) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
@@ -82,6 +85,7 @@ class Network {
 
  private:
   struct Parts;
+  class TrainingPass;
   std::unique_ptr<Parts> parts_;
 };
 

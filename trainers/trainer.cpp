@@ -6,6 +6,7 @@
 
 #include "supernet/cost_model.hpp"
 #include "supernet/initialization.hpp"
+#include "supernet/plan_cache.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/samplers/sampler.hpp"
@@ -36,17 +37,41 @@ std::vector<RunningStage> make_stages(const SearchSpace& space, const TrainOptio
   return running;
 }
 
-/// Arena bytes of the stage that needs most: the largest subnet bounds every other.
-std::int64_t arena_bytes(const SearchSpace& space, const TrainOptions& options, const std::vector<RunningStage>& stages, DType dtype,
-                         int slots) {
-  std::int64_t most = 0;
-  const std::int64_t rows = static_cast<std::int64_t>(options.sequences) * space.model().context;
-  const Network network(space, dtype);
+/// Bytes of the trainer's arena: the stage that needs most, and of its subnets the largest, bound every other.
+struct ArenaNeeds {
+  std::int64_t keeping_all = 0, least = 0;
+};
+
+ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, int slots) {
+  ArenaNeeds needs;
+  const SearchSpace& space = network.space();
+  const std::int64_t context = space.model().context;
   for (const RunningStage& stage : stages) {
-    const std::int64_t one =
-        network.plan_training(slots, space.largest(), options.sequences, space.model().context, stage.objective->needs_largest()) +
-        stage.objective->extra_arena_bytes(space, dtype, rows);
-    most = std::max(most, one);
+    const PassShape pass{options.sequences, context, stage.objective->needs_largest()};
+    const std::int64_t extra = stage.objective->extra_arena_bytes(space, network.dtype(), options.sequences * context);
+    needs.keeping_all = std::max(needs.keeping_all, network.plan_training(slots, space.largest(), pass).arena_bytes + extra);
+    needs.least = std::max(needs.least, network.plan_training(slots, space.largest(), pass, 0).arena_bytes + extra);
+  }
+  return needs;
+}
+
+std::int64_t arena_bytes(const ArenaNeeds& needs, std::int64_t limit) {
+  if (limit < needs.least)
+    throw InputError({"memory limit of activations", "at least " + std::to_string(needs.least) + " bytes", std::to_string(limit),
+                      "fewer sequences, a shorter context or a smaller space need less"});
+  return std::min(needs.keeping_all, limit / Arena::kAlignment * Arena::kAlignment);
+}
+
+/// What the largest subnet computes again in an arena of that size, of its forward FLOPs: the most of all stages.
+double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, int slots,
+                        std::int64_t arena) {
+  double most = 0;
+  const SearchSpace& space = network.space();
+  const std::int64_t context = space.model().context;
+  for (const RunningStage& stage : stages) {
+    // As an objective runs it: the largest has no teacher.
+    const std::int64_t extra = stage.objective->extra_arena_bytes(space, network.dtype(), options.sequences * context);
+    most = std::max(most, network.plan_training(slots, space.largest(), {options.sequences, context}, arena - extra).recomputed_share());
   }
   return most;
 }
@@ -62,16 +87,19 @@ struct Trainer::Parts {
   Backend& backend;
   Network network;
   CostModel costs;
+  ArenaNeeds needs;
   Arena arena;
+  PlanCache plans;
   Weights gradients;
   State state;
 
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
-        std::shared_ptr<const WeightTable> table)
+        std::shared_ptr<const WeightTable> table, std::int64_t activation_limit)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
         backend(backend_), network(space, backend.dtype()),
         costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
-        arena(arena_bytes(space, options, running, backend.dtype(), backend.slots())),
+        needs(arena_needs(network, options, running, backend.slots())), arena(arena_bytes(needs, activation_limit)),
+        plans(network, backend.slots()),
         gradients(table, backend.dtype()), state{.weights = Weights(table, backend.dtype()),
                                                  .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())} {
     initialize(state.weights, options.seed);
@@ -84,9 +112,10 @@ struct Trainer::Parts {
   }
 };
 
-Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend)
+Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
+                 std::int64_t activation_limit)
     : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend,
-                                     std::make_shared<const WeightTable>(space))) {}
+                                     std::make_shared<const WeightTable>(space), activation_limit)) {}
 Trainer::~Trainer() = default;
 
 StepReport Trainer::step() {
@@ -100,7 +129,8 @@ StepReport Trainer::step() {
 
   const ActiveBands active(p.state.weights.table(), report.subnets);
   zero_active(p.backend, p.gradients, active);
-  report.losses = stage.objective->forward_backward({p.backend, p.network, p.state.weights, p.gradients, p.arena}, report.subnets, batch);
+  report.losses =
+      stage.objective->forward_backward({p.backend, p.network, p.state.weights, p.gradients, p.arena, p.plans}, report.subnets, batch);
   report.gradient_norm = global_norm(p.backend, p.gradients, active);
   report.rate = learning_rate(p.options, t);
 
@@ -140,17 +170,27 @@ Trainer::Memory Trainer::memory() const {
   return {.weights = p.state.weights.bytes(),
           .gradients = p.gradients.bytes(),
           .optimizer = p.state.optimizer->bytes(),
-          .arena = p.arena.capacity()};
+          .arena = p.arena.capacity(),
+          .arena_keeping_all = p.needs.keeping_all,
+          .least_arena = p.needs.least,
+          .recomputed_share = recomputed_share(p.network, p.options, p.running, p.backend.slots(), p.arena.capacity())};
 }
 
 Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages,
-                              const Backend& backend) {
+                              const Backend& backend, std::int64_t activation_limit) {
   const WeightTable table(space);
   const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
+  const Network network(space, backend.dtype());
+  const std::vector<RunningStage> running = make_stages(space, options, stages);
+  const ArenaNeeds needs = arena_needs(network, options, running, backend.slots());
+  const std::int64_t arena = arena_bytes(needs, activation_limit);
   return {.weights = weights,
           .gradients = weights,
           .optimizer = optimizer_state_bytes(options, table.elements(), table.band_count()),
-          .arena = arena_bytes(space, options, make_stages(space, options, stages), backend.dtype(), backend.slots())};
+          .arena = arena,
+          .arena_keeping_all = needs.keeping_all,
+          .least_arena = needs.least,
+          .recomputed_share = recomputed_share(network, options, running, backend.slots(), arena)};
 }
 
 std::int64_t optimizer_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands) {

@@ -28,7 +28,9 @@ struct StepReport {
 /// state, so a resumed run repeats step t bit for bit.
 class Trainer {
  public:
-  Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend);
+  /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. The bits of a run do not depend on it.
+  Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
+          std::int64_t activation_limit = kNoLimit);
   ~Trainer();
 
   StepReport step();  // trains step next_step()
@@ -42,13 +44,16 @@ class Trainer {
   std::int64_t skipped_steps() const;
   std::int64_t updates() const;
 
-  /// Bytes this trainer holds: weights, gradients, optimizer state, arena (planned, asserted equal to its peak use).
+  /// Bytes this trainer holds: weights, gradients, optimizer state, arena. Every pass asserts that it used what its plan says.
   struct Memory {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0;
+    std::int64_t arena_keeping_all = 0, least_arena = 0;  // without a limit, and the lowest limit
+    double recomputed_share = 0;                          // of the largest subnet's forward FLOPs
     std::int64_t total() const { return weights + gradients + optimizer + arena; }
   };
   Memory memory() const;
-  static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend);
+  static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend,
+                     std::int64_t activation_limit = kNoLimit);
 
   // What a checkpoint holds beside the weights (trainers/checkpoint.hpp reads and writes it).
   struct State;

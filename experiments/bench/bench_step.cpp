@@ -70,7 +70,7 @@ class Steps {
   Steps(std::string mode, Precision precision, int threads)
       : mode_(std::move(mode)), space_(bench_space()), list_(listed_subnets(space_)), pool_(threads), backend_(pool_, precision),
         network_(space_, backend_.dtype()), table_(std::make_shared<const WeightTable>(space_)), weights_(table_, backend_.dtype()),
-        costs_(space_, {}, kSequences, [](std::int64_t, std::int64_t) { return std::int64_t{0}; }) {
+        plans_(network_, backend_.slots()), costs_(space_, {}, kSequences, [](std::int64_t, std::int64_t) { return std::int64_t{0}; }) {
     initialize(weights_, 0);
     if (mode_ == "eval") prepare_evaluation();
     else prepare_training();
@@ -115,7 +115,7 @@ class Steps {
     auto objective = make_objective(stage);
     const std::int64_t rows = kSequences * kContext;
     const std::int64_t bytes =
-        network_.plan_training(backend_.slots(), space_.largest(), kSequences, kContext, objective->needs_largest()) +
+        network_.plan_training(backend_.slots(), space_.largest(), {kSequences, kContext, objective->needs_largest()}).arena_bytes +
         objective->extra_arena_bytes(space_, backend_.dtype(), rows);
     auto optimizer = find_optimizer(options.optimizer).make(options, table_, backend_.dtype());
     training_.emplace(Training{random_batch(kSequences), stage, options, std::move(objective), std::move(optimizer),
@@ -134,7 +134,7 @@ class Steps {
     }
     const ActiveBands active(*table_, subnets);
     zero_active(backend_, t.gradients, active);
-    t.objective->forward_backward({backend_, network_, weights_, t.gradients, t.arena}, subnets, t.batch);
+    t.objective->forward_backward({backend_, network_, weights_, t.gradients, t.arena, plans_}, subnets, t.batch);
     const double norm = global_norm(backend_, t.gradients, active);
     t.optimizer->update(backend_, weights_, t.gradients, active,
                         {.step = t.updates, .rate = 3e-4, .gradient_scale = clip_scale(norm, t.options.clip)});
@@ -182,6 +182,7 @@ class Steps {
   Network network_;
   std::shared_ptr<const WeightTable> table_;
   Weights weights_;
+  PlanCache plans_;
   CostModel costs_;
   std::optional<Training> training_;
   std::vector<std::unique_ptr<Worker>> workers_;

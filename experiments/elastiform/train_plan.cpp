@@ -7,8 +7,10 @@
 #include <chrono>
 #include <memory>
 
+#include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "trainers/samplers/sampler.hpp"
@@ -26,24 +28,14 @@ double tokens_per_parameter(const Recipe& recipe) {
   return tokens_of(recipe) / static_cast<double>(cost_model_of(recipe).of(recipe.space.largest()).parameters);
 }
 
-// Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
-std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool) {
-  const auto smallest = SearchSpace::of(recipe.space.model(), recipe.space.smallest());
-  const Weights unread(std::make_shared<const WeightTable>(smallest), DType::float32);
-  const Network network(recipe.space, DType::float32);
-  const ScoringSet set{Split::search, recipe.space.model().context, recipe.train.log_segments};
-  const std::vector<Subnet> ends{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()};
-  return PrefixEvaluator(network, unread, data, set, pool, Precision::f32).plan_bytes(ends);
-}
-
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
-double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend) {
+double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::int64_t activations) {
   auto stage =
       *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
   auto options = recipe.train;
   options.steps = stage.steps = 6;
   stage.share = 1;
-  Trainer trainer(recipe.space, options, {stage}, data, backend);
+  Trainer trainer(recipe.space, options, {stage}, data, backend, activations);
   trainer.step();
   double flops = 0;
   const auto begin = std::chrono::steady_clock::now();
@@ -77,37 +69,68 @@ double expected_flops(const Recipe& recipe) {
   return flops;
 }
 
-void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory) {
-  const auto costs = cost_model_of(recipe);
+// Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
+std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool) {
+  const auto smallest = SearchSpace::of(recipe.space.model(), recipe.space.smallest());
+  const Weights unread(std::make_shared<const WeightTable>(smallest), DType::float32);
+  const Network network(recipe.space, DType::float32);
+  const ScoringSet set{Split::search, recipe.space.model().context, recipe.train.log_segments};
+  const std::vector<Subnet> ends{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()};
+  return PrefixEvaluator(network, unread, data, set, pool, Precision::f32).plan_bytes(ends);
+}
+
+std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
+                              std::optional<std::int64_t> memory_limit) {
+  if (!memory_limit) return kNoLimit;
+  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation};
+  if (*memory_limit < memory.least())
+    throw InputError({"--memory-limit", fmt::format("at least {} for this recipe", memory_limit_text(memory.least())),
+                      memory_limit_text(*memory_limit, Rounded::down),
+                      fmt::format("{} more, or fewer sequences, a shorter context, a smaller space",
+                                  memory_limit_text(memory.least() - *memory_limit))});
+  return *memory_limit - (memory.total() - memory.trainer.arena);
+}
+
+void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   const auto& trainer = memory.trainer;
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + live losses {}\n", unit(memory.total()),
+             unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(memory.evaluation));
+  if (trainer.arena < trainer.arena_keeping_all)
+    fmt::print(stream, "    activations would take {} if all were kept; backward recomputes {:.0f} % of the largest's forward FLOPs\n",
+               unit(trainer.arena_keeping_all), 100 * trainer.recomputed_share);
+  else fmt::print(stream, "    all activations are kept; the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
+  fmt::print(stream, "    libraries take up to {} more: 2 MiB a thread for kernels, 8 MiB for HDF5\n", unit(memory.libraries()));
+  const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (static_cast<double>(memory.total() + memory.libraries()) > available)
+    fmt::print(stream, "warning: {} are free now: the machine may swap; --memory-limit, a smaller batch, context or space need less\n",
+               bytes_text(available));
+}
+
+void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory) {
+  const auto costs = cost_model_of(recipe);
   fmt::print(stream, "space: {} subnets\n", grouped(space_size(recipe.space).str()));
   Table table(cost_header());
   for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + live losses {}\n", unit(memory.total()),
-             unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(memory.evaluation));
-  fmt::print(stream, "    libraries take up to {} more: 2 MiB a thread for kernels, 8 MiB for HDF5\n", unit(memory.libraries()));
+  print_memory(stream, memory);
   fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)),
              tokens_per_parameter(recipe), count_text(expected_flops(recipe)), recipe.train.precision);
   if (tokens_per_parameter(recipe) < kFewTokens)
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
-  const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (static_cast<double>(memory.total() + memory.libraries()) > available)
-    fmt::print(stream, "warning: {} are free now: the machine may swap; a smaller batch, context or space needs less\n",
-               bytes_text(available));
 }
 
-int dry_run(const Recipe& recipe, bool json, int threads) {
+int dry_run(const Recipe& recipe, bool json, int threads, std::optional<std::int64_t> memory_limit) {
   const ThreadPool pool(threads);
   CpuBackend backend(pool, training_precision(recipe));
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation_bytes(recipe, data, pool),
-                             threads};
+  const std::int64_t evaluation = evaluation_bytes(recipe, data, pool),
+                     activations = activation_limit(recipe, backend, evaluation, memory_limit);
+  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations), evaluation, threads};
   print_plan(text_stream(json), recipe, memory);
-  const double seconds = estimated_seconds(recipe, data, backend);
+  const double seconds = estimated_seconds(recipe, data, backend, activations);
   fmt::print(text_stream(json),
              "time: about {} on {} threads, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
              duration_text(seconds), threads);
@@ -116,6 +139,8 @@ int dry_run(const Recipe& recipe, bool json, int threads) {
   JsonObject object;
   object.add("steps", recipe.train.steps).add("tokens", tokens_of(recipe)).add("tokens_per_parameter", tokens_per_parameter(recipe));
   object.add("flops", expected_flops(recipe)).add("seconds", seconds).add("memory_bytes", memory.total());
+  object.add("activation_bytes", memory.trainer.arena).add("activation_bytes_keeping_all", memory.trainer.arena_keeping_all);
+  object.add("recomputed_share", memory.trainer.recomputed_share).add("least_memory_bytes", memory.least());
   object.add("size", space_size(recipe.space).str());
   object.add_json("smallest", cost_json(recipe.space.smallest(), costs.of(recipe.space.smallest())).text());
   object.add_json("middle", cost_json(recipe.space.middle(), costs.of(recipe.space.middle())).text());

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
+#include <optional>
 
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/recipe.hpp"
+#include "kernels/parallel.hpp"
 #include "trainers/trainer.hpp"
 
 namespace elastiform {
@@ -17,14 +20,26 @@ struct PlannedMemory {
   std::int64_t evaluation = 0;
   int threads = 1;
   std::int64_t total() const { return trainer.total() + evaluation; }
+  /// The total under the lowest --memory-limit.
+  std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }
   /// Kernels keep workspaces of up to 2 MiB a thread; HDF5's cache and buffers take up to 8 MiB while a checkpoint is written.
   std::int64_t libraries() const { return (std::int64_t{threads} * 2 + 8) << 20; }
 };
 
+/// Bytes of the arenas that score the live losses.
+std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool);
+
+/// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`; kNoLimit when there is none.
+/// InputError names the least limit that would do.
+std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
+                              std::optional<std::int64_t> memory_limit);
+
 /// The lines that stand before a training: memory, tokens, size of the space, costs of its ends, tokens per parameter.
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory);
+/// Those of memory alone.
+void print_memory(std::FILE* stream, const PlannedMemory& memory);
 
 /// `train --dry-run`: the plan and minutes from five trained steps. Writes nothing.
-int dry_run(const Recipe& recipe, bool json, int threads);
+int dry_run(const Recipe& recipe, bool json, int threads, std::optional<std::int64_t> memory_limit);
 
 }  // namespace elastiform

@@ -46,11 +46,12 @@ std::int64_t step_of(const fs::path& checkpoint) {
 /// One training, from where its trainer stands to the end or to Ctrl-C.
 class Session {
  public:
-  Session(const Recipe& recipe, const std::string& folder, const CommonOptions& common)
+  Session(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit, const CommonOptions& common)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json),
         data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)),
         backend_(pool_, training_precision(recipe)), peak_(pool_, backend_.precision(), fma_peak_cache()),
-        trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_),
+        trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_,
+                 activation_limit(recipe, backend_, elastiform::evaluation_bytes(recipe, data_, pool_), memory_limit)),
         evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
                    pool_, backend_.precision()),
         ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {}
@@ -58,8 +59,7 @@ class Session {
   Trainer& trainer() { return trainer_; }
   const TextData& data() const { return data_; }
 
-  std::int64_t evaluation_bytes() const { return evaluator_.plan_bytes(ends_); }
-  int threads() const { return pool_.size(); }
+  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), pool_.size()}; }
 
   TrainOutcome run() {
     TrainingLog log(paths_.training_log(), trainer_.next_step());
@@ -187,13 +187,14 @@ void compare_builds(std::FILE* stream, const BuildIdentity& then, const BuildIde
 
 }  // namespace
 
-TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const CommonOptions& common) {
+TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit,
+                       const CommonOptions& common) {
   std::error_code error;
   if (fs::exists(folder, error) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error)))
     throw InputError({folder, "a folder that does not exist", is_run_folder(folder) ? "a run" : "something else",
                       fmt::format("--run another, or elastiform train --resume {}", folder)});
-  Session session(recipe, folder, common);  // opens the data: what is wrong with it shows before anything is written
-  print_plan(text_stream(common.json), recipe, {session.trainer().memory(), session.evaluation_bytes(), session.threads()});
+  Session session(recipe, folder, memory_limit, common);  // opens the data: what is wrong with it shows before anything is written
+  print_plan(text_stream(common.json), recipe, session.memory());
   if (!fs::create_directories(folder, error) && error)
     throw InputError({folder, "a folder that can be made", error.message(), "--run another"});
   const FolderLock lock(folder);
@@ -203,7 +204,7 @@ TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const Co
 }
 
 TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
-                          const CommonOptions& common) {
+                          std::optional<std::int64_t> memory_limit, const CommonOptions& common) {
   if (!is_run_folder(folder)) throw InputError({folder, "a run folder", "none", "elastiform train RECIPE starts one"});
   refuse_settings(set);
   const FolderLock lock(folder);
@@ -219,7 +220,7 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
     trained = before.steps;
   }
   if (steps) lengthen(recipe, *steps, trained);
-  Session session(recipe, folder, common);
+  Session session(recipe, folder, memory_limit, common);
   if (!data_sha256.empty()) {
     if (session.data().sha256() != data_sha256)
       throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + data_sha256.substr(0, 16),
@@ -228,6 +229,7 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
   }
   if (const auto text = as_stored(recipe, folder).text(); steps || !set.empty()) write_durably(paths.recipe(), text);
   fmt::print(text_stream(common.json), "{} goes on at step {} of {}\n", folder, session.trainer().next_step(), recipe.train.steps);
+  print_memory(text_stream(common.json), session.memory());
   return session.run();
 }
 

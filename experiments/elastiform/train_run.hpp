@@ -24,10 +24,12 @@ struct TrainOutcome {
 };
 
 /// Trains a recipe into a new folder; InputError when something stands there already. Its recipe is stored with every default written out.
-TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const CommonOptions& common);
+/// memory_limit: of everything that is planned, in bytes (docs/memory.md); it changes no bit of the run.
+TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit,
+                       const CommonOptions& common);
 
 /// Continues a run from its last checkpoint; `steps` lengthens its last stage. Only train.checkpoint_every and data.text may be --set.
 TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
-                          const CommonOptions& common);
+                          std::optional<std::int64_t> memory_limit, const CommonOptions& common);
 
 }  // namespace elastiform

@@ -18,7 +18,7 @@ struct SwigluForward {
   auto fields() const { return std::tie(y, gate, up); }
 };
 
-/// dgate and dup of SwigluForward for upstream dy. dgate or dup may be dy itself. Used inside panels.
+/// dgate and dup of SwigluForward for upstream dy. dgate or dup may be dy itself, and dgate may be gate. Used inside panels.
 struct SwigluBackward {
   static constexpr const char* kName = "swiglu_backward";
   View dgate, dup;

@@ -1,5 +1,6 @@
 #include "supernet/layers/attention.hpp"
 
+#include <array>
 #include <cmath>
 
 #include "supernet/layers/normalize.hpp"
@@ -11,11 +12,28 @@ LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shap
   const std::int64_t means = model.norm == Norm::layer ? 1 : 0;
   const std::int64_t panels = Backend::panel_count(N);
   LayerTensors tensors;
-  // The order of Kept.
-  tensors.saved = {{N, C}, {N, A}, {N, G}, {N, G}, {N, A}, {1, N}, {means, N}, {shape.heads, N}, {N, C}};
+  // The order of Kept. A query meets (T + 1) / 2 keys on average, twice; the exponentials between take as long as the products.
+  tensors.kept = {{{N, C}, true},
+                  {{N, A}, false, 2 * N * C * A},
+                  {{N, G}, false, 2 * N * C * G},
+                  {{N, G}, false, 2 * N * C * G},
+                  {{N, A}, false, 2 * N * A * (shape.tokens + 1), 2},
+                  {{1, N}},
+                  {{means, N}},
+                  {{shape.heads, N}}};
+  tensors.result_flops = 2 * N * C * A;
   // d(mixed), dq, dk, dv, sums of the norm's gain and bias per panel, d(normed) of a panel.
   tensors.backward_scratch = {{N, A}, {N, A}, {N, G}, {N, G}, {panels, C}, {means * panels, C}, PanelScratch::shape(slots, C)};
   return tensors;
+}
+
+std::span<const TensorSet> Attention::levels() {
+  static constexpr std::array<TensorSet, 5> kLevels{{{},
+                                                     {kNormed},
+                                                     {kNormed, kMixed, kLogSumExp},
+                                                     {kNormed, kQuery, kKey, kValue},
+                                                     {kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp}}};
+  return kLevels;
 }
 
 AttentionShape Attention::kernel_shape(const BlockShape& shape, std::int64_t key_tokens) const {
@@ -33,38 +51,65 @@ void Attention::rotate(Backend& backend, View x, std::int64_t first_row, std::in
   backend.rope({.x = x, .cosine = cosine_, .sine = sine_, .first_row = first_row, .period = period, .offset = offset, .inverse = inverse});
 }
 
-void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y,
-                        ConstView x) const {
-  const View h = saved.write(kNormed), q = saved.write(kQuery), k = saved.write(kKey), v = saved.write(kValue), mixed = saved.write(kMixed);
-  const View rstd = saved.write(kRstd), mean = saved.write(kMean);
+void Attention::project(Backend& backend, View y, ConstView h, const WeightSlice& w) const {
+  backend.matmul({.y = y, .x = h, .w = w.weight, .bias = w.bias, .add = {}});
+}
+
+void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
+                        Arena& arena) const {
+  const ArenaScope scope(arena);
+  const ForwardTensors t(backend, arena, tensors(model_, shape, backend.slots()), saved);
+  const View q = t.whole(kQuery), k = t.whole(kKey), v = t.whole(kValue), mixed = t.whole(kMixed);
   backend.panels(x.rows, [&](Rows r) {
-    normalize(backend, model_, w.norm, h, rstd, mean, x, r);
-    backend.matmul({.y = q[r], .x = h[r], .w = w.query.weight, .bias = w.query.bias, .add = {}});
-    backend.matmul({.y = k[r], .x = h[r], .w = w.key.weight, .bias = w.key.bias, .add = {}});
-    backend.matmul({.y = v[r], .x = h[r], .w = w.value.weight, .bias = w.value.bias, .add = {}});
+    const View h = t.rows(kNormed, r);
+    normalize(backend, model_, w.norm, h, t.whole(kRstd), t.whole(kMean), x, r);
+    project(backend, q[r], h, w.query);
+    project(backend, k[r], h, w.key);
+    project(backend, v[r], h, w.value);
     rotate(backend, q[r], r.first, shape.tokens, 0, false);
     rotate(backend, k[r], r.first, shape.tokens, 0, false);
   });
-  backend.attention_forward(
-      {.out = mixed, .lse = saved.write(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
+  backend.attention_forward({.out = mixed, .lse = t.whole(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
   backend.panels(x.rows, [&](Rows r) {
     backend.matmul({.y = y[r], .x = mixed[r], .w = w.out.weight, .bias = w.out.bias, .add = x[r], .scale = model_.branch_scale});
   });
+}
+
+Attention::Operands Attention::recall(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BackwardTensors& t,
+                                      ConstView x) const {
+  Operands o;
+  o.rstd = t.take(kRstd);
+  o.mean = t.take(kMean);
+  o.h = t.read(kNormed, [&](View out, Rows r) { normalize(backend, model_, w.norm, out, o.rstd, o.mean, x, r); });
+  o.q = t.read(kQuery, [&](View out, Rows r) {
+    project(backend, out, o.h[r], w.query);
+    rotate(backend, out, r.first, shape.tokens, 0, false);
+  });
+  o.k = t.read(kKey, [&](View out, Rows r) {
+    project(backend, out, o.h[r], w.key);
+    rotate(backend, out, r.first, shape.tokens, 0, false);
+  });
+  o.v = t.read(kValue, [&](View out, Rows r) { project(backend, out, o.h[r], w.value); });
+  o.mixed = t.take(kMixed);
+  o.lse = t.take(kLogSumExp);
+  if (t.dropped(kMixed))
+    backend.attention_forward({.out = o.mixed, .lse = o.lse, .q = o.q, .k = o.k, .v = o.v, .shape = kernel_shape(shape, shape.tokens)});
+  return o;
 }
 
 void Attention::backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape,
                          const Saved& saved, View d, ConstView x, Arena& arena) const {
   enum { kDMixed, kDQuery, kDKey, kDValue, kDGain, kDBias, kPanel };
   const ArenaScope scope(arena);
-  const Saved scratch(arena, tensors(model_, shape, backend.slots()).backward_scratch, backend.dtype());
-  const ConstView h = saved.read(kNormed), q = saved.read(kQuery), k = saved.read(kKey), v = saved.read(kValue), mixed = saved.read(kMixed);
-  const ConstView rstd = saved.read(kRstd), mean = saved.read(kMean);
-  const View dmixed = scratch.write(kDMixed), dq = scratch.write(kDQuery), dk = scratch.write(kDKey), dv = scratch.write(kDValue);
-  const View dgain = scratch.write(kDGain), dbias = w.norm.bias.empty() ? View{} : scratch.write(kDBias);
-  const PanelScratch panel = scratch.write(kPanel);
+  const LayerTensors declared = tensors(model_, shape, backend.slots());
+  const BackwardTensors t(backend, arena, declared, saved);
+  const Operands o = recall(backend, w, shape, t, x);
+  const View dmixed = t.scratch(kDMixed), dq = t.scratch(kDQuery), dk = t.scratch(kDKey), dv = t.scratch(kDValue);
+  const View dgain = t.scratch(kDGain), dbias = w.norm.bias.empty() ? View{} : t.scratch(kDBias);
+  const PanelScratch panel = t.scratch(kPanel);
 
   // d is overwritten below, so the weights that need the gradient at y come first.
-  backend.matmul_dw({.dw = dw.out.weight, .dbias = dw.out.bias, .x = mixed, .dy = d, .scale = model_.branch_scale});
+  backend.matmul_dw({.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = d, .scale = model_.branch_scale});
   backend.panels(d.rows, [&](Rows r) {
     backend.matmul_dx({.dx = dmixed[r], .dy = d[r], .w = w.out.weight, .add = {}, .scale = model_.branch_scale});
   });
@@ -72,11 +117,11 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
                               .dk = dk,
                               .dv = dv,
                               .dout = dmixed,
-                              .out = mixed,
-                              .lse = saved.read(kLogSumExp),
-                              .q = q,
-                              .k = k,
-                              .v = v,
+                              .out = o.mixed,
+                              .lse = o.lse,
+                              .q = o.q,
+                              .k = o.k,
+                              .v = o.v,
                               .shape = kernel_shape(shape, shape.tokens)});
   backend.panels(d.rows, [&](Rows r) {
     const View dh = panel.at(backend.slot(), r.count);
@@ -87,16 +132,16 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
     backend.matmul_dx({.dx = dh, .dy = dv[r], .w = w.value.weight, .add = dh});
     normalize_backward(
         backend, model_,
-        {.d = d, .dy = dh, .residual = d, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
+        {.d = d, .dy = dh, .residual = d, .x = x, .rstd = o.rstd, .mean = o.mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
   });
-  backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = h, .dy = dq});
-  backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = h, .dy = dk});
-  backend.matmul_dw({.dw = dw.value.weight, .dbias = dw.value.bias, .x = h, .dy = dv});
+  backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = o.h, .dy = dq});
+  backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = o.h, .dy = dk});
+  backend.matmul_dw({.dw = dw.value.weight, .dbias = dw.value.bias, .x = o.h, .dy = dv});
   backend.sum_panels({.sum = dw.norm.gain, .partials = dgain});
   if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias});
 }
 
-std::vector<TensorShape> Attention::decode_scratch(const ModelConfig& model, const BlockShape& shape) {
+ShortList<TensorShape> Attention::decode_scratch(const ModelConfig& model, const BlockShape& shape) {
   const std::int64_t N = shape.rows(), A = shape.heads * model.head_dim;
   return {{N, shape.embed}, {N, A}, {N, A}};  // normed, query, mixed
 }
@@ -110,7 +155,7 @@ void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockSh
   const std::int64_t seen = cache.tokens, total = seen + x.rows;
   backend.panels(x.rows, [&](Rows r) {
     const View k = cache.keys.row_range(seen + r.first, r.count), v = cache.values.row_range(seen + r.first, r.count);
-    normalize(backend, model_, w.norm, h, {}, {}, x, r);
+    normalize(backend, model_, w.norm, h[r], {}, {}, x, r);
     backend.matmul({.y = q[r], .x = h[r], .w = w.query.weight, .bias = w.query.bias, .add = {}});
     backend.matmul({.y = k, .x = h[r], .w = w.key.weight, .bias = w.key.bias, .add = {}});
     backend.matmul({.y = v, .x = h[r], .w = w.value.weight, .bias = w.value.bias, .add = {}});

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "kernels/backend.hpp"
-#include "supernet/activation_plan.hpp"
+#include "supernet/layer_tensors.hpp"
+#include "supernet/search_space.hpp"
 #include "supernet/weight_slice.hpp"
 
 namespace elastiform {
@@ -24,15 +28,19 @@ struct BlockCache {
 /// x, y [N, C]; N = batch · tokens.
 class Attention {
  public:
-  enum Kept { kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp, kResult };
+  enum Kept { kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp };
 
   /// cosine, sine [context, D/2] of the rotary positions; empty for learned positions. Borrowed.
   Attention(const ModelConfig& model, ConstView cosine, ConstView sine) : model_(model), cosine_(cosine), sine_(sine) {}
 
   static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots);
-  static std::vector<TensorShape> decode_scratch(const ModelConfig& model, const BlockShape& shape);
+  /// What may be dropped after forward, from nothing to all. The mixed values take as many bytes as the queries; to compute them again is
+  /// a pass over all pairs of tokens, so they go first where contexts are short, and queries, keys and values where they are long.
+  static std::span<const TensorSet> levels();
+  static ShortList<TensorShape> decode_scratch(const ModelConfig& model, const BlockShape& shape);
 
-  void forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x) const;
+  void forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
+               Arena& arena) const;
   /// d [N, C] holds the gradient at y and receives the one at x.
   void backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape, const Saved& saved,
                 View d, ConstView x, Arena& arena) const;
@@ -41,6 +49,13 @@ class Attention {
               Arena& arena) const;
 
  private:
+  /// What backward reads, kept or computed again.
+  struct Operands {
+    ConstView h, q, k, v;
+    View mixed, lse, rstd, mean;
+  };
+  Operands recall(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BackwardTensors& t, ConstView x) const;
+  void project(Backend& backend, View y, ConstView h, const WeightSlice& w) const;
   void rotate(Backend& backend, View x, std::int64_t first_row, std::int64_t period, std::int64_t offset, bool inverse) const;
   AttentionShape kernel_shape(const BlockShape& shape, std::int64_t key_tokens) const;
   const ModelConfig& model_;

@@ -1,5 +1,7 @@
 #include "supernet/layers/feed_forward.hpp"
 
+#include <array>
+
 #include "supernet/layers/normalize.hpp"
 
 namespace elastiform {
@@ -7,44 +9,62 @@ namespace elastiform {
 LayerTensors FeedForward::tensors(const ModelConfig& model, const BlockShape& shape, int slots) {
   const std::int64_t N = shape.rows(), C = shape.embed, F = shape.ffn;
   const std::int64_t gates = model.ffn == FeedForwardKind::swiglu ? N : 0, means = model.norm == Norm::layer ? 1 : 0;
-  const std::int64_t panels = Backend::panel_count(N);
+  const std::int64_t panels = Backend::panel_count(N), product = 2 * N * C * F;
   LayerTensors tensors;
   // The order of Kept.
-  tensors.saved = {{N, C}, {gates, F}, {N, F}, {N, F}, {1, N}, {means, N}, {N, C}};
-  // dgate, dup, sums of the norm's gain and bias per panel, d(normed) of a panel.
-  tensors.backward_scratch = {{gates, F}, {N, F}, {panels, C}, {means * panels, C}, PanelScratch::shape(slots, C)};
+  tensors.kept = {{{N, C}, true}, {{gates, F}, true, 2 * gates * C * F}, {{N, F}, true, product}, {{N, F}, true}, {{1, N}}, {{means, N}}};
+  tensors.result_flops = product;
+  // Sums of the norm's gain and bias per panel, d(normed) of a panel.
+  tensors.backward_scratch = {{panels, C}, {means * panels, C}, PanelScratch::shape(slots, C)};
   return tensors;
 }
 
-void FeedForward::forward(Backend& backend, const FeedForwardSlices& w, const Saved& saved, View y, ConstView x) const {
-  const View h = saved.write(kNormed), gate = saved.write(kGate), up = saved.write(kUp), act = saved.write(kActivated);
-  const View rstd = saved.write(kRstd), mean = saved.write(kMean);
+std::span<const TensorSet> FeedForward::levels() {
+  static constexpr std::array<TensorSet, 5> kLevels{
+      {{}, {kNormed}, {kActivated}, {kNormed, kActivated}, {kNormed, kGate, kUp, kActivated, kRstd, kMean}}};
+  return kLevels;
+}
+
+void FeedForward::activate(Backend& backend, View act, ConstView gate, ConstView up) const {
+  if (gated()) backend.swiglu_forward({.y = act, .gate = gate, .up = up});
+  else backend.gelu_forward({.y = act, .x = up, .kind = gelu()});
+}
+
+void FeedForward::forward(Backend& backend, const FeedForwardSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
+                          Arena& arena) const {
+  const ArenaScope scope(arena);
+  const ForwardTensors t(backend, arena, tensors(model_, shape, backend.slots()), saved);
+  const View rstd = t.whole(kRstd), mean = t.whole(kMean);
   backend.panels(x.rows, [&](Rows r) {
+    const View h = t.rows(kNormed, r), gate = t.rows(kGate, r), up = t.rows(kUp, r), act = t.rows(kActivated, r);
     normalize(backend, model_, w.norm, h, rstd, mean, x, r);
-    backend.matmul({.y = up[r], .x = h[r], .w = w.up.weight, .bias = w.up.bias, .add = {}});
-    if (gated()) {
-      backend.matmul({.y = gate[r], .x = h[r], .w = w.gate.weight, .bias = w.gate.bias, .add = {}});
-      backend.swiglu_forward({.y = act[r], .gate = gate[r], .up = up[r]});
-    } else {
-      backend.gelu_forward({.y = act[r], .x = up[r], .kind = gelu()});
-    }
-    backend.matmul({.y = y[r], .x = act[r], .w = w.down.weight, .bias = w.down.bias, .add = x[r], .scale = model_.branch_scale});
+    backend.matmul({.y = up, .x = h, .w = w.up.weight, .bias = w.up.bias, .add = {}});
+    if (gated()) backend.matmul({.y = gate, .x = h, .w = w.gate.weight, .bias = w.gate.bias, .add = {}});
+    activate(backend, act, gate, up);
+    backend.matmul({.y = y[r], .x = act, .w = w.down.weight, .bias = w.down.bias, .add = x[r], .scale = model_.branch_scale});
   });
 }
 
 void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const FeedForwardGradients& dw, const BlockShape& shape,
                            const Saved& saved, View d, ConstView x, Arena& arena) const {
-  enum { kDGate, kDUp, kDGain, kDBias, kPanel };
+  enum { kDGain, kDBias, kPanel };
   const ArenaScope scope(arena);
-  const Saved scratch(arena, tensors(model_, shape, backend.slots()).backward_scratch, backend.dtype());
-  const ConstView h = saved.read(kNormed), gate = saved.read(kGate), up = saved.read(kUp), act = saved.read(kActivated);
-  const ConstView rstd = saved.read(kRstd), mean = saved.read(kMean);
-  const View dgate = scratch.write(kDGate), dup = scratch.write(kDUp), dgain = scratch.write(kDGain);
-  const View dbias = w.norm.bias.empty() ? View{} : scratch.write(kDBias);
-  const PanelScratch panel = scratch.write(kPanel);
+  const LayerTensors declared = tensors(model_, shape, backend.slots());
+  const BackwardTensors t(backend, arena, declared, saved);
+  const View rstd = t.take(kRstd), mean = t.take(kMean);
+  const ConstView h = t.read(kNormed, [&](View out, Rows r) { normalize(backend, model_, w.norm, out, rstd, mean, x, r); });
+  const View gate =
+      t.read(kGate, [&](View out, Rows r) { backend.matmul({.y = out, .x = h[r], .w = w.gate.weight, .bias = w.gate.bias, .add = {}}); });
+  const ConstView up =
+      t.read(kUp, [&](View out, Rows r) { backend.matmul({.y = out, .x = h[r], .w = w.up.weight, .bias = w.up.bias, .add = {}}); });
+  const View act = t.read(kActivated, [&](View out, Rows r) { activate(backend, out, gate[r], up[r]); });
+  const View dgain = t.scratch(kDGain), dbias = w.norm.bias.empty() ? View{} : t.scratch(kDBias);
+  const PanelScratch panel = t.scratch(kPanel);
 
   // d is overwritten below, so the weights that need the gradient at y come first.
   backend.matmul_dw({.dw = dw.down.weight, .dbias = dw.down.bias, .x = act, .dy = d, .scale = model_.branch_scale});
+  // After that nobody reads act, and gate only once more: the gradients that [N, F] would hold take their places.
+  const View dgate = gate, dup = act;
   backend.panels(d.rows, [&](Rows r) {
     const View dh = panel.at(backend.slot(), r.count);
     backend.matmul_dx({.dx = dup[r], .dy = d[r], .w = w.down.weight, .add = {}, .scale = model_.branch_scale});

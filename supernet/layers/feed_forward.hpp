@@ -1,7 +1,10 @@
 #pragma once
 
+#include <span>
+
 #include "kernels/backend.hpp"
-#include "supernet/activation_plan.hpp"
+#include "supernet/layer_tensors.hpp"
+#include "supernet/search_space.hpp"
 #include "supernet/weight_slice.hpp"
 
 namespace elastiform {
@@ -18,18 +21,23 @@ using FeedForwardGradients = BasicFeedForwardSlices<View>;
 /// x, y [N, C].
 class FeedForward {
  public:
-  enum Kept { kNormed, kGate, kUp, kActivated, kRstd, kMean, kResult };
+  enum Kept { kNormed, kGate, kUp, kActivated, kRstd, kMean };
 
   explicit FeedForward(const ModelConfig& model) : model_(model) {}
 
   static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots);
+  /// What may be dropped after forward, from nothing to all. Of the [N, F] tensors the activation is an elementwise function of the
+  /// others, the rest costs a product each.
+  static std::span<const TensorSet> levels();
 
-  void forward(Backend& backend, const FeedForwardSlices& w, const Saved& saved, View y, ConstView x) const;
-  /// d [N, C] holds the gradient at y and receives the one at x.
+  void forward(Backend& backend, const FeedForwardSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
+               Arena& arena) const;
+  /// d [N, C] holds the gradient at y and receives the one at x. Overwrites what `saved` holds.
   void backward(Backend& backend, const FeedForwardSlices& w, const FeedForwardGradients& dw, const BlockShape& shape, const Saved& saved,
                 View d, ConstView x, Arena& arena) const;
 
  private:
+  void activate(Backend& backend, View act, ConstView gate, ConstView up) const;
   bool gated() const { return model_.ffn == FeedForwardKind::swiglu; }
   Gelu gelu() const { return model_.ffn == FeedForwardKind::gelu_erf ? Gelu::erf : Gelu::tanh; }
   const ModelConfig& model_;

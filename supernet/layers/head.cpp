@@ -31,10 +31,10 @@ std::int64_t Head::chunk_rows(const ModelConfig& model, std::int64_t rows) {
   return std::min(rows, panels * kPanelRows);
 }
 
-LayerTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher) {
+HeadTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher) {
   const std::int64_t N = shape.rows(), C = shape.embed, means = model.norm == Norm::layer ? 1 : 0;
   const std::int64_t panels = Backend::panel_count(N), chunk = chunk_rows(model, N);
-  LayerTensors tensors;
+  HeadTensors tensors;
   // The order of Kept.
   tensors.saved = {{N, C}, {1, N}, {means, N}, {1, N}, {with_teacher ? 1 : 0, N}};
   tensors.forward_scratch = {{chunk, model.vocabulary}};
@@ -46,7 +46,7 @@ LayerTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, in
 
 void Head::normalize(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x) const {
   const View h = saved.write(kHidden), rstd = saved.write(kRstd), mean = saved.write(kMean);
-  backend.panels(x.rows, [&](Rows r) { elastiform::normalize(backend, model_, w.norm, h, rstd, mean, x, r); });
+  backend.panels(x.rows, [&](Rows r) { elastiform::normalize(backend, model_, w.norm, h[r], rstd, mean, x, r); });
 }
 
 LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table,

@@ -3,7 +3,7 @@
 #include <span>
 
 #include "kernels/backend.hpp"
-#include "supernet/activation_plan.hpp"
+#include "supernet/layer_tensors.hpp"
 #include "supernet/network.hpp"
 #include "supernet/weight_slice.hpp"
 
@@ -17,6 +17,13 @@ struct BasicHeadSlices {
 using HeadSlices = BasicHeadSlices<ConstView>;
 using HeadGradients = BasicHeadSlices<View>;
 
+/// What the head allocates.
+struct HeadTensors {
+  ShortList<TensorShape> saved;             // during the whole of it
+  ShortList<TensorShape> forward_scratch;   // of score
+  ShortList<TensorShape> backward_scratch;  // of forward_backward
+};
+
 /// logits = norm(x) · tableᵀ and the loss, in chunks of tokens: no [N, V] matrix exists however large the vocabulary is.
 class Head {
  public:
@@ -25,7 +32,7 @@ class Head {
   explicit Head(const ModelConfig& model) : model_(model) {}
 
   /// Everything that forward_backward takes; score takes the saved ones (without teacher) and the forward scratch.
-  static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher);
+  static HeadTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher);
   /// Tokens whose logits are formed at once: about 4 MiB of float32, whole panels.
   static std::int64_t chunk_rows(const ModelConfig& model, std::int64_t rows);
 

@@ -12,7 +12,7 @@ V columns_of(V row, Rows r) {
 
 void normalize(Backend& backend, const ModelConfig& model, const BasicNormSlice<ConstView>& w, View y, View rstd, View mean, ConstView x,
                Rows r) {
-  backend.norm_forward({.y = y[r],
+  backend.norm_forward({.y = y,
                         .rstd = columns_of(rstd, r),
                         .mean = columns_of(mean, r),
                         .x = x[r],

@@ -6,7 +6,7 @@
 
 namespace elastiform {
 
-/// Rows r of y [N, C] = norm(x) as the model has it; keeps rstd and mean [1, N] (mean empty for rms) for backward. Used inside panels.
+/// y = norm of rows r of x [N, C], as the model has it; keeps rstd and mean [1, N] (mean empty for rms) for backward. Used inside panels.
 void normalize(Backend& backend, const ModelConfig& model, const BasicNormSlice<ConstView>& w, View y, View rstd, View mean, ConstView x,
                Rows r);
 

@@ -110,6 +110,38 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
   CHECK(killed >= 20);
 }
 
+TEST_CASE("a memory limit changes no bit of a run, at its start or when it resumes", "[experiments][resume][memory]") {
+  const TemporaryFolder folder;
+  folder.write("text.txt", content(micro_folder() / "text.txt"));
+  folder.write("micro.toml", micro_recipe());
+  const auto run = [&](const std::string& line) { return run_program_in(folder.path(), words(line)); };
+  const auto too_low = run("train micro.toml --memory-limit 1KiB");
+  const std::string before = "--memory-limit: expected at least ", after = " for this recipe";
+  REQUIRE(too_low.status == 2);
+  const auto begin = too_low.err.find(before) + before.size();
+  const auto least = too_low.err.substr(begin, too_low.err.find(after) - begin);  // what it names can be typed and suffices
+  const auto limited = run("train micro.toml --memory-limit " + least);
+  CAPTURE(least, limited.err);
+  REQUIRE(limited.status == 0);
+  CHECK_THAT(limited.out, Contains("backward recomputes") && Contains("% of the largest's forward FLOPs"));
+  const auto whole = micro_folder() / "runs/micro";
+  CHECK((content(folder / "runs/micro/supernet.h5") == content(whole + "/supernet.h5")));
+  CHECK(rows_of(folder / "runs/micro") == rows_of(whole));
+  CHECK((content(folder / "runs/micro/recipe.toml") == content(whole + "/recipe.toml")));
+
+  // Begun without a limit and stopped; goes on under one.
+  const auto part = [&](int process, const std::string& line) {
+    if (line.find("step 20") != std::string::npos) ::kill(process, SIGINT);
+  };
+  const auto stopped = run_program_in(folder.path(), words("train micro.toml --run runs/part"), part);
+  REQUIRE((stopped.status == 130 || stopped.status == 0));  // 0: it was over before the signal came
+  const auto resumed = run("train --resume runs/part --memory-limit " + least);
+  CAPTURE(resumed.err);
+  REQUIRE(resumed.status == 0);
+  CHECK_THAT(resumed.out, Contains("backward recomputes"));
+  CHECK((content(folder / "runs/part/supernet.h5") == content(whole + "/supernet.h5")));
+}
+
 TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it was", "[experiments][environment]") {
   const TemporaryFolder folder;
   folder.write("text.txt", content(micro_folder() / "text.txt"));

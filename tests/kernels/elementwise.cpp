@@ -20,23 +20,26 @@ Matrix stretched(Matrix m) {
   return m;
 }
 
-enum class Into : std::uint8_t { own, first_is_dy, second_is_dy };
+enum class Into : std::uint8_t { own, first_is_dy, second_is_dy, first_is_gate_second_is_dy };
 
 }  // namespace
 
 TEST_CASE("swiglu agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
   const Shape s = GENERATE(from_range(kShapes));
-  const Into into = GENERATE(Into::own, Into::first_is_dy, Into::second_is_dy);
+  const Into into = GENERATE(Into::own, Into::first_is_dy, Into::second_is_dy, Into::first_is_gate_second_is_dy);
   CAPTURE(s.N, s.F, static_cast<int>(into));
   check_conformance("swiglu", [&](Backend& k, const Memory& memory) {
-    const Matrix gate = stretched(memory.input(s.N, s.F, 1)), up = memory.input(s.N, s.F, 2);
+    Matrix gate = stretched(memory.in_out(s.N, s.F, 1));
+    const Matrix up = memory.input(s.N, s.F, 2);
     Matrix y = memory.output(s.N, s.F), dy = memory.in_out(s.N, s.F, 3), dgate = memory.output(s.N, s.F), dup = memory.output(s.N, s.F);
-    const View to_gate = into == Into::first_is_dy ? dy.view() : dgate.view(), to_up = into == Into::second_is_dy ? dy.view() : dup.view();
+    const bool in_gate = into == Into::first_is_gate_second_is_dy;
+    const View to_gate = into == Into::first_is_dy ? dy.view() : in_gate ? gate.view() : dgate.view();
+    const View to_up = into == Into::second_is_dy || in_gate ? dy.view() : dup.view();
     k.panels(s.N, [&](Rows r) {
       k.swiglu_forward({.y = y.view()[r], .gate = gate.view()[r], .up = up.view()[r]});
       k.swiglu_backward({.dgate = to_gate[r], .dup = to_up[r], .dy = dy.view()[r], .gate = gate.view()[r], .up = up.view()[r]});
     });
-    return written(std::move(y), std::move(dy), std::move(dgate), std::move(dup));
+    return written(std::move(y), std::move(dy), std::move(gate), std::move(dgate), std::move(dup));
   });
 }
 

@@ -147,7 +147,7 @@ TEST_CASE("bytes are weights, optimizer state and what the network's plans say",
       const std::int64_t logits = Arena::bytes_for(1, space.model().vocabulary, DType::float32);
       REQUIRE(found.inference_bytes == weights + 2 * (network.plan_cache(subnet, 8) + network.plan_decode(3, subnet, 8, 1) + logits));
       REQUIRE(found.training_bytes == 2 * weights + state_bytes(table.elements(), table.band_count()) +
-                                          network.plan_training(3, subnet, kSequences, space.model().context, false));
+                                          network.plan_training(3, subnet, {kSequences, space.model().context}).arena_bytes);
     }
   }
 }

@@ -24,8 +24,9 @@ struct Pass {
 Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
          const LossOptions& options = {}, const Teacher& teacher = {}) {
   Weights gradients(weights.shared_table(), weights.dtype());
-  Arena arena(network.plan_training(backend.slots(), subnet, batch.sequences, batch.tokens, !teacher.hidden.empty()));
-  const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, options, teacher, {}, arena);
+  const ActivationPlan plan = network.plan_training(backend.slots(), subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty()});
+  Arena arena(plan.arena_bytes);
+  const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, options, teacher, {}, plan, arena);
   CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
   return {report, std::move(gradients)};
 }
@@ -185,8 +186,9 @@ TEST_CASE("a pass writes nothing outside the subnet's slices of the gradients", 
     fill_outside(gradients, subnet, kMark);
     Weights before(weights.shared_table(), DType::float32);
     fill_outside(before, subnet, kMark);
-    Arena arena(network.plan_training(backend.slots(), subnet, 3, 24, false));
-    network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, arena);
+    const ActivationPlan plan = network.plan_training(backend.slots(), subnet, {3, 24});
+    Arena arena(plan.arena_bytes);
+    network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena);
     const Weights zeros(weights.shared_table(), DType::float32);
     bool wrote_inside = false;
     for (const TensorSpec& tensor : weights.table().tensors()) {

@@ -102,8 +102,9 @@ TEST_CASE("on trained weights the gradient in bf16 points where the one in float
     const Batch batch = f.data->training_batch(1, 99, f.options.sequences, f.space.model().context);
     const auto gradient = [&](CpuBackend& backend) {
       Weights result(trainer.weights().shared_table(), DType::float32);
-      Arena arena(network.plan_training(backend.slots(), subnet, f.options.sequences, f.space.model().context, false));
-      network.forward_backward(backend, trainer.weights(), result, subnet, batch, {}, {}, {}, arena);
+      const ActivationPlan plan = network.plan_training(backend.slots(), subnet, {f.options.sequences, f.space.model().context});
+      Arena arena(plan.arena_bytes);
+      network.forward_backward(backend, trainer.weights(), result, subnet, batch, {}, {}, {}, plan, arena);
       return result;
     };
     const Weights a = gradient(exact), b = gradient(rounded);
@@ -230,6 +231,24 @@ TEST_CASE("planned memory is what a trainer holds", "[trainers]") {
   CHECK(planned.gradients == held.gradients);
   CHECK(planned.optimizer == held.optimizer);
   CHECK(planned.arena == held.arena);
+}
+
+TEST_CASE("a trainer with the least memory that works has the weights of one that keeps everything", "[trainers][bits][memory]") {
+  const Fixture f;
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Trainer::Memory most = Trainer::plan(f.space, f.options, f.stages, backend);
+  CHECK(most.arena == most.arena_keeping_all);
+  CHECK(most.recomputed_share == 0);
+  REQUIRE(most.least_arena < most.arena);
+  CHECK_THROWS_AS(Trainer(f.space, f.options, f.stages, *f.data, backend, most.least_arena - 1), InputError);
+  Trainer free(f.space, f.options, f.stages, *f.data, backend);
+  Trainer limited(f.space, f.options, f.stages, *f.data, backend, most.least_arena + 1);  // not a multiple of the arena's 64 bytes
+  CHECK(limited.memory().arena == most.least_arena);
+  CHECK(limited.memory().recomputed_share > 0);
+  while (!free.done()) free.step();  // all stages: largest, balanced, sandwich with a teacher
+  while (!limited.done()) limited.step();
+  CHECK(weights_hash(limited.weights()) == weights_hash(free.weights()));
 }
 
 TEST_CASE("endpoints take exactly their shares of the steps", "[trainers]") {

@@ -9,17 +9,17 @@
 namespace elastiform {
 namespace {
 
-/// Runs one subnet and asserts that the arena used what the plan says, to the byte.
+/// Runs one subnet as planned and asserts that the arena used what the plan says, to the byte.
 LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Batch& batch, const LossOptions& options,
                        const Teacher& teacher, View keep_hidden) {
+  const std::int64_t before = c.arena.used(), left = c.arena.capacity() - before;
+  const ActivationPlan& plan = c.plans.of(subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty()}, left);
   c.arena.reset_peak();
-  const std::int64_t before = c.arena.used();
   const LossReport report =
-      c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden, c.arena);
-  const std::int64_t planned = c.network.plan_training(c.backend.slots(), subnet, batch.sequences, batch.tokens, !teacher.hidden.empty());
-  if (c.arena.peak() - before != planned)
+      c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden, plan, c.arena);
+  if (c.arena.peak() - before != plan.arena_bytes)
     throw std::logic_error("subnet " + format(subnet) + " used " + std::to_string(c.arena.peak() - before) + " arena bytes, planned " +
-                           std::to_string(planned));
+                           std::to_string(plan.arena_bytes));
   return report;
 }
 

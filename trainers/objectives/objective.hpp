@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "supernet/network.hpp"
+#include "supernet/plan_cache.hpp"
 #include "trainers/options.hpp"
 
 namespace elastiform {
@@ -17,6 +18,7 @@ struct ObjectiveContext {
   const Weights& weights;
   Weights& gradients;
   Arena& arena;
+  PlanCache& plans;
 };
 
 /// From the subnets of a step to gradients: forward and backward of each, its loss weighted by 1/K so that gradients are the mean over

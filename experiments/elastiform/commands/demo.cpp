@@ -42,7 +42,7 @@ class DemoCommand final : public Command {
     const auto folder = next_free("runs/" + std::filesystem::path(recipe_).stem().string());
     const TextData readable(recipe.data.text, recipe.data, recipe.space.model().context);  // or its InputError, before anything is printed
     say("Training a supernet into {}", folder);
-    const auto trained = train_new(recipe, folder, common);
+    const auto trained = train_new(recipe, folder, {}, common);
     if (trained.interrupted) {
       fmt::print(stream_, "saved at step {}; go on with: elastiform train --resume {}\n", trained.steps, folder);
       return kInterruptedStatus;

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/train_plan.hpp"
@@ -40,14 +41,17 @@ class TrainCommand final : public Command {
     options.flag("dry-run", dry_run_, "Print memory, costs and minutes; write nothing");
     options.option("resume", resume_, "Continue this run from its last checkpoint");
     options.option("steps", steps_, "With --resume: lengthen the last stage to this many steps in all", 1);
+    options.option("memory-limit", memory_limit_, "Recompute activations so that all that is planned fits, e.g. 512MiB (docs/memory.md)");
   }
   int run(const CommonOptions& common) override {
     check_combination();
-    if (resume_) return finish(train_resume(trimmed(*resume_), set_, steps_, common), common);
+    std::optional<std::int64_t> limit;
+    if (memory_limit_) limit = parse_memory_limit(*memory_limit_);
+    if (resume_) return finish(train_resume(trimmed(*resume_), set_, steps_, limit, common), common);
     const auto recipe = Recipe::load(recipe_, set_);
-    if (dry_run_) return dry_run(recipe, common.json, threads_of(common));
+    if (dry_run_) return dry_run(recipe, common.json, threads_of(common), limit);
     const auto folder = run_ ? trimmed(*run_) : "runs/" + std::filesystem::path(recipe_).stem().string();
-    return finish(train_new(recipe, folder, common), common);
+    return finish(train_new(recipe, folder, limit, common), common);
   }
 
  private:
@@ -88,7 +92,7 @@ class TrainCommand final : public Command {
 
   std::string recipe_;
   std::vector<std::string> set_;
-  std::optional<std::string> run_, resume_;
+  std::optional<std::string> run_, resume_, memory_limit_;
   std::optional<std::int64_t> steps_;
   bool dry_run_ = false;
 };

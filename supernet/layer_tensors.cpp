@@ -1,0 +1,101 @@
+#include "supernet/layer_tensors.hpp"
+
+namespace elastiform {
+namespace {
+
+// Two cores of the machine this was tuned on: GEMM 190 GFLOP/s, memory 50 GB/s. Only which plan is chosen depends on it, never a result.
+constexpr std::int64_t kFlopsPerByte = 4;
+
+/// Calls visit(id, tensor) for the tensors that are present and, as asked, dropped or not.
+template <class Visit>
+void each(const LayerTensors& tensors, TensorSet dropped, bool which, const Visit& visit) {
+  for (std::size_t id = 0; id < tensors.kept.size(); ++id)
+    if (tensors.kept[id].shape.rows > 0 && dropped.has(static_cast<int>(id)) == which) visit(static_cast<int>(id), tensors.kept[id]);
+}
+
+std::int64_t panel_rows(const KeptTensor& tensor) { return std::min(tensor.shape.rows, kPanelRows); }
+
+TensorShape forward_shape(const KeptTensor& tensor, int slots) {
+  return tensor.by_panel ? PanelScratch::shape(slots, tensor.shape.columns, panel_rows(tensor)) : tensor.shape;
+}
+
+}  // namespace
+
+std::int64_t LayerTensors::saved_bytes(TensorSet dropped, DType dtype) const {
+  std::int64_t sum = 0;
+  each(*this, dropped, false, [&](int, const KeptTensor& tensor) { sum += tensor.shape.bytes(dtype); });
+  return sum;
+}
+
+std::int64_t LayerTensors::forward_bytes(TensorSet dropped, int slots, DType dtype) const {
+  std::int64_t sum = 0;
+  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += forward_shape(tensor, slots).bytes(dtype); });
+  return sum;
+}
+
+std::int64_t LayerTensors::backward_bytes(TensorSet dropped, DType dtype) const {
+  std::int64_t sum = 0;
+  for (const TensorShape& shape : backward_scratch) sum += shape.bytes(dtype);
+  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += tensor.shape.bytes(dtype); });
+  return sum;
+}
+
+std::int64_t LayerTensors::flops() const {
+  std::int64_t sum = result_flops;
+  for (const KeptTensor& tensor : kept) sum += tensor.flops;
+  return sum;
+}
+
+std::int64_t LayerTensors::recomputed_flops(TensorSet dropped) const {
+  std::int64_t sum = 0;
+  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += tensor.flops; });
+  return sum;
+}
+
+std::int64_t LayerTensors::recomputed_cost(TensorSet dropped, DType dtype) const {
+  std::int64_t sum = 0;
+  // Elementwise: an operand of the same size is read, the tensor is written.
+  each(*this, dropped, true, [&](int, const KeptTensor& tensor) {
+    sum += tensor.flops > 0 ? tensor.flops * tensor.slowness : 2 * kFlopsPerByte * tensor.shape.bytes(dtype);
+  });
+  return sum;
+}
+
+Saved::Saved(Arena& arena, std::span<const TensorShape> shapes, DType dtype) {
+  for (std::size_t id = 0; id < shapes.size(); ++id)
+    if (shapes[id].rows > 0) views_[id] = arena.matrix(shapes[id].rows, shapes[id].columns, dtype);
+}
+
+Saved::Saved(Arena& arena, const LayerTensors& tensors, TensorSet dropped, DType dtype) : dropped_(dropped) {
+  each(tensors, dropped, false, [&](int id, const KeptTensor& tensor) {
+    views_[static_cast<std::size_t>(id)] = arena.matrix(tensor.shape.rows, tensor.shape.columns, dtype);
+  });
+}
+
+ForwardTensors::ForwardTensors(Backend& backend, Arena& arena, const LayerTensors& tensors, const Saved& saved) : backend_(backend) {
+  for (std::size_t id = 0; id < tensors.kept.size(); ++id) places_[id] = saved.write(static_cast<int>(id));
+  each(tensors, saved.dropped(), true, [&](int id, const KeptTensor& tensor) {
+    const TensorShape shape = forward_shape(tensor, backend.slots());
+    places_[static_cast<std::size_t>(id)] = arena.matrix(shape.rows, shape.columns, backend.dtype());
+    if (!tensor.by_panel) return;
+    by_panel_.insert(id);
+    panel_rows_ = panel_rows(tensor);
+  });
+}
+
+View ForwardTensors::rows(int id, Rows r) const {
+  const View place = whole(id);
+  if (place.empty()) return place;
+  return by_panel_.has(id) ? PanelScratch(place, panel_rows_).at(backend_.slot(), r.count) : place[r];
+}
+
+BackwardTensors::BackwardTensors(Backend& backend, Arena& arena, const LayerTensors& tensors, const Saved& saved)
+    : backend_(backend), arena_(arena), tensors_(tensors), saved_(saved), scratch_(arena, tensors.backward_scratch, backend.dtype()) {}
+
+View BackwardTensors::take(int id) const {
+  if (!saved_.dropped(id)) return saved_.write(id);
+  const TensorShape& shape = tensors_.kept[static_cast<std::size_t>(id)].shape;
+  return shape.rows > 0 ? arena_.matrix(shape.rows, shape.columns, backend_.dtype()) : View{};
+}
+
+}  // namespace elastiform

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "supernet/layers/attention.hpp"
+#include "supernet/layers/feed_forward.hpp"
+#include "supernet/layers/head.hpp"
+#include "supernet/network.hpp"
+
+namespace elastiform {
+
+/// A constant matrix of either element type that a Network owns.
+struct ConstantTable {
+  std::vector<float> f32;
+  std::vector<double> f64;
+  std::int64_t rows = 0, columns = 0;
+
+  ConstView view(DType dtype) const {
+    if (rows == 0) return {};
+    return dtype == DType::float32 ? view_of(f32.data(), rows, columns, columns) : view_of(f64.data(), rows, columns, columns);
+  }
+};
+
+/// Places of a linear map's or norm's tensors in the weight table; -1: absent.
+struct LinearPlace {
+  int weight = -1, bias = -1;
+};
+struct BlockPlaces {
+  LinearPlace attention_norm, query, key, value, out, ffn_norm, gate, up, down;
+};
+
+/// What a Network is made of: its layers and the places of their tensors in the weight table.
+struct Network::Parts {
+  SearchSpace space;
+  DType dtype;
+  WeightTable table;
+  ConstantTable cosine, sine;
+  Attention attention;
+  FeedForward feed_forward;
+  Head head;
+  LinearPlace token, position, final_norm, head_table;
+  std::vector<BlockPlaces> blocks;
+
+  Parts(const SearchSpace& space_, DType dtype_)
+      : space(space_), dtype(dtype_), table(space_), cosine(rotary(std::cos)), sine(rotary(std::sin)),
+        attention(space.model(), cosine.view(dtype), sine.view(dtype)), feed_forward(space.model()), head(space.model()) {
+    token = place("embedding.token", "");
+    position = place("embedding.position", "");
+    final_norm = place("final.norm.gain", "final.norm.bias");
+    head_table = space.model().tied ? token : place("head", "");
+    for (int block = 0; block < space.max_depth(); ++block) {
+      const std::string prefix = "block." + std::to_string(block);
+      const auto linear = [&](const char* name) { return place(prefix + name, prefix + name + ".bias"); };
+      const auto norm = [&](const char* name) { return place(prefix + name + ".gain", prefix + name + ".bias"); };
+      blocks.push_back({norm(".attention.norm"), linear(".attention.query"), linear(".attention.key"), linear(".attention.value"),
+                        linear(".attention.out"), norm(".ffn.norm"), linear(".ffn.gate"), linear(".ffn.up"), linear(".ffn.down")});
+    }
+  }
+
+  /// cos or sin of position · theta^(-2i/D), computed in double whatever the element type; empty for learned positions.
+  ConstantTable rotary(double (*function)(double)) const;
+
+  LinearPlace place(const std::string& weight, const std::string& bias) const {
+    const auto index = [&](const std::string& name) {
+      return table.has(name) ? static_cast<int>(&table.at(name) - table.tensors().data()) : -1;
+    };
+    return {index(weight), index(bias)};
+  }
+
+  /// The first rows × columns of a tensor; empty where the model has none. W is Weights or const Weights.
+  template <class W>
+  auto slice(W& weights, int index, std::int64_t rows, std::int64_t columns) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    return index < 0 ? V{} : weights.view(table.tensors()[static_cast<std::size_t>(index)]).slice(rows, columns);
+  }
+  template <class W>
+  auto linear(W& weights, LinearPlace place, std::int64_t in, std::int64_t out) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    return BasicLinearSlice<V>{slice(weights, place.weight, in, out), slice(weights, place.bias, 1, out)};
+  }
+  template <class W>
+  auto norm(W& weights, LinearPlace place, std::int64_t embed) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    return BasicNormSlice<V>{slice(weights, place.weight, 1, embed), slice(weights, place.bias, 1, embed)};
+  }
+  template <class W>
+  auto attention_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    const BlockPlaces& at = blocks[static_cast<std::size_t>(block)];
+    const std::int64_t A = static_cast<std::int64_t>(genes.heads) * space.model().head_dim;
+    const std::int64_t G = static_cast<std::int64_t>(genes.groups) * space.model().head_dim;
+    return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed), linear(weights, at.query, embed, A),
+                                   linear(weights, at.key, embed, G), linear(weights, at.value, embed, G),
+                                   linear(weights, at.out, A, embed)};
+  }
+  template <class W>
+  auto feed_forward_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    const BlockPlaces& at = blocks[static_cast<std::size_t>(block)];
+    return BasicFeedForwardSlices<V>{norm(weights, at.ffn_norm, embed), linear(weights, at.gate, embed, genes.ffn),
+                                     linear(weights, at.up, embed, genes.ffn), linear(weights, at.down, genes.ffn, embed)};
+  }
+  template <class W>
+  auto head_slices(W& weights, int embed) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    return BasicHeadSlices<V>{norm(weights, final_norm, embed), slice(weights, head_table.weight, space.model().vocabulary, embed)};
+  }
+
+  BlockShape shape(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) const {
+    return {.batch = batch, .tokens = tokens, .embed = embed, .heads = genes.heads, .groups = genes.groups, .ffn = genes.ffn};
+  }
+
+  void embed(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,
+             std::int64_t offset, View x) const {
+    backend.embedding_forward({.y = x,
+                               .table = slice(values, token.weight, space.model().vocabulary, embed),
+                               .positions = slice(values, position.weight, space.model().context, embed),
+                               .tokens = tokens,
+                               .period = period,
+                               .offset = offset});
+  }
+};
+
+}  // namespace elastiform

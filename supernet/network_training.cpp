@@ -1,0 +1,177 @@
+#include <cstring>
+#include <vector>
+
+#include "supernet/activation_plan.hpp"
+#include "supernet/network_parts.hpp"
+
+namespace elastiform {
+namespace {
+
+void copy_rows(ConstView from, View to) {
+  for (std::int64_t row = 0; row < from.rows; ++row)
+    std::memcpy(to.row_range(row, 1).data, from.row_range(row, 1).data, static_cast<std::size_t>(from.columns * bytes_of(from.dtype)));
+}
+
+/// What a block left behind in forward: its place in the arena and in memory.
+struct PassedBlock {
+  ConstView x, middle;  // inputs of its branches
+  Saved attention, feed_forward;
+  std::int64_t after_attention_saved = 0, after_feed_forward_saved = 0;  // marks of the arena
+};
+
+}  // namespace
+
+/// One forward and backward of a subnet as its plan says. The arena is a stack of what blocks store, each with its output on top; backward
+/// takes them off one by one. supernet/activation_plan.cpp adds up exactly these allocations.
+class Network::TrainingPass {
+ public:
+  TrainingPass(const Parts& parts, Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
+               const ActivationPlan& plan, Arena& arena)
+      : p_(parts), backend_(backend), values_(values), gradients_(gradients), subnet_(subnet), batch_(batch), plan_(plan), arena_(arena),
+        d_(stream()) {
+    passed_.reserve(subnet.blocks.size());
+  }
+
+  LossReport run(const LossOptions& options, const Teacher& teacher, View keep_hidden) {
+    const View embedded = stream();
+    p_.embed(backend_, values_, subnet_.embed, batch_.inputs, batch_.tokens, 0, embedded);
+    ConstView x = embedded;
+    for (int i = 0; i < subnet_.depth(); ++i) x = plan_of(i).middle ? forward_without_middle(i, x) : forward(i, x);
+    const LossReport report = head(x, options, teacher, keep_hidden);
+    for (int i = subnet_.depth(); i-- > 0;) plan_of(i).middle ? backward_without_middle(i) : backward(i);
+    backend_.embedding_backward({.dtable = p_.slice(gradients_, p_.token.weight, p_.space.model().vocabulary, subnet_.embed),
+                                 .dpositions = p_.slice(gradients_, p_.position.weight, p_.space.model().context, subnet_.embed),
+                                 .dy = d_,
+                                 .tokens = batch_.inputs,
+                                 .period = batch_.tokens});
+    return report;
+  }
+
+ private:
+  View stream() { return arena_.matrix(batch_.rows(), subnet_.embed, p_.dtype); }
+  const BlockPlan& plan_of(int i) const { return plan_.blocks[static_cast<std::size_t>(i)]; }
+  const BlockGenes& genes_of(int i) const { return subnet_.blocks[static_cast<std::size_t>(i)]; }
+  BlockShape shape_of(int i) const { return p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, genes_of(i)); }
+  PassedBlock& passed(int i) { return passed_[static_cast<std::size_t>(i)]; }
+
+  Saved save_attention(int i, TensorSet dropped) {
+    return Saved(arena_, Attention::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, p_.dtype);
+  }
+  Saved save_feed_forward(int i, TensorSet dropped) {
+    return Saved(arena_, FeedForward::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, p_.dtype);
+  }
+  void attention_forward(int i, const Saved& saved, View y, ConstView x) {
+    p_.attention.forward(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved, y,
+                         x, arena_);
+  }
+  void feed_forward_forward(int i, const Saved& saved, View y, ConstView x) {
+    p_.feed_forward.forward(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i),
+                            saved, y, x, arena_);
+  }
+  void attention_backward(int i, const Saved& saved, ConstView x) {
+    const int block = subnet_.block_index(i);
+    p_.attention.backward(backend_, p_.attention_slices(values_, block, subnet_.embed, genes_of(i)),
+                          p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, arena_);
+  }
+  void feed_forward_backward(int i, const Saved& saved, ConstView x) {
+    const int block = subnet_.block_index(i);
+    p_.feed_forward.backward(backend_, p_.feed_forward_slices(values_, block, subnet_.embed, genes_of(i)),
+                             p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, arena_);
+  }
+
+  ConstView forward(int i, ConstView x) {
+    PassedBlock& block = passed_.emplace_back();
+    block.x = block.middle = x;
+    ConstView result = x;
+    if (genes_of(i).heads > 0) {
+      block.attention = save_attention(i, plan_of(i).attention);
+      block.after_attention_saved = arena_.mark();
+      const View y = stream();
+      attention_forward(i, block.attention, y, x);
+      block.middle = result = y;
+    }
+    if (genes_of(i).ffn > 0) {
+      block.feed_forward = save_feed_forward(i, plan_of(i).feed_forward);
+      block.after_feed_forward_saved = arena_.mark();
+      const View y = stream();
+      feed_forward_forward(i, block.feed_forward, y, block.middle);
+      result = y;
+    }
+    return result;
+  }
+
+  void backward(int i) {
+    const PassedBlock& block = passed(i);
+    if (genes_of(i).ffn > 0) {
+      arena_.release(block.after_feed_forward_saved);  // the block's output has served the one after it
+      feed_forward_backward(i, block.feed_forward, block.middle);
+    }
+    if (genes_of(i).heads > 0) {
+      arena_.release(block.after_attention_saved);
+      attention_backward(i, block.attention, block.x);
+    }
+  }
+
+  ConstView forward_without_middle(int i, ConstView x) {
+    PassedBlock& block = passed_.emplace_back();
+    block.x = x;
+    block.after_attention_saved = arena_.mark();
+    const View y = stream();
+    const ArenaScope scope(arena_);
+    const View middle = stream();
+    attention_forward(i, save_attention(i, Attention::levels().back()), middle, x);
+    feed_forward_forward(i, save_feed_forward(i, plan_of(i).feed_forward), y, middle);
+    return y;
+  }
+
+  void backward_without_middle(int i) {
+    const PassedBlock& block = passed(i);
+    arena_.release(block.after_attention_saved);
+    const Saved attention = save_attention(i, plan_of(i).attention);
+    {
+      const ArenaScope scope(arena_);
+      const View middle = stream();
+      attention_forward(i, attention, middle, block.x);
+      feed_forward_backward(i, save_feed_forward(i, plan_of(i).feed_forward), middle);
+    }
+    attention_backward(i, attention, block.x);
+  }
+
+  /// Loss, and the gradient at the blocks' output into d.
+  LossReport head(ConstView x, const LossOptions& options, const Teacher& teacher, View keep_hidden) {
+    const ArenaScope scope(arena_);
+    const BlockShape shape = p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, {});
+    const bool taught = !teacher.hidden.empty();
+    const Saved saved(arena_, Head::tensors(p_.space.model(), shape, backend_.slots(), taught).saved, p_.dtype);
+    const ConstView teacher_table = !taught ? ConstView{} : p_.head_slices(values_, teacher.embed).table;
+    const LossReport report =
+        p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_table,
+                                 shape, saved, d_, x, batch_, options, teacher, arena_);
+    if (!keep_hidden.empty()) copy_rows(saved.read(Head::kHidden), keep_hidden);
+    return report;
+  }
+
+  const Parts& p_;
+  Backend& backend_;
+  const Weights& values_;
+  Weights& gradients_;
+  const Subnet& subnet_;
+  const Batch& batch_;
+  const ActivationPlan& plan_;
+  Arena& arena_;
+  View d_;  // the gradient on its way back through the blocks
+  std::vector<PassedBlock> passed_;
+};
+
+LossReport Network::forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
+                                     const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
+                                     Arena& arena) const {
+  const ArenaScope scope(arena);
+  return TrainingPass(*parts_, backend, values, gradients, subnet, batch, plan, arena).run(options, teacher, keep_hidden);
+}
+
+ActivationPlan Network::plan_training(int slots, const Subnet& subnet, const PassShape& pass, std::int64_t limit) const {
+  return plan_activations(space().model(), dtype(), slots, subnet, pass, limit);
+}
+
+}  // namespace elastiform
