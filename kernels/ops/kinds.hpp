@@ -8,7 +8,7 @@ enum class Norm : std::uint8_t { rms, layer };
 enum class Gelu : std::uint8_t { tanh, erf };
 
 /// Backend::panels() hands out this many rows at a time: wide enough for a GEMM at full speed, small enough that a panel's
-/// activations stay in L2 (performance notes in docs/performance.md). A constant, so bits do not depend on the thread count.
+/// activations stay in L2 (docs/performance.md). A constant, so bits do not depend on the thread count.
 constexpr std::int64_t kPanelRows = 256;
 
 /// Sums over tokens are cut into chunks of this many rows; partial results are added in a fixed tree.

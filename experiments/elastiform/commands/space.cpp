@@ -22,7 +22,7 @@ Count count_of(const CostModel& costs, const std::vector<std::string>& budget, D
   return {typed, set.budget().text(), set.count().str(), set.empty() ? set.why_empty() : ""};
 }
 
-// Vector loops and GEMM tiles are 32 wide: other widths work, and cost up to 8 % (performance notes §3).
+// Vector loops and GEMM tiles are 32 wide: other widths work, and cost up to 8 % (docs/performance.md).
 std::vector<std::string> advice_for(const SearchSpace& space) {
   std::vector<std::string> advice;
   for (const int width : space.embed())
