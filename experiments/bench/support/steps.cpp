@@ -1,0 +1,89 @@
+#include "experiments/bench/support/steps.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "experiments/bench/support/shape.hpp"
+#include "supernet/initialization.hpp"
+
+namespace elastiform {
+namespace {
+
+std::unique_ptr<Objective> objective_of(bool distill) {
+  Stage stage;
+  stage.objective = distill ? "labels+largest" : "labels";
+  return make_objective(stage);
+}
+
+std::int64_t training_bytes(const Network& network, const Backend& backend, const Objective& objective, int sequences) {
+  const SearchSpace& space = network.space();
+  const std::int64_t context = space.model().context;
+  return network.plan_training(backend.slots(), space.largest(), {sequences, context, objective.needs_largest()}).arena_bytes +
+         objective.extra_arena_bytes(space, backend.dtype(), sequences * context);
+}
+
+}  // namespace
+
+TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill)
+    : backend_(backend), network_(space, backend.dtype()), weights_(std::move(weights)),
+      gradients_(weights_.shared_table(), backend.dtype()),
+      batch_(random_batch(space.model().vocabulary, sequences, space.model().context)), objective_(objective_of(distill)),
+      plans_(network_, backend.slots()), arena_(training_bytes(network_, backend, *objective_, sequences)) {
+  const TrainOptions options;
+  optimizer_ = find_optimizer(options.optimizer).make(options, weights_.shared_table(), backend.dtype());
+  clip_ = options.clip;
+}
+
+void TrainingSteps::step(std::span<const Subnet> subnets) {
+  const ActiveBands active(weights_.table(), subnets);
+  zero_active(backend_, gradients_, active);
+  objective_->forward_backward({backend_, network_, weights_, gradients_, arena_, plans_}, subnets, batch_);
+  const double norm = global_norm(backend_, gradients_, active);
+  optimizer_->update(backend_, weights_, gradients_, active, {.step = updates_, .rate = 3e-4, .gradient_scale = clip_scale(norm, clip_)});
+  ++updates_;
+}
+
+struct EvaluationSteps::Worker {
+  ThreadPool serial{1};
+  CpuBackend backend;
+  Batch batch;
+  Arena arena;
+  Worker(Precision precision, Batch part, std::int64_t bytes) : backend(serial, precision), batch(std::move(part)), arena(bytes) {}
+};
+
+EvaluationSteps::EvaluationSteps(const SearchSpace& space, const ThreadPool& pool, Precision precision, Weights weights, int sequences)
+    : pool_(pool), network_(space, DType::float32), weights_(std::move(weights)) {
+  const std::int64_t parts = std::min<std::int64_t>(pool.size(), sequences), T = space.model().context;
+  const Subnet largest = space.largest();
+  for (std::int64_t i = 0; i < parts; ++i) {
+    const std::int64_t B = sequences * (i + 1) / parts - sequences * i / parts;
+    const std::int64_t bytes =
+        2 * Arena::bytes_for(B * T, largest.embed, DType::float32) + Arena::bytes_for(1, B * T, DType::float32) +
+        std::max(network_.plan_block(1, largest.embed, largest.blocks[0], B, T), network_.plan_score(1, largest.embed, B, T));
+    workers_.push_back(std::make_shared<Worker>(precision, random_batch(space.model().vocabulary, B, T), bytes));
+  }
+}
+
+void EvaluationSteps::step(const Subnet& subnet) {
+  pool_.for_each(static_cast<std::int64_t>(workers_.size()), [&](std::int64_t i) {
+    Worker& w = *workers_[static_cast<std::size_t>(i)];
+    const ArenaScope scope(w.arena);
+    View x = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32), y = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32);
+    const View losses = w.arena.matrix(1, w.batch.rows(), DType::float32);
+    network_.embed(w.backend, weights_, subnet.embed, w.batch, x);
+    for (int b = 0; b < subnet.depth(); ++b) {
+      network_.forward_block(w.backend, weights_, subnet.embed, subnet.blocks[static_cast<std::size_t>(b)], subnet.block_index(b),
+                             w.batch.tokens, x, y, w.arena);
+      std::swap(x, y);
+    }
+    network_.score(w.backend, weights_, subnet.embed, x, w.batch, losses, {}, w.arena);
+  });
+}
+
+Weights initial_weights(const SearchSpace& space) {
+  Weights weights(std::make_shared<const WeightTable>(space), DType::float32);
+  initialize(weights, 0);
+  return weights;
+}
+
+}  // namespace elastiform

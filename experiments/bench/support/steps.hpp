@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "supernet/network.hpp"
+#include "supernet/plan_cache.hpp"
+#include "trainers/objectives/objective.hpp"
+#include "trainers/optimizers/optimizer.hpp"
+
+namespace elastiform {
+
+/// Training steps of a space on one random batch, as the trainer does them: zeroing, forward and backward of each subnet, clipping, AdamW.
+class TrainingSteps {
+ public:
+  /// distill: the first subnet of a step is the largest and teaches the others.
+  TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill);
+  void step(std::span<const Subnet> subnets);
+  const Weights& weights() const { return weights_; }
+
+ private:
+  Backend& backend_;
+  Network network_;
+  Weights weights_, gradients_;
+  Batch batch_;
+  std::unique_ptr<Objective> objective_;
+  std::unique_ptr<Optimizer> optimizer_;
+  PlanCache plans_;
+  Arena arena_;
+  double clip_ = 0;
+  std::int64_t updates_ = 0;
+};
+
+/// Losses of single subnets as the evaluator forms them: every worker scores its own sequences with a serial backend.
+class EvaluationSteps {
+ public:
+  EvaluationSteps(const SearchSpace& space, const ThreadPool& pool, Precision precision, Weights weights, int sequences);
+  void step(const Subnet& subnet);
+
+ private:
+  struct Worker;
+  const ThreadPool& pool_;
+  Network network_;
+  Weights weights_;
+  std::vector<std::shared_ptr<Worker>> workers_;
+};
+
+/// Weights of a space as training starts with them.
+Weights initial_weights(const SearchSpace& space);
+
+}  // namespace elastiform
