@@ -33,7 +33,7 @@ struct Options {
   Precision precision = Precision::f32;
   int threads = default_threads();
   std::int64_t steps = 0;
-  bool json = false;
+  bool json = false, shape_given = false;
 };
 
 struct StepRow {
@@ -175,7 +175,7 @@ Options parse(int argc, char** argv) {
     const std::string value = i + 1 < argc ? argv[++i] : "";
     if (option == "--write-work" && !value.empty()) options.write_work = value;
     else if (option == "--write-check" && !value.empty()) options.write_check = value;
-    else if (option == "--shape") options.shape = value;
+    else if (option == "--shape") options.shape = value, options.shape_given = true;
     else if (option == "--threads") options.threads = static_cast<int>(number(option, value));
     else if (option == "--precision") options.precision = parse_precision(value, option);
     else if (option == "--steps") options.steps = number(option, value);
@@ -188,6 +188,8 @@ Options parse(int argc, char** argv) {
                         .found = "'" + option + " " + value + "'",
                         .remedy = ""});
   }
+  if (options.modes.front() == "growth" && (options.shape_given || options.steps > 0))
+    throw InputError({.where = "bench_step --mode growth", .expected = "no --shape and no --steps", .found = "one", .remedy = ""});
   return options;
 }
 

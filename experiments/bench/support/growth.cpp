@@ -67,23 +67,10 @@ std::vector<GrowthRow> measure_growth(Precision precision, int threads) {
   std::vector<GrowthRow> rows;
   for (const int count : counts) {
     for (const int context : {128, 256, 512, 1024}) rows.push_back(measure("tokens", precision, count, context, 6, 384));
-    for (const int layers : {3, 6, 12, 24}) rows.push_back(measure("layers", precision, count, 256, layers, 384));
+    for (const int layers : {2, 4, 8, 16}) rows.push_back(measure("layers", precision, count, 256, layers, 384));
     for (const int embed : {192, 384, 768}) rows.push_back(measure("width", precision, count, 256, 6, embed));
   }
   return rows;
-}
-
-double fitted_exponent(const std::vector<double>& x, const std::vector<double>& y) {
-  double sx = 0, sy = 0, sxx = 0, sxy = 0;
-  const auto n = static_cast<double>(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const double a = std::log(x[i]), b = std::log(y[i]);
-    sx += a;
-    sy += b;
-    sxx += a * a;
-    sxy += a * b;
-  }
-  return (n * sxy - sx * sy) / (n * sxx - sx * sx);
 }
 
 }  // namespace elastiform

@@ -17,10 +17,7 @@ struct GrowthRow {
   double peak_mib = 0;
 };
 
-/// Embed 384, 6 layers, context 256, with context 128 … 1024, 3 … 24 layers or embed 192 … 768 instead, on 1 and `threads` threads.
+/// Embed 384, 6 layers, context 256, with context 128 … 1024, 2 … 16 layers or embed 192 … 768 instead, on 1 and `threads` threads.
 std::vector<GrowthRow> measure_growth(Precision precision, int threads);
-
-/// Slope of log(y) over log(x): y grows as x to this power.
-double fitted_exponent(const std::vector<double>& x, const std::vector<double>& y);
 
 }  // namespace elastiform

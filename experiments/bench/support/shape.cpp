@@ -47,7 +47,7 @@ Shape find_shape(std::string_view name) {
                     ? shape_of("small", 8, elastic_space(model_of(256, 256), {96, 128, 160, 192}, {2, 3, 4}, {1, 2, 3}), 16)
                     : shape_of("medium", 8, elastic_space(model_of(256, 256), {192, 256, 320, 384}, {3, 4, 5, 6}, {3, 4, 5, 6}), 16);
   shape.fixed_steps = 8;
-  shape.sandwich_steps = 8;
+  shape.sandwich_steps = 4;
   return shape;
 }
 

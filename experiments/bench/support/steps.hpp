@@ -18,6 +18,8 @@ class TrainingSteps {
  public:
   /// distill: the first subnet of a step is the largest and teaches the others.
   TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill);
+  TrainingSteps(const TrainingSteps&) = delete;
+  TrainingSteps& operator=(const TrainingSteps&) = delete;
   void step(std::span<const Subnet> subnets);
   const Weights& weights() const { return weights_; }
 
