@@ -21,16 +21,30 @@ STEP_MODES = {
 }
 
 
-def output_of(command):
-    print("bench: " + " ".join(str(part) for part in command[1:]), file=sys.stderr)
-    run = subprocess.run([BUILD / command[0], *command[1:]], capture_output=True, text=True, check=False)
+def run_program(command, **environment):
+    print("bench: " + " ".join(command), file=sys.stderr)
+    run = subprocess.run([BUILD / command[0], *command[1:]], env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         sys.exit(f"bench: {command[0]} ended with status {run.returncode}: {run.stderr.strip()[-500:]}")
-    return run.stdout
+    return run
 
 
 def rows_of(*command):
-    return [json.loads(line) for line in output_of([*command, "--json"]).splitlines()]
+    return [json.loads(line) for line in run_program([*command, "--json"]).stdout.splitlines()]
+
+
+def time_by_operation(precision):
+    """Of the largest medium subnet's steps: core time of each operation, from the program's own summary."""
+    run = run_program(["bench_step", "--mode", "fixed", "--precision", precision, "--json"], ELASTIFORM_VERBOSE="summary")
+    step = json.loads(run.stdout)
+    cores = step["threads"] * step["step_ms"] * (step["steps"] + 1)  # one step warms up
+    rows = []
+    for line in run.stderr.splitlines()[1:]:
+        operation, calls, core_ms, _, *rates = line.split()
+        rows.append({"precision": precision, "operation": operation, "calls": int(calls) / (step["steps"] + 1),
+                     "percent": 100 * float(core_ms) / cores, "gflops": float(rates[0]) if len(rates) == 2 else None,
+                     "gb_s": float(rates[-1])})
+    return rows
 
 
 def cpu_name():
@@ -64,6 +78,7 @@ def measure_all(store):
         for precision in precisions():
             steps += rows_of("bench_step", "--shape", shape, "--precision", precision)
             store("steps", steps)
+    store("operations", [row for precision in precisions() for row in time_by_operation(precision)])
     elastic, population = [], []
     for precision in precisions():
         elastic += rows_of("bench_step", "--mode", "elastic", "--shape", "medium", "--precision", precision, "--steps", "3")
@@ -100,6 +115,20 @@ def step_section(data):
     if fixed:
         lines += ["", f"GPT-2 124M trains within {fixed['peak_mib'] / 1024:.2f} GiB (fixed, large, f32); a process has {fixed['start_mib']:.0f} MiB "
                       "after start-up."]
+    return lines
+
+
+def operation_section(data):
+    lines = ["## Where the time of a step goes", "",
+             "fixed, medium: share of both cores' time in each operation, and its speed a core while it runs (`ELASTIFORM_VERBOSE=summary`). What",
+             "is missing to 100 %: clipping, zeroing, waiting, the warm-up's difference.", "",
+             "| precision | operation | calls a step | % of the step | GFLOP/s a core | GB/s a core |", "|---|---|---|---|---|---|"]
+    for row in data["operations"]:
+        flops = f"{row['gflops']:.0f}" if row["gflops"] else ""
+        lines.append(f"| {row['precision']} | {row['operation']} | {row['calls']:.0f} | {row['percent']:.1f} | {flops} | {row['gb_s']:.0f} |")
+    for precision in dict.fromkeys(row["precision"] for row in data["operations"]):
+        total = sum(row["percent"] for row in data["operations"] if row["precision"] == precision)
+        lines.append(f"| {precision} | **all** | | **{total:.1f}** | | |")
     return lines
 
 
@@ -163,7 +192,7 @@ def page(data):
                   "|---|---|---|---|---|---|",
                   f"| {peaks['threads']} | {peaks['f32_gflops']:.0f} GFLOP/s | {peaks['bf16_gflops']:.0f} GFLOP/s | {peaks['gb_s']:.1f} GB/s "
                   f"| {peaks['gb_s_one_thread']:.1f} GB/s | {data.get('start_up', {}).get('least_ms', 0):.1f} ms |", ""]
-    for key, section in (("steps", step_section), ("elastic", elastic_section), ("population", population_section), ("growth", growth_section),
+    for key, section in (("steps", step_section), ("operations", operation_section), ("elastic", elastic_section), ("population", population_section), ("growth", growth_section),
                          ("kernels", kernel_section)):
         if data.get(key):
             lines += [*section(data), ""]

@@ -230,7 +230,7 @@ def page(runs, with_shim):
                   "; rows without `stock` preload `bench/peer/mkl_amd.c`, one" if with_shim else "."),
               *(["line of C without which MKL takes a slow float32 path on AMD; the rival is the fastest of those rows."] if with_shim else []),
               "torch compile: `fixed` as one graph of the whole network; the other modes compile one block for all blocks, sizes dynamic after the",
-              f"first change, every subnet run before the clock starts ({graphs} graphs at most). MiB is the peak of the process, fused AdamW, (+ above",
+              f"first change, every subnet run before the clock starts ({graphs} graphs a process at most). MiB is the peak of the process, fused AdamW, (+ above",
               "start-up: interpreter and libraries).",
               f"{cpu_field('model name')}; commit {commit}; load average before the runs {min(loads):.1f} to {max(loads):.1f}.",
               "Made by `./dev bench --peer`."]

@@ -12,6 +12,7 @@ Prints one JSON document a mode. Both programs read the same work (bench_step --
 import argparse
 import contextlib
 import ctypes
+import functools
 import json
 import math
 import pathlib
@@ -97,13 +98,20 @@ class Supernet(torch.nn.Module):
         return F.linear(F.layer_norm(x, (embed,), part(self.gain, embed), part(self.shift, embed), self.eps), table)
 
 
-def compiled(net, mode):
-    """The function (tokens, subnet) → logits of a mode; see the head of this file."""
-    torch._dynamo.reset()
+@functools.cache
+def compiled_block():
+    """One for all modes of the process, so that what is compiled for one serves the next."""
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1024
     torch.fx.experimental._config.use_duck_shape = False
-    net.call_block = Block.forward if mode == "fixed" else torch.compile(Block.forward, dynamic=None)
-    return torch.compile(net) if mode == "fixed" else net
+    return torch.compile(Block.forward, dynamic=None)
+
+
+def compiled(net, mode):
+    """The function (tokens, subnet) → logits of a mode; see the head of this file."""
+    if mode == "fixed":
+        return torch.compile(net)
+    net.call_block = compiled_block()
+    return net
 
 
 def memory_mib(field):
