@@ -308,7 +308,8 @@ def check_results(path):
         ours_norm = math.sqrt(sum(float(p.grad.double().square().sum()) for p in net.parameters() if p.grad is not None))
         worst_loss, worst_norm = max(worst_loss, abs(float(ours.detach()) / loss - 1)), max(worst_norm, abs(ours_norm / norm - 1))
     print(json.dumps({"shape": work["shape"], "subnets": len(check["results"]), "loss": worst_loss, "gradient_norm": worst_norm}))
-    if not (worst_loss < 1e-5 and worst_norm < 1e-4):  # float32 sums of 10^3 terms in another order
+    # Sums in another order leave 1e-7; GELU by erf instead of tanh, the smallest slip that was tried, moves gradients by 1e-5.
+    if not (worst_loss < 2e-6 and worst_norm < 2e-6):
         sys.exit("torch_supernet.py: the two programs do not compute the same function")
 
 
