@@ -38,9 +38,9 @@ struct SearchOutcome {
   std::string algorithm;
   // best_of_algorithm minus best_homogeneous, bits/byte, over blocks of the search split; none where homogeneous is the algorithm.
   std::optional<PairedDifference> difference;
-  std::string verdict;                         // of the difference
-  Cost cost = Cost::parameters;                // the x axis of the front: what the budget limits first
-  bool interrupted = false;                    // ended after a round by Ctrl-C; everything evaluated is stored
+  std::string verdict;           // of the difference
+  Cost cost = Cost::parameters;  // the x axis of the front: what the budget limits first
+  bool interrupted = false;      // ended after a round by Ctrl-C; everything evaluated is stored
 };
 
 /// The subnets of the run inside a request's budget. InputError with the nearest costs when there is none.
