@@ -8,13 +8,13 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <stdexcept>
 #include <system_error>
 
 #include "kernels/errors.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/storage/durable_file.hpp"
+#include "supernet/storage/file_descriptor.hpp"
 
 namespace elastiform::safetensors {
 namespace {
@@ -126,18 +126,21 @@ void write(const std::string& path, std::vector<Tensor> tensors) {
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   write_durably(path, [&](const std::string& beside) {
-    std::ofstream file(beside, std::ios::binary | std::ios::trunc);
+    const FileDescriptor file(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!file.is_open()) throw_system_error("create", path);
+    const auto put = [&](const void* bytes, std::size_t size) {
+      write_all(file.get(), std::string_view(static_cast<const char*>(bytes), size), path);
+    };
     const std::uint64_t length = text.size();
-    file.write(reinterpret_cast<const char*>(&length), sizeof length).write(text.data(), static_cast<std::streamsize>(text.size()));
+    put(&length, sizeof length);
+    put(text.data(), text.size());
     for (const Tensor& tensor : tensors) {
       const std::vector<float> values = tensor.values();
       std::uint64_t count = 1;
       for (const std::int64_t size : tensor.shape) count *= static_cast<std::uint64_t>(size);
       if (values.size() != count) throw std::logic_error("safetensors: " + tensor.name + " does not fill its shape");
-      file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
+      put(values.data(), values.size() * sizeof(float));
     }
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + path);
   });
 }
 

@@ -72,10 +72,22 @@ void sync_tree(const std::string& folder) {
   sync_path(folder);
 }
 
+/// Of the files and folders that are written beside their place: the place, which is the name that the user gave.
+std::string final_path(const std::string& path) {
+  fs::path shown;
+  for (const fs::path& part : fs::path(path)) {
+    const std::string name = part.string();
+    const std::size_t number = name.size() > kTemporarySuffix.size() ? name.rfind('.', name.size() - kTemporarySuffix.size() - 1) : 0;
+    const bool temporary = number != 0 && number != std::string::npos && writer_of(name, name.substr(0, number)) > 0;
+    shown /= temporary ? name.substr(0, number) : name;
+  }
+  return shown.string();
+}
+
 }  // namespace
 
 void throw_system_error(std::string_view doing, const std::string& path) {
-  throw std::system_error(errno, std::generic_category(), "cannot " + std::string(doing) + " " + path);
+  throw std::system_error(errno, std::generic_category(), "cannot " + std::string(doing) + " " + final_path(path));
 }
 
 void write_all(int file, std::string_view content, const std::string& path) {
@@ -185,7 +197,9 @@ FolderLock::FolderLock(const std::string& folder, const std::string& name) {
   char since[32];
   std::strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S UTC", &parts);
   const std::string owner = "process " + std::to_string(::getpid()) + " on " + host + " since " + since;
-  if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), owner.data(), owner.size(), 0) < 0) throw_system_error("lock", path);
+  // The lock is held already; a full disk only leaves it without its owner's name, and what reads alone must still work there.
+  if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), owner.data(), owner.size(), 0) < 0) {
+  }
   file_ = file.release();
 }
 

@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -5,6 +6,7 @@
 #include <stdexcept>
 
 #include "supernet/storage/durable_file.hpp"
+#include "supernet/storage/hdf5_driver.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 #include "supernet/storage/hdf5_handle.hpp"
 #include "supernet/storage/user_block.hpp"
@@ -36,9 +38,18 @@ std::vector<std::uint64_t> shape_or_flat(std::vector<std::uint64_t> shape, std::
 struct Hdf5Writer::State {
   std::string path, kind;
   std::unique_ptr<DurableFile> durable;
+  hdf5::WriteDriver driver;
   Handle file;
 
+  /// A full disk: HDF5 does not know of it, see WriteDriver.
+  void check_driver() const {
+    if (driver.error() == 0) return;
+    errno = driver.error();
+    throw_system_error("write", path);
+  }
+
   hid_t check(hid_t result, const std::string& object) const {
+    check_driver();
     if (result < 0) throw std::runtime_error("cannot write " + object + " of " + path);
     return result;
   }
@@ -96,11 +107,10 @@ Hdf5Writer::Hdf5Writer(std::string path, std::string kind) : state_(std::make_un
   H5Pset_userblock(creation.get(), kUserBlockBytes);
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
-  H5Pset_file_locking(access.get(), 0, 1);  // nobody else knows the temporary file, and some file systems cannot lock
-  errno = 0;
+  state_->driver.use_in(access.get());
   state_->file = Handle(H5Fcreate(state_->durable->temporary().c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), H5Fclose);
   if (!state_->file.is_open()) {
-    if (errno == 0) errno = EIO;
+    errno = state_->driver.error() != 0 ? state_->driver.error() : EIO;
     throw_system_error("create", state_->path);
   }
 }
@@ -216,6 +226,7 @@ void Hdf5Writer::close() {
   const Call call;
   if (!state_->file.is_open()) throw std::logic_error("Hdf5Writer closed twice");
   const bool closed = state_->file.close();
+  state_->check_driver();
   if (!closed) throw std::runtime_error("cannot write " + state_->path);
   fail_point();
   seal_user_block(state_->durable->temporary(), state_->kind);
