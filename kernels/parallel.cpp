@@ -22,8 +22,6 @@
 namespace elastiform {
 namespace {
 
-constexpr int kMaxThreads = 256;
-
 // The pool and slot whose loop the thread is in; pools may be nested (a parallel evaluator over serial backends).
 struct Current {
   const void* pool = nullptr;

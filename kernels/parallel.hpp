@@ -7,6 +7,8 @@
 
 namespace elastiform {
 
+constexpr int kMaxThreads = 256;  // of a pool
+
 /// The only way to use threads. TBB in the product; a small std::thread pool where ELASTIFORM_STD_THREADS is defined (the TSan
 /// preset: Debian's TBB is not instrumented). A pool of one thread runs plain loops on the caller.
 class ThreadPool {

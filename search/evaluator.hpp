@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,6 +19,11 @@ struct Score {
   double accuracy = 0;              // share of next tokens that the largest logit names
   std::vector<float> block_losses;  // nats per token of each block (1 KiB of text)
   double seconds = 0;
+};
+
+/// What an evaluator throws when it was told to stop: nothing was scored.
+struct Interrupted : std::exception {
+  const char* what() const noexcept override { return "interrupted"; }
 };
 
 /// Scores of many subnets at once; the order of the subnets is kept. Results do not depend on threads or on what else is in the list.

@@ -51,6 +51,7 @@ struct PrefixEvaluator::State {
   std::vector<ScoringBatch> batches;
   std::int64_t blocks = 0;
   Work work;
+  std::function<bool()> stop;
 
   State(const Network& network_, const Weights& weights_, const TextData& data_, const ScoringSet& set, const ThreadPool& pool_,
         Precision precision_)
@@ -180,6 +181,7 @@ PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights,
                                  const ThreadPool& pool, Precision precision)
     : state_(std::make_unique<State>(network, weights, data, set, pool, precision)) {}
 PrefixEvaluator::~PrefixEvaluator() = default;
+void PrefixEvaluator::stop_when(std::function<bool()> stop) { state_->stop = std::move(stop); }
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
   return state_->pool.size() * state_->arena_bytes(subnets);
@@ -203,6 +205,7 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   for (int i = 0; i < s.pool.size(); ++i) workers.push_back(std::make_unique<Worker>(s.precision, s.arena_bytes(subnets)));
   std::vector<std::vector<std::vector<Partial>>> results(s.batches.size());
   s.pool.for_each(static_cast<std::int64_t>(s.batches.size()), [&](std::int64_t i) {
+    if (s.stop && s.stop()) throw Interrupted();
     const ScoringBatch& scoring = s.batches[static_cast<std::size_t>(i)];
     Worker& worker = *workers[static_cast<std::size_t>(s.pool.slot())];
     const ArenaScope scope(worker.arena);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,8 @@ class PrefixEvaluator final : public Evaluator {
                   Precision precision);
   ~PrefixEvaluator() override;
   std::vector<Score> evaluate(std::span<const Subnet> subnets) override;
+  /// evaluate() asks between batches of data, from any worker, and throws Interrupted once the answer is true.
+  void stop_when(std::function<bool()> stop);
   /// Block forwards that the last evaluate() ran, and how many one-by-one evaluation would have run.
   struct Work {
     std::int64_t blocks_run = 0, blocks_one_by_one = 0;

@@ -33,6 +33,7 @@ struct ResultStore::State {
   StoredResults results;
   std::map<EvaluationKey, std::size_t> by_key;                // index in results.evaluations
   std::map<std::string, std::vector<std::size_t>> rounds_of;  // search name → indices in results.rounds
+  std::map<std::size_t, Costs> stored_costs;                  // of the evaluations that are shown with others
   std::uintmax_t file_bytes = 0;
 
   void index_evaluation(std::size_t i) { by_key.emplace(key_of(results.evaluations[i]), i); }
@@ -145,6 +146,18 @@ void ResultStore::append(const SearchDescription& search, std::vector<Evaluation
   if (s.journal->bytes() > s.file_bytes / 4) fold();
 }
 
+void ResultStore::show_costs(const std::string& deploy, const std::function<Costs(const Subnet&)>& costs) {
+  State& s = *state_;
+  std::map<std::string, bool> same;
+  for (const SearchDescription& search : s.results.searches) same[search.name()] = search.deploy == deploy;
+  for (std::size_t i = 0; i < s.results.evaluations.size(); ++i) {
+    Evaluation& evaluation = s.results.evaluations[i];
+    if (same[evaluation.search]) continue;
+    s.stored_costs.emplace(i, evaluation.costs);
+    evaluation.costs = costs(evaluation.subnet);
+  }
+}
+
 const std::vector<Evaluation>& ResultStore::evaluations() const { return state_->results.evaluations; }
 
 std::optional<Evaluation> ResultStore::find(std::int64_t id) const {
@@ -176,7 +189,17 @@ std::vector<std::vector<Evaluation>> ResultStore::rounds(const std::string& sear
 void ResultStore::fold() {
   State& s = *state_;
   if (!s.journal) throw std::logic_error("fold of a result store that was opened to read");
-  write_results(s.results, s.path);
+  const auto exchange = [&] {
+    for (auto& [i, costs] : s.stored_costs) std::swap(costs, s.results.evaluations[i].costs);
+  };
+  exchange();
+  try {
+    write_results(s.results, s.path);
+  } catch (...) {
+    exchange();
+    throw;
+  }
+  exchange();
   s.file_bytes = fs::file_size(s.path);
   fail_point();
   s.journal->clear();

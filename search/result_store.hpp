@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,6 +39,10 @@ class ResultStore {
   /// Assigns ids to the evaluations that have none (id 0; ids begin at 1), and keeps them as one round of `search`. An evaluation
   /// whose id is already set, or whose key the store has, is one that it has: the round refers to it. `round` becomes what is stored.
   void append(const SearchDescription& search, std::vector<Evaluation>& round);
+
+  /// From now on every evaluation that was costed under another [deploy] than `deploy` (the text in its search's description) is handed out
+  /// with costs(subnet). Files keep what they have: /searches says under which [deploy] a row's costs are meant.
+  void show_costs(const std::string& deploy, const std::function<Costs(const Subnet&)>& costs);
 
   const std::vector<Evaluation>& evaluations() const;  // by id
   std::optional<Evaluation> find(std::int64_t id) const;

@@ -7,6 +7,8 @@
 
 namespace elastiform {
 
+constexpr double kNormal95 = 1.96;  // standard errors on each side of a 95 % interval
+
 /// Mean of a - b over paired blocks with its 95 % block-bootstrap interval (10,000 resamples, percentile; Efron 1979).
 struct PairedDifference {
   double mean = 0, low = 0, high = 0;

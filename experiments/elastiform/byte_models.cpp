@@ -1,4 +1,5 @@
 #include "experiments/elastiform/byte_models.hpp"
+#include "supernet/formats/json.hpp"
 
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -8,7 +9,6 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 namespace elastiform {
 namespace {

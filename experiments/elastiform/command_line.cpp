@@ -11,9 +11,13 @@
 #include <functional>
 #include <new>
 
+#include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/parallel.hpp"
+#include "kernels/verbose.hpp"
+#include "search/evaluator.hpp"
 #include "supernet/nearest_name.hpp"
+#include "supernet/storage/durable_file.hpp"
 #include "version.hpp"
 
 namespace elastiform {
@@ -175,7 +179,7 @@ std::string program_help(std::span<const std::unique_ptr<Command>> commands) {
   for (const auto& command : commands) text += fmt::format("  {:<10} {}\n", command->name(), command->help());
   text +=
       "\n`elastiform COMMAND --help` shows a command's options and an example; `elastiform --version` the version.\n"
-      "Exit status: 0 done, 1 failed, 2 bad input, 130 after Ctrl-C.\n";
+      "Exit status: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C before it was done.\n";
   return text;
 }
 
@@ -215,8 +219,15 @@ int run_command(Command& command, const std::vector<std::string>& arguments) {
     throw InputError({"elastiform " + name + ": --threads", fmt::format("at most {}", kMaxThreads), std::to_string(*threads), ""});
   common.threads = static_cast<int>(threads.value_or(0));
   std::signal(SIGINT, note_interrupt);
-  const int status = command.run(common);
-  return status == 0 && interrupted() ? kInterruptedStatus : status;
+  return command.run(common);
+}
+
+// All of them, whether this command would come to read them or not: a typo must not pass unnoticed, nor show when half the output is out.
+void check_environment() {
+  default_threads();
+  choose_isa();
+  verbose("");
+  chosen_fail_point();
 }
 
 int report(std::string text, int status) {
@@ -236,6 +247,7 @@ int threads_of(const CommonOptions& common) { return common.threads > 0 ? common
 int run_program(int argc, const char* const* argv, std::span<const std::unique_ptr<Command>> commands) {
   std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);  // a long run's lines show at once in a file or a pipe too
   try {
+    check_environment();
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
     const std::string first = arguments.empty() ? "" : arguments.front();
     if (first == "--help" || first == "-h" || first == "help") {
@@ -253,6 +265,8 @@ int run_program(int argc, const char* const* argv, std::span<const std::unique_p
     return 0;
   } catch (const InputError& error) {
     return report(error.what(), 2);
+  } catch (const Interrupted&) {
+    return report("interrupted; what was not finished was not kept", kInterruptedStatus);
   } catch (const std::bad_alloc&) {
     return report("out of memory; a smaller space, batch or context needs less", 1);
   } catch (const std::exception& error) {

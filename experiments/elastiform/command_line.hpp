@@ -59,11 +59,10 @@ std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_demo_command();
 
 /// Parses argv, runs one command, maps errors: one line on stderr and 2 for bad input (unknown options and commands name the nearest known
-/// one), 1 for failures, 130 after Ctrl-C.
+/// one), 1 for failures, 130 when Ctrl-C left something undone.
 int run_program(int argc, const char* const* argv, std::span<const std::unique_ptr<Command>> commands);
 
 constexpr int kInterruptedStatus = 130;
-constexpr std::int64_t kMaxThreads = 1024;
 
 /// --threads, or the machine's number.
 int threads_of(const CommonOptions& common);

@@ -3,13 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "experiments/elastiform/run_folder.hpp"
+#include "search/statistics.hpp"
 
 namespace elastiform {
 namespace {
-
-constexpr double kNormal95 = 1.96;
 
 bool is_homogeneous(const Subnet& subnet) {
   return std::ranges::all_of(subnet.blocks, [&](const BlockGenes& genes) { return genes == subnet.blocks.front(); });
@@ -34,6 +34,15 @@ std::string quality_text(const Score& score) {
   const double bits = bits_per_byte(score.loss), reach = kNormal95 * bits_per_byte(score.loss_se);
   return fmt::format("{:.4f} bits/byte (95 % interval {:.4f} to {:.4f} over {} blocks of data)", bits, bits - reach, bits + reach,
                      score.block_losses.size());
+}
+
+std::string chance_warning(std::string_view subnet, double loss, int vocabulary) {
+  const double chance = std::log(vocabulary);
+  if (loss <= chance) return "";
+  return fmt::format(
+      "warning: {} has {:.4g} bits/byte, worse than guessing ({:.4g}): the training diverged; a lower train.rate or a train.clip may "
+      "help\n",
+      subnet, bits_per_byte(loss), bits_per_byte(chance));
 }
 
 std::string front_table(const ParetoFront& front) {

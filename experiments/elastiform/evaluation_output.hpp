@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "experiments/elastiform/output.hpp"
@@ -16,6 +17,9 @@ JsonObject evaluation_json(const Evaluation& evaluation);
 
 /// "2.1234 bits/byte (95 % interval 2.1100 to 2.1368 over 220 blocks of data)"
 std::string quality_text(const Score& score);
+
+/// One line when a loss (nats per token) is above that of guessing among all tokens, or no number; else "".
+std::string chance_warning(std::string_view subnet, double loss, int vocabulary);
 
 /// The members of a front, one row each.
 std::string front_table(const ParetoFront& front);

@@ -2,16 +2,11 @@
 
 #include <filesystem>
 
+#include "kernels/errors.hpp"
 #include "version.hpp"
 
 namespace elastiform {
 namespace {
-
-std::int64_t scored_tokens(const TextData& data, const ScoringSet& set, std::int64_t context) {
-  std::int64_t tokens = 0;
-  for (const Window& window : data.scoring_windows(set.split, context, set.stride, set.segments)) tokens += window.length - window.skip;
-  return tokens;
-}
 
 ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, ResultStore& store, int threads) {
   const ScoringSet set = run.report_set(split);
@@ -20,7 +15,7 @@ ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, Resul
           .loss = evaluation.score.loss,
           .loss_se = evaluation.score.loss_se,
           .bits_per_byte = bits_per_byte(evaluation.score.loss),
-          .tokens = scored_tokens(run.data(), set, run.space().model().context)};
+          .tokens = scored_tokens(run, set)};
 }
 
 /// The id under which the run knows the subnet: its first evaluation with these weights, which is the one that `front` shows.
@@ -44,7 +39,9 @@ std::vector<std::int32_t> comparison_tokens(Run& run) {
 
 Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, int threads) {
   const bool named_here = to.empty();
-  if (named_here) std::filesystem::create_directories(run.paths().exports());
+  std::error_code error;
+  if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
+    throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
   // The id, and with it the name, is known only after the subnet was scored.
   check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to);
   const std::vector<std::int32_t> tokens = comparison_tokens(run);

@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/identity.hpp"
 #include "kernels/cpu/peak.hpp"
+#include "supernet/formats/json.hpp"
 #include "supernet/storage/durable_file.hpp"
 
 namespace elastiform {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "experiments/elastiform/inspected_file.hpp"
 #include "experiments/elastiform/run_folder.hpp"
@@ -29,6 +30,21 @@ Evaluation without_timings(Evaluation evaluation) {
   return evaluation;
 }
 
+// Ids count in order of time: a search that was continued after another one has other ids than one in one go, and the same results.
+Evaluation without_place(Evaluation evaluation) {
+  evaluation.id = evaluation.round = 0;
+  evaluation.search.clear();
+  return evaluation;
+}
+
+std::vector<Evaluation> without_order(const std::vector<Evaluation>& evaluations) {
+  std::map<EvaluationKey, Evaluation> sorted;
+  for (const Evaluation& evaluation : evaluations) sorted.emplace(key_of(evaluation), without_place(evaluation));
+  std::vector<Evaluation> list;
+  for (auto& [key, evaluation] : sorted) list.push_back(std::move(evaluation));
+  return list;
+}
+
 void add_rounds(Sha256& sum, const SearchDescription& search, std::int64_t round, const std::vector<Evaluation>& added,
                 const std::vector<std::int64_t>& members) {
   StoredRound stored{search, round, {}, members};
@@ -38,13 +54,14 @@ void add_rounds(Sha256& sum, const SearchDescription& search, std::int64_t round
 
 std::string digest_of_store(const ResultStore& store) {
   Sha256 sum;
-  add_rounds(sum, {}, 0, store.evaluations(), {});
-  for (const SearchDescription& search : store.searches()) {
+  add_rounds(sum, {}, 0, without_order(store.evaluations()), {});
+  std::map<std::string, SearchDescription> searches;
+  for (const SearchDescription& search : store.searches()) searches.emplace(search.name(), search);
+  for (const auto& [name, search] : searches) {
     std::int64_t number = 0;
-    for (const auto& round : store.rounds(search.name())) {
-      std::vector<std::int64_t> members;
-      for (const Evaluation& evaluation : round) members.push_back(evaluation.id);
-      add_rounds(sum, search, number++, {}, members);
+    for (auto& round : store.rounds(name)) {
+      for (Evaluation& evaluation : round) evaluation = without_place(evaluation);
+      add_rounds(sum, search, number++, round, {});
     }
   }
   return sum.hex();

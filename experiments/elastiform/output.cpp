@@ -1,4 +1,5 @@
 #include "experiments/elastiform/output.hpp"
+#include "supernet/formats/json.hpp"
 
 #include <fmt/core.h>
 #include <sys/ioctl.h>
@@ -7,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 namespace elastiform {
 namespace {

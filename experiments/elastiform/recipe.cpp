@@ -151,7 +151,7 @@ Deploy read_deploy(const RecipeValue& document, std::string_view where, int cont
   deploy.batch = table.small_integer("batch", deploy.batch, 1, 1 << 16);
   deploy.context = table.small_integer("context", context, 1, context);
   deploy.phase = table.choice("phase", deploy.phase, {"decode", "prefill"});
-  deploy.threads = table.small_integer("threads", deploy.threads, 1, 1024);
+  deploy.threads = table.small_integer("threads", deploy.threads, 1, kMaxThreads);
   table.finish();
   return deploy;
 }

@@ -31,6 +31,25 @@ std::map<std::string, std::string> leaves_of(const Recipe& recipe) {
   return leaves;
 }
 
+/// The first key on which the two differ, of those that matter(key), is refused.
+template <class Matters>
+void refuse_differences(const Recipe& before, const Recipe& recipe, const std::string& path, const std::string& remedy, Matters&& matters) {
+  const auto expected = leaves_of(before), found = leaves_of(recipe);
+  auto all = found;
+  all.insert(expected.begin(), expected.end());
+  for (const auto& entry : all) {
+    const auto& key = entry.first;
+    if (!matters(key)) continue;
+    const auto shown = [&](const std::map<std::string, std::string>& leaves) {
+      const auto at = leaves.find(key);
+      return at == leaves.end() ? std::string("nothing") : at->second;
+    };
+    if (shown(expected) != shown(found))
+      throw InputError({fmt::format("{}: {}", path, key), fmt::format("{} (what the checkpoint was trained with)", shown(expected)),
+                        shown(found), remedy});
+  }
+}
+
 }  // namespace
 
 void refuse_settings(const std::vector<std::string>& set) {
@@ -63,20 +82,13 @@ void refuse_changes(const Recipe& recipe, const std::string& checkpoint_toml, st
   auto before = Recipe::parse(checkpoint_toml, path + " of the checkpoint");
   // --steps writes the longer recipe at once; a run killed before its next checkpoint stands between the two.
   if (recipe.train.steps > before.train.steps) lengthen(before, recipe.train.steps, trained);
-  const auto expected = leaves_of(before), found = leaves_of(recipe);
-  auto all = found;
-  all.insert(expected.begin(), expected.end());
-  for (const auto& entry : all) {
-    const auto& key = entry.first;
-    if (key == "data.text" || key == "train.checkpoint_every") continue;
-    const auto shown = [&](const std::map<std::string, std::string>& leaves) {
-      const auto at = leaves.find(key);
-      return at == leaves.end() ? std::string("nothing") : at->second;
-    };
-    if (shown(expected) != shown(found))
-      throw InputError({fmt::format("{}: {}", path, key), fmt::format("{} (what the checkpoint was trained with)", shown(expected)),
-                        shown(found), "change it back, or start a new run"});
-  }
+  refuse_differences(before, recipe, path, "change it back, or start a new run",
+                     [](const std::string& key) { return key != "data.text" && key != "train.checkpoint_every"; });
+}
+
+void refuse_changed_data(const Recipe& recipe, const std::string& checkpoint_toml, const std::string& path) {
+  refuse_differences(Recipe::parse(checkpoint_toml, path + " of the checkpoint"), recipe, path, "change it back",
+                     [](const std::string& key) { return key.starts_with("data.") && key != "data.text"; });
 }
 
 }  // namespace elastiform

@@ -19,4 +19,7 @@ void lengthen(Recipe& recipe, std::int64_t steps, std::int64_t trained);
 /// train.checkpoint_every and what a lengthened run changes is refused by key. `path` names the folder's recipe.
 void refuse_changes(const Recipe& recipe, const std::string& checkpoint_toml, std::int64_t trained, const std::string& path);
 
+/// The same for whoever only scores: [data] decides which bytes were trained on, so with another one held-out text would not be held out.
+void refuse_changed_data(const Recipe& recipe, const std::string& checkpoint_toml, const std::string& path);
+
 }  // namespace elastiform

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <filesystem>
 
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/resume_check.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {
@@ -13,19 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "runs/demo/" and "runs/demo" are one folder, and messages show it one way.
-std::string without_slash(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path;
-}
-
 bool exists(const std::string& path) {
   std::error_code error;
   return fs::exists(path, error);
-}
-
-bool is_identifier(const std::string& text) {
-  return !text.empty() && text.size() <= 18 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 Subnet stored_subnet(const ResultStore& store, const std::string& id, const std::string& run) {
@@ -45,6 +37,15 @@ SearchDescription evaluation_description(Run& run, const ScoringSet& set) {
 }
 
 }  // namespace
+
+std::string without_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+bool is_identifier(const std::string& text) {
+  return !text.empty() && text.size() <= 18 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
 
 bool is_run_folder(const std::string& path) {
   std::error_code error;
@@ -70,6 +71,7 @@ Run::Run(const std::string& folder)
   if (supernet_->space.hash() != recipe_.space.hash())
     throw InputError(
         {paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});
+  refuse_changed_data(recipe_, supernet_->recipe_toml, paths_.recipe());
   network_ = std::make_unique<Network>(recipe_.space, supernet_->weights.dtype());
   costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
 }
@@ -96,7 +98,9 @@ Subnet Run::subnet(const std::string& text) {
 }
 
 std::unique_ptr<ResultStore> Run::results(ResultStore::Mode mode) const {
-  return std::make_unique<ResultStore>(paths_.folder, mode, recipe_.space.hash(), supernet_->recipe_toml);
+  auto store = std::make_unique<ResultStore>(paths_.folder, mode, recipe_.space.hash(), supernet_->recipe_toml);
+  store->show_costs(deploy_text(costs_->deploy()), [this](const Subnet& subnet) { return costs_->of(subnet); });
+  return store;
 }
 
 ScoringSet Run::search_set() const { return {Split::search, recipe_.search.stride, recipe_.search.segments}; }
@@ -145,6 +149,7 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
   if (!unknown.empty()) {
     const ThreadPool pool(threads);
     PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, evaluation_precision(run.recipe()));
+    evaluator.stop_when(interrupted);
     auto scores = evaluator.evaluate(unknown);
     for (std::size_t i = 0; i < unknown.size(); ++i) {
       auto& evaluation = evaluations[places[i]];
@@ -156,6 +161,13 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
   }
   store.append(description, evaluations);
   return evaluations;
+}
+
+std::int64_t scored_tokens(Run& run, const ScoringSet& set) {
+  std::int64_t tokens = 0;
+  for (const Window& window : run.data().scoring_windows(set.split, run.space().model().context, set.stride, set.segments))
+    tokens += window.length - window.skip;
+  return tokens;
 }
 
 double bits_per_byte(double nats_per_token) { return nats_per_token / std::log(2.0); }

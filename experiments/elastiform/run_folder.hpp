@@ -24,6 +24,12 @@ struct RunPaths {
   std::string exports() const { return folder + "/exports"; }
 };
 
+/// "runs/demo/" and "runs/demo" are one folder, and messages show it one way.
+std::string without_slash(std::string path);
+
+/// Digits that fit a number: what names an evaluation of a run instead of a subnet.
+bool is_identifier(const std::string& text);
+
 bool is_run_folder(const std::string& path);
 
 /// A recipe file or a run folder: what `space`, `sample` and `cost` need. Never opens the data.
@@ -45,6 +51,7 @@ class Run {
 
   /// "largest", "middle", "smallest", an id of the run or a subnet's text; checked against the space.
   Subnet subnet(const std::string& text);
+  /// Every evaluation of the run, with costs under its [deploy] of today.
   std::unique_ptr<ResultStore> results(ResultStore::Mode mode) const;
   ScoringSet search_set() const;             // what a search scores with
   ScoringSet report_set(Split split) const;  // the whole split, stride T/2: the protocol of reports
@@ -66,7 +73,10 @@ Subnet parse_subnet_of(const SearchSpace& space, const std::string& text, std::s
 Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::string& text);
 
 /// Scores subnets of a run on a set, through the memo of its store when `store` can write; returns stored evaluations with ids.
+/// Interrupted after Ctrl-C: then nothing was stored.
 std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store, int threads);
+
+std::int64_t scored_tokens(Run& run, const ScoringSet& set);  // how many tokens a set scores
 
 double bits_per_byte(double nats_per_token);  // of the byte tokenizer
 

@@ -39,7 +39,10 @@ double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& ba
   trainer.step();
   double flops = 0;
   const auto begin = std::chrono::steady_clock::now();
-  while (!trainer.done()) flops += trainer.step().flops;
+  while (!trainer.done()) {
+    if (interrupted()) throw Interrupted();
+    flops += trainer.step().flops;
+  }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   return seconds.count() / flops * expected_flops(recipe);
 }

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include "experiments/elastiform/fma_peak.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/resume_check.hpp"
+#include "experiments/elastiform/run_checkpoints.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
@@ -35,12 +35,14 @@ Recipe as_stored(Recipe recipe, const std::string& folder) {
   return recipe;
 }
 
-std::int64_t step_of(const fs::path& checkpoint) {
-  const auto name = checkpoint.filename().string();  // step-000400.h5
-  std::int64_t step = -1;
-  if (name.size() > 8 && name.rfind("step-", 0) == 0 && checkpoint.extension() == ".h5")
-    std::from_chars(name.data() + 5, name.data() + name.size() - 3, step);
-  return step;
+// What a training that was killed before it wrote its recipe leaves: nothing worth keeping.
+bool holds_only_leftovers(const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const auto name = entry->path().filename().string();
+    if (name != "lock" && !(name.starts_with("recipe.toml.") && name.ends_with(".new"))) return false;
+  }
+  return !error;
 }
 
 /// One training, from where its trainer stands to the end or to Ctrl-C.
@@ -78,8 +80,14 @@ class Session {
     }
     if (!trainer_.done()) save();  // Ctrl-C
     log.fold(paths_.training_table(), stored_);
-    return {paths_.folder, trainer_.next_step(), recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_,
-            losses_,       !trainer_.done()};
+    return {paths_.folder,
+            trainer_.next_step(),
+            recipe_.train.steps,
+            trainer_.skipped_steps(),
+            earlier_seconds_ + seconds_,
+            losses_,
+            recipe_.space.model().vocabulary,
+            !trainer_.done()};
   }
 
  private:
@@ -89,9 +97,12 @@ class Session {
     const double took = seconds_now() - begin;
     seconds_ += took;
     interval_.seconds += took;
-    interval_.tokens += last_.tokens;
+    interval_.tokens += tokens_per_step();
     interval_.flops += last_.flops;
   }
+
+  // Of text: a sandwich reads it once for all its subnets. What each of them costs is in the FLOPs.
+  std::int64_t tokens_per_step() const { return static_cast<std::int64_t>(recipe_.train.sequences) * recipe_.space.model().context; }
 
   std::string speed() const {
     if (!(interval_.seconds > 0)) return "";
@@ -117,7 +128,7 @@ class Session {
     const auto step = trainer_.next_step();
     JsonObject loss, row;
     loss.add("smallest", losses_->smallest).add("middle", losses_->middle).add("largest", losses_->largest);
-    row.add("step", step).add("tokens", step * recipe_.train.sequences * recipe_.space.model().context).add_json("loss", loss.text());
+    row.add("step", step).add("tokens", step * tokens_per_step()).add_json("loss", loss.text());
     row.add("train_loss", train_loss)
         .add("gradient_norm", last_.gradient_norm)
         .add("rate", last_.rate)
@@ -144,11 +155,8 @@ class Session {
   void save() {
     save_checkpoint(trainer_, stored_, data_.sha256(), fmt::format("{}/step-{:06}.h5", paths_.checkpoints(), trainer_.next_step()));
     save_checkpoint(trainer_, stored_, data_.sha256(), paths_.supernet());
-    std::vector<fs::path> old;
-    for (const auto& entry : fs::directory_iterator(paths_.checkpoints()))
-      if (step_of(entry.path()) >= 0) old.push_back(entry.path());
-    std::sort(old.begin(), old.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) > step_of(b); });
-    for (std::size_t i = kCheckpointsKept; i < old.size(); ++i) fs::remove(old[i]);
+    const auto checkpoints = step_checkpoints(paths_);
+    for (std::size_t i = kCheckpointsKept; i < checkpoints.size(); ++i) fs::remove(checkpoints[i]);
   }
 
   struct Interval {
@@ -190,9 +198,11 @@ void compare_builds(std::FILE* stream, const BuildIdentity& then, const BuildIde
 TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit,
                        const CommonOptions& common) {
   std::error_code error;
-  if (fs::exists(folder, error) && !(fs::is_directory(folder, error) && fs::is_empty(folder, error)))
-    throw InputError({folder, "a folder that does not exist", is_run_folder(folder) ? "a run" : "something else",
-                      fmt::format("--run another, or elastiform train --resume {}", folder)});
+  if (is_run_folder(folder))
+    throw InputError(
+        {folder, "a folder that does not exist", "a run", fmt::format("--run another, or elastiform train --resume {}", folder)});
+  if (fs::exists(folder, error) && !(fs::is_directory(folder, error) && holds_only_leftovers(folder)))
+    throw InputError({folder, "a folder that does not exist", "something else", "--run another"});
   Session session(recipe, folder, memory_limit, common);  // opens the data: what is wrong with it shows before anything is written
   print_plan(text_stream(common.json), recipe, session.memory());
   if (!fs::create_directories(folder, error) && error)
@@ -210,6 +220,7 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
   const FolderLock lock(folder);
   const RunPaths paths{folder};
   auto recipe = Recipe::load(paths.recipe(), set);
+  replace_lost_supernet(paths, text_stream(common.json));
   std::error_code error;
   std::string data_sha256;
   std::int64_t trained = 0;

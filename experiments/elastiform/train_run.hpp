@@ -20,7 +20,8 @@ struct TrainOutcome {
   std::int64_t steps = 0, total = 0, skipped = 0;
   double seconds = 0;               // of training, earlier sessions included
   std::optional<EndLosses> losses;  // the last measured
-  bool interrupted = false;         // Ctrl-C: saved, to be resumed
+  int vocabulary = 0;
+  bool interrupted = false;  // Ctrl-C: saved, to be resumed
 };
 
 /// Trains a recipe into a new folder; InputError when something stands there already. Its recipe is stored with every default written out.

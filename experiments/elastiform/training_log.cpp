@@ -7,9 +7,10 @@
 #include <cerrno>
 #include <fstream>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "kernels/errors.hpp"
+#include "supernet/formats/json.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 
 namespace elastiform {
@@ -31,6 +32,13 @@ double number_in(const nlohmann::json& row, const std::string& name) {
   return number_in(*group, name.substr(split + 1));
 }
 
+/// -1 for what is no row.
+std::int64_t step_in(const nlohmann::json& row) {
+  if (!row.is_object()) return -1;
+  const auto step = row.find("step");
+  return step != row.end() && step->is_number_integer() ? step->get<std::int64_t>() : -1;
+}
+
 [[noreturn]] void fail(const std::string& path) { throw std::system_error(errno, std::generic_category(), path); }
 
 }  // namespace
@@ -39,9 +47,15 @@ TrainingLog::TrainingLog(std::string path, std::int64_t step) : path_(std::move(
   std::int64_t kept = 0;
   {
     std::ifstream file(path_, std::ios::binary);
+    std::int64_t number = 0;
     for (std::string line; std::getline(file, line) && !file.eof();) {  // eof: the last line has no end, so it was torn
       const auto row = nlohmann::json::parse(line, nullptr, false);
-      if (!row.is_object() || row.value("step", std::int64_t{-1}) < 0 || row.value("step", std::int64_t{0}) > step) break;
+      const std::int64_t row_step = step_in(row);
+      ++number;
+      if (row_step < 0)  // rows are synced one by one, so no kill leaves this: cutting here would lose the rows behind it for good
+        throw InputError({path_ + ": line " + std::to_string(number), "a row of a training, with its step", "something else",
+                          "put the line right, or remove it to go on without it"});
+      if (row_step > step) break;
       kept += static_cast<std::int64_t>(line.size()) + 1;
       seconds_ = row.value("seconds", seconds_);
       const auto loss = row.find("loss");

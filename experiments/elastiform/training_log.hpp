@@ -10,6 +10,7 @@ namespace elastiform {
 class TrainingLog {
  public:
   /// Opens or creates. Drops a torn last line and every row of a later step than `step`: they belong to work that was lost.
+  /// Any other line that is no row is an InputError that names it, and the file stays as it is.
   TrainingLog(std::string path, std::int64_t step);
   ~TrainingLog();
   TrainingLog(const TrainingLog&) = delete;

@@ -99,16 +99,21 @@ void write_all(int file, std::string_view content, const std::string& path) {
   }
 }
 
-void fail_point() {
+long chosen_fail_point() {
   const char* text = std::getenv("ELASTIFORM_FAIL_POINT");
-  if (text == nullptr) return;
-  static std::atomic<long> passed{0};
+  if (text == nullptr) return 0;
   long wanted = 0;
   const std::string_view value(text);
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), wanted);
   if (error != std::errc() || end != value.data() + value.size() || wanted < 1)
     throw InputError({"ELASTIFORM_FAIL_POINT", "a number from 1", std::string(value), "unset it outside tests"});
-  if (++passed == wanted) ::raise(SIGKILL);
+  return wanted;
+}
+
+void fail_point() {
+  static std::atomic<long> passed{0};
+  const long wanted = chosen_fail_point();
+  if (wanted > 0 && ++passed == wanted) ::raise(SIGKILL);
 }
 
 DurableFile::DurableFile(const std::string& path) : path_(path), temporary_(temporary_of(path)) { remove_leftovers(path); }

@@ -72,5 +72,7 @@ class FolderLock {
 /// A place where a test can kill the process: the n-th point passed when ELASTIFORM_FAIL_POINT=n raises SIGKILL. Points stand around every
 /// sync and rename of this file, and wherever two files change one after the other.
 void fail_point();
+/// Which point ELASTIFORM_FAIL_POINT names; 0: none. InputError when it is no number from 1.
+long chosen_fail_point();
 
 }  // namespace elastiform

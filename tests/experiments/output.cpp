@@ -75,9 +75,13 @@ TEST_CASE("a training log drops what came after the checkpoint and what was torn
   CHECK(content(path) == first + "\n" + second + "\n");
   { const TrainingLog log(path, 19); }
   CHECK(content(path) == first + "\n");
-  folder.write("training.jsonl", "not json\n" + first + "\n");
-  { const TrainingLog log(path, 19); }
-  CHECK(content(path).empty());
+  // Damage before whole rows is no torn end: cutting there would lose them for good.
+  for (const std::string damaged : {"not json", "{\"loss\": 1}", "{\"step\": \"ten\"}", "[10]", ""}) {
+    const auto text = first + "\n" + damaged + "\n" + second + "\n";
+    folder.write("training.jsonl", text);
+    CHECK_THROWS_WITH(TrainingLog(path, 20), Catch::Contains(path + ": line 2: expected a row of a training"));
+    CHECK(content(path) == text);
+  }
 }
 
 }  // namespace

@@ -18,11 +18,6 @@
 namespace elastiform {
 namespace {
 
-std::string content_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 [[noreturn]] void become_program(const std::string& folder, const std::vector<std::string>& arguments, int out, const std::string& err,
                                  const std::string& cache) {
   ::setenv("XDG_CACHE_HOME", cache.c_str(), 1);
@@ -53,6 +48,11 @@ std::string synthetic_text(std::size_t bytes) {
 }
 
 }  // namespace
+
+std::string content_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
 
 ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
                              const std::function<void(int, const std::string&)>& on_line) {
@@ -148,6 +148,21 @@ const TemporaryFolder& micro_folder() {
   }();
   static_cast<void>(made);
   return folder;
+}
+
+std::string edited_run(const TemporaryFolder& folder, const std::string& line, const std::string& instead) {
+  namespace fs = std::filesystem;
+  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
+  const auto run = folder / "runs/edited";
+  if (!fs::exists(run)) {
+    fs::create_directories(folder / "runs");
+    fs::copy(micro_folder() / "runs/micro", run, fs::copy_options::recursive);
+  }
+  auto recipe = content_of(run + "/recipe.toml");
+  const auto at = recipe.find(line);
+  if (at == std::string::npos) throw std::runtime_error("no line " + line + " in the recipe of the micro run");
+  folder.write("runs/edited/recipe.toml", recipe.replace(at, line.size(), instead));
+  return run;
 }
 
 }  // namespace elastiform

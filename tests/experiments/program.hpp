@@ -29,4 +29,10 @@ std::string state_of(const std::string& folder);
 const TemporaryFolder& micro_folder();
 std::string micro_recipe();
 
+/// A copy of the trained micro run as runs/edited of `folder`, beside its text, with one line of its recipe replaced. Once more on the same
+/// folder edits it further.
+std::string edited_run(const TemporaryFolder& folder, const std::string& line, const std::string& instead);
+
+std::string content_of(const std::string& path);
+
 }  // namespace elastiform

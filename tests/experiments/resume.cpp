@@ -2,7 +2,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
@@ -13,30 +12,12 @@ namespace {
 using Catch::Matchers::Contains;
 namespace fs = std::filesystem;
 
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 // Steps and losses of a log, without timings.
 std::string rows_of(const std::string& run) {
   std::ifstream file(run + "/training.jsonl");
   std::string rows;
   for (std::string line; std::getline(file, line);) rows += line.substr(0, line.find("\"seconds\"")) + "\n";
   return rows;
-}
-
-// A copy of the trained micro run beside its text, with one line of its recipe replaced.
-std::string edited_run(const TemporaryFolder& folder, const std::string& line, const std::string& instead) {
-  folder.write("text.txt", content(micro_folder() / "text.txt"));
-  const auto run = folder / "runs/edited";
-  fs::create_directories(folder / "runs");
-  fs::copy(micro_folder() / "runs/micro", run, fs::copy_options::recursive);
-  auto recipe = content(run + "/recipe.toml");
-  const auto at = recipe.find(line);
-  REQUIRE(at != std::string::npos);
-  folder.write("runs/edited/recipe.toml", recipe.replace(at, line.size(), instead));
-  return run;
 }
 
 TEST_CASE("a resume refuses a recipe that its checkpoint was not trained with, by key", "[experiments][resume]") {
@@ -73,11 +54,11 @@ TEST_CASE("a lengthened run that was killed before its next checkpoint goes on",
   fs::copy(folder / "lengthened/a", folder / "lengthened/b", fs::copy_options::recursive);
   REQUIRE(run_program_in(folder.path(), words("train --resume lengthened/a --steps 90")).status == 0);
   // The longer recipe stands, and the checkpoint is still the one of step 60.
-  folder.write("lengthened/b/recipe.toml", content(folder / "lengthened/a/recipe.toml"));
+  folder.write("lengthened/b/recipe.toml", content_of(folder / "lengthened/a/recipe.toml"));
   const auto rest = run_program_in(folder.path(), words("train --resume lengthened/b"));
   INFO(rest.err);
   CHECK(rest.status == 0);
-  CHECK((content(folder / "lengthened/b/supernet.h5") == content(folder / "lengthened/a/supernet.h5")));
+  CHECK((content_of(folder / "lengthened/b/supernet.h5") == content_of(folder / "lengthened/a/supernet.h5")));
 }
 
 // The last checkpoint's files change one after the other; wherever a kill comes, what a resume leaves is what no kill would have left.
@@ -86,8 +67,8 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
   const std::string line = " --set train.steps=8 --set train.log_every=4 --set train.checkpoint_every=4 --threads 1";
   REQUIRE(run_program_in(folder.path(), words("train micro.toml --run points/whole" + line)).status == 0);
   const auto whole = folder / "points/whole";
-  const auto best = content(whole + "/checkpoints/best.h5");
-  REQUIRE((best == content(whole + "/checkpoints/step-000008.h5")));  // so the second checkpoint replaces the first one's best
+  const auto best = content_of(whole + "/checkpoints/best.h5");
+  REQUIRE((best == content_of(whole + "/checkpoints/step-000008.h5")));  // so the second checkpoint replaces the first one's best
   int killed = 0;
   for (int n = 1;; ++n) {
     CAPTURE(n);
@@ -101,8 +82,8 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
     ++killed;
     if (!fs::exists(run + "/supernet.h5")) continue;  // nothing to resume from but step 0
     REQUIRE(run_program_in(folder.path(), words("train --resume points/part --threads 1")).status == 0);
-    CHECK((content(run + "/supernet.h5") == content(whole + "/supernet.h5")));
-    CHECK((content(run + "/checkpoints/best.h5") == best));
+    CHECK((content_of(run + "/supernet.h5") == content_of(whole + "/supernet.h5")));
+    CHECK((content_of(run + "/checkpoints/best.h5") == best));
     CHECK(rows_of(run) == rows_of(whole));
     CHECK(run_program_in(folder.path(), words("inspect points/part/training.h5 --digest")).out ==
           run_program_in(folder.path(), words("inspect points/whole/training.h5 --digest")).out);
@@ -144,7 +125,7 @@ TEST_CASE("a memory limit changes no bit of a run, at its start or when it resum
 
 TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it was", "[experiments][environment]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content(micro_folder() / "text.txt"));
+  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
   folder.write("micro.toml", micro_recipe());
   const auto train = [&](const std::string& run, const char* isa) {
     ::setenv("ELASTIFORM_ISA", isa, 1);
@@ -165,7 +146,7 @@ TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it wa
 
 TEST_CASE("ELASTIFORM_VERBOSE names only what does something", "[experiments][environment]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content(micro_folder() / "text.txt"));
+  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
   folder.write("micro.toml", micro_recipe());
   const auto with = [&](const char* topics) {
     ::setenv("ELASTIFORM_VERBOSE", topics, 1);

@@ -135,4 +135,17 @@ TEST_CASE("a search killed at any sync or rename and continued has the digest of
   CHECK(killed >= 20);
 }
 
+// The homogeneous rival evaluates between the two sessions, so ids differ; what was found does not.
+TEST_CASE("a search that was stopped and continued has the digest of one in one go", "[experiments][search]") {
+  const RunCopy parts, whole;
+  const std::string line = "search runs/micro --algorithm random --evaluations ";
+  for (const char* evaluations : {"3", "9"}) REQUIRE(parts.run(line + evaluations).status == 0);
+  REQUIRE(whole.run(line + "9").status == 0);
+  const auto digest = parts.run("inspect runs/micro --digest");
+  CHECK(digest.status == 0);
+  CHECK(digest.out == whole.run("inspect runs/micro --digest").out);
+  REQUIRE(whole.run(line + "12").status == 0);
+  CHECK(digest.out != whole.run("inspect runs/micro --digest").out);
+}
+
 }  // namespace elastiform

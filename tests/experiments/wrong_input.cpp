@@ -62,7 +62,7 @@ TEST_CASE("wrong commands and options are refused in one line", "[experiments][w
       {"train micro.toml --memory-limit 1KiB --dry-run", "KiB for this recipe, found 1KiB"},
       {"train --resume runs/micro --memory-limit 1KiB", "KiB for this recipe, found 1KiB"},
       {"train micro.toml --threads 0", "an integer of at least 1, found 0"},
-      {"train micro.toml --threads 100000", "at most 1024"},
+      {"train micro.toml --threads 100000", "--threads: expected at most 256, found 100000"},
       {"train micro.toml --threads two", "an integer of at least 1, found two"},
       {"cost", "expected run-or-recipe, found nothing"},
       {"sample micro.toml --law uniformly", "nearest uniform"},

@@ -1,5 +1,6 @@
 #include "search/prefix_evaluator.hpp"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -103,6 +104,20 @@ TEST_CASE("a score is the mean of its blocks and counts every byte but the first
     CHECK(score.loss_se > 0);
     CHECK(score.loss == Approx(std::log(256)).epsilon(0.5));
   }
+}
+
+TEST_CASE("an evaluation that is told to stop ends between batches, and the next one is whole", "[search]") {
+  const Fixture f("llama");
+  const Subnet subnet = f.space.middle();
+  const ThreadPool pool(GENERATE(1, 2));
+  PrefixEvaluator evaluator(f.network, f.weights, f.data, {.split = Split::search, .stride = 4, .segments = 0}, pool, Precision::f32);
+  const Score whole = evaluator.evaluate(std::span(&subnet, 1)).front();
+  std::atomic<int> asked{0};
+  evaluator.stop_when([&] { return ++asked > 1; });
+  CHECK_THROWS_AS(evaluator.evaluate(std::span(&subnet, 1)), Interrupted);
+  CHECK(asked.load() <= 1 + pool.size());  // nobody begins another batch
+  evaluator.stop_when([] { return false; });
+  CHECK(evaluator.evaluate(std::span(&subnet, 1)).front().block_losses == whole.block_losses);
 }
 
 TEST_CASE("shared prefixes are nodes once", "[search]") {

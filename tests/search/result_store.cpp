@@ -89,6 +89,36 @@ void finish(const TemporaryFolder& folder, const std::function<void()>& acknowle
 
 }  // namespace
 
+TEST_CASE("evaluations costed under another [deploy] are shown with today's costs and kept with their own", "[results]") {
+  const TemporaryFolder folder;
+  auto then = search_of("random"), now = search_of("random");
+  then.deploy = "f32,batch=1", now.deploy = "f32,batch=8";
+  const auto eightfold = [](const Subnet& subnet) {
+    Costs costs;
+    costs.inference_bytes = subnet.embed;
+    return costs;
+  };
+  auto old = round_of(0, 2), fresh = round_of(2, 1);
+  {
+    ResultStore store = open_store(folder, Mode::write);
+    store.append(then, old);
+    store.show_costs(now.deploy, eightfold);
+    CHECK(store.evaluations()[1].costs.inference_bytes == 65);
+    CHECK(store.find(1)->costs.inference_bytes == 64);
+    CHECK(store.find(key_of(old[1]))->costs.inference_bytes == 65);
+    CHECK(store.rounds(then.name())[0][1].costs.inference_bytes == 65);
+    store.append(now, fresh);  // costed under today's
+    CHECK(store.find(3)->costs == evaluation_of(2).costs);
+    store.fold();
+    CHECK(store.evaluations()[1].costs.inference_bytes == 65);
+  }
+  ResultStore store = open_store(folder, Mode::read);
+  for (int i = 0; i < 3; ++i) CHECK(store.find(i + 1)->costs == evaluation_of(i).costs);
+  store.show_costs(then.deploy, eightfold);
+  CHECK(store.find(1)->costs == evaluation_of(0).costs);
+  CHECK(store.find(3)->costs.inference_bytes == 66);
+}
+
 TEST_CASE("a store gives back every evaluation, round and search after reopening", "[search][store]") {
   const TemporaryFolder folder;
   const SearchDescription random = search_of("random"), evolution = search_of("evolution", std::uint64_t{1} << 63);

@@ -7,14 +7,6 @@
 namespace elastiform {
 namespace {
 
-std::int64_t scored_tokens(Run& run, const ScoringSet& set) {
-  const int context = run.space().model().context;
-  std::int64_t tokens = 0;
-  for (const Window& window : run.data().scoring_windows(set.split, context, set.stride, set.segments))
-    tokens += window.length - window.skip;
-  return tokens;
-}
-
 /// How many times a number of the report split was asked for: each look makes the next one a little less honest.
 std::int64_t report_looks(const ResultStore& store) {
   std::int64_t looks = 0;
@@ -42,10 +34,11 @@ class EvaluateCommand final : public Command {
     if (against_) subnets.push_back(run.subnet(*against_));
     const ScoringSet set = run.report_set(parse_split(split_));
     const auto store = run.results(ResultStore::Mode::write);
-    const int threads = common.threads > 0 ? common.threads : default_threads();
-    const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, threads);
+    const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, threads_of(common));
     if (common.json) print_json(evaluations, scored_tokens(run, set), report_looks(*store));
     else print_text(evaluations, scored_tokens(run, set), report_looks(*store));
+    for (const Evaluation& one : evaluations)
+      fmt::print(text_stream(common.json), "{}", chance_warning(format(one.subnet), one.score.loss, run.space().model().vocabulary));
     return 0;
   }
 

@@ -1,9 +1,11 @@
 #include <fmt/core.h>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/evaluation_output.hpp"
 #include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "kernels/errors.hpp"
+#include "search/statistics.hpp"
 
 namespace elastiform {
 namespace {
@@ -55,7 +57,8 @@ class ExportCommand final : public Command {
                grouped(exported.card.costs.parameters));
     for (const auto& quality : exported.card.quality)
       fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split,
-                 quality.loss, 1.96 * quality.loss_se, quality.bits_per_byte);
+                 quality.loss, kNormal95 * quality.loss_se, quality.bits_per_byte);
+    fmt::print(stream, "{}", chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model().vocabulary));
     fmt::print(stream, "read back: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n",
                exported.difference, kExportTolerance);
     fmt::print(stream, "try it: {}\n", generate_line(exported.path));

@@ -3,6 +3,7 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/inspected_file.hpp"
 #include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/run_folder.hpp"
 
 namespace elastiform {
 namespace {
@@ -18,7 +19,7 @@ class InspectCommand final : public Command {
     options.flag("digest", digest_, "One SHA-256 of the content without timings and the build's identity");
   }
   int run(const CommonOptions& common) override {
-    while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
+    path_ = without_slash(path_);
     JsonObject object;
     object.add("path", path_);
     if (digest_) {

@@ -14,20 +14,12 @@ namespace {
 constexpr std::int64_t kMostDraws = 1'000'000;
 constexpr std::int64_t kListed = 10'000'000;  // members that are listed when draws only repeat
 
-// Uniform below a count of any size: 128 bits more than it has, so the bias is below 2^-128.
-BigInt below(const BigInt& count, RandomStream& random) {
-  BigInt bits = 0;
-  const auto words = msb(count) / 64 + 3;
-  for (unsigned i = 0; i < words; ++i) bits = (bits << 64) | random.next_u64();
-  return (bits * count) >> (64 * words);
-}
-
 // When a draw finds only what it has, nearly everything under the law is taken: the rest is drawn uniformly from what remains.
 void fill_from_rest(const FeasibleSet& set, std::size_t count, std::uint64_t seed, std::set<Subnet>& seen, std::vector<Subnet>& drawn) {
   RandomStream random(seed, Purpose::sample, kMostDraws * 200);
   if (set.count() > kListed) {
     for (std::size_t tries = 0; drawn.size() < count && tries < 64 * count; ++tries)
-      if (auto subnet = set.unrank(below(set.count(), random)); seen.insert(subnet).second) drawn.push_back(std::move(subnet));
+      if (auto subnet = set.draw(Law::uniform, random); seen.insert(subnet).second) drawn.push_back(std::move(subnet));
     return;
   }
   std::vector<Subnet> rest;

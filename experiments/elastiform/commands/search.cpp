@@ -34,14 +34,17 @@ class SearchCommand final : public Command {
     for (const auto& request : requests) sets.push_back(feasible_set(run, request));
     const auto store = run.results(ResultStore::Mode::write);
     std::vector<std::string> documents;
+    int status = 0;
     for (std::size_t i = 0; i < requests.size(); ++i) {
       const SearchOutcome outcome = run_budget_search(run, *store, requests[i], sets[i], common);
       documents.push_back(outcome_json(outcome));
       if (!common.json) fmt::print("\n{}\n", outcome_text(outcome));
-      if (outcome.interrupted) break;
+      if (!outcome.interrupted) continue;
+      status = kInterruptedStatus;
+      break;
     }
     if (common.json) fmt::print("{}\n", json_list(documents));
-    return 0;  // run_program turns it into 130 after Ctrl-C
+    return status;
   }
 
  private:

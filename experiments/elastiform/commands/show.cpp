@@ -60,8 +60,7 @@ class ShowCommand final : public Command {
   }
   int run(const CommonOptions& common) override {
     const Run run(run_);
-    const bool digits = !id_.empty() && id_.size() <= 18 && std::ranges::all_of(id_, [](char c) { return c >= '0' && c <= '9'; });
-    if (!digits)
+    if (!is_identifier(id_))
       throw InputError({"elastiform show: " + id_.substr(0, 60), "the number of an evaluation", "a text",
                         "elastiform front " + run.name() + " lists some"});
     const auto store = run.results(ResultStore::Mode::read);

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/evaluation_output.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/run_folder.hpp"
@@ -56,7 +57,7 @@ class TrainCommand final : public Command {
 
  private:
   static std::string trimmed(std::string path) {
-    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    path = without_slash(std::move(path));
     if (path.empty()) throw InputError({"elastiform train", "a folder", "an empty name", ""});
     return path;
   }
@@ -78,6 +79,7 @@ class TrainCommand final : public Command {
     if (outcome.skipped > 0)
       fmt::print(stream, "warning: {} of {} steps were skipped: loss or gradient not finite; a lower train.rate may help\n",
                  outcome.skipped, outcome.steps);
+    if (outcome.losses) fmt::print(stream, "{}", chance_warning("the largest subnet", outcome.losses->largest, outcome.vocabulary));
     // The largest contains the others: when it is worse, it was trained too rarely.
     if (outcome.losses && outcome.losses->largest > outcome.losses->middle + kWorse)
       fmt::print(stream, "warning: the largest subnet is worse than the middle one: train longer, or draw it more often (stage.largest)\n");
