@@ -10,6 +10,7 @@
 #include "experiments/elastiform/recipe_document.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
 #include "kernels/errors.hpp"
+#include "kernels/parallel.hpp"
 #include "search/feasible_set.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"

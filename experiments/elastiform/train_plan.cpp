@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 
+#include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/cpu/cpu_backend.hpp"

@@ -220,4 +220,11 @@ TEST_CASE("docs/recipes.md explains every key, and its example is a recipe", "[e
 }
 
 }  // namespace
+TEST_CASE("headers and keys that the TOML library takes for granted are refused", "[experiments][recipe][hostile]") {
+  for (const char* text : {"[`", "[[`a]]", "[\x01]", "a.` = 1", "[a.`]", "= 1", "[[a].", "{`"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(Recipe::parse(text, "m"), InputError);
+  }
+}
+
 }  // namespace elastiform

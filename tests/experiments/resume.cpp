@@ -93,7 +93,7 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
 
 TEST_CASE("a memory limit changes no bit of a run, at its start or when it resumes", "[experiments][resume][memory]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content(micro_folder() / "text.txt"));
+  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
   folder.write("micro.toml", micro_recipe());
   const auto run = [&](const std::string& line) { return run_program_in(folder.path(), words(line)); };
   const auto too_low = run("train micro.toml --memory-limit 1KiB");
@@ -106,9 +106,9 @@ TEST_CASE("a memory limit changes no bit of a run, at its start or when it resum
   REQUIRE(limited.status == 0);
   CHECK_THAT(limited.out, Contains("backward recomputes") && Contains("% of the largest's forward FLOPs"));
   const auto whole = micro_folder() / "runs/micro";
-  CHECK((content(folder / "runs/micro/supernet.h5") == content(whole + "/supernet.h5")));
+  CHECK((content_of(folder / "runs/micro/supernet.h5") == content_of(whole + "/supernet.h5")));
   CHECK(rows_of(folder / "runs/micro") == rows_of(whole));
-  CHECK((content(folder / "runs/micro/recipe.toml") == content(whole + "/recipe.toml")));
+  CHECK((content_of(folder / "runs/micro/recipe.toml") == content_of(whole + "/recipe.toml")));
 
   // Begun without a limit and stopped; goes on under one.
   const auto part = [&](int process, const std::string& line) {
@@ -120,7 +120,7 @@ TEST_CASE("a memory limit changes no bit of a run, at its start or when it resum
   CAPTURE(resumed.err);
   REQUIRE(resumed.status == 0);
   CHECK_THAT(resumed.out, Contains("backward recomputes"));
-  CHECK((content(folder / "runs/part/supernet.h5") == content(whole + "/supernet.h5")));
+  CHECK((content_of(folder / "runs/part/supernet.h5") == content_of(whole + "/supernet.h5")));
 }
 
 TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it was", "[experiments][environment]") {
