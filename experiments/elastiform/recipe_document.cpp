@@ -120,7 +120,41 @@ std::string RecipeValue::shown() const {
   return "";
 }
 
+namespace {
+
+/// The end of the string that begins at `begin` with a quote; one that has no end ends with its line, and the parser says so.
+std::size_t end_of_string(std::string_view toml, std::size_t begin) {
+  const char quote = toml[begin];
+  const std::string three(3, quote);
+  const bool lines = toml.substr(begin, 3) == three;
+  std::size_t i = begin + (lines ? 3 : 1);
+  for (; i < toml.size(); ++i) {
+    if (quote == '"' && toml[i] == '\\') ++i;
+    else if (lines && toml.substr(i, 3) == three)
+      return std::min(toml.find_first_not_of(quote, i), i + 5);  // """"" ends with two quotes of its own
+    else if (!lines && (toml[i] == quote || toml[i] == '\n')) return i + 1;
+  }
+  return toml.size();
+}
+
+/// TOML has letters beyond ASCII in strings and comments only; elsewhere toml++ 3.3 reaches code that it declares unreachable.
+void refuse_foreign_letters(std::string_view toml, std::string_view where) {
+  std::size_t i = toml.starts_with("\xEF\xBB\xBF") ? 3 : 0;
+  while (i < toml.size()) {
+    if (toml[i] == '#') i = std::min(toml.find('\n', i), toml.size());
+    else if (toml[i] == '"' || toml[i] == '\'') i = end_of_string(toml, i);
+    else if (static_cast<unsigned char>(toml[i]) >= 0x80)
+      throw InputError(
+          {fmt::format("recipe {} line {}", where, 1 + std::count(toml.begin(), toml.begin() + static_cast<std::ptrdiff_t>(i), '\n')),
+           "letters beyond ASCII inside quotes or comments", "one outside", ""});
+    else ++i;
+  }
+}
+
+}  // namespace
+
 RecipeValue parse_recipe_document(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides) {
+  refuse_foreign_letters(toml, where);
   try {
     auto document = convert(toml::parse(toml, where), where);
     for (const auto& text : overrides) override_value(document, text);

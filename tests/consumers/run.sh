@@ -24,7 +24,7 @@ program=$build/elastiform passed=0 failed=0
 train() {
   local name=$1
   shift
-  "$program" train "$root/experiments/recipes/micro.toml" --run "$work/$name" --set data.text="$work/text.txt" --set train.steps=800 "$@" > "$work/$name.log" 2>&1 ||
+  "$program" train "$root/experiments/recipes/micro.toml" --run "$work/$name" --set data.text="$work/text.txt" --set train.steps=800 --set space.embed=32,48,64 "$@" > "$work/$name.log" 2>&1 ||
     { cat "$work/$name.log" >&2; exit 1; }
 }
 try() {

@@ -221,10 +221,13 @@ TEST_CASE("docs/recipes.md explains every key, and its example is a recipe", "[e
 
 }  // namespace
 TEST_CASE("headers and keys that the TOML library takes for granted are refused", "[experiments][recipe][hostile]") {
-  for (const char* text : {"[`", "[[`a]]", "[\x01]", "a.` = 1", "[a.`]", "= 1", "[[a].", "{`"}) {
+  for (const char* text :
+       {"[`", "[[`a]]", "[\x01]", "a.` = 1", "[a.`]", "= 1", "[[a].", "{`", "\xC3\xA9 = 1", "a = 1 \xC2\xA0", "a = '''x'''\xC3\xA9"}) {
     CAPTURE(text);
     CHECK_THROWS_AS(Recipe::parse(text, "m"), InputError);
   }
+  const auto foreign = with("text = \"text.txt\"", "text = \"t\xC3\xA9xt \\\" \xC3\xA9.txt\"  # \xC3\xA9 ' \"");
+  CHECK(Recipe::parse(foreign, "m").data.text == "t\xC3\xA9xt \" \xC3\xA9.txt");
 }
 
 }  // namespace elastiform
