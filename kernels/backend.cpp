@@ -62,18 +62,6 @@ void for_each_field(const Op& op, const Visit& visit) {
       op.fields());
 }
 
-/// One line a call, `matmul y=2048x384/416 x=…`: rows x columns / leading dimension of each operand, then the scalars.
-template <class Op>
-void trace(const Op& op, DType dtype) {
-  std::string line = Op::kName;
-  for_each_field(op, [&](const char* name, ConstView view) {
-    if (!view.empty()) line += fmt::format(" {}={}x{}/{}", name, view.rows, view.columns, view.ld);
-  });
-  line += scalars(op);
-  line += fmt::format(" dtype={}\n", std::string(name_of(dtype)));
-  std::fputs(line.c_str(), stderr);  // one call: lines of several workers do not mix
-}
-
 double flops_of(const Matmul& op) { return 2.0 * static_cast<double>(op.y.size() * op.x.columns); }
 double flops_of(const MatmulDx& op) { return 2.0 * static_cast<double>(op.dx.size() * op.dy.columns); }
 double flops_of(const MatmulDw& op) { return 2.0 * static_cast<double>(op.dw.size() * op.x.rows); }
@@ -87,6 +75,20 @@ double flops_of(const AttentionBackward& op) { return attention_flops(op.shape, 
 template <class Op>
 double flops_of(const Op&) {
   return 0;  // bound by memory
+}
+
+/// One line a call, `matmul y=2048x384/416 x=…`: rows x columns / leading dimension of each operand, then the scalars.
+template <class Op>
+void trace(const Op& op, DType dtype, Precision precision) {
+  std::string line = Op::kName;
+  for_each_field(op, [&](const char* name, ConstView view) {
+    if (!view.empty()) line += fmt::format(" {}={}x{}/{}", name, view.rows, view.columns, view.ld);
+  });
+  line += scalars(op);
+  line += fmt::format(" dtype={}", std::string(name_of(dtype)));
+  if (precision == Precision::bf16 && flops_of(op) > 0) line += " precision=bf16";
+  line += '\n';
+  std::fputs(line.c_str(), stderr);  // one call: lines of several workers do not mix
 }
 
 /// Called outside panels: such an operation uses every worker, the others only the caller's.
@@ -107,7 +109,7 @@ TimedCall Backend::begin(const Op& op) {
                            " computes in " + std::string(name_of(expected)));
   });
   static const bool lines = verbose("kernels"), summary = lines || verbose("summary");
-  if (lines) trace(op, expected);
+  if (lines) trace(op, expected, precision());
   if (!summary) return {};
   std::int64_t bytes = 0;
   for_each_field(op, [&](const char*, ConstView view) { bytes += view.empty() ? 0 : view.size() * bytes_of(view.dtype); });

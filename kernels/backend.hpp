@@ -11,6 +11,7 @@
 #include "kernels/ops/matmul.hpp"
 #include "kernels/ops/norm.hpp"
 #include "kernels/ops/optimizer.hpp"
+#include "kernels/precision.hpp"
 #include "kernels/timed_call.hpp"
 
 namespace elastiform {
@@ -20,8 +21,9 @@ namespace elastiform {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string_view name() const = 0;  // "reference", "cpu"
-  virtual DType dtype() const = 0;            // of every view it takes
+  virtual std::string_view name() const = 0;                      // "reference", "cpu"
+  virtual DType dtype() const = 0;                                // of every view it takes
+  virtual Precision precision() const { return Precision::f32; }  // of its products
 
   /// Calls body(rows) for panels of kPanelRows of N rows (the last is shorter), possibly at the same time on several workers. Bounds
   /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2.

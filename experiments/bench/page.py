@@ -1,6 +1,7 @@
 """./dev bench: runs bench_kernels and bench_step and writes experiments/results/bench_cpu.md and bench_cpu.json. Every part is stored when
 it ends; with --growth only the part that grows is measured anew, without it all the others."""
 import argparse
+import functools
 import json
 import math
 import os
@@ -54,8 +55,11 @@ def cpu_name():
     return "unknown CPU"
 
 
+@functools.cache
 def precisions():
-    return ["f32", "bf16"] if "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text() else ["f32"]
+    """bf16 where the program has it: the processor may have less, and ELASTIFORM_ISA may ask for less."""
+    probe = [BUILD / "bench_step", "--shape", "small", "--mode", "eval", "--precision", "bf16", "--steps", "1"]
+    return ["f32", "bf16"] if subprocess.run(probe, capture_output=True, check=False).returncode == 0 else ["f32"]
 
 
 def start_up():
@@ -83,7 +87,7 @@ def measure_all(store):
     for precision in precisions():
         elastic += rows_of("bench_step", "--mode", "elastic", "--shape", "medium", "--precision", precision, "--steps", "3")
         store("elastic", elastic)
-        population += rows_of("bench_step", "--mode", "population", "--shape", "medium", "--precision", precision, "--steps", "1")
+        population += rows_of("bench_step", "--mode", "population", "--shape", "medium", "--precision", precision, "--steps", "3")
         store("population", population)
 
 

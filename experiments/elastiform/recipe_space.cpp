@@ -73,7 +73,8 @@ void require_listed(const std::vector<Value>& list, Value value, const std::stri
 }
 
 // "embed=96", "depth=4", "0.heads=4", "2.ffn=256", "2.ffn_ratio=3"
-void apply_pin(Choices& choices, const std::string& pin, const std::string& place) {
+// Its gene: "embed", "depth", "0.heads" or "2.ffn", the last two however many zeros or ratios the pin was written with.
+std::string apply_pin(Choices& choices, const std::string& pin, const std::string& place) {
   const auto equals = pin.find('='), dot = pin.find('.');
   const InputError misread({place, "embed=96, depth=4, 0.heads=4, 0.ffn=256 or 0.ffn_ratio=3", "'" + pin.substr(0, 200) + "'", ""});
   if (equals == std::string::npos) throw misread;
@@ -93,7 +94,7 @@ void apply_pin(Choices& choices, const std::string& pin, const std::string& plac
     auto& list = key == "embed" ? choices.embed : choices.depth;
     require_listed(list, whole, pin, place);
     list = {whole};
-    return;
+    return key;
   }
   int block = 0;
   read(0, dot, block);
@@ -106,6 +107,7 @@ void apply_pin(Choices& choices, const std::string& pin, const std::string& plac
   if (key == "ffn") require_listed(choices.block.ffn.widths, whole, pin, place);
   if (key == "ffn_ratio") require_listed(choices.block.ffn.ratios, value, pin, place);
   choices.pins.emplace_back(block, pinned);
+  return fmt::format("{}.{}", block, key == "heads" ? "heads" : "ffn");
 }
 
 Choices read_choices(TableReader& table) {
@@ -119,12 +121,10 @@ Choices read_choices(TableReader& table) {
   if (choices.block.ffn.widths.empty() == choices.block.ffn.ratios.empty())
     throw InputError({table.place("ffn_ratio"), "either ffn or ffn_ratio", choices.block.ffn.widths.empty() ? "neither" : "both",
                       "see docs/recipes.md"});
-  std::set<std::string> seen;
-  for (const auto& pin : table.texts("pin")) {
-    if (!seen.insert(pin.substr(0, pin.find('='))).second)
+  std::set<std::string> seen;  // genes, however they are written
+  for (const auto& pin : table.texts("pin"))
+    if (!seen.insert(apply_pin(choices, pin, table.place("pin"))).second)
       throw InputError({table.place("pin"), "each gene pinned once", "'" + pin + "' again", ""});
-    apply_pin(choices, pin, table.place("pin"));
-  }
   table.finish();
   return choices;
 }

@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 program=build/release/elastiform
-runs=runs/bf16_learns
+# By the program's commit: runs of another build are not continued, and a page has one author.
+runs=runs/bf16_learns-$("$program" --version | sed -E 's/.*\((.*)\)/\1/')
 page=experiments/results/bf16_learns.md
 if (($#)); then
   runs=$runs-$(printf '%s' "$*" | sha256sum | cut -c 1-8)

@@ -32,7 +32,8 @@ struct Bf16Next {
 
 /// c[M,N] = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element are added in one chain of float32, k
 /// ascending, so its bits depend on its row of A and column of B only. c may be before or add. a_depth and b_depth are the K that an
-/// operand was packed with where it is more than this one: then K is even, and a or b may point to an even k of its first panel.
+/// operand was packed with where it is more than this one: then a or b may point to an even k of its
+/// first panel, and K is even or ends where the pack ends.
 struct Bf16Product {
   float* c = nullptr;
   std::int64_t ldc = 0, M = 0, N = 0, K = 0;

@@ -6,6 +6,7 @@
 
 #include "experiments/bench/support/kernel_case.hpp"
 #include "experiments/bench/support/kernel_table.hpp"
+#include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
 #include "tests/experiments/program.hpp"
@@ -49,7 +50,10 @@ TEST_CASE("every row of the kernel table is a case line that says what it runs",
 TEST_CASE("what ELASTIFORM_VERBOSE=kernels prints runs as a case", "[experiments][bench]") {
   const auto& folder = micro_folder();
   ::setenv("ELASTIFORM_VERBOSE", "kernels", 1);
-  const auto trained = run_program_in(folder.path(), words("train micro.toml --run cases --threads 1 --set train.steps=1"));
+  const std::string precision = GENERATE(as<std::string>{}, "f32", "bf16");
+  if (precision == "bf16" && !cpu::has_bf16()) return;
+  const auto trained = run_program_in(folder.path(), words("train micro.toml --run cases-" + precision +
+                                                           " --threads 1 --set train.steps=1 --set train.precision=" + precision));
   ::unsetenv("ELASTIFORM_VERBOSE");
   REQUIRE(trained.status == 0);
   std::set<std::string> known, seen;
@@ -62,6 +66,8 @@ TEST_CASE("what ELASTIFORM_VERBOSE=kernels prints runs as a case", "[experiments
     CHECK(known.count(operation) == 1);
     CHECK(mistake(line) == "none");
     CHECK(CaseLine::parse(line).text() == line);
+    const bool product = operation.starts_with("matmul") || operation.starts_with("attention");
+    CHECK((CaseLine::parse(line).precision == Precision::bf16) == (product && precision == "bf16"));
   }
   CHECK(seen.size() >= 10);
 }

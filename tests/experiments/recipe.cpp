@@ -230,4 +230,12 @@ TEST_CASE("headers and keys that the TOML library takes for granted are refused"
   CHECK(Recipe::parse(foreign, "m").data.text == "t\xC3\xA9xt \" \xC3\xA9.txt");
 }
 
+TEST_CASE("a gene is pinned once, however it is written", "[experiments][recipe]") {
+  for (const char* pins : {"\"0.heads=1\", \"00.heads=2\"", "\"0.ffn_ratio=2\", \"0.ffn=64\"", "\"embed=16\", \"embed=16\""}) {
+    CAPTURE(pins);
+    CHECK_THAT(message_of(with("ffn_ratio = [2, 4]", "ffn_ratio = [2, 4]\npin = [" + std::string(pins) + "]")),
+               Contains("each gene pinned once"));
+  }
+}
+
 }  // namespace elastiform

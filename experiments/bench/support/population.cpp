@@ -40,7 +40,8 @@ std::vector<Subnet> children_population(const SearchSpace& space) {
       changed.blocks[at] = {.heads = heads,
                             .groups = heads / space.model().queries_per_group,
                             .ffn = widths[static_cast<std::size_t>(random.below(widths.size()))]};
-      population.push_back(changed);
+      if (std::find(population.begin(), population.end(), changed) == population.end()) population.push_back(changed);
+      else --child;  // the parent or a sibling once more
     }
   }
   return population;
@@ -72,18 +73,17 @@ class RandomText {
 
 PopulationRow measure(PrefixEvaluator& evaluator, std::string name, const std::vector<Subnet>& population, int repeats) {
   PopulationRow row{.population = std::move(name), .subnets = static_cast<std::int64_t>(population.size())};
-  std::vector<Score> together, alone;
+  std::vector<Score> together = evaluator.evaluate(population), alone;  // not timed: it touches the memory first
+  row.blocks_together = evaluator.last_work().blocks_run;
+  row.blocks_one_by_one = evaluator.last_work().blocks_one_by_one;
   for (int repeat = 0; repeat < repeats; ++repeat) {
-    const double shared = 1e3 * seconds_of([&] { together = evaluator.evaluate(population); });
-    const PrefixEvaluator::Work work = evaluator.last_work();
     const double single = 1e3 * seconds_of([&] {
                             alone.clear();
                             for (const Subnet& subnet : population) alone.push_back(evaluator.evaluate(std::span(&subnet, 1))[0]);
                           });
+    const double shared = 1e3 * seconds_of([&] { together = evaluator.evaluate(population); });
     row.together_ms = repeat == 0 ? shared : std::min(row.together_ms, shared);
     row.one_by_one_ms = repeat == 0 ? single : std::min(row.one_by_one_ms, single);
-    row.blocks_together = work.blocks_run;
-    row.blocks_one_by_one = work.blocks_one_by_one;
   }
   for (std::size_t i = 0; i < population.size(); ++i)
     if (together[i].loss != alone[i].loss)
