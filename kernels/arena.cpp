@@ -1,43 +1,19 @@
 #include "kernels/arena.hpp"
 
-#include <new>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 namespace elastiform {
 namespace {
 
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-void free_block(std::byte* data) {
-  if (data) ::operator delete (data, std::align_val_t{static_cast<std::size_t>(Arena::kAlignment)});
-}
-
 }  // namespace
 
 Arena::Arena(std::int64_t bytes) {
   if (bytes < 0) throw std::logic_error("Arena: negative size " + std::to_string(bytes));
   capacity_ = round_up(bytes, kAlignment);
-  if (capacity_ > 0)
-    data_ = static_cast<std::byte*>(
-        ::operator new (static_cast<std::size_t>(capacity_), std::align_val_t{static_cast<std::size_t>(Arena::kAlignment)}));
-}
-
-Arena::~Arena() { free_block(data_); }
-
-Arena::Arena(Arena&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)), used_(std::exchange(other.used_, 0)),
-      peak_(std::exchange(other.peak_, 0)) {}
-
-Arena& Arena::operator=(Arena&& other) noexcept {
-  if (this == &other) return *this;
-  free_block(data_);
-  data_ = std::exchange(other.data_, nullptr);
-  capacity_ = std::exchange(other.capacity_, 0);
-  used_ = std::exchange(other.used_, 0);
-  peak_ = std::exchange(other.peak_, 0);
-  return *this;
+  data_ = allocate_block(capacity_);
 }
 
 View Arena::matrix(std::int64_t rows, std::int64_t columns, DType dtype) {
@@ -45,7 +21,7 @@ View Arena::matrix(std::int64_t rows, std::int64_t columns, DType dtype) {
   if (bytes > capacity_ - used_)
     throw std::logic_error("Arena: " + std::to_string(bytes) + " B wanted for " + std::to_string(rows) + "x" + std::to_string(columns) +
                            ", " + std::to_string(capacity_ - used_) + " B of " + std::to_string(capacity_) + " B left");
-  std::byte* data = data_ + used_;
+  std::byte* data = data_.get() + used_;
   used_ += bytes;
   if (used_ > peak_) peak_ = used_;
   return {data, rows, columns, padded_ld(rows, columns), dtype};

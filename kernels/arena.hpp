@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/memory_block.hpp"
 #include "kernels/view.hpp"
 
 namespace elastiform {
@@ -15,9 +16,8 @@ class Arena {
   static constexpr std::int64_t kAlignment = 64;
 
   explicit Arena(std::int64_t bytes);
-  ~Arena();
-  Arena(Arena&& other) noexcept;
-  Arena& operator=(Arena&& other) noexcept;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
 
   /// A fresh matrix of undefined content. Leading dimension as padded_ld() says; every allocation is a multiple of 64 bytes.
   /// Throws std::logic_error when the plan was too small: a bug of ours.
@@ -36,7 +36,7 @@ class Arena {
   static std::int64_t bytes_for(std::int64_t rows, std::int64_t columns, DType dtype);
 
  private:
-  std::byte* data_ = nullptr;
+  MemoryBlock data_;
   std::int64_t capacity_ = 0, used_ = 0, peak_ = 0;
 };
 

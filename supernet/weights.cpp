@@ -1,9 +1,7 @@
 #include "supernet/weights.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -164,13 +162,10 @@ Extent WeightTable::extent(const TensorSpec& tensor, const Subnet& subnet) const
   return {along(tensor.row_axis, tensor.rows), along(tensor.column_axis, tensor.columns)};
 }
 
-void Weights::Free::operator()(std::byte* p) const { std::free(p); }
-
 Weights::Weights(std::shared_ptr<const WeightTable> table, DType dtype) : table_(std::move(table)), dtype_(dtype) {
   const std::size_t size = static_cast<std::size_t>((bytes() + kAlignment - 1) / kAlignment * kAlignment);
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::max<std::size_t>(size, kAlignment))));
-  if (!data_) throw std::bad_alloc();
-  std::memset(data_.get(), 0, size);
+  data_ = allocate_block(static_cast<std::int64_t>(size));
+  if (size > 0) std::memset(data_.get(), 0, size);
 }
 
 View Weights::view(const TensorSpec& tensor) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/memory_block.hpp"
 #include "kernels/view.hpp"
 #include "supernet/search_space.hpp"
 
@@ -80,12 +81,9 @@ class Weights {
   std::int64_t bytes() const { return table_->elements() * bytes_of(dtype_); }
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const;
-  };
   std::shared_ptr<const WeightTable> table_;
   DType dtype_;
-  std::unique_ptr<std::byte, Free> data_;
+  MemoryBlock data_;
 };
 
 /// SHA-256 over the space and every weight: the name of a state of training.

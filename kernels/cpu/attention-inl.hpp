@@ -63,14 +63,18 @@ HWY_INLINE void product(std::int64_t vectors, std::int64_t M, std::int64_t K, co
 }
 
 /// Blocks of scores of one tile of queries, in the order of the keys. visit(key, keys, vector, vectors): these keys against these vectors
-/// of queries. Below the diagonal all queries at once; on it each vector with the keys that its last query sees, so little is computed
+/// of queries. Below the diagonal all queries at once; on it `step` vectors with the keys that their last query sees, so little is computed
 /// in vain. Key `diagonal` is the last one that query 0 of the tile sees.
 template <class Visit>
-HWY_INLINE void for_score_blocks(std::int64_t diagonal, std::int64_t queries, const Visit& visit) {
+HWY_INLINE void for_score_blocks(std::int64_t diagonal, std::int64_t queries, std::int64_t step, const Visit& visit) {
   const std::int64_t vectors = (queries + lanes() - 1) / lanes();
   for (std::int64_t key = 0; key < diagonal; key += kKeys) visit(key, std::min(kKeys, diagonal - key), 0, vectors);
-  for (std::int64_t v = 0; v < vectors; ++v) visit(diagonal, std::min((v + 1) * lanes(), queries), v, 1);
+  for (std::int64_t v = 0; v < vectors; v += step)
+    visit(diagonal, std::min((v + step) * lanes(), queries), v, std::min(step, vectors - v));
 }
+
+/// Vectors that are taken together on the diagonal: in bf16 as many as the depth that is packed together.
+constexpr std::int64_t diagonal_step(bool bf16) { return bf16 ? 2 : 1; }
 
 /// Lanes of vector v, whose queries are v·lanes + lane, that see key diagonal + j.
 HWY_INLINE hn::Mask<Float> sees(std::int64_t j, std::int64_t v) {

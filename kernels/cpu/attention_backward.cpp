@@ -80,10 +80,12 @@ class BackwardGroup {
       query_gradient(key, keys, 0, vectors);
     }
     load_keys(first, queries);
-    for (std::int64_t v = 0; v * lanes() < queries; ++v) {
-      const std::int64_t keys = std::min((v + 1) * lanes(), queries);
-      scores(first, keys, v, 1, true);
-      query_gradient(first, keys, v, 1);
+    constexpr std::int64_t kStep = diagonal_step(kBf16);
+    for (std::int64_t v = 0; v * lanes() < queries; v += kStep) {
+      const std::int64_t keys = std::min((v + kStep) * lanes(), queries);
+      const std::int64_t vectors = std::min(kStep, (queries + lanes() - 1) / lanes() - v);
+      scores(first, keys, v, vectors, true);
+      query_gradient(first, keys, v, vectors);
     }
     key_gradients(first, queries, queries, true);
     write(head, first, queries);
@@ -125,9 +127,9 @@ class BackwardGroup {
     if constexpr (!kBf16) return;
     block_keys_ = keys;
     const float *rows = key_ + key * op_.k.ld, *values = value_ + key * op_.v.ld;
-    cpu::pack_bf16({.n = keys, .K = D_, .x = rows, .ld = op_.k.ld}, words_.key);
-    cpu::pack_bf16({.n = keys, .K = D_, .x = values, .ld = op_.v.ld}, words_.value);
-    cpu::pack_bf16({.n = D_, .K = keys, .x = rows, .ld = op_.k.ld, .k_first = true}, words_.key_columns);
+    cpu::pack_bf16({.n = keys, .K = D_, .x = rows, .ld = op_.k.ld, .side = cpu::Bf16Side::a}, words_.key);
+    cpu::pack_bf16({.n = keys, .K = D_, .x = values, .ld = op_.v.ld, .side = cpu::Bf16Side::a}, words_.value);
+    cpu::pack_bf16({.n = D_, .K = keys, .x = rows, .ld = op_.k.ld, .k_first = true, .side = cpu::Bf16Side::a}, words_.key_columns);
   }
 
   /// p = e^(score - lse) and ds = p ∘ (dp - Δ), Δ = Σ dout ∘ out.
@@ -160,13 +162,13 @@ class BackwardGroup {
     }
   }
 
-  /// dv += p · dout, dk += ds · q. On the diagonal a key meets the queries from its own vector on; those before it were not computed.
+  /// dv += p · dout, dk += ds · q. On the diagonal a key meets the queries from its own vectors on; those before them were not computed.
   void key_gradients(std::int64_t key, std::int64_t keys, std::int64_t queries, bool masked) {
     if constexpr (kBf16) {
-      cpu::pack_bf16({.n = keys, .K = queries, .x = p_, .ld = kQueries}, words_.p);
-      cpu::pack_bf16({.n = keys, .K = queries, .x = ds_, .ld = kQueries}, words_.ds);
+      cpu::pack_bf16({.n = keys, .K = queries, .x = p_, .ld = kQueries, .side = cpu::Bf16Side::a}, words_.p);
+      cpu::pack_bf16({.n = keys, .K = queries, .x = ds_, .ld = kQueries, .side = cpu::Bf16Side::a}, words_.ds);
     }
-    const std::int64_t step = masked ? lanes() : keys;
+    const std::int64_t step = masked ? diagonal_step(kBf16) * lanes() : keys;
     for (std::int64_t j = 0; j < keys; j += step) {
       const std::int64_t rows = std::min(step, keys - j), i = masked ? j : 0;
       if constexpr (kBf16) {
@@ -189,7 +191,7 @@ class BackwardGroup {
                    });
   }
 
-  /// Rows of c from key j on, summed over the queries from i on; j and i are 0 or multiples of a panel.
+  /// Rows of c from key j on, summed over the queries from i on; j and i are 0 or multiples of 32.
   void add_rows_bf16(std::int64_t rows, std::int64_t queries, std::int64_t j, std::int64_t i, const std::uint32_t* a,
                      const std::uint32_t* b, float scale, float* c, std::int64_t ldc) {
     const std::int64_t skipped = cpu::bf16_words(cpu::kBf16Panel, i);

@@ -50,9 +50,9 @@ class ForwardTile {
   void run() {
     load_queries();
     const std::int64_t diagonal = first_ + s_.key_tokens - s_.query_tokens;
-    for_score_blocks(diagonal, queries_, [&](std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors) HWY_ATTR {
-      block(key, keys, vector, vectors, key == diagonal);
-    });
+    for_score_blocks(diagonal, queries_, diagonal_step(kBf16),
+                     [&](std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors)
+                         HWY_ATTR { block(key, keys, vector, vectors, key == diagonal); });
     write();
   }
 
@@ -92,8 +92,8 @@ class ForwardTile {
   void block_bf16(std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors, bool masked) {
     const std::int64_t depth = masked ? queries_ : keys, offset = vector * lanes(), columns = vectors * lanes();
     if (key != packed_) {  // on the diagonal once for all its vectors
-      cpu::pack_bf16({.n = depth, .K = D_, .x = key_ + key * op_.k.ld, .ld = op_.k.ld}, key_words_);
-      cpu::pack_bf16({.n = D_, .K = depth, .x = value_ + key * op_.v.ld, .ld = op_.v.ld, .k_first = true}, value_words_);
+      cpu::pack_bf16({.n = depth, .K = D_, .x = key_ + key * op_.k.ld, .ld = op_.k.ld, .side = cpu::Bf16Side::a}, key_words_);
+      cpu::pack_bf16({.n = D_, .K = depth, .x = value_ + key * op_.v.ld, .ld = op_.v.ld, .k_first = true, .side = cpu::Bf16Side::a}, value_words_);
       packed_ = key;
     }
     float *scores = scores_ + offset, *out = out_ + offset;

@@ -1,4 +1,4 @@
-// The only intrinsics of the project: Highway 1.0.3 has no native bf16 dot product and no rounding conversion (its ReorderWidenMulAccumulate
+// Intrinsics here and in bf16_tiles.cpp only: Highway 1.0.3 has no native bf16 dot product and no rounding conversion (its ReorderWidenMulAccumulate
 // shifts and multiplies in float32, its DemoteTo truncates), and the instruction is what makes bf16 twice as fast as float32.
 #include "kernels/cpu/bf16.hpp"
 
@@ -6,6 +6,7 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "kernels/cpu/bf16_tiles.hpp"
 #include "kernels/cpu/identity.hpp"
 
 #if defined(__x86_64__)
@@ -17,17 +18,19 @@ namespace elastiform::cpu {
 bool has_bf16() {
   // Attention calls these functions between vector code that must have the same 16 lanes: none where ELASTIFORM_ISA asks for less.
   static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512bf16") && isa_name().rfind("AVX3", 0) == 0;
+                            __builtin_cpu_supports("avx512bf16") && isa_name(Precision::f32).rfind("AVX3", 0) == 0;
   return found;
 }
 
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC bug 105593: its own _mm512_undefined_epi32
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512bf16")
 namespace {
 
 constexpr std::int64_t panel_words(std::int64_t K) { return bf16_words(kBf16Panel, K); }
+constexpr std::int64_t whole_depth(std::int64_t K) { return (K + kBf16Depth - 1) / kBf16Depth * kBf16Depth; }
 
 __mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 
@@ -50,7 +53,8 @@ void pack_pair(const float* first, const float* second, std::int64_t n, std::int
 /// Up to three panels of columns, one row of x for each k.
 void pack_columns(std::int64_t columns, std::int64_t K, const float* x, std::int64_t ld, std::uint32_t* out) {
   constexpr std::int64_t kAhead = 16;  // rows of a matrix are pages of their own, where the hardware does not prefetch
-  for (std::int64_t k = 0; k < K; k += 2, x += 2 * ld, out += kBf16Panel) {
+  std::int64_t k = 0;
+  for (; k < K; k += 2, x += 2 * ld, out += kBf16Panel) {
     if (k + kAhead + 1 < K)
       for (std::int64_t i = 0; i < columns; i += kBf16Panel) {
         __builtin_prefetch(x + kAhead * ld + i);
@@ -58,6 +62,8 @@ void pack_columns(std::int64_t columns, std::int64_t K, const float* x, std::int
       }
     pack_pair(x, k + 1 < K ? x + ld : nullptr, columns, panel_words(K), out);
   }
+  for (; k < whole_depth(K); k += 2, out += kBf16Panel)
+    for (std::int64_t i = 0; i < columns; i += kBf16Panel) _mm512_storeu_si512(out + i / kBf16Panel * panel_words(K), _mm512_setzero_si512());
 }
 
 /// 16 rows of 16 words become 16 words of each row.
@@ -91,9 +97,10 @@ void transpose_words(__m512i (&x)[16]) {
   }
 }
 
-/// One panel of rows that lie along k.
+/// One panel of rows that lie along k; transposed: a word's row beside it.
+template <bool kTransposed>
 void pack_rows(std::int64_t rows, std::int64_t K, const float* x, std::int64_t ld, std::uint32_t* out) {
-  for (std::int64_t k = 0; k < K; k += 32) {
+  for (std::int64_t k = 0; k < K; k += kBf16Depth, out += kBf16Panel * kBf16Depth / 2) {
     const __mmask16 low = first_lanes(K - k), high = first_lanes(K - k - 16);
     __m512i words[16];
 #pragma GCC unroll 16
@@ -101,9 +108,21 @@ void pack_rows(std::int64_t rows, std::int64_t K, const float* x, std::int64_t l
       const float* row = x + i * ld + k;
       words[i] = i < rows ? rounded(_mm512_maskz_loadu_ps(low, row), _mm512_maskz_loadu_ps(high, row + 16)) : _mm512_setzero_si512();
     }
-    transpose_words(words);
-    const std::int64_t pairs = std::min<std::int64_t>(16, (K - k + 1) / 2);
-    for (int p = 0; p < pairs; ++p) _mm512_storeu_si512(out + (k / 2 + p) * kBf16Panel, words[p]);
+    if constexpr (kTransposed) transpose_words(words);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * kBf16Panel, words[i]);
+  }
+}
+
+/// Words of [panel][k/2][row] become [panel][k/32][row][k%32/2].
+void transpose_tiles(std::uint32_t* words, std::int64_t count) {
+  for (; count > 0; count -= kBf16Panel * kBf16Depth / 2, words += kBf16Panel * kBf16Depth / 2) {
+    __m512i tile[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) tile[i] = _mm512_loadu_si512(words + i * kBf16Panel);
+    transpose_words(tile);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(words + i * kBf16Panel, tile[i]);
   }
 }
 
@@ -117,28 +136,9 @@ void write_vector(const Bf16Product& op, __m512 sum, std::int64_t r, std::int64_
   else _mm512_mask_storeu_ps(c, here, sum);
 }
 
-/// Asks for one line after the other of a matrix.
-class Fetch {
- public:
-  explicit Fetch(const Bf16Next& next) : row_(next.x), ld_(next.ld), rows_(next.x ? next.rows : 0), columns_(next.columns) {}
-  void line() {
-    if (rows_ == 0) return;
-    _mm_prefetch(reinterpret_cast<const char*>(row_ + column_), _MM_HINT_T1);
-    column_ += 16;
-    if (column_ < columns_) return;
-    column_ = 0;
-    row_ += ld_;
-    --rows_;
-  }
-
- private:
-  const float* row_;
-  std::int64_t ld_, rows_, columns_, column_ = 0;
-};
-
 /// Rows r … r+kRows, of one panel of A, by kVectors panels of B. Registers: 24 sums, three vectors of B, a broadcast of A.
 template <int kRows, int kVectors>
-void tile(const Bf16Product& op, std::int64_t r, std::int64_t column, Fetch& fetch) {
+void tile(const Bf16Product& op, std::int64_t r, std::int64_t column, Bf16Fetch& fetch) {
   const std::int64_t pairs = (op.K + 1) / 2, panel = panel_words(std::max(op.K, op.b_depth));
   const std::uint32_t* a = op.a + r / kBf16Panel * panel_words(std::max(op.K, op.a_depth)) + r % kBf16Panel;
   const std::uint32_t* b = op.b + column / kBf16Panel * panel;
@@ -175,7 +175,7 @@ void tile(const Bf16Product& op, std::int64_t r, std::int64_t column, Fetch& fet
 
 /// All rows of kVectors panels of B; what is left below the last full tile by halves, as the bits do not depend on it.
 template <int kRows, int kVectors>
-void tile_rows(const Bf16Product& op, std::int64_t r, std::int64_t column, Fetch& fetch) {
+void tile_rows(const Bf16Product& op, std::int64_t r, std::int64_t column, Bf16Fetch& fetch) {
   for (; r + kRows <= op.M; r += kRows) tile<kRows, kVectors>(op, r, column, fetch);
   if constexpr (kRows > 1) {
     if (r < op.M) tile_rows<kRows / 2, kVectors>(op, r, column, fetch);
@@ -201,44 +201,56 @@ double dot_loop(long repeats, float* sink) {
 
 void pack_bf16(const Bf16Pack& op, std::uint32_t* packed) {
   const std::int64_t panel = panel_words(op.K);
+  const bool tiles = op.side == Bf16Side::a && has_bf16_tiles();
   if (!op.k_first) {
     for (std::int64_t i = 0; i < op.n; i += kBf16Panel, packed += panel)
-      pack_rows(std::min(kBf16Panel, op.n - i), op.K, op.x + i * op.ld, op.ld, packed);
+      (tiles ? pack_rows<false> : pack_rows<true>)(std::min(kBf16Panel, op.n - i), op.K, op.x + i * op.ld, op.ld, packed);
     return;
   }
   // Three panels at a time: they lie a multiple of 4 KiB apart, and more of them fight for the same lines of L1 (0.6 cycles an element for
   // 24 panels, 0.27 for three).
-  for (std::int64_t i = 0; i < op.n; i += kBf16TileColumns, packed += 3 * panel)
-    pack_columns(std::min(kBf16TileColumns, op.n - i), op.K, op.x + i, op.ld, packed);
+  constexpr std::int64_t kColumns = 3 * kBf16Panel;
+  for (std::int64_t i = 0; i < op.n; i += kColumns, packed += 3 * panel) {
+    const std::int64_t columns = std::min(kColumns, op.n - i);
+    pack_columns(columns, op.K, op.x + i, op.ld, packed);
+    if (tiles) transpose_tiles(packed, bf16_words(columns, op.K));
+  }
 }
 
 void multiply_bf16(const Bf16Product& op) {
-  constexpr std::int64_t kTwo = 2 * kBf16Panel;
-  Fetch fetch(op.next);
+  if (has_bf16_tiles()) return multiply_bf16_tiles(op);
+  constexpr std::int64_t kTwo = 2 * kBf16Panel, kThree = 3 * kBf16Panel;
+  Bf16Fetch fetch(op.next);
   for (std::int64_t n = 0; n < op.N;) {
     const std::int64_t left = op.N - n;
     if (left <= kBf16Panel) {
       tile_rows<8, 1>(op, 0, n, fetch);
       n += kBf16Panel;
-    } else if (left <= kTwo || (left > kBf16TileColumns && left <= 2 * kTwo)) {  // four panels are cut into 2 + 2
+    } else if (left <= kTwo || (left > kThree && left <= 2 * kTwo)) {  // four panels are cut into 2 + 2
       tile_rows<8, 2>(op, 0, n, fetch);
       n += kTwo;
     } else {
       tile_rows<8, 3>(op, 0, n, fetch);
-      n += kBf16TileColumns;
+      n += kThree;
     }
   }
+}
+
+std::int64_t bf16_columns(std::int64_t left) {
+  if (has_bf16_tiles()) return std::min(left, kBf16MaxColumns);
+  return left > 3 * kBf16Panel && left <= 4 * kBf16Panel ? 2 * kBf16Panel : std::min(3 * kBf16Panel, left);
 }
 
 HWY_POP_ATTRIBUTES
 
 double measure_bf16_peak() {
+  const auto loop = has_bf16_tiles() ? bf16_tiles_loop : dot_loop;
   double best = 0;
   volatile float sink = 0;
   for (int repeat = 0; repeat < 20; ++repeat) {  // short ones: another program may take the core during a long one
     float sum = 0;
     const auto start = std::chrono::steady_clock::now();
-    const double operations = dot_loop(500'000, &sum);
+    const double operations = loop(500'000, &sum);
     sink = sum;
     best = std::max(best, operations / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
@@ -255,6 +267,7 @@ namespace elastiform::cpu {
 bool has_bf16() { return false; }
 void pack_bf16(const Bf16Pack&, std::uint32_t*) { throw std::logic_error("pack_bf16 on a CPU without bf16"); }
 void multiply_bf16(const Bf16Product&) { throw std::logic_error("multiply_bf16 on a CPU without bf16"); }
+std::int64_t bf16_columns(std::int64_t left) { return left; }
 double measure_bf16_peak() { return 0; }
 
 }  // namespace elastiform::cpu

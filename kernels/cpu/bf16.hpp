@@ -7,19 +7,26 @@ namespace elastiform::cpu {
 /// Whether this CPU multiplies pairs of bf16 (AVX512_BF16) and ELASTIFORM_ISA lets it. Nothing else in this file may be called where it does not.
 bool has_bf16();
 
-constexpr std::int64_t kBf16Panel = 16;        // rows or columns of a packed panel: the lanes of a register
-constexpr std::int64_t kBf16TileColumns = 48;  // three panels: the widest tile
+constexpr std::int64_t kBf16Panel = 16;  // rows or columns of a packed panel: the lanes of a register, the rows of an AMX tile
+constexpr std::int64_t kBf16Depth = 32;  // k that are packed together: the depth of an AMX tile
 
 /// 32-bit words that n rows or columns of depth K take when packed.
-constexpr std::int64_t bf16_words(std::int64_t n, std::int64_t K) { return (n + kBf16Panel - 1) / kBf16Panel * kBf16Panel * ((K + 1) / 2); }
+constexpr std::int64_t bf16_words(std::int64_t n, std::int64_t K) {
+  return (n + kBf16Panel - 1) / kBf16Panel * kBf16Panel * ((K + kBf16Depth - 1) / kBf16Depth * kBf16Depth / 2);
+}
 
-/// An operand of n rows (or columns) of depth K, rounded to bf16 (to nearest, ties to even; denormals become zero) into panels of 16,
-/// [panel][k/2][row]: a word holds elements k and k+1 of its row. What is missing in the last panel and in an odd K is zero.
+/// A is multiplied from the left, B from the right.
+enum class Bf16Side : std::uint8_t { a, b };
+
+/// An operand of n rows of A (or columns of B) of depth K, rounded to bf16 (to nearest, ties to even; denormals become zero) into panels of
+/// 16, [panel][k/2][row]: a word holds elements k and k+1 of its row. What is missing in the last panel and in the last 32 of K is zero.
+/// Where products are computed by AMX, A is [panel][k/32][row][k%32/2].
 struct Bf16Pack {
   std::int64_t n = 0, K = 0;
   const float* x = nullptr;
   std::int64_t ld = 0;
   bool k_first = false;  // element (i, k) is x[k·ld + i], else x[i·ld + k]
+  Bf16Side side = Bf16Side::b;
 };
 void pack_bf16(const Bf16Pack& op, std::uint32_t* packed);
 
@@ -31,9 +38,9 @@ struct Bf16Next {
 };
 
 /// c[M,N] = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element are added in one chain of float32, k
-/// ascending, so its bits depend on its row of A and column of B only. c may be before or add. a_depth and b_depth are the K that an
-/// operand was packed with where it is more than this one: then a or b may point to an even k of its
-/// first panel, and K is even or ends where the pack ends.
+/// ascending (by AMX: even and odd k of 32 apart, then added to the chain), so its bits depend on its row of A and column of B only. c may
+/// be before or add. a_depth and b_depth are the K that an operand was packed with where it is more than this one: then a and b may point
+/// to a multiple of 32 of k in their first panels, and what the other operand meets beyond K must be zero.
 struct Bf16Product {
   float* c = nullptr;
   std::int64_t ldc = 0, M = 0, N = 0, K = 0;
@@ -49,6 +56,10 @@ struct Bf16Product {
   Bf16Next next = {};
 };
 void multiply_bf16(const Bf16Product& op);
+
+constexpr std::int64_t kBf16MaxColumns = 64;
+/// How many columns of B to pack for one product where `left` are left: whole tiles, at most kBf16MaxColumns.
+std::int64_t bf16_columns(std::int64_t left);
 
 /// FLOP/s of one core in independent bf16 dot products.
 double measure_bf16_peak();

@@ -15,17 +15,12 @@ constexpr std::int64_t kColumnBlock = 384;  // columns of B that share one packi
 /// Packed operands and sums of one thread, 1 MiB. Used within one serial call only, so no wait ever sees it half used.
 struct alignas(64) Workspace {
   std::array<std::uint32_t, bf16_words(kRowBlock, kDepth)> a;
-  std::array<std::uint32_t, bf16_words(kBf16TileColumns, kDepth)> b;
+  std::array<std::uint32_t, bf16_words(kBf16MaxColumns, kDepth)> b;
   std::array<float, kRowBlock * kColumnBlock> partial;
 };
 Workspace& workspace() {
   thread_local Workspace buffers;
   return buffers;
-}
-
-/// Width of a column of tiles where `left` columns are left. Four panels are cut into 2 + 2.
-std::int64_t tile_columns(std::int64_t left) {
-  return left > kBf16TileColumns && left <= 4 * kBf16Panel ? 2 * kBf16Panel : std::min(kBf16TileColumns, left);
 }
 
 /// A block of B in memory: `depth` of K from k on, some columns from n on; nothing where none is left.
@@ -40,7 +35,7 @@ struct Operand {
   }
   Bf16Next next(std::int64_t k, std::int64_t depth, std::int64_t n, std::int64_t end) const {
     if (n >= end) return {};
-    const std::int64_t columns = tile_columns(end - n);
+    const std::int64_t columns = bf16_columns(end - n);
     return {.x = at(k, n), .ld = ld, .rows = transposed ? columns : depth, .columns = transposed ? depth : columns};
   }
 };
@@ -51,9 +46,9 @@ void gemm_block(const Gemm& op, std::int64_t m, std::int64_t rows, std::int64_t 
   for (std::int64_t k = 0; k == 0 || k < op.K; k += kDepth) {
     const std::int64_t depth = std::min(kDepth, op.K - k);
     const bool last = k + kDepth >= op.K;
-    pack_bf16({.n = rows, .K = depth, .x = op.a + m * op.lda + k, .ld = op.lda}, space.a.data());
+    pack_bf16({.n = rows, .K = depth, .x = op.a + m * op.lda + k, .ld = op.lda, .side = Bf16Side::a}, space.a.data());
     for (std::int64_t n = column, columns = 0; n < column + width; n += columns) {
-      columns = tile_columns(column + width - n);
+      columns = bf16_columns(column + width - n);
       b.pack(k, depth, n, columns, space.b.data());
       float* partial = space.partial.data() + n - column;
       Bf16Product product{.c = partial, .ldc = kColumnBlock, .M = rows, .N = columns, .K = depth, .a = space.a.data(), .b = space.b.data()};
@@ -88,9 +83,9 @@ void gemm_accumulate_bf16(const GemmAccumulate& op) {
   for (std::int64_t m = 0; m < op.M; m += kRowBlock)
     for (std::int64_t k = 0; k < op.K; k += kDepth) {
       const std::int64_t rows = std::min(kRowBlock, op.M - m), depth = std::min(kDepth, op.K - k);
-      pack_bf16({.n = rows, .K = depth, .x = op.a + k * op.lda + m, .ld = op.lda, .k_first = true}, space.a.data());
+      pack_bf16({.n = rows, .K = depth, .x = op.a + k * op.lda + m, .ld = op.lda, .k_first = true, .side = Bf16Side::a}, space.a.data());
       for (std::int64_t n = 0, columns = 0; n < op.N; n += columns) {
-        columns = tile_columns(op.N - n);
+        columns = bf16_columns(op.N - n);
         b.pack(k, depth, n, columns, space.b.data());
         float* c = op.c + m * op.ldc + n;
         multiply_bf16({.c = c,

@@ -46,7 +46,4 @@ TEST_CASE("scopes give back what they took; the peak remembers", "[kernels]") {
   arena.reset_peak();
   CHECK(arena.peak() == 64);
   CHECK_THROWS_AS(arena.release(128), std::logic_error);
-  const Arena other = std::move(arena);
-  CHECK(other.used() == 64);
-  CHECK(arena.capacity() == 0);
 }

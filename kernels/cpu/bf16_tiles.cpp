@@ -1,0 +1,228 @@
+// Products of bf16 on AMX, the tile registers of Intel's processors since 2023: sixteen times the FLOPs of AVX-512, so what surrounds the
+// products decides. Highway has no tiles.
+#include "kernels/cpu/bf16_tiles.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "kernels/cpu/identity.hpp"
+
+namespace elastiform::cpu {
+namespace {
+
+bool& tiles_allowed() {
+  static bool allowed = cpu_offers_bf16_tiles() && has_bf16() && isa_allows_tiles();
+  return allowed;
+}
+
+}  // namespace
+
+bool has_bf16_tiles() { return tiles_allowed(); }
+void allow_bf16_tiles(bool allowed) { tiles_allowed() = allowed && cpu_offers_bf16_tiles() && has_bf16() && isa_allows_tiles(); }
+
+}  // namespace elastiform::cpu
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <hwy/base.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace elastiform::cpu {
+namespace {
+
+bool cpu_has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  return (d >> 22 & 1u) != 0 && (d >> 24 & 1u) != 0;  // AMX-BF16, AMX-TILE
+}
+
+/// Linux gives a process the tile registers when it asks (Documentation/arch/x86/xstate.rst).
+bool ask_for_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+
+bool cpu_offers_bf16_tiles() {
+  static const bool found = cpu_has_amx() && ask_for_tiles();
+  return found;
+}
+
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC bug 105593: its own _mm512_undefined_epi32
+#endif
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16")
+namespace {
+
+constexpr std::int64_t kTileWords = kBf16Panel * kBf16Depth / 2;
+constexpr int kLine = 64;  // bytes of a row of a tile
+
+/// All eight tiles whole: operands are filled up with zeros, results are cut when they are written.
+void configure() {
+  thread_local bool done = false;
+  if (done) return;
+  struct alignas(64) Configuration {
+    std::uint8_t palette, start_row, reserved[14];
+    std::uint16_t row_bytes[16];
+    std::uint8_t rows[16];
+  };
+  // Static: GCC's intrinsic does not tell the compiler that it reads more than a word of it.
+  static constexpr Configuration kConfiguration{
+      1, 0, {}, {kLine, kLine, kLine, kLine, kLine, kLine, kLine, kLine}, {16, 16, 16, 16, 16, 16, 16, 16}};
+  static_assert(sizeof kConfiguration == 64);
+  _tile_loadconfig(&kConfiguration);
+  done = true;
+}
+
+/// Where a block of c begins from and where its sums go.
+struct Block {
+  const Bf16Product& op;
+  const float* initial;  // in the sums before the first product; may be null
+  std::int64_t ldinitial;
+  bool direct;  // the sums are the result
+
+  explicit Block(const Bf16Product& product) : op(product), initial(product.before), ldinitial(product.ldbefore) {
+    direct = !op.bias && op.scale == 1 && (!op.add || !op.before);
+    if (direct && op.add) initial = op.add, ldinitial = op.ldadd;
+  }
+};
+
+__mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
+
+/// Rows of x, at most 16 by 16, as a whole tile in `tile`.
+void read_part(const float* x, std::int64_t ld, std::int64_t rows, __mmask16 here, float* tile) {
+  for (std::int64_t r = 0; r < kBf16Panel; ++r)
+    _mm512_store_ps(tile + r * kBf16Panel, r < rows ? _mm512_maskz_loadu_ps(here, x + r * ld) : _mm512_setzero_ps());
+  __asm__ volatile("" ::: "memory");  // GCC's _tile_loadd does not tell the compiler that it reads memory
+}
+
+void write_part(const Block& block, std::int64_t row, std::int64_t column, std::int64_t rows, __mmask16 here, const float* tile) {
+  const Bf16Product& op = block.op;
+  const __m512 bias = op.bias ? _mm512_maskz_loadu_ps(here, op.bias + column) : _mm512_setzero_ps();
+  const __m512 scale = _mm512_set1_ps(op.scale);
+  float* c = op.c + row * op.ldc + column;
+  const float* add = block.direct || !op.add ? nullptr : op.add + row * op.ldadd + column;
+  for (std::int64_t r = 0; r < rows; ++r, c += op.ldc) {
+    __m512 sum = _mm512_load_ps(tile + r * kBf16Panel);
+    if (!block.direct) sum = _mm512_mul_ps(_mm512_add_ps(sum, bias), scale);
+    if (add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(here, add + r * op.ldadd));
+    if (here == 0xffff) _mm512_storeu_ps(c, sum);
+    else _mm512_mask_storeu_ps(c, here, sum);
+  }
+}
+
+// The number of a tile register is part of the instruction, so these are macros: C in 0-3, A in 4 and 5, B in 6 and 7.
+#define ELASTIFORM_BEGIN(t, dr, dc)                                                               \
+  if (dr < kRows && dc < kColumns) {                                                              \
+    const std::int64_t row = m + 16 * dr, column = n + 16 * dc;                                   \
+    if (!block.initial) _tile_zero(t);                                                            \
+    else if (whole) _tile_loadd(t, block.initial + row * block.ldinitial + column, 4 * block.ldinitial); \
+    else {                                                                                        \
+      read_part(block.initial + row * block.ldinitial + column, block.ldinitial, op.M - row, first_lanes(op.N - column), part); \
+      _tile_loadd(t, part, kLine);                                                                \
+    }                                                                                             \
+  }
+#define ELASTIFORM_END(t, dr, dc)                                                                 \
+  if (dr < kRows && dc < kColumns) {                                                              \
+    const std::int64_t row = m + 16 * dr, column = n + 16 * dc;                                   \
+    if (whole && block.direct) _tile_stored(t, op.c + row * op.ldc + column, 4 * op.ldc);         \
+    else {                                                                                        \
+      _tile_stored(t, part, kLine);                                                               \
+      write_part(block, row, column, std::min<std::int64_t>(16, op.M - row), first_lanes(op.N - column), part); \
+    }                                                                                             \
+  }
+
+/// A block of c from row m and column n, kRows by kColumns tiles.
+template <int kRows, int kColumns>
+void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Bf16Fetch& fetch) {
+  const Bf16Product& op = block.op;
+  const std::int64_t a_panel = bf16_words(kBf16Panel, std::max(op.K, op.a_depth));
+  const std::int64_t b_panel = bf16_words(kBf16Panel, std::max(op.K, op.b_depth));
+  const std::uint32_t *a = op.a + m / kBf16Panel * a_panel, *b = op.b + n / kBf16Panel * b_panel;
+  const bool whole = m + 16 * kRows <= op.M && n + 16 * kColumns <= op.N;
+  alignas(64) float part[kBf16Panel * kBf16Panel];
+  ELASTIFORM_BEGIN(0, 0, 0)
+  ELASTIFORM_BEGIN(1, 0, 1)
+  ELASTIFORM_BEGIN(2, 1, 0)
+  ELASTIFORM_BEGIN(3, 1, 1)
+  for (std::int64_t k = 0; k < op.K; k += kBf16Depth, a += kTileWords, b += kTileWords) {
+    for (int line = 0; line < 8 * kRows * kColumns / 2; ++line) fetch.line();
+    _tile_loadd(6, b, kLine);
+    _tile_loadd(4, a, kLine);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (kColumns > 1) {
+      _tile_loadd(7, b + b_panel, kLine);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (kRows > 1) {
+      _tile_loadd(5, a + a_panel, kLine);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (kColumns > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  ELASTIFORM_END(0, 0, 0)
+  ELASTIFORM_END(1, 0, 1)
+  ELASTIFORM_END(2, 1, 0)
+  ELASTIFORM_END(3, 1, 1)
+}
+#undef ELASTIFORM_BEGIN
+#undef ELASTIFORM_END
+
+}  // namespace
+
+void multiply_bf16_tiles(const Bf16Product& op) {
+  configure();
+  const Block block(op);
+  Bf16Fetch fetch(op.next);
+  // The columns' panels, at most 32 KiB each pair, stay in L1 while A passes from L2.
+  for (std::int64_t n = 0; n < op.N; n += 2 * kBf16Panel)
+    for (std::int64_t m = 0; m < op.M; m += 2 * kBf16Panel) {
+      const bool tall = op.M - m > kBf16Panel, wide = op.N - n > kBf16Panel;
+      if (tall && wide) multiply_block<2, 2>(block, m, n, fetch);
+      else if (tall) multiply_block<2, 1>(block, m, n, fetch);
+      else if (wide) multiply_block<1, 2>(block, m, n, fetch);
+      else multiply_block<1, 1>(block, m, n, fetch);
+    }
+}
+
+double bf16_tiles_loop(long repeats, float* sink) {
+  configure();
+  alignas(64) float sums[kBf16Panel * kBf16Panel] = {};
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (long n = 0; n < repeats; n += 64) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sums, kLine);
+  *sink = sums[0];
+  return 4.0 * 2 * 16 * 16 * kBf16Depth * static_cast<double>((repeats + 63) / 64);
+}
+
+HWY_POP_ATTRIBUTES
+
+}  // namespace elastiform::cpu
+
+#else
+
+namespace elastiform::cpu {
+
+bool cpu_offers_bf16_tiles() { return false; }
+void multiply_bf16_tiles(const Bf16Product&) { throw std::logic_error("multiply_bf16_tiles on a CPU without AMX"); }
+double bf16_tiles_loop(long, float*) { return 0; }
+
+}  // namespace elastiform::cpu
+
+#endif

@@ -1,0 +1,40 @@
+#pragma once
+
+#include "kernels/cpu/bf16.hpp"
+
+namespace elastiform::cpu {
+
+/// Whether the processor and the system's kernel have AMX; asks for the tile registers once.
+bool cpu_offers_bf16_tiles();
+
+/// Whether products of bf16 run on it: not where ELASTIFORM_ISA names a set without +AMX.
+bool has_bf16_tiles();
+/// For tests, which compare both ways, between products.
+void allow_bf16_tiles(bool allowed);
+
+/// multiply_bf16 on tiles; scratch is the calling thread's.
+void multiply_bf16_tiles(const Bf16Product& op);
+
+/// Independent products of tiles; returns their FLOPs.
+double bf16_tiles_loop(long repeats, float* sink);
+
+/// Asks for one line after the other of a matrix.
+class Bf16Fetch {
+ public:
+  explicit Bf16Fetch(const Bf16Next& next) : row_(next.x), ld_(next.ld), rows_(next.x ? next.rows : 0), columns_(next.columns) {}
+  void line() {
+    if (rows_ == 0) return;
+    __builtin_prefetch(row_ + column_, 0, 2);
+    column_ += 16;
+    if (column_ < columns_) return;
+    column_ = 0;
+    row_ += ld_;
+    --rows_;
+  }
+
+ private:
+  const float* row_;
+  std::int64_t ld_, rows_, columns_, column_ = 0;
+};
+
+}  // namespace elastiform::cpu
