@@ -62,6 +62,16 @@ void for_each_field(const Op& op, const Visit& visit) {
       op.fields());
 }
 
+/// Whether a field may be in the backend's operand_dtype().
+template <class Op>
+bool is_operand(const char* name) {
+  if constexpr (requires { Op::kOperands; }) {
+    for (const std::string_view operand : Op::kOperands)
+      if (operand == name) return true;
+  }
+  return false;
+}
+
 double flops_of(const Matmul& op) { return 2.0 * static_cast<double>(op.y.size() * op.x.columns); }
 double flops_of(const MatmulDx& op) { return 2.0 * static_cast<double>(op.dx.size() * op.dy.columns); }
 double flops_of(const MatmulDw& op) { return 2.0 * static_cast<double>(op.dw.size() * op.x.rows); }
@@ -77,12 +87,13 @@ double flops_of(const Op&) {
   return 0;  // bound by memory
 }
 
-/// One line a call, `matmul y=2048x384/416 x=…`: rows x columns / leading dimension of each operand, then the scalars.
+/// One line a call, `matmul y=2048x384/416 x=…`: rows x columns / leading dimension of each operand (:bf16 where it is stored so), then the scalars.
 template <class Op>
 void trace(const Op& op, DType dtype, Precision precision) {
   std::string line = Op::kName;
   for_each_field(op, [&](const char* name, ConstView view) {
-    if (!view.empty()) line += fmt::format(" {}={}x{}/{}", name, view.rows, view.columns, view.ld);
+    if (!view.empty())
+      line += fmt::format(" {}={}x{}/{}{}", name, view.rows, view.columns, view.ld, view.dtype == DType::bfloat16 ? ":bf16" : "");
   });
   line += scalars(op);
   line += fmt::format(" dtype={}", std::string(name_of(dtype)));
@@ -102,9 +113,9 @@ constexpr bool is_parallel_inside =
 template <class Op>
 TimedCall Backend::begin(const Op& op) {
   op.check();
-  const DType expected = dtype();
+  const DType expected = dtype(), operand = operand_dtype();
   for_each_field(op, [&](const char* name, ConstView view) {
-    if (view.empty() || view.dtype == expected) return;
+    if (view.empty() || view.dtype == expected || (view.dtype == operand && is_operand<Op>(name))) return;
     Checks(Op::kName).fail(std::string(name) + " is " + std::string(name_of(view.dtype)) + ", but backend " + std::string(this->name()) +
                            " computes in " + std::string(name_of(expected)));
   });

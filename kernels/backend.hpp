@@ -16,14 +16,28 @@
 
 namespace elastiform {
 
+/// What a memory plan must know of a backend: in which type it computes, in which it stores operands, and how many workers it has.
+struct BackendTraits {
+  DType dtype = DType::float32, operand = DType::float32;
+  int slots = 1;
+};
+/// Those of a CpuBackend, where there is none yet.
+constexpr BackendTraits traits_of(Precision precision, int slots) {
+  return {DType::float32, precision == Precision::bf16 ? DType::bfloat16 : DType::float32, slots};
+}
+
 /// The arithmetic of one device; each operation is described beside its struct in kernels/ops/. Forward writes its outputs; backward
 /// writes input gradients and adds to weight gradients. Public functions check shapes and trace once; the do_ functions trust them.
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;                      // "reference", "cpu"
-  virtual DType dtype() const = 0;                                // of every view it takes
+  virtual DType dtype() const = 0;                                // that it computes in: of every view, but of operands
   virtual Precision precision() const { return Precision::f32; }  // of its products
+  /// In bf16 the matrices between products, which these would round anyway, may be stored in bfloat16: operand_dtype() says in which
+  /// type they belong. Each operation's `kOperands` names them.
+  DType operand_dtype() const { return precision() == Precision::bf16 ? DType::bfloat16 : dtype(); }
+  BackendTraits traits() const { return {dtype(), operand_dtype(), slots()}; }
 
   /// Calls body(rows) for panels of kPanelRows of N rows (the last is shorter), possibly at the same time on several workers. Bounds
   /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2.

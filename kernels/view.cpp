@@ -4,6 +4,6 @@
 
 namespace elastiform {
 
-std::string_view name_of(DType dtype) { return dtype == DType::float32 ? "float32" : "float64"; }
+std::string_view name_of(DType dtype) { return dtype == DType::float32 ? "float32" : dtype == DType::float64 ? "float64" : "bfloat16"; }
 
 }  // namespace elastiform

@@ -81,12 +81,13 @@ struct PrefixEvaluator::State {
   }
 
   std::int64_t arena_bytes(std::span<const Subnet> subnets) const {
+    const BackendTraits traits = traits_of(precision, 1);
     const std::int64_t rows = std::max<std::int64_t>(1, kBatchRows / tokens) * tokens, sequences = rows / tokens;
     std::int64_t most = 0;
     for (const Subnet& subnet : subnets) {
-      std::int64_t scratch = network.plan_score(1, subnet.embed, sequences, tokens);
+      std::int64_t scratch = network.plan_score(traits, subnet.embed, sequences, tokens);
       for (const BlockGenes& genes : subnet.blocks)
-        scratch = std::max(scratch, network.plan_block(1, subnet.embed, genes, sequences, tokens));
+        scratch = std::max(scratch, network.plan_block(traits, subnet.embed, genes, sequences, tokens));
       most = std::max(most, (subnet.depth() + 1) * Arena::bytes_for(rows, subnet.embed, DType::float32) + scratch);
     }
     return most + 2 * Arena::bytes_for(1, rows, DType::float32);

@@ -13,16 +13,16 @@ namespace {
 /// Bytes and costs of one block's plans: Network::forward_backward's arena, line by line.
 class BlockCosts {
  public:
-  BlockCosts(const ModelConfig& model, DType dtype, int slots, const BlockShape& shape)
-      : dtype_(dtype), slots_(slots), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0),
-        result_(TensorShape{shape.rows(), shape.embed}.bytes(dtype)) {
-    if (has_attention_) attention_ = Attention::tensors(model, shape, slots);
-    if (has_feed_forward_) feed_forward_ = FeedForward::tensors(model, shape, slots);
+  BlockCosts(const ModelConfig& model, const BackendTraits& traits, const BlockShape& shape)
+      : traits_(traits), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0),
+        result_(TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype)) {
+    if (has_attention_) attention_ = Attention::tensors(model, shape, traits.slots);
+    if (has_feed_forward_) feed_forward_ = FeedForward::tensors(model, shape, traits.slots);
   }
 
   LinkOption of(const BlockPlan& plan) const {
     if (plan.middle) return without_middle(plan);
-    const std::int64_t a = attention_.saved_bytes(plan.attention, dtype_), f = feed_forward_.saved_bytes(plan.feed_forward, dtype_);
+    const std::int64_t a = attention_.saved_bytes(plan.attention, traits_), f = feed_forward_.saved_bytes(plan.feed_forward, traits_);
     LinkOption option;
     if (has_attention_) {
       option.stored = a + result_;
@@ -34,7 +34,7 @@ class BlockCosts {
       option.work = std::max(
           {option.work, option.stored + forward(feed_forward_, plan.feed_forward), below + f + backward(feed_forward_, plan.feed_forward)});
     }
-    option.cost = attention_.recomputed_cost(plan.attention, dtype_) + feed_forward_.recomputed_cost(plan.feed_forward, dtype_);
+    option.cost = attention_.recomputed_cost(plan.attention, traits_) + feed_forward_.recomputed_cost(plan.feed_forward, traits_);
     return option;
   }
 
@@ -56,25 +56,24 @@ class BlockCosts {
   }
 
  private:
-  std::int64_t forward(const LayerTensors& layer, TensorSet dropped) const { return layer.forward_bytes(dropped, slots_, dtype_); }
-  std::int64_t backward(const LayerTensors& layer, TensorSet dropped) const { return layer.backward_bytes(dropped, dtype_); }
+  std::int64_t forward(const LayerTensors& layer, TensorSet dropped) const { return layer.forward_bytes(dropped, traits_); }
+  std::int64_t backward(const LayerTensors& layer, TensorSet dropped) const { return layer.backward_bytes(dropped, traits_); }
 
   LinkOption without_middle(const BlockPlan& plan) const {
     const TensorSet nothing_kept = Attention::levels().back();
-    const std::int64_t a = attention_.saved_bytes(plan.attention, dtype_), again = a + result_;
+    const std::int64_t a = attention_.saved_bytes(plan.attention, traits_), again = a + result_;
     LinkOption option;
     option.stored = result_;
     option.work = std::max({2 * result_ + std::max(forward(attention_, nothing_kept), forward(feed_forward_, plan.feed_forward)),
                             again + std::max(forward(attention_, plan.attention), backward(feed_forward_, plan.feed_forward)),
                             a + backward(attention_, plan.attention)});
     // The branch runs again to its end, elementwise work included; what it drops then is computed a third time.
-    option.cost = attention_.recomputed_cost(nothing_kept, dtype_) + attention_.result_flops +
-                  attention_.recomputed_cost(plan.attention, dtype_) + feed_forward_.recomputed_cost(plan.feed_forward, dtype_);
+    option.cost = attention_.recomputed_cost(nothing_kept, traits_) + attention_.result_flops +
+                  attention_.recomputed_cost(plan.attention, traits_) + feed_forward_.recomputed_cost(plan.feed_forward, traits_);
     return option;
   }
 
-  DType dtype_;
-  int slots_;
+  BackendTraits traits_;
   bool has_attention_, has_feed_forward_;
   std::int64_t result_;  // [N, C], the output of a branch
   LayerTensors attention_, feed_forward_;
@@ -87,16 +86,16 @@ struct Pass {
   std::int64_t head = 0;
   std::int64_t head_flops = 0;
 
-  Pass(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, const PassShape& pass) {
+  Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
     BlockShape shape{.batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed};
-    base = 2 * TensorShape{shape.rows(), shape.embed}.bytes(dtype);
-    const HeadTensors tensors = Head::tensors(model, shape, slots, pass.with_teacher);
-    for (const TensorShape& one : tensors.saved) head += one.bytes(dtype);
-    for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(dtype);
+    base = 2 * TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
+    const HeadTensors tensors = Head::tensors(model, shape, traits.slots, pass.with_teacher);
+    for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);
+    for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(traits.dtype);
     head_flops = 2 * shape.rows() * shape.embed * model.vocabulary;
     for (const BlockGenes& genes : subnet.blocks) {
       shape.heads = genes.heads, shape.groups = genes.groups, shape.ffn = genes.ffn;
-      blocks.emplace_back(model, dtype, slots, shape);
+      blocks.emplace_back(model, traits, shape);
     }
   }
 
@@ -121,9 +120,9 @@ double ActivationPlan::recomputed_share() const {
   return forward_flops > 0 ? static_cast<double>(recomputed_flops) / static_cast<double>(forward_flops) : 0;
 }
 
-ActivationPlan plan_activations(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, const PassShape& shape,
+ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape,
                                 std::int64_t limit) {
-  const Pass pass(model, dtype, slots, subnet, shape);
+  const Pass pass(model, traits, subnet, shape);
   ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
   if (everything_kept.arena_bytes <= limit) return everything_kept;
   std::vector<std::vector<BlockPlan>> plans;

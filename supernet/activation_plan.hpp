@@ -34,8 +34,8 @@ struct PassShape {
 constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
 
 /// The fastest plan of at most `limit` arena bytes. When none fits, the one of fewest bytes: its arena_bytes exceed the limit.
-/// slots: Backend::slots().
-ActivationPlan plan_activations(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, const PassShape& pass,
+/// traits: Backend::traits().
+ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
                                 std::int64_t limit = kNoLimit);
 
 }  // namespace elastiform

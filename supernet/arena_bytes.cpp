@@ -21,30 +21,30 @@ std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
 
 }  // namespace
 
-std::int64_t block_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, const BlockGenes& genes, std::int64_t batch,
+std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch,
                                std::int64_t tokens) {
   const BlockShape shape = shape_of(batch, tokens, embed, genes);
   std::int64_t attention = 0, feed_forward = 0, middle = 0;
-  if (genes.heads > 0) attention = Attention::tensors(model, shape, slots).forward_bytes(Attention::levels().back(), slots, dtype);
-  if (genes.ffn > 0) feed_forward = FeedForward::tensors(model, shape, slots).forward_bytes(FeedForward::levels().back(), slots, dtype);
-  if (genes.heads > 0 && genes.ffn > 0) middle = TensorShape{shape.rows(), embed}.bytes(dtype);
+  if (genes.heads > 0) attention = Attention::tensors(model, shape, traits.slots).forward_bytes(Attention::levels().back(), traits);
+  if (genes.ffn > 0) feed_forward = FeedForward::tensors(model, shape, traits.slots).forward_bytes(FeedForward::levels().back(), traits);
+  if (genes.heads > 0 && genes.ffn > 0) middle = TensorShape{shape.rows(), embed}.bytes(traits.dtype);
   return middle + std::max(attention, feed_forward);
 }
 
-std::int64_t score_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, std::int64_t batch, std::int64_t tokens) {
-  const HeadTensors head = Head::tensors(model, shape_of(batch, tokens, embed, {}), slots, false);
-  return bytes_of_all(head.saved, dtype) + bytes_of_all(head.forward_scratch, dtype);
+std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) {
+  const HeadTensors head = Head::tensors(model, shape_of(batch, tokens, embed, {}), traits.slots, false);
+  return bytes_of_all(head.saved, traits.dtype) + bytes_of_all(head.forward_scratch, traits.dtype);
 }
 
-std::int64_t decode_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t tokens,
+std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                                 std::int64_t logit_rows) {
-  std::int64_t most = bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), slots, false).saved, dtype);
+  std::int64_t most = bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), traits.slots, false).saved, traits.dtype);
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = shape_of(1, tokens, subnet.embed, genes);
-    if (genes.heads > 0) most = std::max(most, bytes_of_all(Attention::decode_scratch(model, shape), dtype));
-    if (genes.ffn > 0) most = std::max(most, FeedForward::tensors(model, shape, slots).saved_bytes({}, dtype));
+    if (genes.heads > 0) most = std::max(most, bytes_of_all(Attention::decode_scratch(model, shape), traits.dtype));
+    if (genes.ffn > 0) most = std::max(most, FeedForward::tensors(model, shape, traits.slots).saved_bytes({}, traits));
   }
-  return 2 * TensorShape{tokens, subnet.embed}.bytes(dtype) + most;  // input and output of a layer take turns
+  return 2 * TensorShape{tokens, subnet.embed}.bytes(traits.dtype) + most;  // input and output of a layer take turns
 }
 
 std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subnet& subnet, std::int64_t context) {
@@ -54,9 +54,9 @@ std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subn
   return sum;
 }
 
-std::int64_t generation_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t context) {
-  return cache_arena_bytes(model, dtype, subnet, context) +
-         decode_arena_bytes(model, dtype, slots, subnet, std::min(context, kPrefillRows), 1) + Arena::bytes_for(1, model.vocabulary, dtype);
+std::int64_t generation_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t context) {
+  return cache_arena_bytes(model, traits.dtype, subnet, context) +
+         decode_arena_bytes(model, traits, subnet, std::min(context, kPrefillRows), 1) + Arena::bytes_for(1, model.vocabulary, traits.dtype);
 }
 
 }  // namespace elastiform

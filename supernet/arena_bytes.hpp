@@ -12,14 +12,14 @@ namespace elastiform {
 constexpr std::int64_t kPrefillRows = kPanelRows;
 
 // Arena bytes of the passes of Network that are no training (activation_plan.hpp), computed from the same declarations that the layers
-// allocate by. slots: Backend::slots().
-std::int64_t block_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, const BlockGenes& genes, std::int64_t batch,
+// allocate by. traits: Backend::traits().
+std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch,
                                std::int64_t tokens);
-std::int64_t score_arena_bytes(const ModelConfig& model, DType dtype, int slots, int embed, std::int64_t batch, std::int64_t tokens);
-std::int64_t decode_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t tokens,
+std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens);
+std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                                 std::int64_t logit_rows);
 std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subnet& subnet, std::int64_t context);
 /// All that generate() allocates beside the weights: the cache, a piece of the prompt on its way through, one row of logits.
-std::int64_t generation_arena_bytes(const ModelConfig& model, DType dtype, int slots, const Subnet& subnet, std::int64_t context);
+std::int64_t generation_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t context);
 
 }  // namespace elastiform

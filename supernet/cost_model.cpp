@@ -74,9 +74,10 @@ Costs CostModel::of(const Subnet& subnet) const {
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
-  costs.inference_bytes = weights + deploy_.batch * generation_arena_bytes(model, DType::float32, deploy_.threads, dense, deploy_.context);
+  const BackendTraits traits = traits_of(parse_precision(deploy_.dtype, "deploy.dtype"), deploy_.threads);
+  costs.inference_bytes = weights + deploy_.batch * generation_arena_bytes(model, traits, dense, deploy_.context);
   costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
-                         plan_activations(model, DType::float32, deploy_.threads, dense, {sequences_, model.context}).arena_bytes;
+                         plan_activations(model, traits, dense, {sequences_, model.context}).arena_bytes;
   return costs;
 }
 

@@ -27,7 +27,7 @@ class Decoder {
   Decoder(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet, std::int64_t length)
       : backend_(backend), network_(network), weights_(weights), subnet_(subnet),
         context_(std::min<std::int64_t>(network.space().model().context, length)), vocabulary_(network.space().model().vocabulary),
-        arena_(generation_arena_bytes(network.space().model(), network.dtype(), backend.slots(), subnet, context_)),
+        arena_(generation_arena_bytes(network.space().model(), backend.traits(), subnet, context_)),
         cache_(network.make_cache(subnet, context_, arena_)) {}
 
   /// Logits after `tokens`, which follow what was said before. When they no longer fit, the last half of the context starts anew.

@@ -15,28 +15,32 @@ void each(const LayerTensors& tensors, TensorSet dropped, bool which, const Visi
 
 std::int64_t panel_rows(const KeptTensor& tensor) { return std::min(tensor.shape.rows, kPanelRows); }
 
+DType type_of(const KeptTensor& tensor, const BackendTraits& traits) { return tensor.operand ? traits.operand : traits.dtype; }
+
+std::int64_t bytes_of(const KeptTensor& tensor, const BackendTraits& traits) { return tensor.shape.bytes(type_of(tensor, traits)); }
+
 TensorShape forward_shape(const KeptTensor& tensor, int slots) {
   return tensor.by_panel ? PanelScratch::shape(slots, tensor.shape.columns, panel_rows(tensor)) : tensor.shape;
 }
 
 }  // namespace
 
-std::int64_t LayerTensors::saved_bytes(TensorSet dropped, DType dtype) const {
+std::int64_t LayerTensors::saved_bytes(TensorSet dropped, const BackendTraits& traits) const {
   std::int64_t sum = 0;
-  each(*this, dropped, false, [&](int, const KeptTensor& tensor) { sum += tensor.shape.bytes(dtype); });
+  each(*this, dropped, false, [&](int, const KeptTensor& tensor) { sum += bytes_of(tensor, traits); });
   return sum;
 }
 
-std::int64_t LayerTensors::forward_bytes(TensorSet dropped, int slots, DType dtype) const {
+std::int64_t LayerTensors::forward_bytes(TensorSet dropped, const BackendTraits& traits) const {
   std::int64_t sum = 0;
-  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += forward_shape(tensor, slots).bytes(dtype); });
+  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += forward_shape(tensor, traits.slots).bytes(type_of(tensor, traits)); });
   return sum;
 }
 
-std::int64_t LayerTensors::backward_bytes(TensorSet dropped, DType dtype) const {
+std::int64_t LayerTensors::backward_bytes(TensorSet dropped, const BackendTraits& traits) const {
   std::int64_t sum = 0;
-  for (const TensorShape& shape : backward_scratch) sum += shape.bytes(dtype);
-  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += tensor.shape.bytes(dtype); });
+  for (const TensorShape& shape : backward_scratch) sum += shape.bytes(traits.dtype);
+  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += bytes_of(tensor, traits); });
   return sum;
 }
 
@@ -52,11 +56,11 @@ std::int64_t LayerTensors::recomputed_flops(TensorSet dropped) const {
   return sum;
 }
 
-std::int64_t LayerTensors::recomputed_cost(TensorSet dropped, DType dtype) const {
+std::int64_t LayerTensors::recomputed_cost(TensorSet dropped, const BackendTraits& traits) const {
   std::int64_t sum = 0;
   // Elementwise: an operand of the same size is read, the tensor is written.
   each(*this, dropped, true, [&](int, const KeptTensor& tensor) {
-    sum += tensor.flops > 0 ? tensor.flops * tensor.slowness : 2 * kFlopsPerByte * tensor.shape.bytes(dtype);
+    sum += tensor.flops > 0 ? tensor.flops * tensor.slowness : 2 * kFlopsPerByte * bytes_of(tensor, traits);
   });
   return sum;
 }
@@ -66,9 +70,9 @@ Saved::Saved(Arena& arena, std::span<const TensorShape> shapes, DType dtype) {
     if (shapes[id].rows > 0) views_[id] = arena.matrix(shapes[id].rows, shapes[id].columns, dtype);
 }
 
-Saved::Saved(Arena& arena, const LayerTensors& tensors, TensorSet dropped, DType dtype) : dropped_(dropped) {
+Saved::Saved(Arena& arena, const LayerTensors& tensors, TensorSet dropped, const BackendTraits& traits) : dropped_(dropped) {
   each(tensors, dropped, false, [&](int id, const KeptTensor& tensor) {
-    views_[static_cast<std::size_t>(id)] = arena.matrix(tensor.shape.rows, tensor.shape.columns, dtype);
+    views_[static_cast<std::size_t>(id)] = arena.matrix(tensor.shape.rows, tensor.shape.columns, type_of(tensor, traits));
   });
 }
 
@@ -76,7 +80,7 @@ ForwardTensors::ForwardTensors(Backend& backend, Arena& arena, const LayerTensor
   for (std::size_t id = 0; id < tensors.kept.size(); ++id) places_[id] = saved.write(static_cast<int>(id));
   each(tensors, saved.dropped(), true, [&](int id, const KeptTensor& tensor) {
     const TensorShape shape = forward_shape(tensor, backend.slots());
-    places_[static_cast<std::size_t>(id)] = arena.matrix(shape.rows, shape.columns, backend.dtype());
+    places_[static_cast<std::size_t>(id)] = arena.matrix(shape.rows, shape.columns, type_of(tensor, backend.traits()));
     if (!tensor.by_panel) return;
     by_panel_.insert(id);
     panel_rows_ = panel_rows(tensor);
@@ -94,8 +98,8 @@ BackwardTensors::BackwardTensors(Backend& backend, Arena& arena, const LayerTens
 
 View BackwardTensors::take(int id) const {
   if (!saved_.dropped(id)) return saved_.write(id);
-  const TensorShape& shape = tensors_.kept[static_cast<std::size_t>(id)].shape;
-  return shape.rows > 0 ? arena_.matrix(shape.rows, shape.columns, backend_.dtype()) : View{};
+  const KeptTensor& tensor = tensors_.kept[static_cast<std::size_t>(id)];
+  return tensor.shape.rows > 0 ? arena_.matrix(tensor.shape.rows, tensor.shape.columns, type_of(tensor, backend_.traits())) : View{};
 }
 
 }  // namespace elastiform

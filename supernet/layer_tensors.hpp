@@ -68,6 +68,7 @@ class TensorSet {
 /// A tensor that forward computes and backward reads: kept in between, or dropped and computed again.
 struct KeptTensor {
   TensorShape shape;
+  bool operand = false;    // products multiply it: stored in the backend's operand_dtype()
   bool by_panel = false;   // forward needs a panel of it at a time: dropped, it takes scratch for a panel a worker
   std::int64_t flops = 0;  // of the products that compute it; 0: elementwise
   int slowness = 1;        // seconds a FLOP of these products, beside a plain GEMM's
@@ -79,13 +80,13 @@ struct LayerTensors {
   std::int64_t result_flops = 0;            // of the product that makes the layer's output
   ShortList<TensorShape> backward_scratch;  // beside the tensors that backward computes again
 
-  std::int64_t saved_bytes(TensorSet dropped, DType dtype) const;               // from forward to backward
-  std::int64_t forward_bytes(TensorSet dropped, int slots, DType dtype) const;  // during forward: what is not kept
-  std::int64_t backward_bytes(TensorSet dropped, DType dtype) const;            // during backward: scratch, and what is computed again
+  std::int64_t saved_bytes(TensorSet dropped, const BackendTraits& traits) const;     // from forward to backward
+  std::int64_t forward_bytes(TensorSet dropped, const BackendTraits& traits) const;   // during forward: what is not kept
+  std::int64_t backward_bytes(TensorSet dropped, const BackendTraits& traits) const;  // during backward: scratch, and what is computed again
   std::int64_t flops() const;                                                   // of forward's products
   std::int64_t recomputed_flops(TensorSet dropped) const;                       // of the products that backward repeats
   /// What dropping them costs backward, in FLOPs of a GEMM that take as long.
-  std::int64_t recomputed_cost(TensorSet dropped, DType dtype) const;
+  std::int64_t recomputed_cost(TensorSet dropped, const BackendTraits& traits) const;
 };
 
 /// A matrix of up to kPanelRows rows for each worker, for values that do not outlive a panel.
@@ -106,7 +107,7 @@ class Saved {
   Saved() = default;
   Saved(Arena& arena, std::span<const TensorShape> shapes, DType dtype);
   /// Those of a layer that are not dropped.
-  Saved(Arena& arena, const LayerTensors& tensors, TensorSet dropped, DType dtype);
+  Saved(Arena& arena, const LayerTensors& tensors, TensorSet dropped, const BackendTraits& traits);
   View write(int id) const { return views_[static_cast<std::size_t>(id)]; }
   ConstView read(int id) const { return views_[static_cast<std::size_t>(id)]; }
   bool dropped(int id) const { return dropped_.has(id); }

@@ -40,13 +40,13 @@ void Network::forward_block(Backend& backend, const Weights& values, int embed, 
   const ArenaScope scope(arena);
   ConstView x = x_in;
   if (genes.heads > 0) {
-    const Saved nothing(arena, Attention::tensors(model, shape, backend.slots()), Attention::levels().back(), p.dtype);
+    const Saved nothing(arena, Attention::tensors(model, shape, backend.slots()), Attention::levels().back(), backend.traits());
     const View y = genes.ffn > 0 ? arena.matrix(x_in.rows, embed, p.dtype) : x_out;
     p.attention.forward(backend, p.attention_slices(values, index, embed, genes), shape, nothing, y, x, arena);
     x = y;
   }
   if (genes.ffn > 0) {
-    const Saved nothing(arena, FeedForward::tensors(model, shape, backend.slots()), FeedForward::levels().back(), p.dtype);
+    const Saved nothing(arena, FeedForward::tensors(model, shape, backend.slots()), FeedForward::levels().back(), backend.traits());
     p.feed_forward.forward(backend, p.feed_forward_slices(values, index, embed, genes), shape, nothing, x_out, x, arena);
   }
 }
@@ -79,7 +79,7 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
     }
     if (genes.ffn > 0) {
       const ArenaScope layer_scope(arena);
-      const Saved saved(arena, FeedForward::tensors(model, shape, backend.slots()), {}, p.dtype);
+      const Saved saved(arena, FeedForward::tensors(model, shape, backend.slots()), {}, backend.traits());
       p.feed_forward.forward(backend, p.feed_forward_slices(values, subnet.block_index(i), subnet.embed, genes), shape, saved, y, x, arena);
       std::swap(x, y);
     }
@@ -100,14 +100,14 @@ KeyValueCache Network::make_cache(const Subnet& subnet, std::int64_t context, Ar
   return cache;
 }
 
-std::int64_t Network::plan_block(int slots, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const {
-  return block_arena_bytes(space().model(), dtype(), slots, embed, genes, batch, tokens);
+std::int64_t Network::plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const {
+  return block_arena_bytes(space().model(), traits, embed, genes, batch, tokens);
 }
-std::int64_t Network::plan_score(int slots, int embed, std::int64_t batch, std::int64_t tokens) const {
-  return score_arena_bytes(space().model(), dtype(), slots, embed, batch, tokens);
+std::int64_t Network::plan_score(const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) const {
+  return score_arena_bytes(space().model(), traits, embed, batch, tokens);
 }
-std::int64_t Network::plan_decode(int slots, const Subnet& subnet, std::int64_t tokens, std::int64_t logit_rows) const {
-  return decode_arena_bytes(space().model(), dtype(), slots, subnet, tokens, logit_rows);
+std::int64_t Network::plan_decode(const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens, std::int64_t logit_rows) const {
+  return decode_arena_bytes(space().model(), traits, subnet, tokens, logit_rows);
 }
 std::int64_t Network::plan_cache(const Subnet& subnet, std::int64_t context) const {
   return cache_arena_bytes(space().model(), dtype(), subnet, context);

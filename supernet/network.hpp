@@ -58,7 +58,7 @@ class Network {
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
                               Arena& arena) const;
   /// plan_activations (supernet/activation_plan.hpp) for this network.
-  ActivationPlan plan_training(int slots, const Subnet& subnet, const PassShape& pass, std::int64_t limit = kNoLimit) const;
+  ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit = kNoLimit) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
@@ -68,16 +68,16 @@ class Network {
   /// Final norm, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
   void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct,
              Arena& arena) const;
-  /// Arena bytes that forward_block and score need for these sizes, besides x itself. slots: Backend::slots().
-  std::int64_t plan_block(int slots, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
-  std::int64_t plan_score(int slots, int embed, std::int64_t batch, std::int64_t tokens) const;
+  /// Arena bytes that forward_block and score need for these sizes, besides x itself. traits: Backend::traits().
+  std::int64_t plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
+  std::int64_t plan_score(const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) const;
 
   /// Appends the tokens of a batch of one to `cache` and writes logits [R, V] of the last R of them, R ≤ tokens.size();
   /// cache.tokens + tokens.size() ≤ rows of the cache ≤ context.
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
               View logits, Arena& arena) const;
   KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
-  std::int64_t plan_decode(int slots, const Subnet& subnet, std::int64_t tokens, std::int64_t logit_rows) const;  // cache and logits apart
+  std::int64_t plan_decode(const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens, std::int64_t logit_rows) const;  // cache and logits apart
   std::int64_t plan_cache(const Subnet& subnet, std::int64_t context) const;
 
   const SearchSpace& space() const;

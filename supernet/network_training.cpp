@@ -55,10 +55,10 @@ class Network::TrainingPass {
   PassedBlock& passed(int i) { return passed_[static_cast<std::size_t>(i)]; }
 
   Saved save_attention(int i, TensorSet dropped) {
-    return Saved(arena_, Attention::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, p_.dtype);
+    return Saved(arena_, Attention::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, backend_.traits());
   }
   Saved save_feed_forward(int i, TensorSet dropped) {
-    return Saved(arena_, FeedForward::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, p_.dtype);
+    return Saved(arena_, FeedForward::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, backend_.traits());
   }
   void attention_forward(int i, const Saved& saved, View y, ConstView x) {
     p_.attention.forward(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved, y,
@@ -170,8 +170,8 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
   return TrainingPass(*parts_, backend, values, gradients, subnet, batch, plan, arena).run(options, teacher, keep_hidden);
 }
 
-ActivationPlan Network::plan_training(int slots, const Subnet& subnet, const PassShape& pass, std::int64_t limit) const {
-  return plan_activations(space().model(), dtype(), slots, subnet, pass, limit);
+ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit) const {
+  return plan_activations(space().model(), traits, subnet, pass, limit);
 }
 
 }  // namespace elastiform

@@ -12,7 +12,7 @@ namespace elastiform {
 class PlanCache {
  public:
   static constexpr std::size_t kMostSubnets = 1024;
-  PlanCache(const Network& network, int slots) : network_(network), slots_(slots) {}
+  PlanCache(const Network& network, const BackendTraits& traits) : network_(network), traits_(traits) {}
 
   /// Valid until the next call. As plan_activations: where nothing fits, more bytes than `limit`.
   const ActivationPlan& of(const Subnet& subnet, const PassShape& pass, std::int64_t limit);
@@ -25,7 +25,7 @@ class PlanCache {
     ActivationPlan plan;
   };
   const Network& network_;
-  int slots_;
+  BackendTraits traits_;
   std::int64_t solved_ = 0;
   std::map<Subnet, std::vector<Entry>> entries_;
 };

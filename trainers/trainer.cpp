@@ -42,15 +42,15 @@ struct ArenaNeeds {
   std::int64_t keeping_all = 0, least = 0;
 };
 
-ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, int slots) {
+ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, const BackendTraits& traits) {
   ArenaNeeds needs;
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
   for (const RunningStage& stage : stages) {
     const PassShape pass{options.sequences, context, stage.objective->needs_largest()};
     const std::int64_t extra = stage.objective->extra_arena_bytes(space, network.dtype(), options.sequences * context);
-    needs.keeping_all = std::max(needs.keeping_all, network.plan_training(slots, space.largest(), pass).arena_bytes + extra);
-    needs.least = std::max(needs.least, network.plan_training(slots, space.largest(), pass, 0).arena_bytes + extra);
+    needs.keeping_all = std::max(needs.keeping_all, network.plan_training(traits, space.largest(), pass).arena_bytes + extra);
+    needs.least = std::max(needs.least, network.plan_training(traits, space.largest(), pass, 0).arena_bytes + extra);
   }
   return needs;
 }
@@ -63,7 +63,7 @@ std::int64_t arena_bytes(const ArenaNeeds& needs, std::int64_t limit) {
 }
 
 /// What the largest subnet computes again in an arena of that size, of its forward FLOPs: the most of all stages.
-double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, int slots,
+double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, const BackendTraits& traits,
                         std::int64_t arena) {
   double most = 0;
   const SearchSpace& space = network.space();
@@ -71,7 +71,7 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
   for (const RunningStage& stage : stages) {
     // As an objective runs it: the largest has no teacher.
     const std::int64_t extra = stage.objective->extra_arena_bytes(space, network.dtype(), options.sequences * context);
-    most = std::max(most, network.plan_training(slots, space.largest(), {options.sequences, context}, arena - extra).recomputed_share());
+    most = std::max(most, network.plan_training(traits, space.largest(), {options.sequences, context}, arena - extra).recomputed_share());
   }
   return most;
 }
@@ -98,8 +98,8 @@ struct Trainer::Parts {
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
         backend(backend_), network(space, backend.dtype()),
         costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
-        needs(arena_needs(network, options, running, backend.slots())), arena(arena_bytes(needs, activation_limit)),
-        plans(network, backend.slots()),
+        needs(arena_needs(network, options, running, backend.traits())), arena(arena_bytes(needs, activation_limit)),
+        plans(network, backend.traits()),
         gradients(table, backend.dtype()), state{.weights = Weights(table, backend.dtype()),
                                                  .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())} {
     initialize(state.weights, options.seed);
@@ -173,7 +173,7 @@ Trainer::Memory Trainer::memory() const {
           .arena = p.arena.capacity(),
           .arena_keeping_all = p.needs.keeping_all,
           .least_arena = p.needs.least,
-          .recomputed_share = recomputed_share(p.network, p.options, p.running, p.backend.slots(), p.arena.capacity())};
+          .recomputed_share = recomputed_share(p.network, p.options, p.running, p.backend.traits(), p.arena.capacity())};
 }
 
 Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages,
@@ -182,7 +182,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
   const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
   const Network network(space, backend.dtype());
   const std::vector<RunningStage> running = make_stages(space, options, stages);
-  const ArenaNeeds needs = arena_needs(network, options, running, backend.slots());
+  const ArenaNeeds needs = arena_needs(network, options, running, backend.traits());
   const std::int64_t arena = arena_bytes(needs, activation_limit);
   return {.weights = weights,
           .gradients = weights,
@@ -190,7 +190,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
           .arena = arena,
           .arena_keeping_all = needs.keeping_all,
           .least_arena = needs.least,
-          .recomputed_share = recomputed_share(network, options, running, backend.slots(), arena)};
+          .recomputed_share = recomputed_share(network, options, running, backend.traits(), arena)};
 }
 
 std::int64_t optimizer_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands) {

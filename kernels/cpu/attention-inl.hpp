@@ -91,6 +91,15 @@ HWY_INLINE void copy_rows(std::int64_t rows, std::int64_t D, const float* x, std
     });
 }
 
+/// The D columns of one head or group in some rows.
+template <class V>
+HWY_INLINE V head_of(V x, std::int64_t row, std::int64_t rows, std::int64_t head, std::int64_t D) {
+  return x.row_range(row, rows).column_range(head * D, D);
+}
+
+/// A block of scratch with kQueries columns.
+HWY_INLINE ConstView block_of(const float* x, std::int64_t rows, std::int64_t columns) { return view_of(x, rows, columns, kQueries); }
+
 /// out[D][kQueries] = the transposed rows; queries that are not there are zero.
 HWY_INLINE void transpose_queries(std::int64_t queries, std::int64_t D, const float* rows, std::int64_t ld, float* out) {
   transpose(queries, D, rows, ld, out, kQueries);

@@ -52,8 +52,8 @@ class BackwardGroup {
     words_.p = words_.key_columns + by_column;
     words_.ds = words_.p + kBlock;
     words_.ds_columns = words_.ds + kBlock;
-    key_ = op.k.row<float>(row_) + group * D_;
-    value_ = op.v.row<float>(row_) + group * D_;
+    keys_ = head_of(op.k, row_, s_.key_tokens, group, D_);
+    values_ = head_of(op.v, row_, s_.key_tokens, group, D_);
     dkey_ = op.dk.row<float>(row_) + group * D_;
     dvalue_ = op.dv.row<float>(row_) + group * D_;
   }
@@ -92,32 +92,39 @@ class BackwardGroup {
   }
 
   void load(std::int64_t head, std::int64_t first, std::int64_t queries) {
-    const Float d;
     const std::int64_t row = row_ + first;
-    const float *dout = op_.dout.row<float>(row) + head * D_, *out = op_.out.row<float>(row) + head * D_;
-    const float* q = op_.q.row<float>(row) + head * D_;
+    const ConstView dout = head_of(op_.dout, row, queries, head, D_), out = head_of(op_.out, row, queries, head, D_);
+    const ConstView q = head_of(op_.q, row, queries, head, D_);
     if constexpr (kBf16) {
-      cpu::pack_bf16({.n = queries, .K = D_, .x = q, .ld = op_.q.ld}, words_.query);
-      cpu::pack_bf16({.n = queries, .K = D_, .x = dout, .ld = op_.dout.ld}, words_.dout);
-      cpu::pack_bf16({.n = D_, .K = queries, .x = q, .ld = op_.q.ld, .k_first = true}, words_.query_columns);
-      cpu::pack_bf16({.n = D_, .K = queries, .x = dout, .ld = op_.dout.ld, .k_first = true}, words_.dout_columns);
+      cpu::pack_bf16({.n = queries, .K = D_, .x = q}, words_.query);
+      cpu::pack_bf16({.n = queries, .K = D_, .x = dout}, words_.dout);
+      cpu::pack_bf16({.n = D_, .K = queries, .x = q, .k_first = true}, words_.query_columns);
+      cpu::pack_bf16({.n = D_, .K = queries, .x = dout, .k_first = true}, words_.dout_columns);
     } else {
-      copy_rows(queries, D_, q, op_.q.ld, static_cast<float>(s_.scale), query_rows_, stride_);
-      copy_rows(queries, D_, dout, op_.dout.ld, 1.0f, dout_rows_, stride_);
+      copy_rows(queries, D_, q.row<float>(0), q.ld, static_cast<float>(s_.scale), query_rows_, stride_);
+      copy_rows(queries, D_, dout.row<float>(0), dout.ld, 1.0f, dout_rows_, stride_);
       transpose_queries(queries, D_, query_rows_, stride_, query_);
       transpose_queries(queries, D_, dout_rows_, stride_, dout_);
     }
     const float* lse = op_.lse.row<float>(head) + row;
     for (std::int64_t i = 0; i < kQueries; ++i) {
       lse_[i] = i < queries ? lse[i] : 0;
-      auto dot = hn::Zero(d);
-      if (i < queries)
-        for_vectors(D_, [&](std::int64_t c, auto access) HWY_ATTR {
-          dot = hn::MulAdd(access.load(dout + i * op_.dout.ld + c), access.load(out + i * op_.out.ld + c), dot);
-        });
-      delta_[i] = sum_of_lanes(dot);
+      delta_[i] = i < queries ? dot_of_rows(dout.row_range(i, 1), out.row_range(i, 1)) : 0;
     }
     std::fill(dquery_, dquery_ + D_ * kQueries, 0.0f);
+  }
+
+  template <class A, class B>
+  HWY_INLINE float dot(const A* a, const B* b) const {
+    auto sum = hn::Zero(Float());
+    for_vectors(D_, [&](std::int64_t c, auto access) HWY_ATTR { sum = hn::MulAdd(access.load(a + c), access.load(b + c), sum); });
+    return sum_of_lanes(sum);
+  }
+  float dot_of_rows(ConstView a, ConstView b) const {
+    if (a.dtype == DType::float32 && b.dtype == DType::float32) return dot(a.row<float>(0), b.row<float>(0));
+    if (a.dtype == DType::float32) return dot(a.row<float>(0), b.row<BFloat16>(0));
+    if (b.dtype == DType::float32) return dot(a.row<BFloat16>(0), b.row<float>(0));
+    return dot(a.row<BFloat16>(0), b.row<BFloat16>(0));
   }
 
   float scale() const { return static_cast<float>(s_.scale); }
@@ -126,10 +133,10 @@ class BackwardGroup {
   void load_keys(std::int64_t key, std::int64_t keys) {
     if constexpr (!kBf16) return;
     block_keys_ = keys;
-    const float *rows = key_ + key * op_.k.ld, *values = value_ + key * op_.v.ld;
-    cpu::pack_bf16({.n = keys, .K = D_, .x = rows, .ld = op_.k.ld, .side = cpu::Bf16Side::a}, words_.key);
-    cpu::pack_bf16({.n = keys, .K = D_, .x = values, .ld = op_.v.ld, .side = cpu::Bf16Side::a}, words_.value);
-    cpu::pack_bf16({.n = D_, .K = keys, .x = rows, .ld = op_.k.ld, .k_first = true, .side = cpu::Bf16Side::a}, words_.key_columns);
+    const ConstView rows = keys_.row_range(key, keys), values = values_.row_range(key, keys);
+    cpu::pack_bf16({.n = keys, .K = D_, .x = rows, .side = cpu::Bf16Side::a}, words_.key);
+    cpu::pack_bf16({.n = keys, .K = D_, .x = values, .side = cpu::Bf16Side::a}, words_.value);
+    cpu::pack_bf16({.n = D_, .K = keys, .x = rows, .k_first = true, .side = cpu::Bf16Side::a}, words_.key_columns);
   }
 
   /// p = e^(score - lse) and ds = p ∘ (dp - Δ), Δ = Σ dout ∘ out.
@@ -157,16 +164,16 @@ class BackwardGroup {
           store_ds(j, v, hn::Load(d, ds + j * kQueries + v * lanes()));
         }
     } else {
-      product<false>(vectors, keys, D_, key_ + key * op_.k.ld, op_.k.ld, query_ + offset, kQueries, store_p);
-      product<false>(vectors, keys, D_, value_ + key * op_.v.ld, op_.v.ld, dout_ + offset, kQueries, store_ds);
+      product<false>(vectors, keys, D_, keys_.row<float>(key), keys_.ld, query_ + offset, kQueries, store_p);
+      product<false>(vectors, keys, D_, values_.row<float>(key), values_.ld, dout_ + offset, kQueries, store_ds);
     }
   }
 
   /// dv += p · dout, dk += ds · q. On the diagonal a key meets the queries from its own vectors on; those before them were not computed.
   void key_gradients(std::int64_t key, std::int64_t keys, std::int64_t queries, bool masked) {
     if constexpr (kBf16) {
-      cpu::pack_bf16({.n = keys, .K = queries, .x = p_, .ld = kQueries, .side = cpu::Bf16Side::a}, words_.p);
-      cpu::pack_bf16({.n = keys, .K = queries, .x = ds_, .ld = kQueries, .side = cpu::Bf16Side::a}, words_.ds);
+      cpu::pack_bf16({.n = keys, .K = queries, .x = block_of(p_, keys, queries), .side = cpu::Bf16Side::a}, words_.p);
+      cpu::pack_bf16({.n = keys, .K = queries, .x = block_of(ds_, keys, queries), .side = cpu::Bf16Side::a}, words_.ds);
     }
     const std::int64_t step = masked ? diagonal_step(kBf16) * lanes() : keys;
     for (std::int64_t j = 0; j < keys; j += step) {
@@ -214,7 +221,7 @@ class BackwardGroup {
     const std::int64_t offset = vector * lanes();
     if constexpr (kBf16) {
       float* dquery = dquery_ + offset;
-      cpu::pack_bf16({.n = vectors * lanes(), .K = keys, .x = ds_ + offset, .ld = kQueries, .k_first = true}, words_.ds_columns);
+      cpu::pack_bf16({.n = vectors * lanes(), .K = keys, .x = block_of(ds_ + offset, keys, vectors * lanes()), .k_first = true}, words_.ds_columns);
       cpu::multiply_bf16({.c = dquery,
                           .ldc = kQueries,
                           .M = D_,
@@ -228,7 +235,7 @@ class BackwardGroup {
                           .ldadd = kQueries});
       return;
     }
-    product<true>(vectors, D_, keys, key_ + key * op_.k.ld, op_.k.ld, ds_ + offset, kQueries,
+    product<true>(vectors, D_, keys, keys_.row<float>(key), keys_.ld, ds_ + offset, kQueries,
                   [&](std::int64_t c, std::int64_t v, FloatVector sum) HWY_ATTR {
                     float* at = dquery_ + c * kQueries + offset + v * lanes();
                     hn::Store(hn::MulAdd(sum, constant(s_.scale), hn::Load(d, at)), d, at);
@@ -249,7 +256,7 @@ class BackwardGroup {
     std::uint32_t *query, *dout, *key, *value, *query_columns, *dout_columns, *key_columns, *p, *ds, *ds_columns;
   } words_;
   std::int64_t block_keys_ = 0;
-  const float *key_, *value_;
+  ConstView keys_, values_;  // [tokens, D]
   float *dkey_, *dvalue_;
 };
 

@@ -43,8 +43,8 @@ class ForwardTile {
     value_words_ = key_words_ + row_words;
     p_words_ = value_words_ + value_words;
     const std::int64_t group = head / (s_.heads / s_.groups), key_row = batch * s_.key_tokens;
-    key_ = op.k.row<float>(key_row) + group * D_;
-    value_ = op.v.row<float>(key_row) + group * D_;
+    keys_ = head_of(op.k, key_row, s_.key_tokens, group, D_);
+    values_ = head_of(op.v, key_row, s_.key_tokens, group, D_);
   }
 
   void run() {
@@ -58,11 +58,11 @@ class ForwardTile {
 
  private:
   void load_queries() {
-    const float* q = op_.q.row<float>(row_) + head_ * D_;
+    const ConstView q = head_of(op_.q, row_, queries_, head_, D_);
     if constexpr (kBf16) {
-      cpu::pack_bf16({.n = queries_, .K = D_, .x = q, .ld = op_.q.ld}, query_words_);
+      cpu::pack_bf16({.n = queries_, .K = D_, .x = q}, query_words_);
     } else {
-      transpose_queries(queries_, D_, q, op_.q.ld, query_);
+      transpose_queries(queries_, D_, q.row<float>(0), q.ld, query_);
       const auto scale = constant(s_.scale);
       for (std::int64_t i = 0; i < D_ * kQueries; i += lanes())
         hn::Store(hn::Mul(hn::Load(Float(), query_ + i), scale), Float(), query_ + i);
@@ -76,13 +76,13 @@ class ForwardTile {
     if constexpr (kBf16) return block_bf16(key, keys, vector, vectors, masked);
     const Float d;
     float* scores = scores_ + vector * lanes();
-    product<false>(vectors, keys, D_, key_ + key * op_.k.ld, op_.k.ld, query_ + vector * lanes(), kQueries,
+    product<false>(vectors, keys, D_, keys_.row<float>(key), keys_.ld, query_ + vector * lanes(), kQueries,
                    [&](std::int64_t j, std::int64_t v, FloatVector sum)
                        HWY_ATTR { hn::Store(sum, d, scores + j * kQueries + v * lanes()); });
     for (std::int64_t v = 0; v < vectors; ++v) softmax(keys, vector + v, masked);
     float* out = out_ + vector * lanes();
     const float* decay = decay_ + vector * lanes();
-    product<true>(vectors, D_, keys, value_ + key * op_.v.ld, op_.v.ld, scores, kQueries,
+    product<true>(vectors, D_, keys, values_.row<float>(key), values_.ld, scores, kQueries,
                   [&](std::int64_t c, std::int64_t v, FloatVector sum) HWY_ATTR {
                     float* at = out + c * kQueries + v * lanes();
                     hn::Store(hn::MulAdd(hn::Load(d, at), hn::Load(d, decay + v * lanes()), sum), d, at);
@@ -92,8 +92,8 @@ class ForwardTile {
   void block_bf16(std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors, bool masked) {
     const std::int64_t depth = masked ? queries_ : keys, offset = vector * lanes(), columns = vectors * lanes();
     if (key != packed_) {  // on the diagonal once for all its vectors
-      cpu::pack_bf16({.n = depth, .K = D_, .x = key_ + key * op_.k.ld, .ld = op_.k.ld, .side = cpu::Bf16Side::a}, key_words_);
-      cpu::pack_bf16({.n = D_, .K = depth, .x = value_ + key * op_.v.ld, .ld = op_.v.ld, .k_first = true, .side = cpu::Bf16Side::a}, value_words_);
+      cpu::pack_bf16({.n = depth, .K = D_, .x = keys_.row_range(key, depth), .side = cpu::Bf16Side::a}, key_words_);
+      cpu::pack_bf16({.n = D_, .K = depth, .x = values_.row_range(key, depth), .k_first = true, .side = cpu::Bf16Side::a}, value_words_);
       packed_ = key;
     }
     float *scores = scores_ + offset, *out = out_ + offset;
@@ -108,7 +108,7 @@ class ForwardTile {
                         .scale = static_cast<float>(s_.scale)});
     for (std::int64_t v = 0; v < vectors; ++v) softmax(keys, vector + v, masked);
     scale_queries(vectors, D_, decay_ + offset, out);
-    cpu::pack_bf16({.n = columns, .K = keys, .x = scores, .ld = kQueries, .k_first = true}, p_words_);
+    cpu::pack_bf16({.n = columns, .K = keys, .x = block_of(scores, keys, columns), .k_first = true}, p_words_);
     cpu::multiply_bf16({.c = out,
                         .ldc = kQueries,
                         .M = D_,
@@ -151,10 +151,19 @@ class ForwardTile {
       const auto inverse = hn::Div(constant(1), hn::Load(d, total_ + i));
       for (std::int64_t c = 0; c < D_; ++c) hn::Store(hn::Mul(hn::Load(d, out_ + c * kQueries + i), inverse), d, out_ + c * kQueries + i);
     }
-    transpose(D_, queries_, out_, kQueries, op_.out.row<float>(row_) + head_ * D_, op_.out.ld);
+    write_rows(head_of(op_.out, row_, queries_, head_, D_));
     if (op_.lse.empty()) return;
     float* lse = op_.lse.row<float>(head_) + row_;
     for (std::int64_t i = 0; i < queries_; ++i) lse[i] = largest_[i] + std::log(total_[i]);
+  }
+
+  void write_rows(View out) {
+    if (out.dtype == DType::float32) return transpose(D_, queries_, out_, kQueries, out.row<float>(0), out.ld);
+    float* rows = query_;  // in bf16 the queries are elsewhere
+    transpose(D_, queries_, out_, kQueries, rows, D_);
+    for (std::int64_t i = 0; i < queries_; ++i)
+      for_vectors(D_, [&](std::int64_t c, auto access)
+                          HWY_ATTR { access.store(access.load(rows + i * D_ + c), out.row<BFloat16>(i) + c); });
   }
 
   const AttentionForward& op_;
@@ -163,7 +172,7 @@ class ForwardTile {
   std::int64_t packed_ = -1;                                    // first key of the block in key_words_ and value_words_
   float *query_, *out_, *scores_, *largest_, *total_, *decay_;  // [D][kQueries] twice, [kKeys][kQueries], [kQueries] three times
   std::uint32_t *query_words_, *key_words_, *value_words_, *p_words_;
-  const float *key_, *value_;
+  ConstView keys_, values_;  // [key_tokens, D]
 };
 
 void attention_forward_tile(const AttentionForward& op, Precision precision, std::int64_t batch, std::int64_t head, std::int64_t tile) {

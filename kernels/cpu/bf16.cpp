@@ -18,7 +18,7 @@ namespace elastiform::cpu {
 bool has_bf16() {
   // Attention calls these functions between vector code that must have the same 16 lanes: none where ELASTIFORM_ISA asks for less.
   static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512bf16") && isa_name(Precision::f32).rfind("AVX3", 0) == 0;
+                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16") && isa_name(Precision::f32).rfind("AVX3", 0) == 0;
   return found;
 }
 
@@ -26,7 +26,7 @@ bool has_bf16() {
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC bug 105593: its own _mm512_undefined_epi32
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512bf16")
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512bf16")
 namespace {
 
 constexpr std::int64_t panel_words(std::int64_t K) { return bf16_words(kBf16Panel, K); }
@@ -37,21 +37,30 @@ __mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>(n >= 16 ? 
 /// Lanes 0-15 from `low`, 16-31 from `high`.
 __m512i rounded(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 
+/// 16 elements of `low` and 16 of `high`.
+__m512i load_two(const float* low, const float* high, __mmask16 of_low, __mmask16 of_high) {
+  return rounded(_mm512_maskz_loadu_ps(of_low, low), _mm512_maskz_loadu_ps(of_high, high));
+}
+__m512i load_two(const BFloat16* low, const BFloat16* high, __mmask16 of_low, __mmask16 of_high) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi16(of_low, low)), _mm256_maskz_loadu_epi16(of_high, high), 1);
+}
+
 /// Words of two rows of x that follow each other in k; `second` null: zero.
-void pack_pair(const float* first, const float* second, std::int64_t n, std::int64_t panel_words, std::uint32_t* out) {
+template <class T>
+void pack_pair(const T* first, const T* second, std::int64_t n, std::int64_t panel_words, std::uint32_t* out) {
   alignas(64) static constexpr std::uint16_t kInterleave[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                                 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i order = _mm512_load_si512(kInterleave);
   for (std::int64_t i = 0; i < n; i += kBf16Panel, out += panel_words) {
     const __mmask16 here = first_lanes(n - i);
-    const __m512 low = _mm512_maskz_loadu_ps(here, first + i);
-    const __m512 high = second ? _mm512_maskz_loadu_ps(here, second + i) : _mm512_setzero_ps();
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, rounded(low, high)));
+    const __m512i words = load_two(first + i, (second ? second : first) + i, here, second ? here : __mmask16{0});
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, words));
   }
 }
 
 /// Up to three panels of columns, one row of x for each k.
-void pack_columns(std::int64_t columns, std::int64_t K, const float* x, std::int64_t ld, std::uint32_t* out) {
+template <class T>
+void pack_columns(std::int64_t columns, std::int64_t K, const T* x, std::int64_t ld, std::uint32_t* out) {
   constexpr std::int64_t kAhead = 16;  // rows of a matrix are pages of their own, where the hardware does not prefetch
   std::int64_t k = 0;
   for (; k < K; k += 2, x += 2 * ld, out += kBf16Panel) {
@@ -98,15 +107,15 @@ void transpose_words(__m512i (&x)[16]) {
 }
 
 /// One panel of rows that lie along k; transposed: a word's row beside it.
-template <bool kTransposed>
-void pack_rows(std::int64_t rows, std::int64_t K, const float* x, std::int64_t ld, std::uint32_t* out) {
+template <bool kTransposed, class T>
+void pack_rows(std::int64_t rows, std::int64_t K, const T* x, std::int64_t ld, std::uint32_t* out) {
   for (std::int64_t k = 0; k < K; k += kBf16Depth, out += kBf16Panel * kBf16Depth / 2) {
     const __mmask16 low = first_lanes(K - k), high = first_lanes(K - k - 16);
     __m512i words[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) {
-      const float* row = x + i * ld + k;
-      words[i] = i < rows ? rounded(_mm512_maskz_loadu_ps(low, row), _mm512_maskz_loadu_ps(high, row + 16)) : _mm512_setzero_si512();
+      const T* row = x + i * ld + k;
+      words[i] = i < rows ? load_two(row, row + 16, low, high) : _mm512_setzero_si512();
     }
     if constexpr (kTransposed) transpose_words(words);
 #pragma GCC unroll 16
@@ -131,6 +140,7 @@ void write_vector(const Bf16Product& op, __m512 sum, std::int64_t r, std::int64_
   if (op.bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(here, op.bias + column));
   sum = _mm512_mul_ps(sum, _mm512_set1_ps(op.scale));
   if (op.add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(here, op.add + r * op.ldadd + column));
+  if (op.c16) return _mm256_mask_storeu_epi16(op.c16 + r * op.ldc + column, here, (__m256i)_mm512_cvtneps_pbh(sum));
   float* c = op.c + r * op.ldc + column;
   if (here == 0xffff) _mm512_storeu_ps(c, sum);
   else _mm512_mask_storeu_ps(c, here, sum);
@@ -146,7 +156,10 @@ void tile(const Bf16Product& op, std::int64_t r, std::int64_t column, Bf16Fetch&
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(op.c + (r + i) * op.ldc + std::min(column + v * kBf16Panel, op.N - 1), 1);
+    for (int v = 0; v < kVectors; ++v) {
+      const std::int64_t at = (r + i) * op.ldc + std::min(column + v * kBf16Panel, op.N - 1);
+      __builtin_prefetch(op.c16 ? static_cast<const void*>(op.c16 + at) : op.c + at, 1);
+    }
   __m512 sums[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)
@@ -199,12 +212,14 @@ double dot_loop(long repeats, float* sink) {
 
 }  // namespace
 
-void pack_bf16(const Bf16Pack& op, std::uint32_t* packed) {
-  const std::int64_t panel = panel_words(op.K);
+template <class T>
+static void pack(const Bf16Pack& op, std::uint32_t* packed) {
+  const std::int64_t panel = panel_words(op.K), ld = op.x.ld;
   const bool tiles = op.side == Bf16Side::a && has_bf16_tiles();
+  const T* x = op.x.row<T>(0);
   if (!op.k_first) {
     for (std::int64_t i = 0; i < op.n; i += kBf16Panel, packed += panel)
-      (tiles ? pack_rows<false> : pack_rows<true>)(std::min(kBf16Panel, op.n - i), op.K, op.x + i * op.ld, op.ld, packed);
+      (tiles ? pack_rows<false, T> : pack_rows<true, T>)(std::min(kBf16Panel, op.n - i), op.K, x + i * ld, ld, packed);
     return;
   }
   // Three panels at a time: they lie a multiple of 4 KiB apart, and more of them fight for the same lines of L1 (0.6 cycles an element for
@@ -212,9 +227,13 @@ void pack_bf16(const Bf16Pack& op, std::uint32_t* packed) {
   constexpr std::int64_t kColumns = 3 * kBf16Panel;
   for (std::int64_t i = 0; i < op.n; i += kColumns, packed += 3 * panel) {
     const std::int64_t columns = std::min(kColumns, op.n - i);
-    pack_columns(columns, op.K, op.x + i, op.ld, packed);
+    pack_columns(columns, op.K, x + i, ld, packed);
     if (tiles) transpose_tiles(packed, bf16_words(columns, op.K));
   }
+}
+
+void pack_bf16(const Bf16Pack& op, std::uint32_t* packed) {
+  op.x.dtype == DType::bfloat16 ? pack<BFloat16>(op, packed) : pack<float>(op, packed);
 }
 
 void multiply_bf16(const Bf16Product& op) {

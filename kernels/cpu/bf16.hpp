@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/view.hpp"
+
 namespace elastiform::cpu {
 
 /// Whether this CPU multiplies pairs of bf16 (AVX512_BF16) and ELASTIFORM_ISA lets it. Nothing else in this file may be called where it does not.
@@ -18,13 +20,12 @@ constexpr std::int64_t bf16_words(std::int64_t n, std::int64_t K) {
 /// A is multiplied from the left, B from the right.
 enum class Bf16Side : std::uint8_t { a, b };
 
-/// An operand of n rows of A (or columns of B) of depth K, rounded to bf16 (to nearest, ties to even; denormals become zero) into panels of
+/// An operand of n rows of A (or columns of B) of depth K, in float32 or bfloat16, rounded (to nearest, ties to even; denormals become zero) into panels of
 /// 16, [panel][k/2][row]: a word holds elements k and k+1 of its row. What is missing in the last panel and in the last 32 of K is zero.
 /// Where products are computed by AMX, A is [panel][k/32][row][k%32/2].
 struct Bf16Pack {
   std::int64_t n = 0, K = 0;
-  const float* x = nullptr;
-  std::int64_t ld = 0;
+  ConstView x;           // where it begins, its ld and dtype
   bool k_first = false;  // element (i, k) is x[k·ld + i], else x[i·ld + k]
   Bf16Side side = Bf16Side::b;
 };
@@ -32,17 +33,15 @@ void pack_bf16(const Bf16Pack& op, std::uint32_t* packed);
 
 /// A matrix that will be packed next. A product asks for it meanwhile: rows of a weight are pages of their own, where the hardware does not
 /// prefetch, and packing that waits for them took 16 % of a training step instead of 12.
-struct Bf16Next {
-  const float* x = nullptr;
-  std::int64_t ld = 0, rows = 0, columns = 0;
-};
+using Bf16Next = ConstView;
 
-/// c[M,N] = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element are added in one chain of float32, k
+/// c[M,N] (or, rounded, c16 with the same ldc) = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element are added in one chain of float32, k
 /// ascending (by AMX: even and odd k of 32 apart, then added to the chain), so its bits depend on its row of A and column of B only. c may
 /// be before or add. a_depth and b_depth are the K that an operand was packed with where it is more than this one: then a and b may point
 /// to a multiple of 32 of k in their first panels, and what the other operand meets beyond K must be zero.
 struct Bf16Product {
   float* c = nullptr;
+  BFloat16* c16 = nullptr;  // instead of c
   std::int64_t ldc = 0, M = 0, N = 0, K = 0;
   const std::uint32_t* a = nullptr;
   const std::uint32_t* b = nullptr;

@@ -55,7 +55,7 @@ bool cpu_offers_bf16_tiles() {
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC bug 105593: its own _mm512_undefined_epi32
 #endif
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16")
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16")
 namespace {
 
 constexpr std::int64_t kTileWords = kBf16Panel * kBf16Depth / 2;
@@ -104,14 +104,14 @@ void write_part(const Block& block, std::int64_t row, std::int64_t column, std::
   const Bf16Product& op = block.op;
   const __m512 bias = op.bias ? _mm512_maskz_loadu_ps(here, op.bias + column) : _mm512_setzero_ps();
   const __m512 scale = _mm512_set1_ps(op.scale);
-  float* c = op.c + row * op.ldc + column;
+  const std::int64_t at = row * op.ldc + column;
   const float* add = block.direct || !op.add ? nullptr : op.add + row * op.ldadd + column;
-  for (std::int64_t r = 0; r < rows; ++r, c += op.ldc) {
+  for (std::int64_t r = 0; r < rows; ++r) {
     __m512 sum = _mm512_load_ps(tile + r * kBf16Panel);
     if (!block.direct) sum = _mm512_mul_ps(_mm512_add_ps(sum, bias), scale);
     if (add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(here, add + r * op.ldadd));
-    if (here == 0xffff) _mm512_storeu_ps(c, sum);
-    else _mm512_mask_storeu_ps(c, here, sum);
+    if (op.c16) _mm256_mask_storeu_epi16(op.c16 + at + r * op.ldc, here, (__m256i)_mm512_cvtneps_pbh(sum));
+    else _mm512_mask_storeu_ps(op.c + at + r * op.ldc, here, sum);
   }
 }
 
@@ -129,7 +129,7 @@ void write_part(const Block& block, std::int64_t row, std::int64_t column, std::
 #define ELASTIFORM_END(t, dr, dc)                                                                 \
   if (dr < kRows && dc < kColumns) {                                                              \
     const std::int64_t row = m + 16 * dr, column = n + 16 * dc;                                   \
-    if (whole && block.direct) _tile_stored(t, op.c + row * op.ldc + column, 4 * op.ldc);         \
+    if (whole && block.direct && op.c) _tile_stored(t, op.c + row * op.ldc + column, 4 * op.ldc);         \
     else {                                                                                        \
       _tile_stored(t, part, kLine);                                                               \
       write_part(block, row, column, std::min<std::int64_t>(16, op.M - row), first_lanes(op.N - column), part); \

@@ -21,20 +21,22 @@ double bf16_tiles_loop(long repeats, float* sink);
 /// Asks for one line after the other of a matrix.
 class Bf16Fetch {
  public:
-  explicit Bf16Fetch(const Bf16Next& next) : row_(next.x), ld_(next.ld), rows_(next.x ? next.rows : 0), columns_(next.columns) {}
+  explicit Bf16Fetch(const Bf16Next& next)
+      : row_(next.data), row_bytes_(next.ld * bytes_of(next.dtype)), rows_(next.empty() ? 0 : next.rows),
+        line_bytes_(next.columns * bytes_of(next.dtype)) {}
   void line() {
     if (rows_ == 0) return;
-    __builtin_prefetch(row_ + column_, 0, 2);
-    column_ += 16;
-    if (column_ < columns_) return;
-    column_ = 0;
-    row_ += ld_;
+    __builtin_prefetch(row_ + at_, 0, 2);
+    at_ += 64;
+    if (at_ < line_bytes_) return;
+    at_ = 0;
+    row_ += row_bytes_;
     --rows_;
   }
 
  private:
-  const float* row_;
-  std::int64_t ld_, rows_, columns_, column_ = 0;
+  const std::byte* row_;
+  std::int64_t row_bytes_, rows_, line_bytes_, at_ = 0;
 };
 
 }  // namespace elastiform::cpu

@@ -15,10 +15,11 @@ HWY_BEFORE_NAMESPACE();
 namespace elastiform::HWY_NAMESPACE {
 namespace {
 
-void swiglu_forward(const SwigluForward& op) {
+template <class T>
+void swiglu_forward_rows(const SwigluForward& op) {
   for (std::int64_t n = 0; n < op.y.rows; ++n) {
-    const float *gate = op.gate.row<float>(n), *up = op.up.row<float>(n);
-    float* y = op.y.row<float>(n);
+    const T *gate = op.gate.row<T>(n), *up = op.up.row<T>(n);
+    T* y = op.y.row<T>(n);
     for_vectors(op.y.columns, [&](std::int64_t c, auto access) HWY_ATTR {
       const auto g = access.load(gate + c);
       access.store(hn::Mul(hn::Mul(g, sigmoid(g)), access.load(up + c)), y + c);
@@ -26,10 +27,11 @@ void swiglu_forward(const SwigluForward& op) {
   }
 }
 
-void swiglu_backward(const SwigluBackward& op) {
+template <class T>
+void swiglu_backward_rows(const SwigluBackward& op) {
   for (std::int64_t n = 0; n < op.dy.rows; ++n) {
-    const float *dy = op.dy.row<float>(n), *gate = op.gate.row<float>(n), *up = op.up.row<float>(n);
-    float *dgate = op.dgate.row<float>(n), *dup = op.dup.row<float>(n);
+    const T *dy = op.dy.row<T>(n), *gate = op.gate.row<T>(n), *up = op.up.row<T>(n);
+    T *dgate = op.dgate.row<T>(n), *dup = op.dup.row<T>(n);
     for_vectors(op.dy.columns, [&](std::int64_t c, auto access) HWY_ATTR {
       const auto upstream = access.load(dy + c), g = access.load(gate + c), u = access.load(up + c);
       const auto s = sigmoid(g), silu = hn::Mul(g, s);
@@ -65,32 +67,35 @@ HWY_INLINE FloatVector gelu_slope(FloatVector x, Gelu kind) {
   return hn::MulAdd(hn::Mul(hn::Mul(s, hn::Sub(constant(1), s)), x), inner_slope, s);
 }
 
-void gelu_forward(const GeluForward& op) {
+template <class T>
+void gelu_forward_rows(const GeluForward& op) {
   for (std::int64_t n = 0; n < op.x.rows; ++n) {
-    const float* x = op.x.row<float>(n);
-    float* y = op.y.row<float>(n);
+    const T* x = op.x.row<T>(n);
+    T* y = op.y.row<T>(n);
     for_vectors(op.x.columns, [&](std::int64_t c, auto access) HWY_ATTR { access.store(gelu(access.load(x + c), op.kind), y + c); });
   }
 }
 
-void gelu_backward(const GeluBackward& op) {
+template <class T>
+void gelu_backward_rows(const GeluBackward& op) {
   for (std::int64_t n = 0; n < op.x.rows; ++n) {
-    const float *x = op.x.row<float>(n), *dy = op.dy.row<float>(n);
-    float* dx = op.dx.row<float>(n);
+    const T *x = op.x.row<T>(n), *dy = op.dy.row<T>(n);
+    T* dx = op.dx.row<T>(n);
     for_vectors(op.x.columns, [&](std::int64_t c, auto access) HWY_ATTR {
       access.store(hn::Mul(access.load(dy + c), gelu_slope(access.load(x + c), op.kind)), dx + c);
     });
   }
 }
 
-void rope(const Rope& op) {
+template <class T>
+void rope_rows(const Rope& op) {
   const std::int64_t half = op.cosine.columns;
   for (std::int64_t n = 0; n < op.x.rows; ++n) {
     const std::int64_t position = (op.first_row + n) % op.period + op.offset;
     const float *cosine = op.cosine.row<float>(position), *sine = op.sine.row<float>(position);
     const auto sign = constant(op.inverse ? -1 : 1);
     for (std::int64_t column = 0; column < op.x.columns; column += 2 * half) {
-      float* head = op.x.row<float>(n) + column;
+      T* head = op.x.row<T>(n) + column;
       for_vectors(half, [&](std::int64_t c, auto access) HWY_ATTR {
         const auto a = access.load(head + c), b = access.load(head + half + c);
         const auto cos = access.load(cosine + c), sin = hn::Mul(sign, access.load(sine + c));
@@ -100,6 +105,12 @@ void rope(const Rope& op) {
     }
   }
 }
+
+void swiglu_forward(const SwigluForward& op) { op.y.dtype == DType::bfloat16 ? swiglu_forward_rows<BFloat16>(op) : swiglu_forward_rows<float>(op); }
+void swiglu_backward(const SwigluBackward& op) { op.dy.dtype == DType::bfloat16 ? swiglu_backward_rows<BFloat16>(op) : swiglu_backward_rows<float>(op); }
+void gelu_forward(const GeluForward& op) { op.x.dtype == DType::bfloat16 ? gelu_forward_rows<BFloat16>(op) : gelu_forward_rows<float>(op); }
+void gelu_backward(const GeluBackward& op) { op.x.dtype == DType::bfloat16 ? gelu_backward_rows<BFloat16>(op) : gelu_backward_rows<float>(op); }
+void rope(const Rope& op) { op.x.dtype == DType::bfloat16 ? rope_rows<BFloat16>(op) : rope_rows<float>(op); }
 
 }  // namespace
 }  // namespace elastiform::HWY_NAMESPACE

@@ -23,45 +23,59 @@ Workspace& workspace() {
   return buffers;
 }
 
-/// A block of B in memory: `depth` of K from k on, some columns from n on; nothing where none is left.
+/// Part of a matrix, [first, first + count) of rows and columns.
+template <class V>
+V part(V x, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
+  return x.row_range(row, rows).column_range(column, columns);
+}
+
+/// B, or its transpose: a block of depth `depth` from k on, some columns from n on; nothing where none is left.
 struct Operand {
-  const float* b;
-  std::int64_t ld;
+  ConstView b;
   bool transposed;
 
-  const float* at(std::int64_t k, std::int64_t n) const { return transposed ? b + n * ld + k : b + k * ld + n; }
+  ConstView at(std::int64_t k, std::int64_t depth, std::int64_t n, std::int64_t columns) const {
+    return transposed ? part(b, n, columns, k, depth) : part(b, k, depth, n, columns);
+  }
   void pack(std::int64_t k, std::int64_t depth, std::int64_t n, std::int64_t columns, std::uint32_t* packed) const {
-    pack_bf16({.n = columns, .K = depth, .x = at(k, n), .ld = ld, .k_first = !transposed}, packed);
+    pack_bf16({.n = columns, .K = depth, .x = at(k, depth, n, columns), .k_first = !transposed}, packed);
   }
   Bf16Next next(std::int64_t k, std::int64_t depth, std::int64_t n, std::int64_t end) const {
-    if (n >= end) return {};
-    const std::int64_t columns = bf16_columns(end - n);
-    return {.x = at(k, n), .ld = ld, .rows = transposed ? columns : depth, .columns = transposed ? depth : columns};
+    return n >= end ? Bf16Next{} : at(k, depth, n, bf16_columns(end - n));
   }
 };
 
+void write_to(Bf16Product& product, View c) {
+  if (c.dtype == DType::bfloat16) product.c16 = c.row<BFloat16>(0);
+  else product.c = c.row<float>(0);
+  product.ldc = c.ld;
+}
+
 /// A block of c, all of K: at most kRowBlock rows, and kColumnBlock columns if K is more than kDepth. Sums of all but the last block of K stay in the workspace, as c may be add.
-void gemm_block(const Gemm& op, std::int64_t m, std::int64_t rows, std::int64_t column, std::int64_t width, Workspace& space) {
-  const Operand b{op.b, op.ldb, op.transposed};
-  for (std::int64_t k = 0; k == 0 || k < op.K; k += kDepth) {
-    const std::int64_t depth = std::min(kDepth, op.K - k);
-    const bool last = k + kDepth >= op.K;
-    pack_bf16({.n = rows, .K = depth, .x = op.a + m * op.lda + k, .ld = op.lda, .side = Bf16Side::a}, space.a.data());
+void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int64_t column, std::int64_t width, Workspace& space) {
+  const Operand b{op.b, op.transposed};
+  const std::int64_t K = op.a.columns;
+  for (std::int64_t k = 0; k == 0 || k < K; k += kDepth) {
+    const std::int64_t depth = std::min(kDepth, K - k);
+    const bool last = k + kDepth >= K;
+    pack_bf16({.n = rows, .K = depth, .x = part(op.a, m, rows, k, depth), .side = Bf16Side::a}, space.a.data());
     for (std::int64_t n = column, columns = 0; n < column + width; n += columns) {
       columns = bf16_columns(column + width - n);
       b.pack(k, depth, n, columns, space.b.data());
       float* partial = space.partial.data() + n - column;
-      Bf16Product product{.c = partial, .ldc = kColumnBlock, .M = rows, .N = columns, .K = depth, .a = space.a.data(), .b = space.b.data()};
+      Bf16Product product{.M = rows, .N = columns, .K = depth, .a = space.a.data(), .b = space.b.data()};
       product.before = k > 0 ? partial : nullptr;
       product.ldbefore = kColumnBlock;
       product.next = b.next(k, depth, n + columns, column + width);
       if (last) {
-        product.c = op.c + m * op.ldc + n;
-        product.ldc = op.ldc;
-        product.bias = op.bias ? op.bias + n : nullptr;
+        write_to(product, part(op.c, m, rows, n, columns));
+        product.bias = op.bias.empty() ? nullptr : op.bias.row<float>(0) + n;
         product.scale = op.scale;
-        product.add = op.add ? op.add + m * op.ldadd + n : nullptr;
-        product.ldadd = op.ldadd;
+        product.add = op.add.empty() ? nullptr : op.add.row<float>(m) + n;
+        product.ldadd = op.add.ld;
+      } else {
+        product.c = partial;
+        product.ldc = kColumnBlock;
       }
       multiply_bf16(product);
     }
@@ -70,26 +84,28 @@ void gemm_block(const Gemm& op, std::int64_t m, std::int64_t rows, std::int64_t 
 
 }  // namespace
 
-void gemm_bf16(const Gemm& op) {
+void gemm_bf16(const GemmBf16& op) {
   Workspace& space = workspace();
-  const std::int64_t width = op.K <= kDepth ? std::max<std::int64_t>(op.N, 1) : kColumnBlock;  // one block of K leaves no sums between
-  for (std::int64_t m = 0; m < op.M; m += kRowBlock)
-    for (std::int64_t n = 0; n < op.N; n += width) gemm_block(op, m, std::min(kRowBlock, op.M - m), n, std::min(width, op.N - n), space);
+  const std::int64_t M = op.c.rows, N = op.c.columns;
+  const std::int64_t width = op.a.columns <= kDepth ? std::max<std::int64_t>(N, 1) : kColumnBlock;  // one block of K leaves no sums between
+  for (std::int64_t m = 0; m < M; m += kRowBlock)
+    for (std::int64_t n = 0; n < N; n += width) gemm_block(op, m, std::min(kRowBlock, M - m), n, std::min(width, N - n), space);
 }
 
-void gemm_accumulate_bf16(const GemmAccumulate& op) {
+void gemm_accumulate_bf16(const GemmAccumulateBf16& op) {
   Workspace& space = workspace();
-  const Operand b{op.b, op.ldb, false};
-  for (std::int64_t m = 0; m < op.M; m += kRowBlock)
-    for (std::int64_t k = 0; k < op.K; k += kDepth) {
-      const std::int64_t rows = std::min(kRowBlock, op.M - m), depth = std::min(kDepth, op.K - k);
-      pack_bf16({.n = rows, .K = depth, .x = op.a + k * op.lda + m, .ld = op.lda, .k_first = true, .side = Bf16Side::a}, space.a.data());
-      for (std::int64_t n = 0, columns = 0; n < op.N; n += columns) {
-        columns = bf16_columns(op.N - n);
+  const Operand b{op.b, false};
+  const std::int64_t M = op.c.rows, N = op.c.columns, K = op.a.rows;
+  for (std::int64_t m = 0; m < M; m += kRowBlock)
+    for (std::int64_t k = 0; k < K; k += kDepth) {
+      const std::int64_t rows = std::min(kRowBlock, M - m), depth = std::min(kDepth, K - k);
+      pack_bf16({.n = rows, .K = depth, .x = part(op.a, k, depth, m, rows), .k_first = true, .side = Bf16Side::a}, space.a.data());
+      for (std::int64_t n = 0, columns = 0; n < N; n += columns) {
+        columns = bf16_columns(N - n);
         b.pack(k, depth, n, columns, space.b.data());
-        float* c = op.c + m * op.ldc + n;
+        float* c = op.c.row<float>(m) + n;
         multiply_bf16({.c = c,
-                       .ldc = op.ldc,
+                       .ldc = op.c.ld,
                        .M = rows,
                        .N = columns,
                        .K = depth,
@@ -97,8 +113,8 @@ void gemm_accumulate_bf16(const GemmAccumulate& op) {
                        .b = space.b.data(),
                        .scale = op.scale,
                        .add = c,
-                       .ldadd = op.ldc,
-                       .next = b.next(k, depth, n + columns, op.N)});
+                       .ldadd = op.c.ld,
+                       .next = b.next(k, depth, n + columns, N)});
       }
     }
 }

@@ -13,8 +13,6 @@ const float* pointer(ConstView view) { return view.empty() ? nullptr : view.row<
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-auto gemm_of(Precision precision) { return precision == Precision::bf16 ? cpu::gemm_bf16 : cpu::gemm; }
-
 /// Tiles of dw: large ones read x and dy less often, but every worker should get some. A tile's place and size do not change its bits.
 struct Tiles {
   std::int64_t rows, columns, across, count;
@@ -37,7 +35,15 @@ CpuBackend::CpuBackend(const ThreadPool& pool, Precision precision) : pool_(pool
 CpuBackend::~CpuBackend() = default;
 
 void CpuBackend::do_matmul(const Matmul& op) {
-  gemm_of(precision_)({.c = op.y.row<float>(0),
+  if (precision_ == Precision::bf16)
+    return cpu::gemm_bf16({.c = op.y,
+                           .a = op.x,
+                           .b = op.w,
+                           .bias = op.bias,
+                           .add = op.add,
+                           .transposed = op.transposed,
+                           .scale = static_cast<float>(op.scale)});
+  cpu::gemm({.c = op.y.row<float>(0),
                        .ldc = op.y.ld,
                        .M = op.y.rows,
                        .N = op.y.columns,
@@ -54,7 +60,15 @@ void CpuBackend::do_matmul(const Matmul& op) {
 }
 
 void CpuBackend::do_matmul_dx(const MatmulDx& op) {
-  gemm_of(precision_)({.c = op.dx.row<float>(0),
+  if (precision_ == Precision::bf16)
+    return cpu::gemm_bf16({.c = op.dx,
+                           .a = op.dy,
+                           .b = op.w,
+                           .bias = {},
+                           .add = op.add,
+                           .transposed = !op.transposed,
+                           .scale = static_cast<float>(op.scale)});
+  cpu::gemm({.c = op.dx.row<float>(0),
                        .ldc = op.dx.ld,
                        .M = op.dx.rows,
                        .N = op.dx.columns,
@@ -77,28 +91,29 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   constexpr std::int64_t kBiasColumns = 64;
   const std::int64_t bias_blocks = op.dbias.empty() ? 0 : ceil_div(op.dbias.columns, kBiasColumns);
   const auto scale = static_cast<float>(op.scale);
-  const auto accumulate = precision_ == Precision::bf16 ? cpu::gemm_accumulate_bf16 : cpu::gemm_accumulate;
   pool_.for_each(tiles.count + bias_blocks, [&](std::int64_t task) {
     if (task < tiles.count) {
       const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
-      accumulate({.c = op.dw.row<float>(m) + n,
-                  .ldc = op.dw.ld,
-                  .M = std::min(tiles.rows, M - m),
-                  .N = std::min(tiles.columns, N - n),
-                  .K = left.rows,
-                  .a = pointer(left) + m,
-                  .lda = left.ld,
-                  .b = pointer(right) + n,
-                  .ldb = right.ld,
-                  .scale = scale});
-      return;
+      const std::int64_t rows = std::min(tiles.rows, M - m), columns = std::min(tiles.columns, N - n);
+      if (precision_ == Precision::bf16)
+        return cpu::gemm_accumulate_bf16({.c = op.dw.row_range(m, rows).column_range(n, columns),
+                                          .a = left.column_range(m, rows),
+                                          .b = right.column_range(n, columns),
+                                          .scale = scale});
+      return cpu::gemm_accumulate({.c = op.dw.row<float>(m) + n,
+                                   .ldc = op.dw.ld,
+                                   .M = rows,
+                                   .N = columns,
+                                   .K = left.rows,
+                                   .a = pointer(left) + m,
+                                   .lda = left.ld,
+                                   .b = pointer(right) + n,
+                                   .ldb = right.ld,
+                                   .scale = scale});
     }
     const std::int64_t first = (task - tiles.count) * kBiasColumns;
     cpu::add_row_sums({.sum = op.dbias.row<float>(0) + first,
-                       .x = pointer(op.dy) + first,
-                       .ld = op.dy.ld,
-                       .rows = op.dy.rows,
-                       .columns = std::min(kBiasColumns, op.dbias.columns - first),
+                       .x = op.dy.column_range(first, std::min(kBiasColumns, op.dbias.columns - first)),
                        .chunk = kRowChunk,
                        .scale = scale});
   });

@@ -49,14 +49,15 @@ Statistics statistics(const float* x, std::int64_t C, Norm kind, double eps) {
   return result;
 }
 
-void norm_forward(const NormForward& op) {
+template <class T>
+void norm_rows(const NormForward& op) {
   const Float d;
   const std::int64_t C = op.x.columns;
   const float* gain = op.gain.row<float>(0);
   const float* bias = op.bias.empty() ? nullptr : op.bias.row<float>(0);
   for (std::int64_t n = 0; n < op.x.rows; ++n) {
     const float* x = op.x.row<float>(n);
-    float* y = op.y.row<float>(n);
+    T* y = op.y.row<T>(n);
     const Statistics s = statistics(x, C, op.kind, op.eps);
     const auto mean = hn::Set(d, s.mean), rstd = hn::Set(d, s.rstd);
     for_vectors(C, [&](std::int64_t c, auto access) HWY_ATTR {
@@ -68,6 +69,8 @@ void norm_forward(const NormForward& op) {
     if (!op.mean.empty()) op.mean.row<float>(0)[n] = s.mean;
   }
 }
+
+void norm_forward(const NormForward& op) { op.y.dtype == DType::bfloat16 ? norm_rows<BFloat16>(op) : norm_rows<float>(op); }
 
 /// dx = residual + rstd · (g - mean(g) - x̂ · mean(g ∘ x̂)) with g = dy ∘ gain; rms has no mean(g).
 void input_gradient(const NormBackward& op, std::int64_t n, FloatVector mean, FloatVector rstd) {

@@ -46,20 +46,25 @@ class Tree {
   std::uint64_t count_ = 0;
 };
 
-void add_row_sums(const RowSums& op) {
+template <class T>
+void add_sums_of(const RowSums& op) {
+  const T* x = op.x.row<T>(0);
+  const std::int64_t rows = op.x.rows, ld = op.x.ld;
   const auto add = [](FloatVector a, FloatVector b) HWY_ATTR { return hn::Add(a, b); };
-  for_vectors(op.columns, [&](std::int64_t c, auto access) HWY_ATTR {
+  for_vectors(op.x.columns, [&](std::int64_t c, auto access) HWY_ATTR {
     Tree<FloatVector, decltype(add)> tree(add);
-    for (std::int64_t first = 0; first < op.rows; first += op.chunk) {
-      const std::int64_t end = std::min(first + op.chunk, op.rows);
-      FloatVector sum = access.load(op.x + first * op.ld + c);
-      for (std::int64_t n = first + 1; n < end; ++n) sum = hn::Add(sum, access.load(op.x + n * op.ld + c));
+    for (std::int64_t first = 0; first < rows; first += op.chunk) {
+      const std::int64_t end = std::min(first + op.chunk, rows);
+      FloatVector sum = access.load(x + first * ld + c);
+      for (std::int64_t n = first + 1; n < end; ++n) sum = hn::Add(sum, access.load(x + n * ld + c));
       tree.push(sum);
     }
     const auto total = tree.total(hn::Zero(Float()));
     access.store(hn::MulAdd(hn::Set(Float(), op.scale), total, access.load(op.sum + c)), op.sum + c);
   });
 }
+
+void add_row_sums(const RowSums& op) { op.x.dtype == DType::bfloat16 ? add_sums_of<BFloat16>(op) : add_sums_of<float>(op); }
 
 /// Σ x² of at most kElementChunk elements, squares and sums in double: a float's square fits a double.
 double chunk_squares(const float* x, std::int64_t n) {
@@ -106,10 +111,7 @@ void cpu::add_row_sums(const RowSums& op) { HWY_DYNAMIC_DISPATCH(add_row_sums)(o
 
 void CpuBackend::do_sum_panels(const SumPanels& op) {
   cpu::add_row_sums({.sum = op.sum.row<float>(0),
-                     .x = op.partials.row<float>(0),
-                     .ld = op.partials.ld,
-                     .rows = op.partials.rows,
-                     .columns = op.partials.columns,
+                     .x = op.partials,
                      .chunk = 1,
                      .scale = 1});
 }

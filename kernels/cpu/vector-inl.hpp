@@ -9,6 +9,9 @@
 #include <hwy/highway.h>
 
 #include <cstdint>
+#include <cstring>
+
+#include "kernels/view.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace elastiform::HWY_NAMESPACE {
@@ -43,16 +46,51 @@ HWY_INLINE void store_partial(FloatVector v, float* p, std::int64_t n) {
 #endif
 }
 
+using Half = hn::Rebind<std::uint16_t, Float>;
+using HalfVector = hn::Vec<Half>;
+
+HWY_INLINE FloatVector widen(HalfVector v) {
+  const hn::RebindToUnsigned<Float> words;
+  return hn::BitCast(Float(), hn::ShiftLeft<16>(hn::PromoteTo(words, v)));
+}
+
+/// The nearest bf16, ties to even; a NaN stays one.
+HWY_INLINE HalfVector narrow(FloatVector v) {
+  const hn::RebindToUnsigned<Float> words;
+  const hn::RebindToSigned<Float> integers;
+  const auto bits = hn::BitCast(words, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(words, 1u));
+  const auto nearest = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(words, 0x7fffu))));
+  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(words, 0x40u));
+  const auto result = hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(v)), quiet, nearest);
+  return hn::DemoteTo(Half(), hn::BitCast(integers, result));
+}
+
+HWY_INLINE FloatVector load_partial(const BFloat16* p, std::int64_t n) {
+  alignas(64) std::uint16_t buffer[hn::MaxLanes(Float())] = {};
+  std::memcpy(buffer, p, static_cast<std::size_t>(n) * 2);
+  return widen(hn::Load(Half(), buffer));
+}
+HWY_INLINE void store_partial(FloatVector v, BFloat16* p, std::int64_t n) {
+  alignas(64) std::uint16_t buffer[hn::MaxLanes(Float())];
+  hn::Store(narrow(v), Half(), buffer);
+  std::memcpy(p, buffer, static_cast<std::size_t>(n) * 2);
+}
+
 /// How for_vectors reads and writes a whole vector, or the last one of a row. keep() puts `other` into lanes that are not there.
 struct Whole {
   HWY_INLINE FloatVector load(const float* p) const { return hn::LoadU(Float(), p); }
   HWY_INLINE void store(FloatVector v, float* p) const { hn::StoreU(v, Float(), p); }
+  HWY_INLINE FloatVector load(const BFloat16* p) const { return widen(hn::LoadU(Half(), reinterpret_cast<const std::uint16_t*>(p))); }
+  HWY_INLINE void store(FloatVector v, BFloat16* p) const { hn::StoreU(narrow(v), Half(), reinterpret_cast<std::uint16_t*>(p)); }
   HWY_INLINE FloatVector keep(FloatVector v, FloatVector /*other*/) const { return v; }
 };
 struct Partial {
   std::int64_t count;
   HWY_INLINE FloatVector load(const float* p) const { return load_partial(p, count); }
   HWY_INLINE void store(FloatVector v, float* p) const { store_partial(v, p, count); }
+  HWY_INLINE FloatVector load(const BFloat16* p) const { return load_partial(p, count); }
+  HWY_INLINE void store(FloatVector v, BFloat16* p) const { store_partial(v, p, count); }
   HWY_INLINE FloatVector keep(FloatVector v, FloatVector other) const {
     return hn::IfThenElse(hn::FirstN(Float(), static_cast<std::size_t>(count)), v, other);
   }

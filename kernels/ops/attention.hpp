@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 #include <tuple>
 
 #include "kernels/view.hpp"
@@ -20,6 +22,7 @@ struct AttentionShape {
 /// lse[heads, batch · query_tokens]: log-sum-exp of the scaled scores, for backward; may be empty. Called outside panels.
 struct AttentionForward {
   static constexpr const char* kName = "attention_forward";
+  static constexpr std::array<std::string_view, 4> kOperands{"out", "q", "k", "v"};
   View out, lse;
   ConstView q, k, v;
   AttentionShape shape;
@@ -30,6 +33,7 @@ struct AttentionForward {
 /// dq, dk, dv (written, not added) for upstream dout; query_tokens == key_tokens. Called outside panels.
 struct AttentionBackward {
   static constexpr const char* kName = "attention_backward";
+  static constexpr std::array<std::string_view, 5> kOperands{"dout", "out", "q", "k", "v"};
   View dq, dk, dv;
   ConstView dout, out, lse, q, k, v;
   AttentionShape shape;

@@ -39,6 +39,13 @@ class Checks {
     if (view.rows != other.rows || view.columns != other.columns)
       fail(std::string(field) + " is " + size(view) + ", but " + other_field + " is " + size(other));
   }
+  /// The same, and of the same element type.
+  void alike(const char* field, ConstView view, const char* other_field, ConstView other) const {
+    like(field, view, other_field, other);
+    if (view.dtype != other.dtype)
+      fail(std::string(field) + " is " + std::string(name_of(view.dtype)) + ", but " + other_field + " is " +
+           std::string(name_of(other.dtype)));
+  }
   /// A present view [1, columns].
   void vector(const char* field, ConstView view, const char* length_name, std::int64_t length) const {
     present(field, view);

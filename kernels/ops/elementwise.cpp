@@ -18,30 +18,30 @@ void check_tokens(const Checks& checks, std::span<const std::int32_t> tokens, st
 void SwigluForward::check() const {
   const Checks checks(kName);
   checks.present("y", y);
-  checks.like("gate", gate, "y", y);
-  checks.like("up", up, "y", y);
+  checks.alike("gate", gate, "y", y);
+  checks.alike("up", up, "y", y);
 }
 
 void SwigluBackward::check() const {
   const Checks checks(kName);
   checks.present("dy", dy);
-  checks.like("dgate", dgate, "dy", dy);
-  checks.like("dup", dup, "dy", dy);
-  checks.like("gate", gate, "dy", dy);
-  checks.like("up", up, "dy", dy);
+  checks.alike("dgate", dgate, "dy", dy);
+  checks.alike("dup", dup, "dy", dy);
+  checks.alike("gate", gate, "dy", dy);
+  checks.alike("up", up, "dy", dy);
 }
 
 void GeluForward::check() const {
   const Checks checks(kName);
   checks.present("x", x);
-  checks.like("y", y, "x", x);
+  checks.alike("y", y, "x", x);
 }
 
 void GeluBackward::check() const {
   const Checks checks(kName);
   checks.present("x", x);
-  checks.like("dx", dx, "x", x);
-  checks.like("dy", dy, "x", x);
+  checks.alike("dx", dx, "x", x);
+  checks.alike("dy", dy, "x", x);
 }
 
 void Rope::check() const {

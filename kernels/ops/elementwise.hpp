@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <tuple>
 
 #include "kernels/ops/kinds.hpp"
@@ -12,6 +14,7 @@ namespace elastiform {
 /// y[N,F] = silu(gate) ∘ up (arXiv 2002.05202). Used inside panels.
 struct SwigluForward {
   static constexpr const char* kName = "swiglu_forward";
+  static constexpr std::array<std::string_view, 3> kOperands{"y", "gate", "up"};
   View y;
   ConstView gate, up;
   void check() const;
@@ -21,6 +24,7 @@ struct SwigluForward {
 /// dgate and dup of SwigluForward for upstream dy. dgate or dup may be dy itself, and dgate may be gate. Used inside panels.
 struct SwigluBackward {
   static constexpr const char* kName = "swiglu_backward";
+  static constexpr std::array<std::string_view, 5> kOperands{"dgate", "dup", "dy", "gate", "up"};
   View dgate, dup;
   ConstView dy, gate, up;
   void check() const;
@@ -30,6 +34,7 @@ struct SwigluBackward {
 /// y[N,F] = gelu(x), tanh approximation or erf (arXiv 1606.08415). Used inside panels.
 struct GeluForward {
   static constexpr const char* kName = "gelu_forward";
+  static constexpr std::array<std::string_view, 2> kOperands{"y", "x"};
   View y;
   ConstView x;
   Gelu kind = Gelu::tanh;
@@ -40,6 +45,7 @@ struct GeluForward {
 /// dx of GeluForward for upstream dy; dx may be dy itself. Used inside panels.
 struct GeluBackward {
   static constexpr const char* kName = "gelu_backward";
+  static constexpr std::array<std::string_view, 3> kOperands{"dx", "dy", "x"};
   View dx;
   ConstView dy, x;
   Gelu kind = Gelu::tanh;
@@ -52,6 +58,7 @@ struct GeluBackward {
 /// local row r is (first_row + r) % period + offset. inverse turns back: the backward. Used inside panels (first_row = the panel's).
 struct Rope {
   static constexpr const char* kName = "rope";
+  static constexpr std::array<std::string_view, 1> kOperands{"x"};
   View x;
   ConstView cosine, sine;
   std::int64_t first_row = 0;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <string_view>
 #include <tuple>
 
 #include "kernels/view.hpp"
@@ -10,6 +12,7 @@ namespace elastiform {
 /// transposed: w is [O,I] (a tied embedding used as head). Used inside panels.
 struct Matmul {
   static constexpr const char* kName = "matmul";
+  static constexpr std::array<std::string_view, 2> kOperands{"y", "x"};
   View y;
   ConstView x, w, bias, add;
   double scale = 1;
@@ -21,6 +24,7 @@ struct Matmul {
 /// dx[N,I] = scale · dy[N,O] · wᵀ + add[N,I]; add may be dx itself. Used inside panels.
 struct MatmulDx {
   static constexpr const char* kName = "matmul_dx";
+  static constexpr std::array<std::string_view, 2> kOperands{"dx", "dy"};
   View dx;
   ConstView dy, w, add;
   double scale = 1;
@@ -33,6 +37,7 @@ struct MatmulDx {
 /// tiles of dw of a fixed size, so it is called outside panels. transposed: dw is [O,I] += scale · dyᵀ · x.
 struct MatmulDw {
   static constexpr const char* kName = "matmul_dw";
+  static constexpr std::array<std::string_view, 2> kOperands{"x", "dy"};
   View dw, dbias;
   ConstView x, dy;
   double scale = 1;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <string_view>
 #include <tuple>
 
 #include "kernels/ops/kinds.hpp"
@@ -12,6 +14,7 @@ namespace elastiform {
 /// when no backward follows. Statistics are of the C active channels only. Used inside panels: rstd and mean are the panel's columns.
 struct NormForward {
   static constexpr const char* kName = "norm_forward";
+  static constexpr std::array<std::string_view, 1> kOperands{"y"};
   View y, rstd, mean;
   ConstView x, gain, bias;
   Norm kind = Norm::rms;

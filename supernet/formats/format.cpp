@@ -63,7 +63,7 @@ std::vector<float> logits_of(const SearchSpace& space, const Weights& weights, c
   CpuBackend backend(serial);
   const Network network(space, DType::float32);
   const auto count = static_cast<std::int64_t>(tokens.size()), vocabulary = static_cast<std::int64_t>(space.model().vocabulary);
-  Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.slots(), subnet, count, count) +
+  Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.traits(), subnet, count, count) +
               Arena::bytes_for(count, vocabulary, DType::float32));
   KeyValueCache cache = network.make_cache(subnet, count, arena);
   const View logits = arena.matrix(count, vocabulary, DType::float32);

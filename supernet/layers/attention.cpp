@@ -13,14 +13,14 @@ LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shap
   const std::int64_t panels = Backend::panel_count(N);
   LayerTensors tensors;
   // The order of Kept. A query meets (T + 1) / 2 keys on average, twice; the exponentials between take as long as the products.
-  tensors.kept = {{{N, C}, true},
-                  {{N, A}, false, 2 * N * C * A},
-                  {{N, G}, false, 2 * N * C * G},
-                  {{N, G}, false, 2 * N * C * G},
-                  {{N, A}, false, 2 * N * A * (shape.tokens + 1), 2},
-                  {{1, N}},
-                  {{means, N}},
-                  {{shape.heads, N}}};
+  tensors.kept = {{.shape = {N, C}, .operand = true, .by_panel = true},
+                  {.shape = {N, A}, .operand = true, .flops = 2 * N * C * A},
+                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G},
+                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G},
+                  {.shape = {N, A}, .operand = true, .flops = 2 * N * A * (shape.tokens + 1), .slowness = 2},
+                  {.shape = {1, N}},
+                  {.shape = {means, N}},
+                  {.shape = {shape.heads, N}}};
   tensors.result_flops = 2 * N * C * A;
   // d(mixed), dq, dk, dv, sums of the norm's gain and bias per panel, d(normed) of a panel.
   tensors.backward_scratch = {{N, A}, {N, A}, {N, G}, {N, G}, {panels, C}, {means * panels, C}, PanelScratch::shape(slots, C)};

@@ -12,7 +12,12 @@ LayerTensors FeedForward::tensors(const ModelConfig& model, const BlockShape& sh
   const std::int64_t panels = Backend::panel_count(N), product = 2 * N * C * F;
   LayerTensors tensors;
   // The order of Kept.
-  tensors.kept = {{{N, C}, true}, {{gates, F}, true, 2 * gates * C * F}, {{N, F}, true, product}, {{N, F}, true}, {{1, N}}, {{means, N}}};
+  tensors.kept = {{.shape = {N, C}, .operand = true, .by_panel = true},
+                  {.shape = {gates, F}, .operand = true, .by_panel = true, .flops = 2 * gates * C * F},
+                  {.shape = {N, F}, .operand = true, .by_panel = true, .flops = product},
+                  {.shape = {N, F}, .operand = true, .by_panel = true},
+                  {.shape = {1, N}},
+                  {.shape = {means, N}}};
   tensors.result_flops = product;
   // Sums of the norm's gain and bias per panel, d(normed) of a panel.
   tensors.backward_scratch = {{panels, C}, {means * panels, C}, PanelScratch::shape(slots, C)};

@@ -17,7 +17,7 @@ int main(int argc, char** argv) try {
   CpuBackend backend(pool);
   const Network network(model.weights.table().space(), DType::float32);
   const auto count = static_cast<std::int64_t>(tokens.size());
-  Arena arena(network.plan_cache(model.subnet, count) + network.plan_decode(backend.slots(), model.subnet, count, count) +
+  Arena arena(network.plan_cache(model.subnet, count) + network.plan_decode(backend.traits(), model.subnet, count, count) +
               Arena::bytes_for(count, model.model.vocabulary, DType::float32));
   KeyValueCache cache = network.make_cache(model.subnet, count, arena);
   const View logits = arena.matrix(count, model.model.vocabulary, DType::float32);

@@ -31,21 +31,25 @@ std::vector<Matrix> forward(Backend& k, const Memory& memory, const AttentionSha
 }
 
 /// dq, dk and dv for the upstream `dout`.
-std::vector<Matrix> backward(Backend& k, const Memory& memory, const AttentionShape& s, const Inputs& in, const Matrix& dout) {
-  const std::vector<Matrix> saved = forward(k, memory, s, in);
+std::vector<Matrix> backward_of(Backend& k, const Memory& memory, const AttentionShape& s, const Inputs& in, const Matrix& out,
+                                const Matrix& lse, const Matrix& dout) {
   Matrix dq = memory.output(in.q.rows(), in.q.columns()), dk = memory.output(in.k.rows(), in.k.columns()),
          dv = memory.output(in.v.rows(), in.v.columns());
   k.attention_backward({.dq = dq.view(),
                         .dk = dk.view(),
                         .dv = dv.view(),
                         .dout = dout.view(),
-                        .out = saved[0].view(),
-                        .lse = saved[1].view(),
+                        .out = out.view(),
+                        .lse = lse.view(),
                         .q = in.q.view(),
                         .k = in.k.view(),
                         .v = in.v.view(),
                         .shape = s});
   return written(std::move(dq), std::move(dk), std::move(dv));
+}
+std::vector<Matrix> backward(Backend& k, const Memory& memory, const AttentionShape& s, const Inputs& in, const Matrix& dout) {
+  const std::vector<Matrix> saved = forward(k, memory, s, in);
+  return backward_of(k, memory, s, in, saved[0], saved[1], dout);
 }
 
 // Minimal, odd head dimension, grouped heads, more tokens than one tile of keys and of queries, several sequences.
@@ -75,6 +79,22 @@ TEST_CASE("attention_backward agrees with float64 and a slice with its dense cop
   };
   check_conformance("attention_backward", run);
   check_bf16_conformance("attention_backward bf16", run);
+}
+
+TEST_CASE("attention over operands that are stored in bfloat16 has the bits of float32 ones", "[kernels][bf16]") {
+  const AttentionShape s = GENERATE(from_range(kSquare));
+  CAPTURE(s.batch, s.query_tokens, s.heads, s.groups, s.head_dim);
+  check_stored_operands([&](Backend& k, const Memory& memory) {
+    const Inputs in = inputs(memory, s);
+    Matrix out = memory.operand_output(in.q.rows(), in.q.columns()), lse = memory.output(s.heads, in.q.rows());
+    k.attention_forward({.out = out.view(), .lse = lse.view(), .q = in.q.view(), .k = in.k.view(), .v = in.v.view(), .shape = s});
+    out.map([](double e) { return to_bf16(static_cast<float>(e)); });
+    const Matrix dout = memory.input(in.q.rows(), in.q.columns(), 4), narrow_dout = memory.operand(in.q.rows(), in.q.columns(), 4);
+    std::vector<Matrix> results = written(std::move(out), std::move(lse));
+    for (const Matrix* upstream : {&dout, &narrow_dout})
+      for (Matrix& gradient : backward_of(k, memory, s, in, results[0], results[1], *upstream)) results.push_back(std::move(gradient));
+    return results;
+  });
 }
 
 TEST_CASE("attention runs on every thread", "[kernels][threads]") {

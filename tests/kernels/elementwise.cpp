@@ -43,6 +43,27 @@ TEST_CASE("swiglu agrees with float64 and a slice with its dense copy", "[kernel
   });
 }
 
+TEST_CASE("swiglu, gelu, rope and norm over matrices that are stored in bfloat16 round what they do in float32", "[kernels][bf16]") {
+  const Shape s = GENERATE(from_range(kShapes));
+  CAPTURE(s.N, s.F);
+  check_stored_operands([&](Backend& k, const Memory& memory) {
+    const Matrix gate = stretched(memory.operand(s.N, s.F, 1)), up = memory.operand(s.N, s.F, 2), dy = memory.operand(s.N, s.F, 3);
+    Matrix y = memory.operand_output(s.N, s.F), dgate = memory.operand_output(s.N, s.F), dup = memory.operand_output(s.N, s.F);
+    Matrix gelu = memory.operand_output(s.N, s.F), dx = memory.operand_output(s.N, s.F), normed = memory.operand_output(s.N, s.F);
+    Matrix turned = memory.operand(s.N, 2 * s.F, 4);
+    const Matrix angles = memory.input(s.N, s.F, 5), x = memory.input(s.N, s.F, 6), gain = memory.input(1, s.F, 7);
+    k.panels(s.N, [&](Rows r) {
+      k.swiglu_forward({.y = y.view()[r], .gate = gate.view()[r], .up = up.view()[r]});
+      k.swiglu_backward({.dgate = dgate.view()[r], .dup = dup.view()[r], .dy = dy.view()[r], .gate = gate.view()[r], .up = up.view()[r]});
+      k.gelu_forward({.y = gelu.view()[r], .x = gate.view()[r]});
+      k.gelu_backward({.dx = dx.view()[r], .dy = dy.view()[r], .x = gate.view()[r]});
+      k.rope({.x = turned.view()[r], .cosine = angles.view(), .sine = angles.view(), .first_row = r.first, .period = s.N});
+      k.norm_forward({.y = normed.view()[r], .rstd = {}, .mean = {}, .x = x.view()[r], .gain = gain.view(), .bias = {}});
+    });
+    return written(std::move(y), std::move(dgate), std::move(dup), std::move(gelu), std::move(dx), std::move(turned), std::move(normed));
+  });
+}
+
 TEST_CASE("gelu agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
   const Shape s = GENERATE(from_range(kShapes));
   const Gelu kind = GENERATE(Gelu::tanh, Gelu::erf);

@@ -91,6 +91,26 @@ TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with
   });
 }
 
+TEST_CASE("products of operands that are stored in bfloat16 have the bits of float32 ones", "[kernels][bf16]") {
+  const Shape s = GENERATE(from_range(kShapes));
+  const bool transposed = GENERATE(false, true);
+  CAPTURE(s.N, s.I, s.O, transposed);
+  check_stored_operands([&](Backend& k, const Memory& memory) {
+    const Matrix x = memory.operand(s.N, s.I, 1), dy = memory.operand(s.N, s.O, 4), bias = memory.input(1, s.O, 3);
+    const Memory wide{memory.dtype, memory.padding, true};  // weights are masters
+    const Matrix w = weight(wide, s, transposed);
+    Matrix y = memory.operand_output(s.N, s.O), sum = memory.in_out(s.N, s.O, 5), dx = memory.operand_output(s.N, s.I);
+    Matrix dw = transposed ? memory.in_out(s.O, s.I, 6) : memory.in_out(s.I, s.O, 6), dbias = memory.in_out(1, s.O, 7);
+    k.panels(s.N, [&](Rows r) {
+      k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = bias.view(), .add = {}, .transposed = transposed});
+      k.matmul({.y = sum.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = sum.view()[r], .scale = 0.35, .transposed = transposed});
+      k.matmul_dx({.dx = dx.view()[r], .dy = dy.view()[r], .w = w.view(), .add = {}, .scale = 0.35, .transposed = transposed});
+    });
+    k.matmul_dw({.dw = dw.view(), .dbias = dbias.view(), .x = x.view(), .dy = dy.view(), .transposed = transposed});
+    return written(std::move(y), std::move(sum), std::move(dx), std::move(dw), std::move(dbias));
+  });
+}
+
 TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threads]") {
   const int threads = GENERATE(2, 4);
   const Memory memory{DType::float32, 0};

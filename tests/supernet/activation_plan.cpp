@@ -93,14 +93,14 @@ TEST_CASE("200 subnets under 5 limits each: planned bytes are used bytes, and th
     with_teacher.options = {.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2, .share = 0.5};
     const Setting& s = taught ? with_teacher : setting;
     const PassShape shape{batch.sequences, batch.tokens, taught};
-    const ActivationPlan all = network.plan_training(backend.slots(), subnet, shape);
-    const std::int64_t least = network.plan_training(backend.slots(), subnet, shape, 0).arena_bytes;
+    const ActivationPlan all = network.plan_training(backend.traits(), subnet, shape);
+    const std::int64_t least = network.plan_training(backend.traits(), subnet, shape, 0).arena_bytes;
     CHECK(all.recomputed_flops == 0);
     REQUIRE(least < all.arena_bytes);
     const Pass expected = s.run(subnet, all);
     for (int step = 0; step < 5; ++step) {
       const std::int64_t limit = least + (all.arena_bytes - 1 - least) * step / 4;
-      const ActivationPlan plan = network.plan_training(backend.slots(), subnet, shape, limit);
+      const ActivationPlan plan = network.plan_training(backend.traits(), subnet, shape, limit);
       CAPTURE(preset, name_of(precision), format(subnet), limit);
       REQUIRE(plan.arena_bytes <= limit);
       REQUIRE(same_bits(s.run(subnet, plan), expected));
@@ -125,7 +125,7 @@ TEST_CASE("what branches drop in all combinations gives the same bits, in float6
   const Batch batch = random_batch(space, 2, 7, 8);
   const Setting s{network, backend, weights, batch, {}, {}};
   const Subnet subnet = space.middle();
-  const Pass expected = s.run(subnet, network.plan_training(backend.slots(), subnet, {2, 7}));
+  const Pass expected = s.run(subnet, network.plan_training(backend.traits(), subnet, {2, 7}));
   for (ActivationPlan plan : uniform_plans(subnet)) {
     Weights gradients(weights.shared_table(), weights.dtype());
     Arena arena(1 << 22);
@@ -143,8 +143,8 @@ TEST_CASE("blocks without one of their branches are planned to the byte too", "[
   const Batch batch = random_batch(space, 2, 24, 8);
   const Setting s{network, backend, weights, batch, {}, {}};
   const Subnet subnet{.embed = 16, .blocks = {{0, 0, 16}, {4, 2, 0}}, .kept = {0, 2}};
-  const ActivationPlan all = network.plan_training(backend.slots(), subnet, {2, 24});
-  const ActivationPlan least = network.plan_training(backend.slots(), subnet, {2, 24}, 0);
+  const ActivationPlan all = network.plan_training(backend.traits(), subnet, {2, 24});
+  const ActivationPlan least = network.plan_training(backend.traits(), subnet, {2, 24}, 0);
   CHECK(least.arena_bytes < all.arena_bytes);
   CHECK(same_bits(s.run(subnet, least), s.run(subnet, all)));
 }

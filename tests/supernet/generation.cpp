@@ -54,7 +54,7 @@ struct Tiny {
   /// The greedy token after `tokens`, all of them read at once into a fresh cache.
   std::int32_t after(const std::vector<std::int32_t>& tokens) {
     const auto count = static_cast<std::int64_t>(tokens.size());
-    Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.slots(), subnet, count, count) +
+    Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.traits(), subnet, count, count) +
                 Arena::bytes_for(count, 256, DType::float64));
     KeyValueCache cache = network.make_cache(subnet, count, arena);
     const View logits = arena.matrix(count, 256, DType::float64);

@@ -24,7 +24,7 @@ struct Pass {
 Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
          const LossOptions& options = {}, const Teacher& teacher = {}) {
   Weights gradients(weights.shared_table(), weights.dtype());
-  const ActivationPlan plan = network.plan_training(backend.slots(), subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty()});
+  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty()});
   Arena arena(plan.arena_bytes);
   const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, options, teacher, {}, plan, arena);
   CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
@@ -186,7 +186,7 @@ TEST_CASE("a pass writes nothing outside the subnet's slices of the gradients", 
     fill_outside(gradients, subnet, kMark);
     Weights before(weights.shared_table(), DType::float32);
     fill_outside(before, subnet, kMark);
-    const ActivationPlan plan = network.plan_training(backend.slots(), subnet, {3, 24});
+    const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {3, 24});
     Arena arena(plan.arena_bytes);
     network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena);
     const Weights zeros(weights.shared_table(), DType::float32);

@@ -1,9 +1,9 @@
 #include "tests/support/conformance.hpp"
 
-#include <bit>
 #include <cmath>
 
 #include "kernels/cpu/bf16.hpp"
+#include "kernels/cpu/bf16_tiles.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "tests/support/near.hpp"
 
@@ -47,13 +47,19 @@ void check(const char* operation, Precision precision, const Case& run) {
   }
 }
 
-}  // namespace
-
-float to_bf16(float x) {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  if (std::isnan(x)) return x;
-  return std::bit_cast<float>((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000);
+/// With every kernel for products of bf16 that this CPU has.
+void for_each_bf16_kernel(const std::function<void()>& body) {
+  if (precisions_here().back() != Precision::bf16) return;
+  if (cpu::has_bf16_tiles()) {
+    INFO("AMX");
+    body();
+    cpu::allow_bf16_tiles(false);
+  }
+  body();
+  cpu::allow_bf16_tiles(true);
 }
+
+}  // namespace
 
 std::vector<Precision> precisions_here() {
   if (cpu::has_bf16()) return {Precision::f32, Precision::bf16};
@@ -62,7 +68,7 @@ std::vector<Precision> precisions_here() {
 }
 
 Matrix Memory::operand(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const {
-  Matrix result = input(rows, columns, stream);
+  Matrix result = normal(rows, columns, columns + padding, operand_dtype(), stream);
   for (std::int64_t i = 0; rounds_operands && i < rows; ++i)
     for (std::int64_t j = 0; j < columns; ++j) result.set(i, j, to_bf16(static_cast<float>(result.at(i, j))));
   return result;
@@ -79,7 +85,26 @@ Matrix Memory::in_out(std::int64_t rows, std::int64_t columns, std::uint64_t str
 void check_conformance(const char* operation, const Case& run) { check(operation, Precision::f32, run); }
 
 void check_bf16_conformance(const char* operation, const Case& run) {
-  if (precisions_here().back() == Precision::bf16) check(operation, Precision::bf16, run);
+  for_each_bf16_kernel([&] { check(operation, Precision::bf16, run); });
+}
+
+void check_stored_operands(const Case& run) {
+  for_each_bf16_kernel([&] {
+    Cpu cpu(1, Precision::bf16);
+    const std::vector<Matrix> expected = run(cpu.backend, {DType::float32, 0, true});
+    for (const std::int64_t padding : {0, 5, 32})
+      for (const int threads : {1, 3}) {
+        CAPTURE(padding, threads);
+        Cpu other(threads, Precision::bf16);
+        const std::vector<Matrix> stored = run(other.backend, {DType::float32, padding, true, true});
+        REQUIRE(stored.size() == expected.size());
+        for (std::size_t i = 0; i < stored.size(); ++i) {
+          CAPTURE(i);
+          CHECK(stored[i].same_bits(converted(expected[i], stored[i].dtype())));
+          CHECK(stored[i].canary_intact());
+        }
+      }
+  });
 }
 
 void check_uses_threads(int threads, const std::function<void(Backend&)>& call) {

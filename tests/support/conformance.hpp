@@ -15,6 +15,7 @@ struct Memory {
   DType dtype = DType::float64;
   std::int64_t padding = 0;
   bool rounds_operands = false;  // to bf16, for the reference of a backend that does so itself
+  bool stores_operands = false;  // in bfloat16
 
   /// Normal values, NaN outside.
   Matrix input(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const {
@@ -24,8 +25,11 @@ struct Memory {
   Matrix operand(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const;
   /// NaN inside, so what is not written shows; a finite mark outside.
   Matrix output(std::int64_t rows, std::int64_t columns) const { return canary(rows, columns, columns + padding, dtype); }
+  /// The output of an operation that a product multiplies next.
+  Matrix operand_output(std::int64_t rows, std::int64_t columns) const { return canary(rows, columns, columns + padding, operand_dtype()); }
   /// The values of input(), the mark of output(): for what is read and written.
   Matrix in_out(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const;
+  DType operand_dtype() const { return stores_operands ? DType::bfloat16 : dtype; }
 };
 
 /// Builds its operands in `memory`, runs an operation on the backend, returns everything that was written.
@@ -38,11 +42,12 @@ void check_conformance(const char* operation, const Case& run);
 /// The same for the CPU in bf16, where it has it: `operation` names a row of tolerances, the reference multiplies rounded operands.
 void check_bf16_conformance(const char* operation, const Case& run);
 
+/// Operands that are stored in bfloat16 give the bits of float32 operands of the same values; results in bfloat16 are the nearest ones to
+/// those in float32.
+void check_stored_operands(const Case& run);
+
 /// What can be tested: f32, and bf16 where the CPU has it; a warning says where it has not.
 std::vector<Precision> precisions_here();
-
-/// The nearest bf16 (a float32 with 8 bits of precision), ties to even.
-float to_bf16(float x);
 
 /// The operation hands its work to the pool, and repeated calls are served by `threads` different threads. A busy machine may wake a
 /// worker after the others are done, so calls of some milliseconds need few repetitions and short ones many.

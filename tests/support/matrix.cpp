@@ -1,6 +1,7 @@
 #include "tests/support/matrix.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <ostream>
@@ -14,6 +15,11 @@ constexpr std::int64_t kMarginElements = 64;  // before the first row and after 
 constexpr std::int64_t kAlignment = 64;       // as the arena gives
 
 void store(std::byte* to, DType dtype, double value) {
+  if (dtype == DType::bfloat16) {
+    const auto bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(to_bf16(static_cast<float>(value))) >> 16);
+    std::memcpy(to, &bits, sizeof bits);
+    return;
+  }
   dispatch(dtype, [&]<class T>() {
     const T narrowed = static_cast<T>(value);
     std::memcpy(to, &narrowed, sizeof(T));
@@ -50,6 +56,11 @@ const std::byte* Matrix::element(std::int64_t row, std::int64_t column) const {
 }
 
 double Matrix::at(std::int64_t row, std::int64_t column) const {
+  if (dtype_ == DType::bfloat16) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, element(row, column), sizeof bits);
+    return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
+  }
   return dispatch(dtype_, [&]<class T>() {
     T value;
     std::memcpy(&value, element(row, column), sizeof(T));
@@ -100,6 +111,12 @@ Matrix converted(const Matrix& matrix, DType dtype) {
   return result;
 }
 
+float to_bf16(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  if (std::isnan(x)) return x;
+  return std::bit_cast<float>((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000);
+}
+
 double dot(const Matrix& a, const Matrix& b) {
   double sum = 0;
   for (std::int64_t i = 0; i < a.rows(); ++i)
@@ -109,7 +126,7 @@ double dot(const Matrix& a, const Matrix& b) {
 
 std::ostream& operator<<(std::ostream& out, const Matrix& matrix) {
   return out << "matrix [" << matrix.rows() << ',' << matrix.columns() << "] "
-             << (matrix.dtype() == DType::float32 ? "float32" : "float64");
+             << name_of(matrix.dtype());
 }
 
 }  // namespace elastiform

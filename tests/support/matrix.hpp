@@ -59,6 +59,8 @@ Matrix normal(std::int64_t rows, std::int64_t columns, std::int64_t ld, DType dt
 Matrix canary(std::int64_t rows, std::int64_t columns, std::int64_t ld, DType dtype);
 /// The same elements in another element type, tight, NaN outside.
 Matrix converted(const Matrix& matrix, DType dtype);
+/// The nearest bf16 (a float32 with 8 bits of precision), ties to even.
+float to_bf16(float x);
 /// Σ a ∘ b.
 double dot(const Matrix& a, const Matrix& b);
 

@@ -104,7 +104,7 @@ TEST_CASE("on trained weights the gradient in bf16 points where the one in float
     const Batch batch = f.data->training_batch(1, 99, f.options.sequences, f.space.model().context);
     const auto gradient = [&](CpuBackend& backend) {
       Weights result(trainer.weights().shared_table(), DType::float32);
-      const ActivationPlan plan = network.plan_training(backend.slots(), subnet, {f.options.sequences, f.space.model().context});
+      const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {f.options.sequences, f.space.model().context});
       Arena arena(plan.arena_bytes);
       network.forward_backward(backend, trainer.weights(), result, subnet, batch, {}, {}, {}, plan, arena);
       return result;

@@ -17,6 +17,7 @@ struct CaseLine {
   struct Operand {
     std::string name;
     std::int64_t rows = 0, columns = 0, ld = 0;
+    bool bf16 = false;  // stored so: `:bf16` behind the leading dimension
   };
   std::string operation;
   std::vector<Operand> operands;

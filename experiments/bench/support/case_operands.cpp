@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <utility>
 
@@ -29,11 +30,15 @@ View CaseOperands::optional(const std::string& name) {
     if (operand.name != name) continue;
     used_.insert(name);
     // One row of all elements is tight, so the view can have any leading dimension.
-    const View block = arena_.matrix(1, operand.rows * std::max(operand.ld, operand.columns), DType::float32);
+    const DType dtype = operand.bf16 ? DType::bfloat16 : DType::float32;
+    const View block = arena_.matrix(1, operand.rows * std::max(operand.ld, operand.columns), dtype);
     RandomStream random(1, Purpose::test);
-    float* x = block.row<float>(0);
-    for (std::int64_t i = 0; i < block.columns; ++i) x[i] = static_cast<float>(random.uniform() - 0.5);
-    return {block.data, operand.rows, operand.columns, operand.ld, DType::float32};
+    for (std::int64_t i = 0; i < block.columns; ++i) {
+      const auto x = static_cast<float>(random.uniform() - 0.5);
+      if (operand.bf16) block.row<BFloat16>(0)[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16);
+      else block.row<float>(0)[i] = x;
+    }
+    return {block.data, operand.rows, operand.columns, operand.ld, dtype};
   }
   return {};
 }

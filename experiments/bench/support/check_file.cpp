@@ -29,7 +29,7 @@ std::string write_weights(std::ofstream& out, const Weights& weights) {
 
 std::string result(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch) {
   Weights gradients(weights.shared_table(), DType::float32);
-  const ActivationPlan plan = network.plan_training(backend.slots(), subnet, {batch.sequences, batch.tokens, false});
+  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens, false});
   Arena arena(plan.arena_bytes);
   const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena);
   const std::vector<Subnet> one{subnet};

@@ -18,7 +18,7 @@ std::unique_ptr<Objective> objective_of(bool distill) {
 std::int64_t training_bytes(const Network& network, const Backend& backend, const Objective& objective, int sequences) {
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
-  return network.plan_training(backend.slots(), space.largest(), {sequences, context, objective.needs_largest()}).arena_bytes +
+  return network.plan_training(backend.traits(), space.largest(), {sequences, context, objective.needs_largest()}).arena_bytes +
          objective.extra_arena_bytes(space, backend.dtype(), sequences * context);
 }
 
@@ -28,7 +28,7 @@ TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights
     : backend_(backend), network_(space, backend.dtype()), weights_(std::move(weights)),
       gradients_(weights_.shared_table(), backend.dtype()),
       batch_(random_batch(space.model().vocabulary, sequences, space.model().context)), objective_(objective_of(distill)),
-      plans_(network_, backend.slots()), arena_(training_bytes(network_, backend, *objective_, sequences)) {
+      plans_(network_, backend.traits()), arena_(training_bytes(network_, backend, *objective_, sequences)) {
   const TrainOptions options;
   optimizer_ = find_optimizer(options.optimizer).make(options, weights_.shared_table(), backend.dtype());
   clip_ = options.clip;
@@ -56,10 +56,11 @@ EvaluationSteps::EvaluationSteps(const SearchSpace& space, const ThreadPool& poo
   const std::int64_t parts = std::min<std::int64_t>(pool.size(), sequences), T = space.model().context;
   const Subnet largest = space.largest();
   for (std::int64_t i = 0; i < parts; ++i) {
+    const BackendTraits traits = traits_of(precision, 1);
     const std::int64_t B = sequences * (i + 1) / parts - sequences * i / parts;
     const std::int64_t bytes =
         2 * Arena::bytes_for(B * T, largest.embed, DType::float32) + Arena::bytes_for(1, B * T, DType::float32) +
-        std::max(network_.plan_block(1, largest.embed, largest.blocks[0], B, T), network_.plan_score(1, largest.embed, B, T));
+        std::max(network_.plan_block(traits, largest.embed, largest.blocks[0], B, T), network_.plan_score(traits, largest.embed, B, T));
     workers_.push_back(std::make_shared<Worker>(precision, random_batch(space.model().vocabulary, B, T), bytes));
   }
 }
