@@ -154,16 +154,26 @@ TEST_CASE("every subnet fits where the largest does", "[supernet][memory]") {
   const SearchSpace space = tiny_space(preset);
   const Network network(space, DType::float32);
   const PassShape shape{12, 24, true};
-  const std::int64_t least = network.plan_training(2, space.largest(), shape, 0).arena_bytes;
-  const std::int64_t most = network.plan_training(2, space.largest(), shape).arena_bytes;
+  const std::int64_t least = network.plan_training(traits_of(Precision::f32, 2), space.largest(), shape, 0).arena_bytes;
+  const std::int64_t most = network.plan_training(traits_of(Precision::f32, 2), space.largest(), shape).arena_bytes;
   for (std::uint64_t i = 0; i < 200; ++i) {
     Subnet subnet = random_subnet(space, i);
     if (i % 4 == 1) subnet.blocks.front().heads = subnet.blocks.front().groups = 0;
     if (i % 4 == 2) subnet.blocks.back().ffn = 0;
     CAPTURE(preset, format(subnet));
-    REQUIRE(network.plan_training(2, subnet, shape, least).arena_bytes <= least);
-    REQUIRE(network.plan_training(2, subnet, shape).arena_bytes <= most);
+    REQUIRE(network.plan_training(traits_of(Precision::f32, 2), subnet, shape, least).arena_bytes <= least);
+    REQUIRE(network.plan_training(traits_of(Precision::f32, 2), subnet, shape).arena_bytes <= most);
   }
+}
+
+TEST_CASE("in bf16 what products multiply takes half the bytes", "[supernet][memory]") {
+  const SearchSpace space = tiny_space("llama");
+  const Network network(space, DType::float32);
+  const Subnet subnet = space.largest();
+  const std::int64_t f32 = network.plan_training(traits_of(Precision::f32, 1), subnet, {12, 24}).arena_bytes;
+  const std::int64_t bf16 = network.plan_training(traits_of(Precision::bf16, 1), subnet, {12, 24}).arena_bytes;
+  CHECK(bf16 < f32 * 7 / 10);
+  CHECK(bf16 > f32 / 2);  // the stream between blocks stays float32
 }
 
 TEST_CASE("lower limits never recompute less, and FLOPs are counted as the cost model does", "[supernet][memory]") {
@@ -173,7 +183,7 @@ TEST_CASE("lower limits never recompute less, and FLOPs are counted as the cost 
   const SearchSpace space(model, {384}, {6}, std::vector<SearchSpace::Block>(6, {.heads = {6}, .ffn = {.widths = {}, .ratios = {4}}}));
   const Network network(space, DType::float32);
   const PassShape shape{8, 256};
-  const auto plan = [&](std::int64_t limit) { return network.plan_training(2, space.largest(), shape, limit); };
+  const auto plan = [&](std::int64_t limit) { return network.plan_training(traits_of(Precision::f32, 2), space.largest(), shape, limit); };
   const ActivationPlan all = plan(kNoLimit);
   // 2·macs a token: 12·C² + A·(T+1) of each block, and the head's.
   CHECK(all.forward_flops == std::int64_t{2} * 2048 * (6 * (12 * 384 * 384 + 384 * 257) + 384 * model.vocabulary));
@@ -192,7 +202,7 @@ TEST_CASE("lower limits never recompute less, and FLOPs are counted as the cost 
 TEST_CASE("plans are solved once for a subnet, pass and limit", "[supernet][memory]") {
   const SearchSpace space = tiny_space("gpt2");
   const Network network(space, DType::float32);
-  PlanCache cache(network, 2);
+  PlanCache cache(network, traits_of(Precision::f32, 2));
   const std::int64_t all = cache.of(space.largest(), {2, 24}, kNoLimit).arena_bytes;
   CHECK(cache.of(space.largest(), {2, 24}, kNoLimit).arena_bytes == all);
   CHECK(cache.solved() == 1);

@@ -139,15 +139,16 @@ TEST_CASE("bytes are weights, optimizer state and what the network's plans say",
   for (const SearchSpace& space : spaces()) {
     const Network network(space, DType::float32);
     const CostModel costs = model_of(space, deploy);
+    const BackendTraits traits = traits_of(Precision::f32, 3);
     for (const Subnet& subnet : members(space, 10)) {
       CAPTURE(space.text(), format(subnet), deploy.phase);
       const WeightTable table(SearchSpace::of(space.model(), subnet));
       const std::int64_t weights = table.elements() * 4;
       const Costs found = costs.of(subnet);
       const std::int64_t logits = Arena::bytes_for(1, space.model().vocabulary, DType::float32);
-      REQUIRE(found.inference_bytes == weights + 2 * (network.plan_cache(subnet, 8) + network.plan_decode(3, subnet, 8, 1) + logits));
+      REQUIRE(found.inference_bytes == weights + 2 * (network.plan_cache(subnet, 8) + network.plan_decode(traits, subnet, 8, 1) + logits));
       REQUIRE(found.training_bytes == 2 * weights + state_bytes(table.elements(), table.band_count()) +
-                                          network.plan_training(3, subnet, {kSequences, space.model().context}).arena_bytes);
+                                          network.plan_training(traits, subnet, {kSequences, space.model().context}).arena_bytes);
     }
   }
 }
