@@ -146,6 +146,12 @@ template TimedCall Backend::begin(const SoftmaxLoss&);
 template TimedCall Backend::begin(const Adamw&);
 
 void Backend::panels(std::int64_t N, const std::function<void(Rows)>& body) {
+  struct Loop {
+    Backend& backend;
+    ~Loop() { backend.panels_end(); }
+  };
+  panels_begin(panel_count(N));
+  const Loop ends_in_any_case{*this};
   for_each(panel_count(N), [&](std::int64_t panel) {
     const std::int64_t first = panel * kPanelRows;
     body({.first = first, .count = N - first < kPanelRows ? N - first : kPanelRows, .panel = panel});

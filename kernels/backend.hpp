@@ -76,6 +76,10 @@ class Backend {
   double sum_squares(ConstView x);
 
  private:
+  // Around a loop over panels: until its end the weights stay as they are.
+  virtual void panels_begin(std::int64_t /*count*/) {}
+  virtual void panels_end() {}
+
   virtual void do_matmul(const Matmul& op) = 0;
   virtual void do_matmul_dx(const MatmulDx& op) = 0;
   virtual void do_matmul_dw(const MatmulDw& op) = 0;

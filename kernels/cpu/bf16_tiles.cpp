@@ -138,7 +138,7 @@ void write_part(const Block& block, std::int64_t row, std::int64_t column, std::
 
 /// A block of c from row m and column n, kRows by kColumns tiles.
 template <int kRows, int kColumns>
-void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Bf16Fetch& fetch) {
+void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Bf16Fetch& fetch, std::int64_t fetch_rate) {
   const Bf16Product& op = block.op;
   const std::int64_t a_panel = bf16_words(kBf16Panel, std::max(op.K, op.a_depth));
   const std::int64_t b_panel = bf16_words(kBf16Panel, std::max(op.K, op.b_depth));
@@ -150,7 +150,7 @@ void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Bf16Fetc
   ELASTIFORM_BEGIN(2, 1, 0)
   ELASTIFORM_BEGIN(3, 1, 1)
   for (std::int64_t k = 0; k < op.K; k += kBf16Depth, a += kTileWords, b += kTileWords) {
-    for (int line = 0; line < 8 * kRows * kColumns / 2; ++line) fetch.line();
+    for (std::int64_t line = 0; line < fetch_rate; ++line) fetch.line();
     _tile_loadd(6, b, kLine);
     _tile_loadd(4, a, kLine);
     _tile_dpbf16ps(0, 4, 6);
@@ -178,14 +178,18 @@ void multiply_bf16_tiles(const Bf16Product& op) {
   configure();
   const Block block(op);
   Bf16Fetch fetch(op.next);
+  // Evenly over the steps of all blocks: in bursts these requests hold up the tiles' own loads.
+  const auto blocks = [](std::int64_t n) { return (n + 2 * kBf16Panel - 1) / (2 * kBf16Panel); };
+  const std::int64_t steps = std::max<std::int64_t>(1, blocks(op.M) * blocks(op.N) * ((op.K + kBf16Depth - 1) / kBf16Depth));
+  const std::int64_t rate = (fetch.lines() + steps - 1) / steps;
   // The columns' panels, at most 32 KiB each pair, stay in L1 while A passes from L2.
   for (std::int64_t n = 0; n < op.N; n += 2 * kBf16Panel)
     for (std::int64_t m = 0; m < op.M; m += 2 * kBf16Panel) {
       const bool tall = op.M - m > kBf16Panel, wide = op.N - n > kBf16Panel;
-      if (tall && wide) multiply_block<2, 2>(block, m, n, fetch);
-      else if (tall) multiply_block<2, 1>(block, m, n, fetch);
-      else if (wide) multiply_block<1, 2>(block, m, n, fetch);
-      else multiply_block<1, 1>(block, m, n, fetch);
+      if (tall && wide) multiply_block<2, 2>(block, m, n, fetch, rate);
+      else if (tall) multiply_block<2, 1>(block, m, n, fetch, rate);
+      else if (wide) multiply_block<1, 2>(block, m, n, fetch, rate);
+      else multiply_block<1, 1>(block, m, n, fetch, rate);
     }
 }
 

@@ -24,6 +24,7 @@ class Bf16Fetch {
   explicit Bf16Fetch(const Bf16Next& next)
       : row_(next.data), row_bytes_(next.ld * bytes_of(next.dtype)), rows_(next.empty() ? 0 : next.rows),
         line_bytes_(next.columns * bytes_of(next.dtype)) {}
+  std::int64_t lines() const { return rows_ * ((line_bytes_ + 63) / 64); }
   void line() {
     if (rows_ == 0) return;
     __builtin_prefetch(row_ + at_, 0, 2);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/cpu/gemm_bf16.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/precision.hpp"
 
@@ -40,8 +41,15 @@ class CpuBackend final : public Backend {
   void do_adamw(const Adamw& op) override;
   double do_sum_squares(ConstView x) override;
 
+  void panels_begin(std::int64_t count) override {
+    if (precision_ == Precision::bf16 && count > 1) packs_.open();
+  }
+  void panels_end() override { packs_.close(); }
+
   const ThreadPool& pool_;
   const Precision precision_;
+  cpu::SharedPacks packs_;
+  cpu::AccumulateBf16 accumulate_;
 };
 
 }  // namespace elastiform

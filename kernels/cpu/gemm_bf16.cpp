@@ -51,22 +51,29 @@ void write_to(Bf16Product& product, View c) {
   product.ldc = c.ld;
 }
 
+constexpr std::int64_t panels_of(std::int64_t columns) { return (columns + kBf16Panel - 1) / kBf16Panel; }
+
 /// A block of c, all of K: at most kRowBlock rows, and kColumnBlock columns if K is more than kDepth. Sums of all but the last block of K stay in the workspace, as c may be add.
-void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int64_t column, std::int64_t width, Workspace& space) {
+void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int64_t column, std::int64_t width, SharedPack* shared,
+                Workspace& space) {
   const Operand b{op.b, op.transposed};
-  const std::int64_t K = op.a.columns;
+  const std::int64_t K = op.a.columns, panels = panels_of(op.c.columns);
   for (std::int64_t k = 0; k == 0 || k < K; k += kDepth) {
     const std::int64_t depth = std::min(kDepth, K - k);
     const bool last = k + kDepth >= K;
     pack_bf16({.n = rows, .K = depth, .x = part(op.a, m, rows, k, depth), .side = Bf16Side::a}, space.a.data());
     for (std::int64_t n = column, columns = 0; n < column + width; n += columns) {
       columns = bf16_columns(column + width - n);
-      b.pack(k, depth, n, columns, space.b.data());
+      const auto pack = [&](std::uint32_t* words) { b.pack(k, depth, n, columns, words); };
+      const std::int64_t piece = k / kDepth * panels + n / kBf16Panel;
+      if (!shared) pack(space.b.data());
       float* partial = space.partial.data() + n - column;
       Bf16Product product{.M = rows, .N = columns, .K = depth, .a = space.a.data(), .b = space.b.data()};
+      if (shared) product.b = shared->piece(piece, space.b.data(), pack);
       product.before = k > 0 ? partial : nullptr;
       product.ldbefore = kColumnBlock;
-      product.next = b.next(k, depth, n + columns, column + width);
+      if (!shared || n + columns >= column + width || !shared->ready(piece + panels_of(columns)))
+        product.next = b.next(k, depth, n + columns, column + width);
       if (last) {
         write_to(product, part(op.c, m, rows, n, columns));
         product.bias = op.bias.empty() ? nullptr : op.bias.row<float>(0) + n;
@@ -84,39 +91,47 @@ void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int6
 
 }  // namespace
 
-void gemm_bf16(const GemmBf16& op) {
+void gemm_bf16(const GemmBf16& op, SharedPacks& packs) {
   Workspace& space = workspace();
-  const std::int64_t M = op.c.rows, N = op.c.columns;
-  const std::int64_t width = op.a.columns <= kDepth ? std::max<std::int64_t>(N, 1) : kColumnBlock;  // one block of K leaves no sums between
+  const std::int64_t M = op.c.rows, N = op.c.columns, K = op.a.columns;
+  const std::int64_t pieces = std::max<std::int64_t>(1, (K + kDepth - 1) / kDepth) * panels_of(N);
+  SharedPack* shared = packs.of(op.b, op.transposed, pieces, bf16_words(kBf16Panel, std::min(K, kDepth)));
+  const std::int64_t width = K <= kDepth ? std::max<std::int64_t>(N, 1) : kColumnBlock;  // one block of K leaves no sums between
   for (std::int64_t m = 0; m < M; m += kRowBlock)
-    for (std::int64_t n = 0; n < N; n += width) gemm_block(op, m, std::min(kRowBlock, M - m), n, std::min(width, N - n), space);
+    for (std::int64_t n = 0; n < N; n += width) gemm_block(op, m, std::min(kRowBlock, M - m), n, std::min(width, N - n), shared, space);
 }
 
-void gemm_accumulate_bf16(const GemmAccumulateBf16& op) {
+void AccumulateBf16::begin(const GemmAccumulateBf16& op, std::int64_t row_step) {
+  op_ = op;
+  row_step_ = row_step;
+  const std::int64_t blocks = (op.a.rows + cpu::kDepth - 1) / cpu::kDepth;
+  a_.begin(op.a.data, op.a.ld, false, blocks * ((op.c.rows + row_step - 1) / row_step), bf16_words(row_step, cpu::kDepth));
+  b_.begin(op.b.data, op.b.ld, false, blocks * panels_of(op.c.columns), bf16_words(kBf16Panel, cpu::kDepth));
+}
+
+void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns_of_tile) {
   Workspace& space = workspace();
-  const Operand b{op.b, false};
-  const std::int64_t M = op.c.rows, N = op.c.columns, K = op.a.rows;
-  for (std::int64_t m = 0; m < M; m += kRowBlock)
-    for (std::int64_t k = 0; k < K; k += kDepth) {
-      const std::int64_t rows = std::min(kRowBlock, M - m), depth = std::min(kDepth, K - k);
-      pack_bf16({.n = rows, .K = depth, .x = part(op.a, k, depth, m, rows), .k_first = true, .side = Bf16Side::a}, space.a.data());
-      for (std::int64_t n = 0, columns = 0; n < N; n += columns) {
-        columns = bf16_columns(N - n);
-        b.pack(k, depth, n, columns, space.b.data());
-        float* c = op.c.row<float>(m) + n;
-        multiply_bf16({.c = c,
-                       .ldc = op.c.ld,
-                       .M = rows,
-                       .N = columns,
-                       .K = depth,
-                       .a = space.a.data(),
-                       .b = space.b.data(),
-                       .scale = op.scale,
-                       .add = c,
-                       .ldadd = op.c.ld,
-                       .next = b.next(k, depth, n + columns, N)});
-      }
+  const Operand b{op_.b, false};
+  const std::int64_t K = op_.a.rows, end = column + columns_of_tile;
+  const std::int64_t row_blocks = (op_.c.rows + row_step_ - 1) / row_step_, panels = panels_of(op_.c.columns);
+  for (std::int64_t k = 0; k < K; k += cpu::kDepth) {
+    const std::int64_t depth = std::min(cpu::kDepth, K - k), block = k / cpu::kDepth;
+    const std::uint32_t* a = a_.piece(block * row_blocks + row / row_step_, space.a.data(), [&](std::uint32_t* words) {
+      pack_bf16({.n = rows, .K = depth, .x = part(op_.a, k, depth, row, rows), .k_first = true, .side = Bf16Side::a}, words);
+    });
+    for (std::int64_t n = column, columns = 0; n < end; n += columns) {
+      columns = bf16_columns(end - n);
+      const std::int64_t piece = block * panels + n / kBf16Panel;
+      float* c = op_.c.row<float>(row) + n;
+      Bf16Product product{.c = c, .ldc = op_.c.ld, .M = rows, .N = columns, .K = depth, .a = a};
+      product.b = b_.piece(piece, space.b.data(), [&](std::uint32_t* words) { b.pack(k, depth, n, columns, words); });
+      product.scale = op_.scale;
+      product.add = c;
+      product.ldadd = op_.c.ld;
+      if (n + columns < end && !b_.ready(piece + panels_of(columns))) product.next = b.next(k, depth, n + columns, end);
+      multiply_bf16(product);
     }
+  }
 }
 
 }  // namespace elastiform::cpu

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/shared_packs.hpp"
 #include "kernels/view.hpp"
 
 namespace elastiform::cpu {
@@ -12,7 +13,8 @@ struct GemmBf16 {
   bool transposed = false;
   float scale = 1;
 };
-void gemm_bf16(const GemmBf16& op);
+/// B is packed into `packs` while these are open, else by each caller.
+void gemm_bf16(const GemmBf16& op, SharedPacks& packs);
 
 /// c[M,N] += scale · aᵀ · b with a[K,M] and b[K,N].
 struct GemmAccumulateBf16 {
@@ -20,6 +22,22 @@ struct GemmAccumulateBf16 {
   ConstView a, b;
   float scale = 1;
 };
-void gemm_accumulate_bf16(const GemmAccumulateBf16& op);
+
+/// Tiles of one such product, for several workers that share what they pack.
+class AccumulateBf16 {
+ public:
+  static constexpr std::int64_t kMaxRows = 384;  // of a tile
+  static constexpr std::int64_t kMaxDepth = 1024;  // rows of a and b in one product: packed they take 2 KiB for each row and column of c
+  /// Tiles begin at multiples of row_step, at most kMaxRows. Not while workers compute.
+  void begin(const GemmAccumulateBf16& op, std::int64_t row_step);
+  /// c[row, row + rows) × [column, column + columns), column a multiple of 48 and 64.
+  void tile(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns);
+  std::int64_t bytes() const { return a_.bytes() + b_.bytes(); }
+
+ private:
+  GemmAccumulateBf16 op_;
+  std::int64_t row_step_ = 0;
+  SharedPack a_, b_;
+};
 
 }  // namespace elastiform::cpu

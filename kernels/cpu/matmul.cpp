@@ -42,7 +42,8 @@ void CpuBackend::do_matmul(const Matmul& op) {
                            .bias = op.bias,
                            .add = op.add,
                            .transposed = op.transposed,
-                           .scale = static_cast<float>(op.scale)});
+                           .scale = static_cast<float>(op.scale)},
+                          packs_);
   cpu::gemm({.c = op.y.row<float>(0),
                        .ldc = op.y.ld,
                        .M = op.y.rows,
@@ -67,7 +68,8 @@ void CpuBackend::do_matmul_dx(const MatmulDx& op) {
                            .bias = {},
                            .add = op.add,
                            .transposed = !op.transposed,
-                           .scale = static_cast<float>(op.scale)});
+                           .scale = static_cast<float>(op.scale)},
+                          packs_);
   cpu::gemm({.c = op.dx.row<float>(0),
                        .ldc = op.dx.ld,
                        .M = op.dx.rows,
@@ -91,15 +93,22 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   constexpr std::int64_t kBiasColumns = 64;
   const std::int64_t bias_blocks = op.dbias.empty() ? 0 : ceil_div(op.dbias.columns, kBiasColumns);
   const auto scale = static_cast<float>(op.scale);
-  pool_.for_each(tiles.count + bias_blocks, [&](std::int64_t task) {
-    if (task < tiles.count) {
+  const bool bf16 = precision_ == Precision::bf16;
+  if (bf16) {
+    for (std::int64_t k = 0; k < left.rows; k += cpu::AccumulateBf16::kMaxDepth) {
+      const std::int64_t depth = std::min(cpu::AccumulateBf16::kMaxDepth, left.rows - k);
+      accumulate_.begin({.c = op.dw, .a = left.row_range(k, depth), .b = right.row_range(k, depth), .scale = scale}, tiles.rows);
+      pool_.for_each(tiles.count, [&](std::int64_t task) {
+        const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
+        accumulate_.tile(m, std::min(tiles.rows, M - m), n, std::min(tiles.columns, N - n));
+      });
+    }
+  }
+  const std::int64_t products = bf16 ? 0 : tiles.count;
+  pool_.for_each(products + bias_blocks, [&](std::int64_t task) {
+    if (task < products) {
       const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
       const std::int64_t rows = std::min(tiles.rows, M - m), columns = std::min(tiles.columns, N - n);
-      if (precision_ == Precision::bf16)
-        return cpu::gemm_accumulate_bf16({.c = op.dw.row_range(m, rows).column_range(n, columns),
-                                          .a = left.column_range(m, rows),
-                                          .b = right.column_range(n, columns),
-                                          .scale = scale});
       return cpu::gemm_accumulate({.c = op.dw.row<float>(m) + n,
                                    .ldc = op.dw.ld,
                                    .M = rows,
@@ -111,7 +120,7 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
                                    .ldb = right.ld,
                                    .scale = scale});
     }
-    const std::int64_t first = (task - tiles.count) * kBiasColumns;
+    const std::int64_t first = (task - products) * kBiasColumns;
     cpu::add_row_sums({.sum = op.dbias.row<float>(0) + first,
                        .x = op.dy.column_range(first, std::min(kBiasColumns, op.dbias.columns - first)),
                        .chunk = kRowChunk,

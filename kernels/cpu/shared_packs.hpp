@@ -1,0 +1,68 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "kernels/cpu/bf16.hpp"
+#include "kernels/memory_block.hpp"
+
+namespace elastiform::cpu {
+
+/// One matrix, packed piece by piece by whichever worker needs a piece first. What one packs the others read: eight panels of 256 rows
+/// multiply the same weight, and on AMX packing it takes as long as a panel's product.
+class SharedPack {
+ public:
+  /// The matrix is (data, ld, transposed); other values forget what was packed. Not while workers use it.
+  void begin(const void* data, std::int64_t ld, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
+  bool holds(const void* data, std::int64_t ld, bool transposed, std::int64_t pieces, std::int64_t words_a_piece) const;
+
+  /// The packed piece; pack(words) packs it. A piece that another worker is just packing goes into `own` instead of being waited for.
+  template <class Pack>
+  const std::uint32_t* piece(std::int64_t i, std::uint32_t* own, const Pack& pack) {
+    std::atomic<std::uint8_t>& state = states_[static_cast<std::size_t>(i)];
+    std::uint32_t* const shared = words() + i * words_a_piece_;
+    std::uint8_t seen = state.load(std::memory_order_acquire);
+    if (seen == kReady) return shared;
+    if (seen == kEmpty && state.compare_exchange_strong(seen, kBusy, std::memory_order_acquire)) {
+      pack(shared);
+      state.store(kReady, std::memory_order_release);
+      return shared;
+    }
+    pack(own);
+    return own;
+  }
+  bool ready(std::int64_t i) const { return states_[static_cast<std::size_t>(i)].load(std::memory_order_relaxed) == kReady; }
+  std::int64_t bytes() const { return capacity_; }
+
+ private:
+  enum : std::uint8_t { kEmpty, kBusy, kReady };
+  std::uint32_t* words() const { return reinterpret_cast<std::uint32_t*>(memory_.get()); }
+
+  const void* data_ = nullptr;
+  std::int64_t ld_ = 0, pieces_ = 0, words_a_piece_ = 0, capacity_ = 0, states_size_ = 0;
+  bool transposed_ = false;
+  MemoryBlock memory_;
+  std::unique_ptr<std::atomic<std::uint8_t>[]> states_;
+};
+
+/// The weights of one loop over panels, while they cannot change.
+class SharedPacks {
+ public:
+  void open() { open_ = true, used_ = 0; }
+  void close() { open_ = false; }
+  /// Null outside a loop, and for more matrices than it keeps.
+  SharedPack* of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
+  std::int64_t bytes() const;
+
+ private:
+  static constexpr std::size_t kMost = 4;  // of the feed-forward branch: gate, up and down
+  std::mutex mutex_;
+  SharedPack packs_[kMost];
+  std::size_t used_ = 0;
+  bool open_ = false;
+};
+
+}  // namespace elastiform::cpu
