@@ -19,8 +19,8 @@ std::int64_t linear_parameters(const ModelConfig& model, std::int64_t in, std::i
 }  // namespace
 
 CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences,
-                     std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes)
-    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), state_bytes_(std::move(state_bytes)) {
+                     std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes, Precision precision)
+    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), state_bytes_(std::move(state_bytes)) {
   if (deploy_.context == 0) deploy_.context = space_.model().context;
 }
 
@@ -74,10 +74,9 @@ Costs CostModel::of(const Subnet& subnet) const {
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
-  const BackendTraits traits = traits_of(parse_precision(deploy_.dtype, "deploy.dtype"), deploy_.threads);
-  costs.inference_bytes = weights + deploy_.batch * generation_arena_bytes(model, traits, dense, deploy_.context);
+  costs.inference_bytes = weights + deploy_.batch * generation_arena_bytes(model, traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
   costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
-                         plan_activations(model, traits, dense, {sequences_, model.context}).arena_bytes;
+                         plan_activations(model, traits_of(precision_, deploy_.threads), dense, {sequences_, model.context}).arena_bytes;
   return costs;
 }
 

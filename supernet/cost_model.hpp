@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/precision.hpp"
 #include "supernet/search_space.hpp"
 
 namespace elastiform {
@@ -36,8 +37,9 @@ struct AdditiveCosts {
 
 class CostModel {
  public:
-  /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences: B of training.
-  CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes);
+  /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences, precision: of training.
+  CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes,
+            Precision precision = Precision::f32);
 
   Costs of(const Subnet& subnet) const;
   /// parameters = frame + Σ blocks, macs likewise: what FeasibleSet counts with. A block's are linear in (heads, groups, ffn) at fixed
@@ -53,6 +55,7 @@ class CostModel {
   SearchSpace space_;
   Deploy deploy_;
   int sequences_;
+  Precision precision_;
   std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes_;
 };
 

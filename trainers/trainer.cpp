@@ -76,6 +76,15 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
   return most;
 }
 
+std::int64_t workspace_bytes(const Backend& backend, const WeightTable& table) {
+  std::int64_t rows = 1, columns = 1;
+  for (const TensorSpec& tensor : table.tensors()) {
+    rows = std::max(rows, tensor.rows);
+    columns = std::max(columns, tensor.columns);
+  }
+  return backend.workspace_bytes(rows, columns);
+}
+
 }  // namespace
 
 struct Trainer::Parts {
@@ -171,6 +180,7 @@ Trainer::Memory Trainer::memory() const {
           .gradients = p.gradients.bytes(),
           .optimizer = p.state.optimizer->bytes(),
           .arena = p.arena.capacity(),
+          .workspace = workspace_bytes(p.backend, p.state.weights.table()),
           .arena_keeping_all = p.needs.keeping_all,
           .least_arena = p.needs.least,
           .recomputed_share = recomputed_share(p.network, p.options, p.running, p.backend.traits(), p.arena.capacity())};
@@ -188,6 +198,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
           .gradients = weights,
           .optimizer = optimizer_state_bytes(options, table.elements(), table.band_count()),
           .arena = arena,
+          .workspace = workspace_bytes(backend, table),
           .arena_keeping_all = needs.keeping_all,
           .least_arena = needs.least,
           .recomputed_share = recomputed_share(network, options, running, backend.traits(), arena)};

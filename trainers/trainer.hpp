@@ -44,12 +44,13 @@ class Trainer {
   std::int64_t skipped_steps() const;
   std::int64_t updates() const;
 
-  /// Bytes this trainer holds: weights, gradients, optimizer state, arena. Every pass asserts that it used what its plan says.
+  /// Bytes this trainer holds: weights, gradients, optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts
+  /// that it used what its plan says.
   struct Memory {
-    std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0;
+    std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0, workspace = 0;
     std::int64_t arena_keeping_all = 0, least_arena = 0;  // without a limit, and the lowest limit
     double recomputed_share = 0;                          // of the largest subnet's forward FLOPs
-    std::int64_t total() const { return weights + gradients + optimizer + arena; }
+    std::int64_t total() const { return weights + gradients + optimizer + arena + workspace; }
   };
   Memory memory() const;
   static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend,

@@ -248,9 +248,11 @@ Precision evaluation_precision(const Recipe& recipe) {
 }
 
 CostModel cost_model_of(const Recipe& recipe) {
-  return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, [train = recipe.train](std::int64_t elements, std::int64_t bands) {
+  const auto state_bytes = [train = recipe.train](std::int64_t elements, std::int64_t bands) {
     return optimizer_state_bytes(train, elements, bands);
-  });
+  };
+  return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes,
+                   parse_precision(recipe.train.precision, "train.precision"));
 }
 
 }  // namespace elastiform

@@ -98,15 +98,16 @@ std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std:
 void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   const auto& trainer = memory.trainer;
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + live losses {}\n", unit(memory.total()),
-             unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(memory.evaluation));
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + workspace {} + live losses {}\n", unit(memory.total()),
+             unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(trainer.workspace),
+             unit(memory.evaluation));
   if (trainer.arena < trainer.arena_keeping_all)
     fmt::print(stream, "    activations would take {} if all were kept; backward recomputes {:.0f} % of the largest's forward FLOPs\n",
                unit(trainer.arena_keeping_all), 100 * trainer.recomputed_share);
   else fmt::print(stream, "    all activations are kept; the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
-  fmt::print(stream, "    libraries take up to {} more: 2 MiB a thread for kernels, 8 MiB for HDF5\n", unit(memory.libraries()));
+  fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kLibraries));
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (static_cast<double>(memory.total() + memory.libraries()) > available)
+  if (static_cast<double>(memory.total() + PlannedMemory::kLibraries) > available)
     fmt::print(stream, "warning: {} are free now: the machine may swap; --memory-limit, a smaller batch, context or space need less\n",
                bytes_text(available));
 }
@@ -132,7 +133,7 @@ int dry_run(const Recipe& recipe, bool json, int threads, std::optional<std::int
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool),
                      activations = activation_limit(recipe, backend, evaluation, memory_limit);
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations), evaluation, threads};
+  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations), evaluation};
   print_plan(text_stream(json), recipe, memory);
   const double seconds = estimated_seconds(recipe, data, backend, activations);
   fmt::print(text_stream(json),

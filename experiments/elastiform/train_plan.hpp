@@ -18,12 +18,11 @@ double expected_flops(const Recipe& recipe);
 struct PlannedMemory {
   Trainer::Memory trainer;
   std::int64_t evaluation = 0;
-  int threads = 1;
   std::int64_t total() const { return trainer.total() + evaluation; }
   /// The total under the lowest --memory-limit.
   std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }
-  /// Kernels keep workspaces of up to 2 MiB a thread; HDF5's cache and buffers take up to 8 MiB while a checkpoint is written.
-  std::int64_t libraries() const { return (std::int64_t{threads} * 2 + 8) << 20; }
+  /// HDF5's cache and buffers take up to 8 MiB while a checkpoint is written.
+  static constexpr std::int64_t kLibraries = 8 << 20;
 };
 
 /// Bytes of the arenas that score the live losses.

@@ -61,7 +61,7 @@ class Session {
   Trainer& trainer() { return trainer_; }
   const TextData& data() const { return data_; }
 
-  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), pool_.size()}; }
+  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_)}; }
 
   TrainOutcome run() {
     TrainingLog log(paths_.training_log(), trainer_.next_step());

@@ -20,6 +20,7 @@ class CpuBackend final : public Backend {
   void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) override { pool_.for_each(count, body); }
   int slots() const override { return pool_.size(); }
   int slot() const override { return pool_.slot(); }
+  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t columns) const override;
 
  private:
   void do_matmul(const Matmul& op) override;

@@ -51,6 +51,14 @@ void write_to(Bf16Product& product, View c) {
   product.ldc = c.ld;
 }
 
+/// The packed piece, shared where that is possible.
+template <class Pack>
+const std::uint32_t* piece_of(SharedPack* shared, std::int64_t piece, std::uint32_t* own, const Pack& pack) {
+  if (shared) return shared->piece(piece, own, pack);
+  pack(own);
+  return own;
+}
+
 constexpr std::int64_t panels_of(std::int64_t columns) { return (columns + kBf16Panel - 1) / kBf16Panel; }
 
 /// A block of c, all of K: at most kRowBlock rows, and kColumnBlock columns if K is more than kDepth. Sums of all but the last block of K stay in the workspace, as c may be add.
@@ -66,10 +74,9 @@ void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int6
       columns = bf16_columns(column + width - n);
       const auto pack = [&](std::uint32_t* words) { b.pack(k, depth, n, columns, words); };
       const std::int64_t piece = k / kDepth * panels + n / kBf16Panel;
-      if (!shared) pack(space.b.data());
       float* partial = space.partial.data() + n - column;
-      Bf16Product product{.M = rows, .N = columns, .K = depth, .a = space.a.data(), .b = space.b.data()};
-      if (shared) product.b = shared->piece(piece, space.b.data(), pack);
+      Bf16Product product{.M = rows, .N = columns, .K = depth, .a = space.a.data()};
+      product.b = piece_of(shared, piece, space.b.data(), pack);
       product.before = k > 0 ? partial : nullptr;
       product.ldbefore = kColumnBlock;
       if (!shared || n + columns >= column + width || !shared->ready(piece + panels_of(columns)))
@@ -104,9 +111,18 @@ void gemm_bf16(const GemmBf16& op, SharedPacks& packs) {
 void AccumulateBf16::begin(const GemmAccumulateBf16& op, std::int64_t row_step) {
   op_ = op;
   row_step_ = row_step;
-  const std::int64_t blocks = (op.a.rows + cpu::kDepth - 1) / cpu::kDepth;
-  a_.begin(op.a.data, op.a.ld, false, blocks * ((op.c.rows + row_step - 1) / row_step), bf16_words(row_step, cpu::kDepth));
-  b_.begin(op.b.data, op.b.ld, false, blocks * panels_of(op.c.columns), bf16_words(kBf16Panel, cpu::kDepth));
+  const std::int64_t blocks = (op.a.rows + cpu::kDepth - 1) / cpu::kDepth, depth = std::min(op.a.rows, cpu::kDepth);
+  const std::int64_t pieces_a = blocks * ((op.c.rows + row_step - 1) / row_step), words_a = bf16_words(row_step, depth);
+  const std::int64_t pieces_b = blocks * panels_of(op.c.columns), words_b = bf16_words(kBf16Panel, depth);
+  shares_a_ = SharedPack::fits(pieces_a, words_a);
+  shares_b_ = SharedPack::fits(pieces_b, words_b);
+  if (shares_a_) a_.begin(op.a.data, op.a.ld, false, pieces_a, words_a);
+  if (shares_b_) b_.begin(op.b.data, op.b.ld, false, pieces_b, words_b);
+}
+
+std::int64_t AccumulateBf16::most_bytes(std::int64_t rows, std::int64_t columns) {
+  // Rows of c are packed in whole tiles, so both operands are taken for the longer side and a tile.
+  return 2 * std::min(SharedPack::kMostBytes, 2 * kMaxDepth * (std::max(rows, columns) + kMaxRows));
 }
 
 void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns_of_tile) {
@@ -116,7 +132,7 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
   const std::int64_t row_blocks = (op_.c.rows + row_step_ - 1) / row_step_, panels = panels_of(op_.c.columns);
   for (std::int64_t k = 0; k < K; k += cpu::kDepth) {
     const std::int64_t depth = std::min(cpu::kDepth, K - k), block = k / cpu::kDepth;
-    const std::uint32_t* a = a_.piece(block * row_blocks + row / row_step_, space.a.data(), [&](std::uint32_t* words) {
+    const std::uint32_t* a = piece_of(shares_a_ ? &a_ : nullptr, block * row_blocks + row / row_step_, space.a.data(), [&](std::uint32_t* words) {
       pack_bf16({.n = rows, .K = depth, .x = part(op_.a, k, depth, row, rows), .k_first = true, .side = Bf16Side::a}, words);
     });
     for (std::int64_t n = column, columns = 0; n < end; n += columns) {
@@ -124,11 +140,12 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
       const std::int64_t piece = block * panels + n / kBf16Panel;
       float* c = op_.c.row<float>(row) + n;
       Bf16Product product{.c = c, .ldc = op_.c.ld, .M = rows, .N = columns, .K = depth, .a = a};
-      product.b = b_.piece(piece, space.b.data(), [&](std::uint32_t* words) { b.pack(k, depth, n, columns, words); });
+      const auto pack = [&](std::uint32_t* words) { b.pack(k, depth, n, columns, words); };
+      product.b = piece_of(shares_b_ ? &b_ : nullptr, piece, space.b.data(), pack);
       product.scale = op_.scale;
       product.add = c;
       product.ldadd = op_.c.ld;
-      if (n + columns < end && !b_.ready(piece + panels_of(columns))) product.next = b.next(k, depth, n + columns, end);
+      if (!shares_b_ || n + columns >= end || !b_.ready(piece + panels_of(columns))) product.next = b.next(k, depth, n + columns, end);
       multiply_bf16(product);
     }
   }

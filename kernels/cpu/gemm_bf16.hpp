@@ -33,10 +33,13 @@ class AccumulateBf16 {
   /// c[row, row + rows) × [column, column + columns), column a multiple of 48 and 64.
   void tile(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns);
   std::int64_t bytes() const { return a_.bytes() + b_.bytes(); }
+  /// What it can grow to with c of up to rows x columns, or turned round.
+  static std::int64_t most_bytes(std::int64_t rows, std::int64_t columns);
 
  private:
   GemmAccumulateBf16 op_;
   std::int64_t row_step_ = 0;
+  bool shares_a_ = false, shares_b_ = false;
   SharedPack a_, b_;
 };
 

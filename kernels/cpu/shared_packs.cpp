@@ -1,5 +1,7 @@
 #include "kernels/cpu/shared_packs.hpp"
 
+#include <algorithm>
+
 namespace elastiform::cpu {
 
 void SharedPack::begin(const void* data, std::int64_t ld, bool transposed, std::int64_t pieces, std::int64_t words_a_piece) {
@@ -23,12 +25,17 @@ bool SharedPack::holds(const void* data, std::int64_t ld, bool transposed, std::
 
 SharedPack* SharedPacks::of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece) {
   const std::lock_guard lock(mutex_);
-  if (!open_) return nullptr;
+  if (!open_ || !SharedPack::fits(pieces, words_a_piece)) return nullptr;
   for (std::size_t i = 0; i < used_; ++i)
     if (packs_[i].holds(w.data, w.ld, transposed, pieces, words_a_piece)) return &packs_[i];
   if (used_ == kMost) return nullptr;
   packs_[used_].begin(w.data, w.ld, transposed, pieces, words_a_piece);
   return &packs_[used_++];
+}
+
+std::int64_t SharedPacks::most_bytes(std::int64_t rows, std::int64_t columns) {
+  const auto whole = [](std::int64_t n) { return (n + kBf16Depth - 1) / kBf16Depth * kBf16Depth; };
+  return static_cast<std::int64_t>(kMost) * std::min(SharedPack::kMostBytes, 2 * whole(rows) * whole(columns));
 }
 
 std::int64_t SharedPacks::bytes() const {

@@ -35,6 +35,9 @@ class SharedPack {
     return own;
   }
   bool ready(std::int64_t i) const { return states_[static_cast<std::size_t>(i)].load(std::memory_order_relaxed) == kReady; }
+
+  static constexpr std::int64_t kMostBytes = 8 << 20;  // more than the last cache keeps; larger matrices are packed by each worker
+  static bool fits(std::int64_t pieces, std::int64_t words_a_piece) { return 4 * pieces * words_a_piece <= kMostBytes; }
   std::int64_t bytes() const { return capacity_; }
 
  private:
@@ -53,9 +56,11 @@ class SharedPacks {
  public:
   void open() { open_ = true, used_ = 0; }
   void close() { open_ = false; }
-  /// Null outside a loop, and for more matrices than it keeps.
+  /// Null outside a loop, for more matrices than it keeps and for too large ones.
   SharedPack* of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
   std::int64_t bytes() const;
+  /// What it can grow to with weights of up to rows x columns.
+  static std::int64_t most_bytes(std::int64_t rows, std::int64_t columns);
 
  private:
   static constexpr std::size_t kMost = 4;  // of the feed-forward branch: gate, up and down
