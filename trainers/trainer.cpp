@@ -77,12 +77,9 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
 }
 
 std::int64_t workspace_bytes(const Backend& backend, const WeightTable& table) {
-  std::int64_t rows = 1, columns = 1;
-  for (const TensorSpec& tensor : table.tensors()) {
-    rows = std::max(rows, tensor.rows);
-    columns = std::max(columns, tensor.columns);
-  }
-  return backend.workspace_bytes(rows, columns);
+  std::int64_t most = 0;
+  for (const TensorSpec& tensor : table.tensors()) most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns));
+  return most;
 }
 
 }  // namespace
