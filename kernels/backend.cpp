@@ -145,7 +145,7 @@ template TimedCall Backend::begin(const AttentionBackward&);
 template TimedCall Backend::begin(const SoftmaxLoss&);
 template TimedCall Backend::begin(const Adamw&);
 
-void Backend::panels(std::int64_t N, const std::function<void(Rows)>& body) {
+void Backend::panels(std::int64_t N, FunctionRef<void(Rows)> body) {
   for_each(panel_count(N), [&](std::int64_t panel) {
     const std::int64_t first = panel * kPanelRows;
     body({.first = first, .count = N - first < kPanelRows ? N - first : kPanelRows, .panel = panel});
