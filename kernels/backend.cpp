@@ -145,7 +145,7 @@ template TimedCall Backend::begin(const AttentionBackward&);
 template TimedCall Backend::begin(const SoftmaxLoss&);
 template TimedCall Backend::begin(const Adamw&);
 
-void Backend::panels(std::int64_t N, const std::function<void(Rows)>& body) {
+void Backend::panels(std::int64_t N, FunctionRef<void(Rows)> body) {
   struct Loop {
     Backend& backend;
     ~Loop() { backend.panels_end(); }

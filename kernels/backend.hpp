@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string_view>
 
+#include "kernels/function_ref.hpp"
 #include "kernels/ops/attention.hpp"
 #include "kernels/ops/elementwise.hpp"
 #include "kernels/ops/kinds.hpp"
@@ -41,11 +41,11 @@ class Backend {
 
   /// Calls body(rows) for panels of kPanelRows of N rows (the last is shorter), possibly at the same time on several workers. Bounds
   /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2.
-  void panels(std::int64_t N, const std::function<void(Rows)>& body);
+  void panels(std::int64_t N, FunctionRef<void(Rows)> body);
   static std::int64_t panel_count(std::int64_t N) { return (N + kPanelRows - 1) / kPanelRows; }
 
   /// body(0) … body(count-1), possibly at the same time on several workers.
-  virtual void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) = 0;
+  virtual void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) = 0;
   /// Workers that can be inside a body at once, and the index of the calling one: scratch memory is kept per slot.
   virtual int slots() const = 0;
   virtual int slot() const = 0;

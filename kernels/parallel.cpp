@@ -46,7 +46,7 @@ class Team {
     for (std::thread& worker : workers_) worker.join();
   }
 
-  void run(const std::function<void(int)>& work) {
+  void run(FunctionRef<void(int)> work) {
     {
       const std::lock_guard lock(mutex_);
       work_ = &work;
@@ -62,7 +62,7 @@ class Team {
  private:
   void serve(int slot) {
     for (std::uint64_t seen = 0;;) {
-      const std::function<void(int)>* work = nullptr;
+      const FunctionRef<void(int)>* work = nullptr;
       {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
@@ -78,7 +78,7 @@ class Team {
 
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  const std::function<void(int)>* work_ = nullptr;
+  const FunctionRef<void(int)>* work_ = nullptr;
   std::size_t running_ = 0;
   std::uint64_t generation_ = 0;
   bool stopping_ = false;
@@ -92,7 +92,7 @@ class Team {
  public:
   explicit Team(int threads) : threads_(threads), arena_(threads) {}
 
-  void run(const std::function<void(int)>& work) {
+  void run(FunctionRef<void(int)> work) {
     arena_.execute([&] {
       tbb::parallel_for(
           0, threads_, [&](int slot) { work(slot); }, tbb::simple_partitioner{});
@@ -139,7 +139,7 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) {
 
 ThreadPool::~ThreadPool() = default;
 
-void ThreadPool::for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) const {
+void ThreadPool::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) const {
   if (count <= 0) return;
   if (!state_->team) {
     for (std::int64_t i = 0; i < count; ++i) body(i);
@@ -150,7 +150,7 @@ void ThreadPool::for_each(std::int64_t count, const std::function<void(std::int6
   std::atomic<std::int64_t> next{0};
   std::exception_ptr failure;
   // Workers take the next index when they are free: bodies of unequal cost (causal tiles, last panels) balance by themselves.
-  const std::function<void(int)> work = [&](int slot) {
+  const auto work = [&](int slot) {
     const Current outer = current;
     current = {state_.get(), slot};
     try {

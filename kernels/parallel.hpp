@@ -1,9 +1,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
+
+#include "kernels/function_ref.hpp"
 
 namespace elastiform {
 
@@ -22,7 +23,7 @@ class ThreadPool {
 
   /// Runs body(0) … body(count-1), each once, in any order and on any worker; returns when all are done. The first exception is
   /// rethrown on the caller. A body must not call back into the same pool. Results must not depend on who runs which index.
-  void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) const;
+  void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) const;
 
   /// Index of the calling worker inside for_each, 0 … size()-1; no two bodies that run at the same time share one.
   int slot() const;

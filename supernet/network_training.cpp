@@ -19,6 +19,14 @@ struct PassedBlock {
   std::int64_t after_attention_saved = 0, after_feed_forward_saved = 0;  // marks of the arena
 };
 
+/// The calling thread's list, empty, with the memory of its earlier passes: a steady step allocates nothing. Networks are shared by
+/// threads and keep no state; a pass never runs inside another one of its thread.
+std::vector<PassedBlock>& passed_blocks() {
+  thread_local std::vector<PassedBlock> blocks;
+  blocks.clear();
+  return blocks;
+}
+
 }  // namespace
 
 /// One forward and backward of a subnet as its plan says. The arena is a stack of what blocks store, each with its output on top; backward
@@ -28,7 +36,7 @@ class Network::TrainingPass {
   TrainingPass(const Parts& parts, Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                const ActivationPlan& plan, Arena& arena)
       : p_(parts), backend_(backend), values_(values), gradients_(gradients), subnet_(subnet), batch_(batch), plan_(plan), arena_(arena),
-        d_(stream()) {
+        d_(stream()), passed_(passed_blocks()) {
     passed_.reserve(subnet.blocks.size());
   }
 
@@ -160,7 +168,7 @@ class Network::TrainingPass {
   const ActivationPlan& plan_;
   Arena& arena_;
   View d_;  // the gradient on its way back through the blocks
-  std::vector<PassedBlock> passed_;
+  std::vector<PassedBlock>& passed_;
 };
 
 LossReport Network::forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,

@@ -171,12 +171,18 @@ ModelConfig preset_model(std::string_view name) {
 }
 
 std::vector<int> FeedForwardChoices::at(int embed) const {
-  if (!widths.empty()) return widths;
-  std::vector<int> rounded;
-  for (const double ratio : ratios) rounded.push_back(width_of(ratio, embed));
-  std::sort(rounded.begin(), rounded.end());
-  rounded.erase(std::unique(rounded.begin(), rounded.end()), rounded.end());
-  return rounded;
+  std::vector<int> list;
+  at(embed, list);
+  return list;
+}
+
+void FeedForwardChoices::at(int embed, std::vector<int>& list) const {
+  list = widths;
+  if (!widths.empty()) return;
+  list.reserve(ratios.size());
+  for (const double ratio : ratios) list.push_back(width_of(ratio, embed));
+  std::sort(list.begin(), list.end());
+  list.erase(std::unique(list.begin(), list.end()), list.end());
 }
 
 SearchSpace::SearchSpace(ModelConfig model, std::vector<int> embed, std::vector<int> depth, std::vector<Block> blocks)

@@ -39,7 +39,8 @@ ModelConfig preset_model(std::string_view name);
 struct FeedForwardChoices {
   std::vector<int> widths;
   std::vector<double> ratios;
-  std::vector<int> at(int embed) const;  // ascending, without repetition
+  std::vector<int> at(int embed) const;              // ascending, without repetition
+  void at(int embed, std::vector<int>& list) const;  // the same into a list whose memory serves again
   bool operator==(const FeedForwardChoices&) const = default;
 };
 

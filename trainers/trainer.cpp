@@ -96,8 +96,13 @@ struct Trainer::Parts {
   ArenaNeeds needs;
   Arena arena;
   PlanCache plans;
+  const Subnet largest;
   Weights gradients;
   State state;
+  // Of one step, kept for the next: a steady step allocates only what its report holds.
+  Batch batch;
+  ActiveBands active;
+  BandScratch bands;
 
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
         std::shared_ptr<const WeightTable> table, std::int64_t activation_limit)
@@ -105,9 +110,10 @@ struct Trainer::Parts {
         backend(backend_), network(space, backend.dtype()),
         costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
         needs(arena_needs(network, options, running, backend.traits())), arena(arena_bytes(needs, activation_limit)),
-        plans(network, backend.traits()),
+        plans(network, backend.traits()), largest(space.largest()),
         gradients(table, backend.dtype()), state{.weights = Weights(table, backend.dtype()),
-                                                 .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())} {
+                                                 .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())},
+        active(*table, {}), bands(*table) {
     initialize(state.weights, options.seed);
   }
 
@@ -131,20 +137,20 @@ StepReport Trainer::step() {
   StepReport report;
   report.step = t;
   report.subnets = stage.sampler->sample(static_cast<std::uint64_t>(t), static_cast<std::uint64_t>(t - stage.begin));
-  const Batch batch = p.data.training_batch(p.options.seed, static_cast<std::uint64_t>(t), p.options.sequences, p.space.model().context);
+  p.data.training_batch(p.options.seed, static_cast<std::uint64_t>(t), p.options.sequences, p.space.model().context, p.batch);
 
-  const ActiveBands active(p.state.weights.table(), report.subnets);
-  zero_active(p.backend, p.gradients, active);
-  report.losses =
-      stage.objective->forward_backward({p.backend, p.network, p.state.weights, p.gradients, p.arena, p.plans}, report.subnets, batch);
-  report.gradient_norm = global_norm(p.backend, p.gradients, active);
+  p.active.assign(p.state.weights.table(), report.subnets);
+  zero_active(p.backend, p.gradients, p.active, p.bands);
+  report.losses = stage.objective->forward_backward({p.backend, p.network, p.largest, p.state.weights, p.gradients, p.arena, p.plans},
+                                                    report.subnets, p.batch);
+  report.gradient_norm = global_norm(p.backend, p.gradients, p.active, p.bands);
   report.rate = learning_rate(p.options, t);
 
   bool finite = std::isfinite(report.gradient_norm);
   for (const LossReport& loss : report.losses) finite = finite && std::isfinite(loss.label_loss) && std::isfinite(loss.teacher_loss);
   report.skipped = !finite;
   if (finite) {
-    p.state.optimizer->update(p.backend, p.state.weights, p.gradients, active,
+    p.state.optimizer->update(p.backend, p.state.weights, p.gradients, p.active,
                               {.step = p.state.updates,
                                .rate = report.rate,
                                .warmup = warmup_factor(p.options, t),
@@ -154,8 +160,8 @@ StepReport Trainer::step() {
     ++p.state.skipped;
   }
   for (const Subnet& subnet : report.subnets) {
-    report.tokens += batch.rows();
-    report.flops += 6.0 * static_cast<double>(p.costs.additive(subnet).macs) * static_cast<double>(batch.rows());
+    report.tokens += p.batch.rows();
+    report.flops += 6.0 * static_cast<double>(p.costs.additive(subnet).macs) * static_cast<double>(p.batch.rows());
   }
   ++p.state.next_step;
   return report;

@@ -17,7 +17,7 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   DType dtype() const override { return DType::float32; }
   Precision precision() const override { return precision_; }
-  void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) override { pool_.for_each(count, body); }
+  void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) override { pool_.for_each(count, body); }
   int slots() const override { return pool_.size(); }
   int slot() const override { return pool_.slot(); }
   std::int64_t workspace_bytes(std::int64_t rows, std::int64_t columns) const override;

@@ -4,7 +4,7 @@
 
 namespace elastiform {
 
-void ReferenceBackend::for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) {
+void ReferenceBackend::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) {
   for (std::int64_t i = 0; i < count; ++i) body(i);
 }
 

@@ -10,7 +10,7 @@ class ReferenceBackend final : public Backend {
  public:
   std::string_view name() const override { return "reference"; }
   DType dtype() const override { return DType::float64; }
-  void for_each(std::int64_t count, const std::function<void(std::int64_t)>& body) override;
+  void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) override;
   int slots() const override { return 1; }
   int slot() const override { return 0; }
 

@@ -191,6 +191,12 @@ std::uint8_t TextData::byte(std::int64_t position) const {
 const std::uint8_t* TextData::bytes() const { return impl_->text.bytes(); }
 
 Batch TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens) const {
+  Batch batch;
+  training_batch(seed, step, sequences, tokens, batch);
+  return batch;
+}
+
+void TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch) const {
   if (sequences < 1 || tokens < 1) throw std::logic_error("TextData::training_batch: needs at least one sequence of one token");
   const std::vector<Segment>& train = segments(Split::train);
   const std::vector<std::int64_t> other = tokens == impl_->context ? std::vector<std::int64_t>{} : count_starts(train, tokens);
@@ -200,7 +206,10 @@ Batch TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int6
                       .expected = "a stretch of " + std::to_string(tokens + 1) + " bytes in the train split",
                       .found = "none",
                       .remedy = "use a longer text or shorter sequences"});
-  Batch batch{.sequences = sequences, .tokens = tokens, .inputs = {}, .targets = {}};
+  batch.sequences = sequences;
+  batch.tokens = tokens;
+  batch.inputs.clear();
+  batch.targets.clear();
   batch.inputs.reserve(static_cast<std::size_t>(batch.rows()));
   batch.targets.reserve(static_cast<std::size_t>(batch.rows()));
   for (std::int64_t b = 0; b < sequences; ++b) {
@@ -212,7 +221,6 @@ Batch TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int6
     batch.inputs.insert(batch.inputs.end(), window, window + tokens);
     batch.targets.insert(batch.targets.end(), window + 1, window + tokens + 1);
   }
-  return batch;
 }
 
 std::vector<Window> TextData::scoring_windows(Split split, std::int64_t tokens, std::int64_t stride, std::int64_t limit) const {

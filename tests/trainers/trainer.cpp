@@ -182,8 +182,11 @@ TEST_CASE("bands that no subnet of a step touches stay bitwise unchanged under t
     const Weights m_before = extract(*trainer.state().optimizer->moments().at("m"), f.space.largest());
     const StepReport report = trainer.step();
     const ActiveBands active(trainer.weights().table(), report.subnets);
-    const auto idle = band_rectangles(trainer.weights().table(), [&](std::int64_t band) { return active[band] ? -1 : 0; });
-    const auto touched = band_rectangles(trainer.weights().table(), [&](std::int64_t band) { return active[band] ? 0 : -1; });
+    std::vector<BandRectangle> idle, touched;
+    band_rectangles(
+        trainer.weights().table(), [&](std::int64_t band) { return active[band] ? -1 : 0; }, idle);
+    band_rectangles(
+        trainer.weights().table(), [&](std::int64_t band) { return active[band] ? 0 : -1; }, touched);
     const auto same = [](ConstView a, ConstView b) {
       for (std::int64_t row = 0; row < a.rows; ++row)
         if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns) * 4) != 0) return false;

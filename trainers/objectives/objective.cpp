@@ -29,6 +29,7 @@ class Labels final : public Objective {
   std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
                                            const Batch& batch) const override {
     std::vector<LossReport> reports;
+    reports.reserve(subnets.size());
     const LossOptions options{.share = 1.0 / static_cast<double>(subnets.size())};
     for (const Subnet& subnet : subnets) reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
     return reports;
@@ -46,12 +47,13 @@ class LabelsAndLargest final : public Objective {
   std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
                                            const Batch& batch) const override {
     const Subnet& largest = subnets.front();
-    if (largest != context.network.space().largest())
-      throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
+    if (largest != context.largest) throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
     const ArenaScope scope(context.arena);
     const View hidden = context.arena.matrix(batch.rows(), largest.embed, context.network.dtype());
     const double share = 1.0 / static_cast<double>(subnets.size());
-    std::vector<LossReport> reports{run_planned(context, largest, batch, {.share = share}, {}, hidden)};
+    std::vector<LossReport> reports;
+    reports.reserve(subnets.size());
+    reports.push_back(run_planned(context, largest, batch, {.share = share}, {}, hidden));
     const LossOptions taught{
         .label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
     for (const Subnet& subnet : subnets.subspan(1))

@@ -15,6 +15,7 @@ namespace elastiform {
 struct ObjectiveContext {
   Backend& backend;
   const Network& network;
+  const Subnet& largest;  // of the network's space
   const Weights& weights;
   Weights& gradients;
   Arena& arena;

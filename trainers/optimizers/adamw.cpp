@@ -7,7 +7,8 @@ namespace elastiform {
 
 AdamwOptimizer::AdamwOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, DType dtype)
     : options_(options), policy_(parse_band_policy(options.policy)), m_(table, dtype), v_(table, dtype),
-      count_(static_cast<std::size_t>(table->band_count()), 0) {
+      count_(static_cast<std::size_t>(table->band_count()), 0), corrections_(count_.size()) {
+  rectangles_.reserve(most_band_rectangles(*table));
   if (policy_ == BandPolicy::catch_up) {
     last_.assign(count_.size(), 0);
     normal1_.assign(count_.size(), 0);
@@ -46,18 +47,18 @@ void AdamwOptimizer::update(Backend& backend, Weights& weights, const Weights& g
                             const UpdateStep& step) {
   const WeightTable& table = weights.table();
   const bool dense = policy_ == BandPolicy::dense;
-  std::vector<Corrections> corrections(count_.size());
   for (std::int64_t band = 0; band < table.band_count(); ++band)
-    if (dense || active[band]) corrections[static_cast<std::size_t>(band)] = touch(band, step);
+    if (dense || active[band]) corrections_[static_cast<std::size_t>(band)] = touch(band, step);
   // Rectangles of equal counters and equal activity merge; catch-up bands differ in their last step too, so they stay apart.
-  const auto list = band_rectangles(table, [&](std::int64_t band) -> std::int64_t {
+  const auto key = [&](std::int64_t band) -> std::int64_t {
     if (!dense && !active[band]) return -1;
     if (policy_ == BandPolicy::catch_up) return band;
     return 2 * static_cast<std::int64_t>(count_[static_cast<std::size_t>(band)]) + (active[band] ? 1 : 0);
-  });
-  backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
-    const BandRectangle& r = list[static_cast<std::size_t>(i)];
-    const Corrections& c = corrections[static_cast<std::size_t>(r.band)];
+  };
+  band_rectangles(table, key, rectangles_);
+  backend.for_each(static_cast<std::int64_t>(rectangles_.size()), [&](std::int64_t i) {
+    const BandRectangle& r = rectangles_[static_cast<std::size_t>(i)];
+    const Corrections& c = corrections_[static_cast<std::size_t>(r.band)];
     const View m = r.of(m_), v = r.of(v_);
     if (c.fade1 != 1 || c.fade2 != 1) fade(m, c.fade1), fade(v, c.fade2);
     const bool decays = r.tensor->role == Role::matrix || r.tensor->role == Role::residual_out;

@@ -28,6 +28,9 @@ class AdamwOptimizer final : public Optimizer {
   BandPolicy policy_;
   Weights m_, v_;
   std::vector<double> count_, last_, normal1_, normal2_;  // per band; counts are whole numbers
+  // Scratch of an update, kept for the next one so that it allocates nothing.
+  std::vector<Corrections> corrections_;  // per band
+  std::vector<BandRectangle> rectangles_;
 };
 
 }  // namespace elastiform

@@ -6,8 +6,8 @@
 
 namespace elastiform {
 
-ActiveBands::ActiveBands(const WeightTable& table, std::span<const Subnet> subnets)
-    : active_(static_cast<std::size_t>(table.band_count()), false) {
+void ActiveBands::assign(const WeightTable& table, std::span<const Subnet> subnets) {
+  active_.assign(static_cast<std::size_t>(table.band_count()), false);
   for (const Subnet& subnet : subnets)
     for (const TensorSpec& tensor : table.tensors()) {
       const Extent extent = table.extent(tensor, subnet);
@@ -19,14 +19,16 @@ ActiveBands::ActiveBands(const WeightTable& table, std::span<const Subnet> subne
 
 namespace {
 
-std::vector<BandRectangle> active_rectangles(const WeightTable& table, const ActiveBands& active) {
-  return band_rectangles(table, [&](std::int64_t band) { return active[band] ? 0 : -1; });
+const std::vector<BandRectangle>& active_rectangles(const WeightTable& table, const ActiveBands& active, BandScratch& scratch) {
+  band_rectangles(
+      table, [&](std::int64_t band) { return active[band] ? 0 : -1; }, scratch.rectangles);
+  return scratch.rectangles;
 }
 
 }  // namespace
 
-void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active) {
-  const auto list = active_rectangles(gradients.table(), active);
+void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active, BandScratch& scratch) {
+  const std::vector<BandRectangle>& list = active_rectangles(gradients.table(), active, scratch);
   backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
     const View view = list[static_cast<std::size_t>(i)].of(gradients);
     const std::size_t bytes = static_cast<std::size_t>(view.columns * bytes_of(view.dtype));
@@ -34,9 +36,10 @@ void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active
   });
 }
 
-double global_norm(Backend& backend, const Weights& gradients, const ActiveBands& active) {
-  const auto list = active_rectangles(gradients.table(), active);
-  std::vector<double> sums(list.size());
+double global_norm(Backend& backend, const Weights& gradients, const ActiveBands& active, BandScratch& scratch) {
+  const std::vector<BandRectangle>& list = active_rectangles(gradients.table(), active, scratch);
+  std::vector<double>& sums = scratch.sums;
+  sums.assign(list.size(), 0);
   backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
     const std::size_t at = static_cast<std::size_t>(i);
     sums[at] = backend.sum_squares(list[at].of(gradients));

@@ -14,8 +14,9 @@ namespace elastiform {
 /// Which bands of a table some subnets of a step touch.
 class ActiveBands {
  public:
-  ActiveBands(const WeightTable& table, std::span<const Subnet> subnets);
+  ActiveBands(const WeightTable& table, std::span<const Subnet> subnets) { assign(table, subnets); }
   explicit ActiveBands(std::vector<bool> active) : active_(std::move(active)) {}  // one entry a band
+  void assign(const WeightTable& table, std::span<const Subnet> subnets);
   bool operator[](std::int64_t band) const { return active_[static_cast<std::size_t>(band)]; }
 
  private:
@@ -31,12 +32,19 @@ struct BandRectangle {
   ConstView of(const Weights& weights) const { return weights.view(*tensor).column_range(column, columns).row_range(row, rows); }
 };
 
-/// The bands with key(band) ≥ 0, neighbours in a row of bands with equal keys merged, cut into pieces of about 16,384 elements in a fixed
-/// order: the list depends on the keys only.
+constexpr std::int64_t kRectangleElements = 16384;
+
+/// No list of band_rectangles is longer. A rectangle of w columns is cut every ⌊kRectangleElements / w⌋ rows, which is more than half of
+/// the fraction (or every row, if that is 0): at most 2 · elements / kRectangleElements pieces, and one for the rest.
+inline std::size_t most_band_rectangles(const WeightTable& table) {
+  return static_cast<std::size_t>(table.band_count() + 2 * table.elements() / kRectangleElements);
+}
+
+/// The bands with key(band) ≥ 0, neighbours in a row of bands with equal keys merged, cut into pieces of about kRectangleElements in a
+/// fixed order: the list depends on the keys only. It is written into `list`, whose memory serves again.
 template <class Key>
-std::vector<BandRectangle> band_rectangles(const WeightTable& table, const Key& key) {
-  constexpr std::int64_t kElements = 16384;
-  std::vector<BandRectangle> list;
+void band_rectangles(const WeightTable& table, const Key& key, std::vector<BandRectangle>& list) {
+  list.clear();
   for (const TensorSpec& tensor : table.tensors()) {
     std::int64_t row = 0;
     const std::size_t columns = tensor.column_bands.size();
@@ -47,7 +55,7 @@ std::vector<BandRectangle> band_rectangles(const WeightTable& table, const Key& 
         while (end < columns && key(band + static_cast<std::int64_t>(end - c)) == key(band)) ++end;
         if (key(band) >= 0) {
           const std::int64_t left = c == 0 ? 0 : tensor.column_bands[c - 1], width = tensor.column_bands[end - 1] - left;
-          const std::int64_t step = std::max<std::int64_t>(1, kElements / width);
+          const std::int64_t step = std::max<std::int64_t>(1, kRectangleElements / width);
           for (std::int64_t first = row; first < tensor.row_bands[r]; first += step)
             list.push_back({&tensor, band, first, std::min(step, tensor.row_bands[r] - first), left, width});
         }
@@ -56,14 +64,23 @@ std::vector<BandRectangle> band_rectangles(const WeightTable& table, const Key& 
       row = tensor.row_bands[r];
     }
   }
-  return list;
 }
 
+/// What the two functions below write for themselves, kept by their caller so that a steady step allocates nothing.
+struct BandScratch {
+  std::vector<BandRectangle> rectangles;
+  std::vector<double> sums;  // one a rectangle
+  explicit BandScratch(const WeightTable& table) {
+    rectangles.reserve(most_band_rectangles(table));
+    sums.reserve(most_band_rectangles(table));
+  }
+};
+
 /// Sets the active bands of `gradients` to zero: what a step adds to.
-void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active);
+void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active, BandScratch& scratch);
 
 /// Euclidean norm over the active bands, in a fixed order. Not finite exactly when an element is not.
-double global_norm(Backend& backend, const Weights& gradients, const ActiveBands& active);
+double global_norm(Backend& backend, const Weights& gradients, const ActiveBands& active, BandScratch& scratch);
 
 /// min(1, limit / (norm + 1e-6)), 1 when limit is 0: the rule of the field's frameworks.
 double clip_scale(double norm, double limit);

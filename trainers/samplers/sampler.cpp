@@ -19,7 +19,8 @@ const T& pick(const std::vector<T>& choices, RandomStream& random) {
 class LargestSampler final : public SubnetSampler {
  public:
   explicit LargestSampler(const SearchSpace& space) : largest_(space.largest()) {}
-  std::vector<Subnet> sample(std::uint64_t, std::uint64_t) const override { return {largest_}; }
+  // A list of one by its count: braces would copy the subnet twice.
+  std::vector<Subnet> sample(std::uint64_t, std::uint64_t) const override { return std::vector<Subnet>(1, largest_); }
   bool always_has_largest() const override { return true; }
 
  private:
@@ -31,15 +32,18 @@ class LargestSampler final : public SubnetSampler {
 class BalancedSampler final : public SubnetSampler {
  public:
   BalancedSampler(const SearchSpace& space, const Stage& stage, std::uint64_t seed)
-      : space_(space), seed_(seed), largest_share_(stage.largest), endpoint_share_(stage.largest + stage.smallest) {}
+      : space_(space), largest_(space.largest()), smallest_(space.smallest()), seed_(seed), largest_share_(stage.largest),
+        endpoint_share_(stage.largest + stage.smallest) {}
 
   std::vector<Subnet> sample(std::uint64_t step, std::uint64_t stage_step) const override {
     // Evenly spaced, so the shares hold in any stretch of steps and nothing is left to chance.
     if (const auto endpoint = event(stage_step, endpoint_share_)) {
       const bool largest = endpoint_share_ > 0 && event(*endpoint, largest_share_ / endpoint_share_).has_value();
-      return {largest ? space_.largest() : space_.smallest()};
+      return std::vector<Subnet>(1, largest ? largest_ : smallest_);
     }
-    return {draw_balanced(space_, seed_, step, 0)};
+    std::vector<Subnet> subnets;
+    subnets.push_back(draw_balanced(space_, seed_, step, 0));
+    return subnets;
   }
   bool always_has_largest() const override { return false; }
 
@@ -52,6 +56,7 @@ class BalancedSampler final : public SubnetSampler {
   }
 
   const SearchSpace space_;
+  const Subnet largest_, smallest_;
   std::uint64_t seed_;
   double largest_share_, endpoint_share_;
 };
@@ -59,10 +64,14 @@ class BalancedSampler final : public SubnetSampler {
 /// Largest, smallest and n draws in every step (arXiv 1903.05134).
 class SandwichSampler final : public SubnetSampler {
  public:
-  SandwichSampler(const SearchSpace& space, const Stage& stage, std::uint64_t seed) : space_(space), seed_(seed), random_(stage.random) {}
+  SandwichSampler(const SearchSpace& space, const Stage& stage, std::uint64_t seed)
+      : space_(space), largest_(space.largest()), smallest_(space.smallest()), seed_(seed), random_(stage.random) {}
 
   std::vector<Subnet> sample(std::uint64_t step, std::uint64_t) const override {
-    std::vector<Subnet> subnets{space_.largest(), space_.smallest()};
+    std::vector<Subnet> subnets;
+    subnets.reserve(2 + static_cast<std::size_t>(random_));
+    subnets.push_back(largest_);
+    subnets.push_back(smallest_);
     for (int i = 0; i < random_; ++i) subnets.push_back(draw_balanced(space_, seed_, step, static_cast<std::uint32_t>(i)));
     return subnets;
   }
@@ -70,6 +79,7 @@ class SandwichSampler final : public SubnetSampler {
 
  private:
   const SearchSpace space_;
+  const Subnet largest_, smallest_;
   std::uint64_t seed_;
   int random_;
 };
@@ -104,12 +114,15 @@ Subnet draw_balanced(const SearchSpace& space, std::uint64_t seed, std::uint64_t
   Subnet subnet;
   subnet.embed = pick(space.embed(), random);
   const int depth = pick(space.depth(), random);
+  subnet.blocks.reserve(static_cast<std::size_t>(depth));
+  std::vector<int> widths;
   for (int block = 0; block < depth; ++block) {
     const SearchSpace::Block& choices = space.blocks()[static_cast<std::size_t>(block)];
     BlockGenes genes;
     genes.heads = pick(choices.heads, random);
     genes.groups = genes.heads / space.model().queries_per_group;
-    genes.ffn = pick(choices.ffn.at(subnet.embed), random);
+    choices.ffn.at(subnet.embed, widths);
+    genes.ffn = pick(widths, random);
     subnet.blocks.push_back(genes);
   }
   return subnet;

@@ -33,7 +33,8 @@ std::string result(const Network& network, Backend& backend, const Weights& weig
   Arena arena(plan.arena_bytes);
   const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena);
   const std::vector<Subnet> one{subnet};
-  const double norm = global_norm(backend, gradients, ActiveBands(weights.table(), one));
+  BandScratch scratch(weights.table());
+  const double norm = global_norm(backend, gradients, ActiveBands(weights.table(), one), scratch);
   return fmt::format("\n  [\"{}\", {:.9g}, {:.9g}]", format(subnet), report.label_loss, norm);
 }
 

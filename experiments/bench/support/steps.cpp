@@ -28,18 +28,19 @@ TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights
     : backend_(backend), network_(space, backend.dtype()), weights_(std::move(weights)),
       gradients_(weights_.shared_table(), backend.dtype()),
       batch_(random_batch(space.model().vocabulary, sequences, space.model().context)), objective_(objective_of(distill)),
-      plans_(network_, backend.traits()), arena_(training_bytes(network_, backend, *objective_, sequences)) {
+      plans_(network_, backend.traits()), largest_(space.largest()), active_(weights_.table(), {}), bands_(weights_.table()),
+      arena_(training_bytes(network_, backend, *objective_, sequences)) {
   const TrainOptions options;
   optimizer_ = find_optimizer(options.optimizer).make(options, weights_.shared_table(), backend.dtype());
   clip_ = options.clip;
 }
 
 void TrainingSteps::step(std::span<const Subnet> subnets) {
-  const ActiveBands active(weights_.table(), subnets);
-  zero_active(backend_, gradients_, active);
-  objective_->forward_backward({backend_, network_, weights_, gradients_, arena_, plans_}, subnets, batch_);
-  const double norm = global_norm(backend_, gradients_, active);
-  optimizer_->update(backend_, weights_, gradients_, active, {.step = updates_, .rate = 3e-4, .gradient_scale = clip_scale(norm, clip_)});
+  active_.assign(weights_.table(), subnets);
+  zero_active(backend_, gradients_, active_, bands_);
+  objective_->forward_backward({backend_, network_, largest_, weights_, gradients_, arena_, plans_}, subnets, batch_);
+  const double norm = global_norm(backend_, gradients_, active_, bands_);
+  optimizer_->update(backend_, weights_, gradients_, active_, {.step = updates_, .rate = 3e-4, .gradient_scale = clip_scale(norm, clip_)});
   ++updates_;
 }
 

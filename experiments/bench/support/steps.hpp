@@ -31,6 +31,9 @@ class TrainingSteps {
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<Optimizer> optimizer_;
   PlanCache plans_;
+  Subnet largest_;
+  ActiveBands active_;
+  BandScratch bands_;
   Arena arena_;
   double clip_ = 0;
   std::int64_t updates_ = 0;

@@ -1,0 +1,185 @@
+// Memory is planned, so a steady step asks the heap for nothing: every buffer that it needs stays with its owner from the step before.
+// operator new is replaced for this whole program and counts only between two marks. Sanitizers bring operators of their own, which
+// must stay in place to find what they look for, so they run without these tests.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ELASTIFORM_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define ELASTIFORM_SANITIZED
+#endif
+#endif
+
+#ifndef ELASTIFORM_SANITIZED
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "kernels/random.hpp"
+#include "supernet/plan_cache.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/conformance.hpp"
+#include "tests/support/spaces.hpp"
+#include "tests/support/temporary_folder.hpp"
+#include "trainers/optimizers/optimizer.hpp"
+#include "trainers/trainer.hpp"
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<std::int64_t> counted{0};
+std::atomic<const void*> escaped{nullptr};  // compilers may leave out memory that nobody else sees
+
+void* counted_memory(std::size_t bytes, std::size_t alignment) {
+  if (counting) ++counted;
+  void* memory = nullptr;
+  if (::posix_memalign(&memory, std::max(alignment, sizeof(void*)), bytes) != 0) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+// The other forms call these.
+void* operator new(std::size_t bytes) { return counted_memory(bytes, alignof(std::max_align_t)); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) { return counted_memory(bytes, static_cast<std::size_t>(alignment)); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace elastiform {
+namespace {
+
+/// Allocations while `run` runs, on any thread.
+template <class Run>
+std::int64_t allocations_of(const Run& run) {
+  counted = 0;
+  counting = true;
+  run();
+  counting = false;
+  return counted;
+}
+
+/// Allocations of a steady `run`. A worker that TBB sends for the first time makes the scratch of its kernels, in whichever step that is,
+/// so with several threads the median has to hold; with one it is the most.
+template <class Run>
+std::int64_t steady_allocations_of(int threads, const Run& run) {
+  for (int i = 0; i < 4; ++i) run();
+  std::array<std::int64_t, 11> each{};
+  for (std::int64_t& one : each) one = allocations_of(run);
+  std::sort(each.begin(), each.end());
+  return threads == 1 ? each.back() : each[each.size() / 2];
+}
+
+/// A training step below the trainer: all that runs once for each subnet, and the update.
+struct Steps {
+  Cpu cpu;
+  Network network;
+  Weights weights, gradients;
+  Batch batch;
+  PlanCache plans;
+  std::array<Subnet, 3> subnets;  // the largest teaches the others
+  ActiveBands active;
+  BandScratch bands;
+  std::int64_t limit;
+  Arena arena;
+  std::unique_ptr<Optimizer> optimizer;
+  std::int64_t updates = 0;
+
+  Steps(const SearchSpace& space, int threads, Precision precision, const TrainOptions& options, std::int64_t bytes)
+      : cpu(threads, precision), network(space, DType::float32), weights(random_weights(space, DType::float32, 1)),
+        gradients(weights.shared_table(), DType::float32), batch(random_batch(space, 11, space.model().context, 2)),
+        plans(network, cpu.backend.traits()), subnets{space.largest(), space.middle(), space.smallest()}, active(weights.table(), subnets),
+        bands(weights.table()),
+        limit(network.plan_training(cpu.backend.traits(), space.largest(), {batch.sequences, batch.tokens, true}, bytes).arena_bytes),
+        arena(limit + Arena::bytes_for(batch.rows(), space.max_embed(), DType::float32)),
+        optimizer(find_optimizer(options.optimizer).make(options, weights.shared_table(), DType::float32)) {}
+
+  void step() {
+    const ArenaScope scope(arena);
+    const View hidden = arena.matrix(batch.rows(), subnets.front().embed, DType::float32);
+    zero_active(cpu.backend, gradients, active, bands);
+    for (const Subnet& subnet : subnets) {
+      const bool taught = &subnet != subnets.data();
+      const Teacher teacher{taught ? ConstView(hidden) : ConstView{}, subnets.front().embed};
+      const ActivationPlan& plan = plans.of(subnet, {batch.sequences, batch.tokens, taught}, limit);
+      network.forward_backward(cpu.backend, weights, gradients, subnet, batch, {.teacher_weight = 0.5, .share = 1.0 / 3}, teacher,
+                               taught ? View{} : hidden, plan, arena);
+    }
+    const double norm = global_norm(cpu.backend, gradients, active, bands);
+    optimizer->update(cpu.backend, weights, gradients, active, {.step = updates++, .rate = 1e-3, .gradient_scale = clip_scale(norm, 1)});
+  }
+};
+
+/// Few enough subnets that a sampler soon has drawn them all.
+SearchSpace small_space() {
+  ModelConfig model = preset_model("llama");
+  model.context = 24;
+  model.head_dim = 4;
+  const SearchSpace::Block block{{2}, {.widths = {}, .ratios = {1, 2}}};
+  return SearchSpace(model, {8, 16}, {2}, {block, block});
+}
+
+std::string letters(std::size_t bytes) {
+  RandomStream random(1, Purpose::test);
+  std::string text;
+  while (text.size() < bytes) text += static_cast<char>('a' + random.below(26));
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("allocations are counted, on the caller and on workers", "[trainers][memory]") {
+  const Cpu cpu(2);
+  CHECK(allocations_of([] {}) == 0);
+  CHECK(allocations_of([] { escaped = std::vector<int>(3).data(); }) == 1);
+  struct alignas(128) Aligned {
+    int value = 0;
+  };
+  CHECK(allocations_of([] { escaped = std::make_unique<Aligned>().get(); }) == 1);
+  // A worker that comes for the first time is noted by the pool.
+  CHECK(allocations_of([&] { cpu.pool.for_each(64, [](std::int64_t) { escaped = std::vector<int>(3).data(); }); }) >= 64);
+}
+
+TEST_CASE("a steady pass and update allocate nothing", "[trainers][memory]") {
+  const std::string preset = GENERATE("llama", "gpt2"), policy = GENERATE("lazy-local", "catch-up", "dense");
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  const int threads = GENERATE(1, 2);
+  const bool least_memory = GENERATE(false, true);  // then backward computes again what forward dropped
+  CAPTURE(preset, policy, name_of(precision), threads, least_memory);
+  TrainOptions options;
+  options.policy = policy;
+  Steps steps(tiny_space(preset), threads, precision, options, least_memory ? 0 : kNoLimit);
+  CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
+}
+
+TEST_CASE("a steady step of the trainer allocates what its report holds", "[trainers][memory]") {
+  const std::string sampler = GENERATE("largest", "balanced", "sandwich");
+  const int threads = GENERATE(1, 2);
+  CAPTURE(sampler, threads);
+  const SearchSpace space = small_space();
+  const TemporaryFolder folder;
+  const TextData data(folder.write("text.txt", letters(40000)),
+                      {.text = "text.txt", .tokenizer = "bytes", .splits = {80, 10, 10}, .split_block = 4096}, space.model().context);
+  TrainOptions options;
+  options.sequences = 11;
+  std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = sampler}};
+  if (sampler == "sandwich") stages.front().objective = "labels+largest", stages.front().random = 2;
+  resolve_stages(stages, options.steps);
+  Cpu cpu(threads);
+  Trainer trainer(space, options, stages, data, cpu.backend);
+  while (trainer.next_step() < 80) trainer.step();  // every subnet has its plans
+  // Two lists, of subnets and of losses; of each subnet the genes of its blocks; for a draw the widths that it chooses from.
+  const std::int64_t subnets = sampler == "sandwich" ? 4 : 1, draws = sampler == "sandwich" ? 2 : sampler == "balanced" ? 1 : 0;
+  CHECK(steady_allocations_of(threads, [&] { trainer.step(); }) == 2 + subnets + draws);
+}
+
+}  // namespace elastiform
+
+#endif
