@@ -21,8 +21,8 @@ std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
 
 }  // namespace
 
-std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch,
-                               std::int64_t tokens) {
+std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes,
+                               std::int64_t batch, std::int64_t tokens) {
   const BlockShape shape = shape_of(batch, tokens, embed, genes);
   std::int64_t attention = 0, feed_forward = 0, middle = 0;
   if (genes.heads > 0) attention = Attention::tensors(model, shape, traits.slots).forward_bytes(Attention::levels().back(), traits);
@@ -38,7 +38,8 @@ std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& tr
 
 std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                                 std::int64_t logit_rows) {
-  std::int64_t most = bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), traits.slots, false).saved, traits.dtype);
+  std::int64_t most =
+      bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), traits.slots, false).saved, traits.dtype);
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = shape_of(1, tokens, subnet.embed, genes);
     if (genes.heads > 0) most = std::max(most, bytes_of_all(Attention::decode_scratch(model, shape), traits.dtype));
@@ -56,7 +57,8 @@ std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subn
 
 std::int64_t generation_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t context) {
   return cache_arena_bytes(model, traits.dtype, subnet, context) +
-         decode_arena_bytes(model, traits, subnet, std::min(context, kPrefillRows), 1) + Arena::bytes_for(1, model.vocabulary, traits.dtype);
+         decode_arena_bytes(model, traits, subnet, std::min(context, kPrefillRows), 1) +
+         Arena::bytes_for(1, model.vocabulary, traits.dtype);
 }
 
 }  // namespace elastiform

@@ -74,7 +74,8 @@ Costs CostModel::of(const Subnet& subnet) const {
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
-  costs.inference_bytes = weights + deploy_.batch * generation_arena_bytes(model, traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
+  costs.inference_bytes =
+      weights + deploy_.batch * generation_arena_bytes(model, traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
   costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
                          plan_activations(model, traits_of(precision_, deploy_.threads), dense, {sequences_, model.context}).arena_bytes;
   return costs;

@@ -33,7 +33,8 @@ std::int64_t LayerTensors::saved_bytes(TensorSet dropped, const BackendTraits& t
 
 std::int64_t LayerTensors::forward_bytes(TensorSet dropped, const BackendTraits& traits) const {
   std::int64_t sum = 0;
-  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += forward_shape(tensor, traits.slots).bytes(type_of(tensor, traits)); });
+  each(*this, dropped, true,
+       [&](int, const KeptTensor& tensor) { sum += forward_shape(tensor, traits.slots).bytes(type_of(tensor, traits)); });
   return sum;
 }
 

@@ -80,11 +80,12 @@ struct LayerTensors {
   std::int64_t result_flops = 0;            // of the product that makes the layer's output
   ShortList<TensorShape> backward_scratch;  // beside the tensors that backward computes again
 
-  std::int64_t saved_bytes(TensorSet dropped, const BackendTraits& traits) const;     // from forward to backward
-  std::int64_t forward_bytes(TensorSet dropped, const BackendTraits& traits) const;   // during forward: what is not kept
-  std::int64_t backward_bytes(TensorSet dropped, const BackendTraits& traits) const;  // during backward: scratch, and what is computed again
-  std::int64_t flops() const;                                                   // of forward's products
-  std::int64_t recomputed_flops(TensorSet dropped) const;                       // of the products that backward repeats
+  std::int64_t saved_bytes(TensorSet dropped, const BackendTraits& traits) const;    // from forward to backward
+  std::int64_t forward_bytes(TensorSet dropped, const BackendTraits& traits) const;  // during forward: what is not kept
+  std::int64_t backward_bytes(TensorSet dropped,
+                              const BackendTraits& traits) const;  // during backward: scratch, and what is computed again
+  std::int64_t flops() const;                                      // of forward's products
+  std::int64_t recomputed_flops(TensorSet dropped) const;          // of the products that backward repeats
   /// What dropping them costs backward, in FLOPs of a GEMM that take as long.
   std::int64_t recomputed_cost(TensorSet dropped, const BackendTraits& traits) const;
 };

@@ -100,7 +100,8 @@ KeyValueCache Network::make_cache(const Subnet& subnet, std::int64_t context, Ar
   return cache;
 }
 
-std::int64_t Network::plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const {
+std::int64_t Network::plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch,
+                                 std::int64_t tokens) const {
   return block_arena_bytes(space().model(), traits, embed, genes, batch, tokens);
 }
 std::int64_t Network::plan_score(const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) const {

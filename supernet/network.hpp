@@ -58,7 +58,8 @@ class Network {
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
                               Arena& arena) const;
   /// plan_activations (supernet/activation_plan.hpp) for this network.
-  ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit = kNoLimit) const;
+  ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
+                               std::int64_t limit = kNoLimit) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
@@ -77,7 +78,8 @@ class Network {
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
               View logits, Arena& arena) const;
   KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
-  std::int64_t plan_decode(const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens, std::int64_t logit_rows) const;  // cache and logits apart
+  std::int64_t plan_decode(const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
+                           std::int64_t logit_rows) const;  // cache and logits apart
   std::int64_t plan_cache(const Subnet& subnet, std::int64_t context) const;
 
   const SearchSpace& space() const;

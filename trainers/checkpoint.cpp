@@ -43,7 +43,10 @@ Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::sh
 }  // namespace
 
 BuildIdentity this_build(const TrainOptions& options) {
-  return {.commit = ELASTIFORM_COMMIT, .isa = isa_name(parse_precision(options.precision, "train.precision")), .compiler = compiler_name(), .precision = options.precision};
+  return {.commit = ELASTIFORM_COMMIT,
+          .isa = isa_name(parse_precision(options.precision, "train.precision")),
+          .compiler = compiler_name(),
+          .precision = options.precision};
 }
 
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {

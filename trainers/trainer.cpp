@@ -42,7 +42,8 @@ struct ArenaNeeds {
   std::int64_t keeping_all = 0, least = 0;
 };
 
-ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, const BackendTraits& traits) {
+ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
+                       const BackendTraits& traits) {
   ArenaNeeds needs;
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
@@ -63,8 +64,8 @@ std::int64_t arena_bytes(const ArenaNeeds& needs, std::int64_t limit) {
 }
 
 /// What the largest subnet computes again in an arena of that size, of its forward FLOPs: the most of all stages.
-double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages, const BackendTraits& traits,
-                        std::int64_t arena) {
+double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
+                        const BackendTraits& traits, std::int64_t arena) {
   double most = 0;
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;

@@ -54,8 +54,8 @@ nlohmann::json read_cache(const std::string& path) {
 }  // namespace
 
 FmaPeak::FmaPeak(const ThreadPool& pool, Precision precision, std::string cache)
-    : cache_(std::move(cache)),
-      machine_(fmt::format("{}, {}, {} threads{}", processor(), isa_name(precision), pool.size(), precision == Precision::bf16 ? ", bf16" : "")) {
+    : cache_(std::move(cache)), machine_(fmt::format("{}, {}, {} threads{}", processor(), isa_name(precision), pool.size(),
+                                                     precision == Precision::bf16 ? ", bf16" : "")) {
   const auto known = read_cache(cache_);
   const auto entry = known.find(machine_);
   if (entry != known.end() && entry->is_number()) flops_ = entry->get<double>();

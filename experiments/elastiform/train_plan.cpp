@@ -98,9 +98,9 @@ std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std:
 void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   const auto& trainer = memory.trainer;
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + workspace {} + live losses {}\n", unit(memory.total()),
-             unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena), unit(trainer.workspace),
-             unit(memory.evaluation));
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + workspace {} + live losses {}\n",
+             unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena),
+             unit(trainer.workspace), unit(memory.evaluation));
   if (trainer.arena < trainer.arena_keeping_all)
     fmt::print(stream, "    activations would take {} if all were kept; backward recomputes {:.0f} % of the largest's forward FLOPs\n",
                unit(trainer.arena_keeping_all), 100 * trainer.recomputed_share);

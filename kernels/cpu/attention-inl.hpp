@@ -69,8 +69,7 @@ template <class Visit>
 HWY_INLINE void for_score_blocks(std::int64_t diagonal, std::int64_t queries, std::int64_t step, const Visit& visit) {
   const std::int64_t vectors = (queries + lanes() - 1) / lanes();
   for (std::int64_t key = 0; key < diagonal; key += kKeys) visit(key, std::min(kKeys, diagonal - key), 0, vectors);
-  for (std::int64_t v = 0; v < vectors; v += step)
-    visit(diagonal, std::min((v + step) * lanes(), queries), v, std::min(step, vectors - v));
+  for (std::int64_t v = 0; v < vectors; v += step) visit(diagonal, std::min((v + step) * lanes(), queries), v, std::min(step, vectors - v));
 }
 
 /// Vectors that are taken together on the diagonal: in bf16 as many as the depth that is packed together.

@@ -221,7 +221,8 @@ class BackwardGroup {
     const std::int64_t offset = vector * lanes();
     if constexpr (kBf16) {
       float* dquery = dquery_ + offset;
-      cpu::pack_bf16({.n = vectors * lanes(), .K = keys, .x = block_of(ds_ + offset, keys, vectors * lanes()), .k_first = true}, words_.ds_columns);
+      cpu::pack_bf16({.n = vectors * lanes(), .K = keys, .x = block_of(ds_ + offset, keys, vectors * lanes()), .k_first = true},
+                     words_.ds_columns);
       cpu::multiply_bf16({.c = dquery,
                           .ldc = kQueries,
                           .M = D_,

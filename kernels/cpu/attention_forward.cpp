@@ -162,8 +162,8 @@ class ForwardTile {
     float* rows = query_;  // in bf16 the queries are elsewhere
     transpose(D_, queries_, out_, kQueries, rows, D_);
     for (std::int64_t i = 0; i < queries_; ++i)
-      for_vectors(D_, [&](std::int64_t c, auto access)
-                          HWY_ATTR { access.store(access.load(rows + i * D_ + c), out.row<BFloat16>(i) + c); });
+      for_vectors(D_,
+                  [&](std::int64_t c, auto access) HWY_ATTR { access.store(access.load(rows + i * D_ + c), out.row<BFloat16>(i) + c); });
   }
 
   const AttentionForward& op_;

@@ -17,8 +17,8 @@ namespace elastiform::cpu {
 
 bool has_bf16() {
   // Attention calls these functions between vector code that must have the same 16 lanes: none where ELASTIFORM_ISA asks for less.
-  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16") && isa_name(Precision::f32).rfind("AVX3", 0) == 0;
+  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("avx512bf16") && isa_name(Precision::f32).rfind("AVX3", 0) == 0;
   return found;
 }
 
@@ -72,7 +72,8 @@ void pack_columns(std::int64_t columns, std::int64_t K, const T* x, std::int64_t
     pack_pair(x, k + 1 < K ? x + ld : nullptr, columns, panel_words(K), out);
   }
   for (; k < whole_depth(K); k += 2, out += kBf16Panel)
-    for (std::int64_t i = 0; i < columns; i += kBf16Panel) _mm512_storeu_si512(out + i / kBf16Panel * panel_words(K), _mm512_setzero_si512());
+    for (std::int64_t i = 0; i < columns; i += kBf16Panel)
+      _mm512_storeu_si512(out + i / kBf16Panel * panel_words(K), _mm512_setzero_si512());
 }
 
 /// 16 rows of 16 words become 16 words of each row.

@@ -116,24 +116,24 @@ void write_part(const Block& block, std::int64_t row, std::int64_t column, std::
 }
 
 // The number of a tile register is part of the instruction, so these are macros: C in 0-3, A in 4 and 5, B in 6 and 7.
-#define ELASTIFORM_BEGIN(t, dr, dc)                                                               \
-  if (dr < kRows && dc < kColumns) {                                                              \
-    const std::int64_t row = m + 16 * dr, column = n + 16 * dc;                                   \
-    if (!block.initial) _tile_zero(t);                                                            \
-    else if (whole) _tile_loadd(t, block.initial + row * block.ldinitial + column, 4 * block.ldinitial); \
-    else {                                                                                        \
+#define ELASTIFORM_BEGIN(t, dr, dc)                                                                                             \
+  if (dr < kRows && dc < kColumns) {                                                                                            \
+    const std::int64_t row = m + 16 * dr, column = n + 16 * dc;                                                                 \
+    if (!block.initial) _tile_zero(t);                                                                                          \
+    else if (whole) _tile_loadd(t, block.initial + row * block.ldinitial + column, 4 * block.ldinitial);                        \
+    else {                                                                                                                      \
       read_part(block.initial + row * block.ldinitial + column, block.ldinitial, op.M - row, first_lanes(op.N - column), part); \
-      _tile_loadd(t, part, kLine);                                                                \
-    }                                                                                             \
+      _tile_loadd(t, part, kLine);                                                                                              \
+    }                                                                                                                           \
   }
-#define ELASTIFORM_END(t, dr, dc)                                                                 \
-  if (dr < kRows && dc < kColumns) {                                                              \
-    const std::int64_t row = m + 16 * dr, column = n + 16 * dc;                                   \
-    if (whole && block.direct && op.c) _tile_stored(t, op.c + row * op.ldc + column, 4 * op.ldc);         \
-    else {                                                                                        \
-      _tile_stored(t, part, kLine);                                                               \
+#define ELASTIFORM_END(t, dr, dc)                                                                               \
+  if (dr < kRows && dc < kColumns) {                                                                            \
+    const std::int64_t row = m + 16 * dr, column = n + 16 * dc;                                                 \
+    if (whole && block.direct && op.c) _tile_stored(t, op.c + row * op.ldc + column, 4 * op.ldc);               \
+    else {                                                                                                      \
+      _tile_stored(t, part, kLine);                                                                             \
       write_part(block, row, column, std::min<std::int64_t>(16, op.M - row), first_lanes(op.N - column), part); \
-    }                                                                                             \
+    }                                                                                                           \
   }
 
 /// A block of c from row m and column n, kRows by kColumns tiles.

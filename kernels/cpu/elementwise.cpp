@@ -106,10 +106,16 @@ void rope_rows(const Rope& op) {
   }
 }
 
-void swiglu_forward(const SwigluForward& op) { op.y.dtype == DType::bfloat16 ? swiglu_forward_rows<BFloat16>(op) : swiglu_forward_rows<float>(op); }
-void swiglu_backward(const SwigluBackward& op) { op.dy.dtype == DType::bfloat16 ? swiglu_backward_rows<BFloat16>(op) : swiglu_backward_rows<float>(op); }
+void swiglu_forward(const SwigluForward& op) {
+  op.y.dtype == DType::bfloat16 ? swiglu_forward_rows<BFloat16>(op) : swiglu_forward_rows<float>(op);
+}
+void swiglu_backward(const SwigluBackward& op) {
+  op.dy.dtype == DType::bfloat16 ? swiglu_backward_rows<BFloat16>(op) : swiglu_backward_rows<float>(op);
+}
 void gelu_forward(const GeluForward& op) { op.x.dtype == DType::bfloat16 ? gelu_forward_rows<BFloat16>(op) : gelu_forward_rows<float>(op); }
-void gelu_backward(const GeluBackward& op) { op.x.dtype == DType::bfloat16 ? gelu_backward_rows<BFloat16>(op) : gelu_backward_rows<float>(op); }
+void gelu_backward(const GeluBackward& op) {
+  op.x.dtype == DType::bfloat16 ? gelu_backward_rows<BFloat16>(op) : gelu_backward_rows<float>(op);
+}
 void rope(const Rope& op) { op.x.dtype == DType::bfloat16 ? rope_rows<BFloat16>(op) : rope_rows<float>(op); }
 
 }  // namespace

@@ -132,9 +132,10 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
   const std::int64_t row_blocks = (op_.c.rows + row_step_ - 1) / row_step_, panels = panels_of(op_.c.columns);
   for (std::int64_t k = 0; k < K; k += cpu::kDepth) {
     const std::int64_t depth = std::min(cpu::kDepth, K - k), block = k / cpu::kDepth;
-    const std::uint32_t* a = piece_of(shares_a_ ? &a_ : nullptr, block * row_blocks + row / row_step_, space.a.data(), [&](std::uint32_t* words) {
-      pack_bf16({.n = rows, .K = depth, .x = part(op_.a, k, depth, row, rows), .k_first = true, .side = Bf16Side::a}, words);
-    });
+    const std::uint32_t* a =
+        piece_of(shares_a_ ? &a_ : nullptr, block * row_blocks + row / row_step_, space.a.data(), [&](std::uint32_t* words) {
+          pack_bf16({.n = rows, .K = depth, .x = part(op_.a, k, depth, row, rows), .k_first = true, .side = Bf16Side::a}, words);
+        });
     for (std::int64_t n = column, columns = 0; n < end; n += columns) {
       columns = bf16_columns(end - n);
       const std::int64_t piece = block * panels + n / kBf16Panel;

@@ -26,7 +26,7 @@ struct GemmAccumulateBf16 {
 /// Tiles of one such product, for several workers that share what they pack.
 class AccumulateBf16 {
  public:
-  static constexpr std::int64_t kMaxRows = 384;  // of a tile
+  static constexpr std::int64_t kMaxRows = 384;    // of a tile
   static constexpr std::int64_t kMaxDepth = 1024;  // rows of a and b in one product: packed they take 2 KiB for each row and column of c
   /// Tiles begin at multiples of row_step, at most kMaxRows. Not while workers compute.
   void begin(const GemmAccumulateBf16& op, std::int64_t row_step);

@@ -37,8 +37,9 @@ CpuBackend::~CpuBackend() = default;
 std::int64_t CpuBackend::workspace_bytes(std::int64_t rows, std::int64_t columns) const {
   constexpr std::int64_t kThread = 2 << 20;  // workspace() of the products and attention's scratch
   const std::int64_t threads = pool_.size() * kThread;
-  return precision_ == Precision::bf16 ? threads + cpu::SharedPacks::most_bytes(rows, columns) + cpu::AccumulateBf16::most_bytes(rows, columns)
-                                       : threads;
+  return precision_ == Precision::bf16
+             ? threads + cpu::SharedPacks::most_bytes(rows, columns) + cpu::AccumulateBf16::most_bytes(rows, columns)
+             : threads;
 }
 
 void CpuBackend::do_matmul(const Matmul& op) {
@@ -52,45 +53,40 @@ void CpuBackend::do_matmul(const Matmul& op) {
                            .scale = static_cast<float>(op.scale)},
                           packs_);
   cpu::gemm({.c = op.y.row<float>(0),
-                       .ldc = op.y.ld,
-                       .M = op.y.rows,
-                       .N = op.y.columns,
-                       .K = op.x.columns,
-                       .a = pointer(op.x),
-                       .lda = op.x.ld,
-                       .b = pointer(op.w),
-                       .ldb = op.w.ld,
-                       .transposed = op.transposed,
-                       .scale = static_cast<float>(op.scale),
-                       .bias = pointer(op.bias),
-                       .add = pointer(op.add),
-                       .ldadd = op.add.ld});
+             .ldc = op.y.ld,
+             .M = op.y.rows,
+             .N = op.y.columns,
+             .K = op.x.columns,
+             .a = pointer(op.x),
+             .lda = op.x.ld,
+             .b = pointer(op.w),
+             .ldb = op.w.ld,
+             .transposed = op.transposed,
+             .scale = static_cast<float>(op.scale),
+             .bias = pointer(op.bias),
+             .add = pointer(op.add),
+             .ldadd = op.add.ld});
 }
 
 void CpuBackend::do_matmul_dx(const MatmulDx& op) {
   if (precision_ == Precision::bf16)
-    return cpu::gemm_bf16({.c = op.dx,
-                           .a = op.dy,
-                           .b = op.w,
-                           .bias = {},
-                           .add = op.add,
-                           .transposed = !op.transposed,
-                           .scale = static_cast<float>(op.scale)},
-                          packs_);
+    return cpu::gemm_bf16(
+        {.c = op.dx, .a = op.dy, .b = op.w, .bias = {}, .add = op.add, .transposed = !op.transposed, .scale = static_cast<float>(op.scale)},
+        packs_);
   cpu::gemm({.c = op.dx.row<float>(0),
-                       .ldc = op.dx.ld,
-                       .M = op.dx.rows,
-                       .N = op.dx.columns,
-                       .K = op.dy.columns,
-                       .a = pointer(op.dy),
-                       .lda = op.dy.ld,
-                       .b = pointer(op.w),
-                       .ldb = op.w.ld,
-                       .transposed = !op.transposed,
-                       .scale = static_cast<float>(op.scale),
-                       .bias = nullptr,
-                       .add = pointer(op.add),
-                       .ldadd = op.add.ld});
+             .ldc = op.dx.ld,
+             .M = op.dx.rows,
+             .N = op.dx.columns,
+             .K = op.dy.columns,
+             .a = pointer(op.dy),
+             .lda = op.dy.ld,
+             .b = pointer(op.w),
+             .ldb = op.w.ld,
+             .transposed = !op.transposed,
+             .scale = static_cast<float>(op.scale),
+             .bias = nullptr,
+             .add = pointer(op.add),
+             .ldadd = op.add.ld});
 }
 
 void CpuBackend::do_matmul_dw(const MatmulDw& op) {

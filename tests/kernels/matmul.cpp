@@ -103,7 +103,8 @@ TEST_CASE("products of operands that are stored in bfloat16 have the bits of flo
     Matrix dw = transposed ? memory.in_out(s.O, s.I, 6) : memory.in_out(s.I, s.O, 6), dbias = memory.in_out(1, s.O, 7);
     k.panels(s.N, [&](Rows r) {
       k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = bias.view(), .add = {}, .transposed = transposed});
-      k.matmul({.y = sum.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = sum.view()[r], .scale = 0.35, .transposed = transposed});
+      k.matmul(
+          {.y = sum.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = sum.view()[r], .scale = 0.35, .transposed = transposed});
       k.matmul_dx({.dx = dx.view()[r], .dy = dy.view()[r], .w = w.view(), .add = {}, .scale = 0.35, .transposed = transposed});
     });
     k.matmul_dw({.dw = dw.view(), .dbias = dbias.view(), .x = x.view(), .dy = dy.view(), .transposed = transposed});

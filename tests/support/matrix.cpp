@@ -125,8 +125,7 @@ double dot(const Matrix& a, const Matrix& b) {
 }
 
 std::ostream& operator<<(std::ostream& out, const Matrix& matrix) {
-  return out << "matrix [" << matrix.rows() << ',' << matrix.columns() << "] "
-             << name_of(matrix.dtype());
+  return out << "matrix [" << matrix.rows() << ',' << matrix.columns() << "] " << name_of(matrix.dtype());
 }
 
 }  // namespace elastiform
