@@ -91,13 +91,16 @@ double flops_of(const Op&) {
 template <class Op>
 void trace(const Op& op, DType dtype, Precision precision) {
   std::string line = Op::kName;
+  bool stored = false;
   for_each_field(op, [&](const char* name, ConstView view) {
-    if (!view.empty())
-      line += fmt::format(" {}={}x{}/{}{}", name, view.rows, view.columns, view.ld, view.dtype == DType::bfloat16 ? ":bf16" : "");
+    if (view.empty()) return;
+    const bool bf16 = view.dtype == DType::bfloat16;
+    line += fmt::format(" {}={}x{}/{}{}", name, view.rows, view.columns, view.ld, bf16 ? ":bf16" : "");
+    stored = stored || bf16;
   });
   line += scalars(op);
   line += fmt::format(" dtype={}", std::string(name_of(dtype)));
-  if (precision == Precision::bf16 && flops_of(op) > 0) line += " precision=bf16";
+  if (precision == Precision::bf16 && (flops_of(op) > 0 || stored)) line += " precision=bf16";
   line += '\n';
   std::fputs(line.c_str(), stderr);  // one call: lines of several workers do not mix
 }

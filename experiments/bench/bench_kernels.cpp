@@ -75,9 +75,9 @@ void run(const Options& options) {
   if (cases.empty())
     for (const Precision precision : {Precision::f32, Precision::bf16})
       for (const std::string& line : kernel_table()) {
-        CaseLine one = CaseLine::parse(line);
-        one.precision = precision;
-        if (precision == Precision::f32 || (cpu::has_bf16() && has_bf16_products(one.operation))) cases.push_back(one);
+        const CaseLine one = CaseLine::parse(line);
+        if (precision == Precision::f32) cases.push_back(one);
+        else if (cpu::has_bf16() && has_bf16_products(one.operation)) cases.push_back(in_bf16(one));
       }
   for (const CaseLine& line : cases) {
     if (options.lines.empty()) break;

@@ -19,9 +19,10 @@ using Catch::Matchers::Contains;
 
 std::string mistake(const std::string& line) {
   const ThreadPool pool(1);
-  CpuBackend backend(pool);
   try {
-    KernelCase(CaseLine::parse(line), backend).run();
+    const CaseLine parsed = CaseLine::parse(line);
+    CpuBackend backend(pool, parsed.precision);
+    KernelCase(parsed, backend).run();
   } catch (const InputError& error) {
     return error.what();
   }
@@ -42,6 +43,11 @@ TEST_CASE("every row of the kernel table is a case line that says what it runs",
     kernel.run();
     CHECK((kernel.flops() > 0) == has_bf16_products(line.operation));
     CHECK(kernel.bytes() > 0);
+    if (!cpu::has_bf16() || !has_bf16_products(line.operation)) continue;
+    CpuBackend in_halves(pool, Precision::bf16);
+    const CaseLine narrow = in_bf16(line);
+    CHECK(CaseLine::parse(narrow.text()).text() == narrow.text());
+    KernelCase(narrow, in_halves).run();
   }
   const auto known = kernel_case_operations();
   CHECK(operations == std::set<std::string>(known.begin(), known.end()));
@@ -66,8 +72,8 @@ TEST_CASE("what ELASTIFORM_VERBOSE=kernels prints runs as a case", "[experiments
     CHECK(known.count(operation) == 1);
     CHECK(mistake(line) == "none");
     CHECK(CaseLine::parse(line).text() == line);
-    const bool product = operation.starts_with("matmul") || operation.starts_with("attention");
-    CHECK((CaseLine::parse(line).precision == Precision::bf16) == (product && precision == "bf16"));
+    const bool narrow = has_bf16_products(operation) || line.find(":bf16") != std::string::npos;
+    CHECK((CaseLine::parse(line).precision == Precision::bf16) == (narrow && precision == "bf16"));
   }
   CHECK(seen.size() >= 10);
 }
@@ -90,6 +96,8 @@ TEST_CASE("a wrong case line ends in one line that names what is wrong", "[exper
   CHECK_THAT(mistake("matmull y=4x4/4"), Contains("expected one of adamw") && Contains("'matmull'"));
   CHECK_THAT(mistake("matmul x=4x4/4 w=4x4/4"), Contains("matmul has no y"));
   CHECK_THAT(mistake("matmul y=5x4/4 x=4x4/4 w=4x4/4"), Contains("y.rows is 5, but x.rows is 4"));
+  CHECK_THAT(mistake("matmul y=4x4/4 x=4x4/4:bf16 w=4x4/4"), Contains("x is bfloat16, but backend cpu computes in float32"));
+  CHECK_THAT(mistake("matmul y=4x4/4 x=4x4/4:f16 w=4x4/4"), Contains("expected ROWSxCOLUMNS/LEADING_DIMENSION"));
   CHECK_THAT(mistake("matmul y=4x4/4 x=4x4/4 w=4x4/4 gain=1x4/4"), Contains("no operand gain"));
   CHECK_THAT(mistake("matmul y=4x4/4 x=4x4/4 w=4x4/4 kind=rms"), Contains("no scalar kind"));
   CHECK_THAT(mistake("matmul y=4x4/4 x=4x4/4 w=4x4/4 scale=one"), Contains("scale=one is not a number"));

@@ -289,8 +289,10 @@ KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::
     flops_ = made.flops;
     bytes_ = made.bytes;
     if (bytes_ == 0)
-      for (const CaseLine::Operand& operand : line.operands) bytes_ += 4.0 * static_cast<double>(operand.rows * operand.columns);
+      for (const CaseLine::Operand& operand : line.operands)
+        bytes_ += (operand.bf16 ? 2.0 : 4.0) * static_cast<double>(operand.rows * operand.columns);
     workers_ = static_cast<int>(made.pieces == 0 ? backend.slots() : std::min<std::int64_t>(made.pieces, backend.slots()));
+    run_();                            // the backend checks element types when it is called
   } catch (const ShapeError& error) {  // a line of a person is no bug of ours
     throw InputError({.where = "case", .expected = "", .found = error.what(), .remedy = ""});
   }

@@ -75,6 +75,15 @@ void add_rest(std::vector<std::string>& lines) {
 
 bool has_bf16_products(const std::string& operation) { return operation.starts_with("matmul") || operation.starts_with("attention"); }
 
+CaseLine in_bf16(CaseLine line) {
+  line.precision = Precision::bf16;
+  const bool attention = line.operation.starts_with("attention");
+  for (CaseLine::Operand& operand : line.operands)
+    operand.bf16 =
+        attention ? operand.name == "out" || operand.name == "q" || operand.name == "k" || operand.name == "v" : operand.name == "x";
+  return line;
+}
+
 std::vector<std::string> kernel_table() {
   std::vector<std::string> lines;
   add_products(lines, kTokens, 384, 384);
