@@ -130,7 +130,7 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
   const Operand b{op_.b, false};
   const std::int64_t K = op_.a.rows, end = column + columns_of_tile;
   const std::int64_t row_blocks = (op_.c.rows + row_step_ - 1) / row_step_, panels = panels_of(op_.c.columns);
-  for (std::int64_t k = 0; k < K; k += cpu::kDepth) {
+  for (std::int64_t k = 0; k == 0 || k < K; k += cpu::kDepth) {
     const std::int64_t depth = std::min(cpu::kDepth, K - k), block = k / cpu::kDepth;
     const std::uint32_t* a =
         piece_of(shares_a_ ? &a_ : nullptr, block * row_blocks + row / row_step_, space.a.data(), [&](std::uint32_t* words) {
@@ -144,7 +144,7 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
       const auto pack = [&](std::uint32_t* words) { b.pack(k, depth, n, columns, words); };
       product.b = piece_of(shares_b_ ? &b_ : nullptr, piece, space.b.data(), pack);
       product.scale = op_.scale;
-      product.add = c;
+      product.add = k > 0 || op_.accumulate ? c : nullptr;
       product.ldadd = op_.c.ld;
       if (!shares_b_ || n + columns >= end || !b_.ready(piece + panels_of(columns))) product.next = b.next(k, depth, n + columns, end);
       multiply_bf16(product);

@@ -98,9 +98,14 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   const auto scale = static_cast<float>(op.scale);
   const bool bf16 = precision_ == Precision::bf16;
   if (bf16) {
-    for (std::int64_t k = 0; k < left.rows; k += cpu::AccumulateBf16::kMaxDepth) {
+    for (std::int64_t k = 0; k == 0 || k < left.rows; k += cpu::AccumulateBf16::kMaxDepth) {
       const std::int64_t depth = std::min(cpu::AccumulateBf16::kMaxDepth, left.rows - k);
-      accumulate_.begin({.c = op.dw, .a = left.row_range(k, depth), .b = right.row_range(k, depth), .scale = scale}, tiles.rows);
+      accumulate_.begin({.c = op.dw,
+                         .a = left.row_range(k, depth),
+                         .b = right.row_range(k, depth),
+                         .scale = scale,
+                         .accumulate = k > 0 || op.accumulate},
+                        tiles.rows);
       pool_.for_each(tiles.count, [&](std::int64_t task) {
         const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
         accumulate_.tile(m, std::min(tiles.rows, M - m), n, std::min(tiles.columns, N - n));
@@ -121,13 +126,15 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
                                    .lda = left.ld,
                                    .b = pointer(right) + n,
                                    .ldb = right.ld,
-                                   .scale = scale});
+                                   .scale = scale,
+                                   .accumulate = op.accumulate});
     }
     const std::int64_t first = (task - products) * kBiasColumns;
     cpu::add_row_sums({.sum = op.dbias.row<float>(0) + first,
                        .x = op.dy.column_range(first, std::min(kBiasColumns, op.dbias.columns - first)),
                        .chunk = kRowChunk,
-                       .scale = scale});
+                       .scale = scale,
+                       .accumulate = op.accumulate});
   });
 }
 

@@ -33,15 +33,15 @@ struct MatmulDx {
   auto fields() const { return std::tie(dx, dy, w, add); }
 };
 
-/// dw[I,O] += scale · xᵀ · dy and dbias[1,O] += scale · Σ_rows dy (an empty dbias is none). All N tokens are reduced; parallel over
-/// tiles of dw of a fixed size, so it is called outside panels. transposed: dw is [O,I] += scale · dyᵀ · x.
+/// dw[I,O] += scale · xᵀ · dy and dbias[1,O] += scale · Σ_rows dy (an empty dbias is none); not accumulate: = instead of +=. All N tokens
+/// are reduced; parallel over tiles of dw of a fixed size, so it is called outside panels. transposed: dw is [O,I] += scale · dyᵀ · x.
 struct MatmulDw {
   static constexpr const char* kName = "matmul_dw";
   static constexpr std::array<std::string_view, 2> kOperands{"x", "dy"};
   View dw, dbias;
   ConstView x, dy;
   double scale = 1;
-  bool transposed = false;
+  bool transposed = false, accumulate = true;
   void check() const;
   auto fields() const { return std::tie(dw, dbias, x, dy); }
 };

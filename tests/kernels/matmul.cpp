@@ -91,6 +91,18 @@ TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with
   });
 }
 
+TEST_CASE("matmul_dw that does not accumulate writes what it would add to zero", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(kShapes), Shape{1100, 70, 130}, Shape{130, 400, 390});
+  const bool transposed = GENERATE(false, true);
+  CAPTURE(s.N, s.I, s.O, transposed);
+  check_product("matmul_dw", [&](Backend& k, const Memory& memory) {
+    const Matrix x = memory.operand(s.N, s.I, 1), dy = memory.operand(s.N, s.O, 2);
+    Matrix dw = transposed ? memory.output(s.O, s.I) : memory.output(s.I, s.O), dbias = memory.output(1, s.O);
+    k.matmul_dw({.dw = dw.view(), .dbias = dbias.view(), .x = x.view(), .dy = dy.view(), .scale = 0.35, .transposed = transposed, .accumulate = false});
+    return written(std::move(dw), std::move(dbias));
+  });
+}
+
 TEST_CASE("products of operands that are stored in bfloat16 have the bits of float32 ones", "[kernels][bf16]") {
   const Shape s = GENERATE(from_range(kShapes));
   const bool transposed = GENERATE(false, true);

@@ -104,13 +104,14 @@ struct Steps {
   void step() {
     const ArenaScope scope(arena);
     const View hidden = arena.matrix(batch.rows(), subnets.front().embed, DType::float32);
-    zero_active(cpu.backend, gradients, active, bands);
+    bool accumulate = begin_gradients(cpu.backend, network, gradients, subnets, active, bands);
     for (const Subnet& subnet : subnets) {
       const bool taught = &subnet != subnets.data();
       const Teacher teacher{taught ? ConstView(hidden) : ConstView{}, subnets.front().embed};
       const ActivationPlan& plan = plans.of(subnet, {batch.sequences, batch.tokens, taught}, limit);
-      network.forward_backward(cpu.backend, weights, gradients, subnet, batch, {.teacher_weight = 0.5, .share = 1.0 / 3}, teacher,
-                               taught ? View{} : hidden, plan, arena);
+      network.forward_backward(cpu.backend, weights, gradients, subnet, batch, {.teacher_weight = 0.5, .share = 1.0 / 3, .accumulate = accumulate},
+                               teacher, taught ? View{} : hidden, plan, arena);
+      accumulate = true;
     }
     const double norm = global_norm(cpu.backend, gradients, active, bands);
     optimizer->update(cpu.backend, weights, gradients, active, {.step = updates++, .rate = 1e-3, .gradient_scale = clip_scale(norm, 1)});

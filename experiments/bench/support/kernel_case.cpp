@@ -70,7 +70,8 @@ Made matmul_dw(CaseOperands& o, Backend& k) {
                     .x = o.get("x"),
                     .dy = o.get("dy"),
                     .scale = o.number("scale", 1),
-                    .transposed = o.either("transposed", "1", "0")};
+                    .transposed = o.either("transposed", "1", "0"),
+                    .accumulate = !o.either("accumulate", "0", "1")};
   return parallel_inside(k, op, product_flops(op.dw, op.x.rows), &Backend::matmul_dw);
 }
 
@@ -114,7 +115,7 @@ Made norm_backward(CaseOperands& o, Backend& k) {
 }
 
 Made sum_panels(CaseOperands& o, Backend& k) {
-  return parallel_inside(k, SumPanels{.sum = o.get("sum"), .partials = o.get("partials")}, 0, &Backend::sum_panels);
+  return parallel_inside(k, SumPanels{.sum = o.get("sum"), .partials = o.get("partials"), .accumulate = !o.either("accumulate", "0", "1")}, 0, &Backend::sum_panels);
 }
 
 Made swiglu_forward(CaseOperands& o, Backend& k) {
