@@ -35,11 +35,9 @@ CpuBackend::CpuBackend(const ThreadPool& pool, Precision precision) : pool_(pool
 CpuBackend::~CpuBackend() = default;
 
 std::int64_t CpuBackend::workspace_bytes(std::int64_t rows, std::int64_t columns) const {
-  constexpr std::int64_t kThread = 2 << 20;  // workspace() of the products and attention's scratch
-  const std::int64_t threads = pool_.size() * kThread;
-  return precision_ == Precision::bf16
-             ? threads + cpu::SharedPacks::most_bytes(rows, columns) + cpu::AccumulateBf16::most_bytes(rows, columns)
-             : threads;
+  constexpr std::int64_t kThread = 2 << 20;  // workspace() of the products, and attention's scratch up to a head_dim of 448
+  const std::int64_t accumulate = precision_ == Precision::bf16 ? cpu::AccumulateBf16::most_bytes(rows, columns) : 0;
+  return pool_.size() * kThread + packed_weight_bytes(precision_, rows, columns) + accumulate;
 }
 
 void CpuBackend::do_matmul(const Matmul& op) {

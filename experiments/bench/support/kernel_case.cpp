@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -295,7 +296,10 @@ KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::
     workers_ = static_cast<int>(made.pieces == 0 ? backend.slots() : std::min<std::int64_t>(made.pieces, backend.slots()));
     run_();                            // the backend checks element types when it is called
   } catch (const ShapeError& error) {  // a line of a person is no bug of ours
-    throw InputError({.where = "case", .expected = "", .found = error.what(), .remedy = ""});
+    const bool stored = std::any_of(line.operands.begin(), line.operands.end(), [](const CaseLine::Operand& o) { return o.bf16; });
+    const bool remedied = line.precision == Precision::bf16 || !stored;
+    throw InputError(
+        {.where = "case", .expected = "", .found = error.what(), .remedy = remedied ? "" : "append precision=bf16 to use :bf16"});
   }
 }
 KernelCase::~KernelCase() = default;
