@@ -38,6 +38,7 @@ std::string scalars(const Op& op) {
   if constexpr (requires { op.kind == Norm::rms; }) text += op.kind == Norm::rms ? " kind=rms" : " kind=layer";
   if constexpr (requires { op.kind == Gelu::erf; }) text += op.kind == Gelu::erf ? " kind=erf" : " kind=tanh";
   if constexpr (requires { op.transposed; }) text += fmt::format(" scale={} transposed={:d}", op.scale, op.transposed);
+  if constexpr (requires { op.accumulate; }) text += fmt::format(" accumulate={:d}", op.accumulate);
   if constexpr (requires { op.period; }) text += fmt::format(" period={}", op.period);
   if constexpr (requires { op.offset; }) text += fmt::format(" offset={}", op.offset);
   if constexpr (requires { op.first_row; }) text += fmt::format(" first_row={} inverse={:d}", op.first_row, op.inverse);

@@ -40,7 +40,8 @@ class Backend {
   BackendTraits traits() const { return {dtype(), operand_dtype(), slots()}; }
 
   /// Calls body(rows) for panels of kPanelRows of N rows (the last is shorter), possibly at the same time on several workers. Bounds
-  /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2.
+  /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2. What they take as `w` is the same in all
+  /// panels and does not change before the loop ends: a backend may prepare it once.
   void panels(std::int64_t N, FunctionRef<void(Rows)> body);
   static std::int64_t panel_count(std::int64_t N) { return (N + kPanelRows - 1) / kPanelRows; }
 

@@ -1,5 +1,6 @@
 #include "kernels/memory_block.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <new>
 #include <stdexcept>
@@ -13,6 +14,12 @@ namespace elastiform {
 
 void FreeMemory::operator()(std::byte* p) const { std::free(p); }
 
+namespace {
+std::atomic<std::int64_t> blocks{0};
+}
+
+std::int64_t allocated_blocks() { return blocks; }
+
 MemoryBlock allocate_block(std::int64_t bytes) {
   constexpr std::int64_t kHugePage = 2 << 20;
   if (bytes < 0) throw std::logic_error("allocate_block: negative size " + std::to_string(bytes));
@@ -25,6 +32,7 @@ MemoryBlock allocate_block(std::int64_t bytes) {
   // Whole huge pages only, so that no more than the block becomes resident. A kernel without them refuses, and nothing is lost.
   if (alignment == kHugePage) static_cast<void>(::madvise(memory, static_cast<std::size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE));
 #endif
+  ++blocks;
   return MemoryBlock(static_cast<std::byte*>(memory));
 }
 

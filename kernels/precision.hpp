@@ -6,8 +6,9 @@
 
 namespace elastiform {
 
-/// What products multiply. bf16: matrix products and those of attention round their operands to bf16 and sum in float32; everything else,
-/// and everything in memory, is float32. arXiv 1905.12322
+/// What products multiply. bf16: matrix products and those of attention multiply bf16 and sum in float32, and what stands between products
+/// is stored in bfloat16 (Backend::operand_dtype); weights, gradients, statistics, losses and all other arithmetic are float32.
+/// arXiv 1905.12322
 enum class Precision : std::uint8_t { f32, bf16 };
 
 std::string_view name_of(Precision precision);

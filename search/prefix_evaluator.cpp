@@ -185,7 +185,11 @@ PrefixEvaluator::~PrefixEvaluator() = default;
 void PrefixEvaluator::stop_when(std::function<bool()> stop) { state_->stop = std::move(stop); }
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
-  return state_->pool.size() * state_->arena_bytes(subnets);
+  std::int64_t packed = 0;
+  const WeightTable table(state_->network.space());
+  for (const TensorSpec& tensor : table.tensors())
+    packed = std::max(packed, CpuBackend::packed_weight_bytes(state_->precision, tensor.rows, tensor.columns));
+  return state_->pool.size() * (state_->arena_bytes(subnets) + packed);
 }
 
 std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {

@@ -20,6 +20,7 @@ struct LossOptions {
   double teacher_weight = 0;
   double temperature = 1;
   double share = 1;
+  bool accumulate = true;  // gradients are added to; false: those that Network::writes_gradient names are written
 };
 
 /// Mean losses over the counted tokens of a batch, nats per token.
@@ -52,11 +53,13 @@ class Network {
   ~Network();
   Network(Network&&) noexcept;
 
-  /// Forward and backward of one subnet; gradients are added. `keep_hidden` (may be empty) receives the final hidden states [N, C] for
+  /// Forward and backward of one subnet; gradients are added (LossOptions::accumulate). `keep_hidden` (may be empty) receives the final hidden states [N, C] for
   /// use as a teacher. Arena use is exactly plan.arena_bytes, and the bits are the same under every plan of this subnet and batch shape.
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
                               Arena& arena) const;
+  /// Whether a pass that does not accumulate writes a tensor's gradient, so that it need not be cleared before. Lookups add to theirs.
+  bool writes_gradient(const TensorSpec& tensor) const;
   /// plan_activations (supernet/activation_plan.hpp) for this network.
   ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
                                std::int64_t limit = kNoLimit) const;

@@ -41,6 +41,7 @@ class Network::TrainingPass {
   }
 
   LossReport run(const LossOptions& options, const Teacher& teacher, View keep_hidden) {
+    accumulate_ = options.accumulate;
     const View embedded = stream();
     p_.embed(backend_, values_, subnet_.embed, batch_.inputs, batch_.tokens, 0, embedded);
     ConstView x = embedded;
@@ -79,12 +80,12 @@ class Network::TrainingPass {
   void attention_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
     p_.attention.backward(backend_, p_.attention_slices(values_, block, subnet_.embed, genes_of(i)),
-                          p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, arena_);
+                          p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_, arena_);
   }
   void feed_forward_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
     p_.feed_forward.backward(backend_, p_.feed_forward_slices(values_, block, subnet_.embed, genes_of(i)),
-                             p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, arena_);
+                             p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_, arena_);
   }
 
   ConstView forward(int i, ConstView x) {
@@ -167,6 +168,7 @@ class Network::TrainingPass {
   const Batch& batch_;
   const ActivationPlan& plan_;
   Arena& arena_;
+  bool accumulate_ = true;
   View d_;  // the gradient on its way back through the blocks
   std::vector<PassedBlock>& passed_;
 };
@@ -176,6 +178,10 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
                                      Arena& arena) const {
   const ArenaScope scope(arena);
   return TrainingPass(*parts_, backend, values, gradients, subnet, batch, plan, arena).run(options, teacher, keep_hidden);
+}
+
+bool Network::writes_gradient(const TensorSpec& tensor) const {
+  return tensor.role != Role::embedding || (space().model().tied && tensor.name == "embedding.token");  // the head writes a tied table first
 }
 
 ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit) const {

@@ -11,7 +11,7 @@ struct TrainOptions {
   std::int64_t steps = 1000;
   int sequences = 16;  // B, sequences a step
   std::uint64_t seed = 0;
-  std::string precision = "f32";  // f32 | bf16: of matrix products; weights, state and all else are float32
+  std::string precision = "f32";  // f32 | bf16: of matrix products and what stands between them; weights and state are float32
   std::string optimizer = "adamw";
   double rate = 2e-3;  // peak learning rate
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;

@@ -141,9 +141,9 @@ StepReport Trainer::step() {
   p.data.training_batch(p.options.seed, static_cast<std::uint64_t>(t), p.options.sequences, p.space.model().context, p.batch);
 
   p.active.assign(p.state.weights.table(), report.subnets);
-  zero_active(p.backend, p.gradients, p.active, p.bands);
-  report.losses = stage.objective->forward_backward({p.backend, p.network, p.largest, p.state.weights, p.gradients, p.arena, p.plans},
-                                                    report.subnets, p.batch);
+  const bool accumulate = begin_gradients(p.backend, p.network, p.gradients, report.subnets, p.active, p.bands);
+  report.losses = stage.objective->forward_backward(
+      {p.backend, p.network, p.largest, p.state.weights, p.gradients, p.arena, p.plans, accumulate}, report.subnets, p.batch);
   report.gradient_norm = global_norm(p.backend, p.gradients, p.active, p.bands);
   report.rate = learning_rate(p.options, t);
 

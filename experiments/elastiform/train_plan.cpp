@@ -80,7 +80,7 @@ std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const 
   const Network network(recipe.space, DType::float32);
   const ScoringSet set{Split::search, recipe.space.model().context, recipe.train.log_segments};
   const std::vector<Subnet> ends{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()};
-  return PrefixEvaluator(network, unread, data, set, pool, Precision::f32).plan_bytes(ends);
+  return PrefixEvaluator(network, unread, data, set, pool, training_precision(recipe)).plan_bytes(ends);
 }
 
 std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
@@ -105,9 +105,9 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
     fmt::print(stream, "    activations would take {} if all were kept; backward recomputes {:.0f} % of the largest's forward FLOPs\n",
                unit(trainer.arena_keeping_all), 100 * trainer.recomputed_share);
   else fmt::print(stream, "    all activations are kept; the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
-  fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kLibraries));
+  fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (static_cast<double>(memory.total() + PlannedMemory::kLibraries) > available)
+  if (static_cast<double>(memory.total() + PlannedMemory::kCheckpoint) > available)
     fmt::print(stream, "warning: {} are free now: the machine may swap; --memory-limit, a smaller batch, context or space need less\n",
                bytes_text(available));
 }

@@ -14,7 +14,7 @@ namespace elastiform {
 /// Mean over the steps of each stage of what a step costs, from up to 200 of its steps: samplers are pure functions, so nothing is trained.
 double expected_flops(const Recipe& recipe);
 
-/// What a training takes: the trainer, the arenas that score the three live losses beside it, and what libraries hold for themselves.
+/// What a training takes: the trainer, and what scores the three live losses beside it.
 struct PlannedMemory {
   Trainer::Memory trainer;
   std::int64_t evaluation = 0;
@@ -22,7 +22,7 @@ struct PlannedMemory {
   /// The total under the lowest --memory-limit.
   std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }
   /// HDF5's cache and buffers take up to 8 MiB while a checkpoint is written.
-  static constexpr std::int64_t kLibraries = 8 << 20;
+  static constexpr std::int64_t kCheckpoint = 8 << 20;
 };
 
 /// Bytes of the arenas that score the live losses.

@@ -10,6 +10,7 @@ namespace elastiform::cpu {
 bool has_bf16();
 
 constexpr std::int64_t kBf16Panel = 16;  // rows or columns of a packed panel: the lanes of a register, the rows of an AMX tile
+constexpr std::int64_t kBf16BlockDepth = 512;  // of K in one product: a row of A takes 1 KiB
 constexpr std::int64_t kBf16Depth = 32;  // k that are packed together: the depth of an AMX tile
 
 /// 32-bit words that n rows or columns of depth K take when packed.

@@ -8,8 +8,9 @@
 namespace elastiform {
 
 /// float32 on the CPU: all of it in Google Highway, its own GEMM included, parallel over `pool` (one of size 1: serial; an evaluator
-/// that spreads data over workers gives each a serial backend). The bits of a result do not depend on the pool. With precision bf16 the
-/// views stay float32, and products round their operands to bf16 while they pack them: throws InputError on a CPU that cannot.
+/// that spreads data over workers gives each a serial backend). The bits of a result do not depend on the pool. With precision bf16
+/// products multiply bf16, packed from matrices of float32 or bfloat16, and sum in float32: throws InputError on a CPU that cannot. One
+/// caller at a time: it keeps what it packs.
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const ThreadPool& pool, Precision precision = Precision::f32);
@@ -21,6 +22,12 @@ class CpuBackend final : public Backend {
   int slots() const override { return pool_.size(); }
   int slot() const override { return pool_.slot(); }
   std::int64_t workspace_bytes(std::int64_t rows, std::int64_t columns) const override;
+  /// What it has packed and keeps.
+  std::int64_t kept_bytes() const { return packs_.bytes() + accumulate_.bytes(); }
+  /// The part of it that weights in loops over panels take: all that a serial backend adds to its caller's.
+  static std::int64_t packed_weight_bytes(Precision precision, std::int64_t rows, std::int64_t columns) {
+    return precision == Precision::bf16 ? cpu::SharedPacks::most_bytes(rows, columns) : 0;
+  }
 
  private:
   void do_matmul(const Matmul& op) override;

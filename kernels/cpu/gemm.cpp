@@ -187,7 +187,7 @@ void run_gemm(const Gemm& op) {
 
 void run_gemm_accumulate(const GemmAccumulate& op) {
   cpu::Workspace& space = cpu::workspace();
-  for (std::int64_t k = 0; k < op.K; k += kDepth) {
+  for (std::int64_t k = 0; k == 0 || k < op.K; k += kDepth) {
     const std::int64_t depth = std::min(kDepth, op.K - k);
     for_tile_columns(op.N, [&](std::int64_t n, std::int64_t columns) HWY_ATTR {
       const Columns b(depth, columns, op.b + k * op.ldb + n, op.ldb, false, space);
@@ -199,7 +199,7 @@ void run_gemm_accumulate(const GemmAccumulate& op) {
                            .columns = columns,
                            .scale = op.scale,
                            .bias = nullptr,
-                           .add = c,
+                           .add = k > 0 || op.accumulate ? c : nullptr,
                            .ldadd = op.ldc,
                            .first_column = false};
       tile_column<true>(op.M, depth, op.a + k * op.lda, op.lda, b.b, b.ldb, out);

@@ -21,7 +21,7 @@ struct Gemm {
 };
 void gemm(const Gemm& op);
 
-/// c[M,N] += scale · aᵀ · b with a[K,M] and b[K,N], the K rows in blocks of fixed size, one after the other. Serial; bits as above, so
+/// c[M,N] (accumulate: +)= scale · aᵀ · b with a[K,M] and b[K,N], the K rows in blocks of fixed size, one after the other. Serial; bits as above, so
 /// callers may cut c into tiles. Up to 400 rows of c a block of a stays in L2.
 struct GemmAccumulate {
   float* c = nullptr;
@@ -31,6 +31,7 @@ struct GemmAccumulate {
   const float* b = nullptr;
   std::int64_t ldb = 0;
   float scale = 1;
+  bool accumulate = true;
 };
 void gemm_accumulate(const GemmAccumulate& op);
 

@@ -8,7 +8,7 @@
 namespace elastiform::cpu {
 namespace {
 
-constexpr std::int64_t kDepth = 512;        // of K at a time
+constexpr std::int64_t kDepth = kBf16BlockDepth;
 constexpr std::int64_t kRowBlock = 384;     // rows of A that share one packing of B: 384 KiB, in L2
 constexpr std::int64_t kColumnBlock = 384;  // columns of B that share one packing of A: their sums take 576 KiB
 
@@ -61,7 +61,8 @@ const std::uint32_t* piece_of(SharedPack* shared, std::int64_t piece, std::uint3
 
 constexpr std::int64_t panels_of(std::int64_t columns) { return (columns + kBf16Panel - 1) / kBf16Panel; }
 
-/// A block of c, all of K: at most kRowBlock rows, and kColumnBlock columns if K is more than kDepth. Sums of all but the last block of K stay in the workspace, as c may be add.
+/// A block of c, all of K: at most kRowBlock rows, and kColumnBlock columns if K is more than kDepth. Sums of all but the last block of K
+/// stay in the workspace, as c may be add.
 void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int64_t column, std::int64_t width, SharedPack* shared,
                 Workspace& space) {
   const Operand b{op.b, op.transposed};
@@ -111,13 +112,13 @@ void gemm_bf16(const GemmBf16& op, SharedPacks& packs) {
 void AccumulateBf16::begin(const GemmAccumulateBf16& op, std::int64_t row_step) {
   op_ = op;
   row_step_ = row_step;
-  const std::int64_t blocks = (op.a.rows + cpu::kDepth - 1) / cpu::kDepth, depth = std::min(op.a.rows, cpu::kDepth);
+  const std::int64_t blocks = (op.a.rows + kDepth - 1) / kDepth, depth = std::min(op.a.rows, kDepth);
   const std::int64_t pieces_a = blocks * ((op.c.rows + row_step - 1) / row_step), words_a = bf16_words(row_step, depth);
   const std::int64_t pieces_b = blocks * panels_of(op.c.columns), words_b = bf16_words(kBf16Panel, depth);
   shares_a_ = SharedPack::fits(pieces_a, words_a);
   shares_b_ = SharedPack::fits(pieces_b, words_b);
-  if (shares_a_) a_.begin(op.a.data, op.a.ld, false, pieces_a, words_a);
-  if (shares_b_) b_.begin(op.b.data, op.b.ld, false, pieces_b, words_b);
+  if (shares_a_) a_.begin(op.a, false, pieces_a, words_a);
+  if (shares_b_) b_.begin(op.b, false, pieces_b, words_b);
 }
 
 std::int64_t AccumulateBf16::most_bytes(std::int64_t rows, std::int64_t columns) {
@@ -130,8 +131,8 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
   const Operand b{op_.b, false};
   const std::int64_t K = op_.a.rows, end = column + columns_of_tile;
   const std::int64_t row_blocks = (op_.c.rows + row_step_ - 1) / row_step_, panels = panels_of(op_.c.columns);
-  for (std::int64_t k = 0; k < K; k += cpu::kDepth) {
-    const std::int64_t depth = std::min(cpu::kDepth, K - k), block = k / cpu::kDepth;
+  for (std::int64_t k = 0; k == 0 || k < K; k += kDepth) {
+    const std::int64_t depth = std::min(kDepth, K - k), block = k / kDepth;
     const std::uint32_t* a =
         piece_of(shares_a_ ? &a_ : nullptr, block * row_blocks + row / row_step_, space.a.data(), [&](std::uint32_t* words) {
           pack_bf16({.n = rows, .K = depth, .x = part(op_.a, k, depth, row, rows), .k_first = true, .side = Bf16Side::a}, words);
@@ -144,7 +145,7 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
       const auto pack = [&](std::uint32_t* words) { b.pack(k, depth, n, columns, words); };
       product.b = piece_of(shares_b_ ? &b_ : nullptr, piece, space.b.data(), pack);
       product.scale = op_.scale;
-      product.add = c;
+      product.add = k > 0 || op_.accumulate ? c : nullptr;
       product.ldadd = op_.c.ld;
       if (!shares_b_ || n + columns >= end || !b_.ready(piece + panels_of(columns))) product.next = b.next(k, depth, n + columns, end);
       multiply_bf16(product);

@@ -16,11 +16,12 @@ struct GemmBf16 {
 /// B is packed into `packs` while these are open, else by each caller.
 void gemm_bf16(const GemmBf16& op, SharedPacks& packs);
 
-/// c[M,N] += scale · aᵀ · b with a[K,M] and b[K,N].
+/// c[M,N] (accumulate: +)= scale · aᵀ · b with a[K,M] and b[K,N].
 struct GemmAccumulateBf16 {
   View c;
   ConstView a, b;
   float scale = 1;
+  bool accumulate = true;
 };
 
 /// Tiles of one such product, for several workers that share what they pack.

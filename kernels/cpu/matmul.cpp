@@ -35,11 +35,9 @@ CpuBackend::CpuBackend(const ThreadPool& pool, Precision precision) : pool_(pool
 CpuBackend::~CpuBackend() = default;
 
 std::int64_t CpuBackend::workspace_bytes(std::int64_t rows, std::int64_t columns) const {
-  constexpr std::int64_t kThread = 2 << 20;  // workspace() of the products and attention's scratch
-  const std::int64_t threads = pool_.size() * kThread;
-  return precision_ == Precision::bf16
-             ? threads + cpu::SharedPacks::most_bytes(rows, columns) + cpu::AccumulateBf16::most_bytes(rows, columns)
-             : threads;
+  constexpr std::int64_t kThread = 2 << 20;  // workspace() of the products, and attention's scratch up to a head_dim of 448
+  const std::int64_t accumulate = precision_ == Precision::bf16 ? cpu::AccumulateBf16::most_bytes(rows, columns) : 0;
+  return pool_.size() * kThread + packed_weight_bytes(precision_, rows, columns) + accumulate;
 }
 
 void CpuBackend::do_matmul(const Matmul& op) {
@@ -98,9 +96,14 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   const auto scale = static_cast<float>(op.scale);
   const bool bf16 = precision_ == Precision::bf16;
   if (bf16) {
-    for (std::int64_t k = 0; k < left.rows; k += cpu::AccumulateBf16::kMaxDepth) {
+    for (std::int64_t k = 0; k == 0 || k < left.rows; k += cpu::AccumulateBf16::kMaxDepth) {
       const std::int64_t depth = std::min(cpu::AccumulateBf16::kMaxDepth, left.rows - k);
-      accumulate_.begin({.c = op.dw, .a = left.row_range(k, depth), .b = right.row_range(k, depth), .scale = scale}, tiles.rows);
+      accumulate_.begin({.c = op.dw,
+                         .a = left.row_range(k, depth),
+                         .b = right.row_range(k, depth),
+                         .scale = scale,
+                         .accumulate = k > 0 || op.accumulate},
+                        tiles.rows);
       pool_.for_each(tiles.count, [&](std::int64_t task) {
         const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
         accumulate_.tile(m, std::min(tiles.rows, M - m), n, std::min(tiles.columns, N - n));
@@ -121,13 +124,15 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
                                    .lda = left.ld,
                                    .b = pointer(right) + n,
                                    .ldb = right.ld,
-                                   .scale = scale});
+                                   .scale = scale,
+                                   .accumulate = op.accumulate});
     }
     const std::int64_t first = (task - products) * kBiasColumns;
     cpu::add_row_sums({.sum = op.dbias.row<float>(0) + first,
                        .x = op.dy.column_range(first, std::min(kBiasColumns, op.dbias.columns - first)),
                        .chunk = kRowChunk,
-                       .scale = scale});
+                       .scale = scale,
+                       .accumulate = op.accumulate});
   });
 }
 

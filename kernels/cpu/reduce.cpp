@@ -110,7 +110,7 @@ HWY_EXPORT(sum_squares);
 void cpu::add_row_sums(const RowSums& op) { HWY_DYNAMIC_DISPATCH(add_row_sums)(op); }
 
 void CpuBackend::do_sum_panels(const SumPanels& op) {
-  cpu::add_row_sums({.sum = op.sum.row<float>(0), .x = op.partials, .chunk = 1, .scale = 1});
+  cpu::add_row_sums({.sum = op.sum.row<float>(0), .x = op.partials, .chunk = 1, .scale = 1, .accumulate = op.accumulate});
 }
 
 double CpuBackend::do_sum_squares(ConstView x) { return HWY_DYNAMIC_DISPATCH(sum_squares)(x); }

@@ -15,9 +15,10 @@ namespace elastiform::cpu {
 /// multiply the same weight, and on AMX packing it takes as long as a panel's product.
 class SharedPack {
  public:
-  /// The matrix is (data, ld, transposed); other values forget what was packed. Not while workers use it.
-  void begin(const void* data, std::int64_t ld, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
-  bool holds(const void* data, std::int64_t ld, bool transposed, std::int64_t pieces, std::int64_t words_a_piece) const;
+  /// Forgets what was packed: a new matrix, or new content. Not while workers use it.
+  void begin(ConstView matrix, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
+  /// Two slices of one weight differ in their size alone: a teacher's head and a student's.
+  bool holds(ConstView matrix, bool transposed) const;
 
   /// The packed piece; pack(words) packs it. A piece that another worker is just packing goes into `own` instead of being waited for.
   template <class Pack>
@@ -44,26 +45,26 @@ class SharedPack {
   enum : std::uint8_t { kEmpty, kBusy, kReady };
   std::uint32_t* words() const { return reinterpret_cast<std::uint32_t*>(memory_.get()); }
 
-  const void* data_ = nullptr;
-  std::int64_t ld_ = 0, pieces_ = 0, words_a_piece_ = 0, capacity_ = 0, states_size_ = 0;
+  ConstView matrix_;
+  std::int64_t words_a_piece_ = 0, capacity_ = 0, states_size_ = 0;
   bool transposed_ = false;
   MemoryBlock memory_;
   std::unique_ptr<std::atomic<std::uint8_t>[]> states_;
 };
 
-/// The weights of one loop over panels, while they cannot change.
+/// The weights of one loop over panels, while they cannot change. One loop at a time: throws std::logic_error for a second one.
 class SharedPacks {
  public:
-  void open() { open_ = true, used_ = 0; }
-  void close() { open_ = false; }
+  void open();
+  void close();
   /// Null outside a loop, for more matrices than it keeps and for too large ones.
   SharedPack* of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
   std::int64_t bytes() const;
-  /// What it can grow to with weights of up to rows x columns.
+  /// What it can grow to with weights of up to rows x columns, multiplied either way.
   static std::int64_t most_bytes(std::int64_t rows, std::int64_t columns);
 
  private:
-  static constexpr std::size_t kMost = 4;  // of the feed-forward branch: gate, up and down
+  static constexpr std::size_t kMost = 4;  // the feed-forward branch has three: gate, up and down
   std::mutex mutex_;
   SharedPack packs_[kMost];
   std::size_t used_ = 0;

@@ -9,7 +9,7 @@
 namespace elastiform {
 
 /// y[N,O] = scale · (x[N,I] · w[I,O] + bias[1,O]) + add[N,O]. An empty bias or add is none; add may be y itself.
-/// transposed: w is [O,I] (a tied embedding used as head). Used inside panels.
+/// transposed: w is [O,I] (a tied embedding used as head). Used inside panels, during which w does not change.
 struct Matmul {
   static constexpr const char* kName = "matmul";
   static constexpr std::array<std::string_view, 2> kOperands{"y", "x"};
@@ -21,7 +21,7 @@ struct Matmul {
   auto fields() const { return std::tie(y, x, w, bias, add); }
 };
 
-/// dx[N,I] = scale · dy[N,O] · wᵀ + add[N,I]; add may be dx itself. Used inside panels.
+/// dx[N,I] = scale · dy[N,O] · wᵀ + add[N,I]; add may be dx itself. Used inside panels, during which w does not change.
 struct MatmulDx {
   static constexpr const char* kName = "matmul_dx";
   static constexpr std::array<std::string_view, 2> kOperands{"dx", "dy"};
@@ -33,15 +33,15 @@ struct MatmulDx {
   auto fields() const { return std::tie(dx, dy, w, add); }
 };
 
-/// dw[I,O] += scale · xᵀ · dy and dbias[1,O] += scale · Σ_rows dy (an empty dbias is none). All N tokens are reduced; parallel over
-/// tiles of dw of a fixed size, so it is called outside panels. transposed: dw is [O,I] += scale · dyᵀ · x.
+/// dw[I,O] += scale · xᵀ · dy and dbias[1,O] += scale · Σ_rows dy (an empty dbias is none); not accumulate: = instead of +=. All N tokens
+/// are reduced; parallel over tiles of dw of a fixed size, so it is called outside panels. transposed: dw is [O,I] += scale · dyᵀ · x.
 struct MatmulDw {
   static constexpr const char* kName = "matmul_dw";
   static constexpr std::array<std::string_view, 2> kOperands{"x", "dy"};
   View dw, dbias;
   ConstView x, dy;
   double scale = 1;
-  bool transposed = false;
+  bool transposed = false, accumulate = true;
   void check() const;
   auto fields() const { return std::tie(dw, dbias, x, dy); }
 };

@@ -35,11 +35,12 @@ struct NormBackward {
   auto fields() const { return std::tie(dx, dgain, dbias, dy, residual, x, rstd, mean, gain); }
 };
 
-/// sum[1,C] += Σ_p partials[p,C], p ascending in a fixed tree. Called outside panels.
+/// sum[1,C] += Σ_p partials[p,C], p ascending in a fixed tree; not accumulate: =. Called outside panels.
 struct SumPanels {
   static constexpr const char* kName = "sum_panels";
   View sum;
   ConstView partials;
+  bool accumulate = true;
   void check() const;
   auto fields() const { return std::tie(sum, partials); }
 };

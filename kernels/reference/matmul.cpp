@@ -39,14 +39,16 @@ void ReferenceBackend::do_matmul_dw(const MatmulDw& op) {
     for (std::int64_t o = 0; o < op.dy.columns; ++o) {
       double sum = 0;
       for (std::int64_t n = 0; n < op.x.rows; ++n) sum += op.x.row<double>(n)[i] * op.dy.row<double>(n)[o];
-      (op.transposed ? op.dw.row<double>(o)[i] : op.dw.row<double>(i)[o]) += op.scale * sum;
+      double& dw = op.transposed ? op.dw.row<double>(o)[i] : op.dw.row<double>(i)[o];
+      dw = (op.accumulate ? dw : 0) + op.scale * sum;
     }
   }
   if (op.dbias.empty()) return;
   for (std::int64_t o = 0; o < op.dy.columns; ++o) {
     double sum = 0;
     for (std::int64_t n = 0; n < op.dy.rows; ++n) sum += op.dy.row<double>(n)[o];
-    op.dbias.row<double>(0)[o] += op.scale * sum;
+    double& dbias = op.dbias.row<double>(0)[o];
+    dbias = (op.accumulate ? dbias : 0) + op.scale * sum;
   }
 }
 

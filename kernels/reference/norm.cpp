@@ -59,7 +59,7 @@ void ReferenceBackend::do_sum_panels(const SumPanels& op) {
   for (std::int64_t c = 0; c < op.sum.columns; ++c) {
     double sum = 0;
     for (std::int64_t p = 0; p < op.partials.rows; ++p) sum += op.partials.row<double>(p)[c];
-    op.sum.row<double>(0)[c] += sum;
+    op.sum.row<double>(0)[c] = (op.accumulate ? op.sum.row<double>(0)[c] : 0) + sum;
   }
 }
 

@@ -98,7 +98,7 @@ Attention::Operands Attention::recall(Backend& backend, const AttentionSlices& w
 }
 
 void Attention::backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape,
-                         const Saved& saved, View d, ConstView x, Arena& arena) const {
+                         const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
   enum { kDMixed, kDQuery, kDKey, kDValue, kDGain, kDBias, kPanel };
   const ArenaScope scope(arena);
   const LayerTensors declared = tensors(model_, shape, backend.slots());
@@ -109,7 +109,7 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
   const PanelScratch panel = t.scratch(kPanel);
 
   // d is overwritten below, so the weights that need the gradient at y come first.
-  backend.matmul_dw({.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = d, .scale = model_.branch_scale});
+  backend.matmul_dw({.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
   backend.panels(d.rows, [&](Rows r) {
     backend.matmul_dx({.dx = dmixed[r], .dy = d[r], .w = w.out.weight, .add = {}, .scale = model_.branch_scale});
   });
@@ -134,11 +134,11 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
         backend, model_,
         {.d = d, .dy = dh, .residual = d, .x = x, .rstd = o.rstd, .mean = o.mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
   });
-  backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = o.h, .dy = dq});
-  backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = o.h, .dy = dk});
-  backend.matmul_dw({.dw = dw.value.weight, .dbias = dw.value.bias, .x = o.h, .dy = dv});
-  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain});
-  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias});
+  backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = o.h, .dy = dq, .accumulate = accumulate});
+  backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = o.h, .dy = dk, .accumulate = accumulate});
+  backend.matmul_dw({.dw = dw.value.weight, .dbias = dw.value.bias, .x = o.h, .dy = dv, .accumulate = accumulate});
+  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain, .accumulate = accumulate});
+  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias, .accumulate = accumulate});
 }
 
 ShortList<TensorShape> Attention::decode_scratch(const ModelConfig& model, const BlockShape& shape) {

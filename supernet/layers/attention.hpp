@@ -41,9 +41,9 @@ class Attention {
 
   void forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
                Arena& arena) const;
-  /// d [N, C] holds the gradient at y and receives the one at x.
+  /// d [N, C] holds the gradient at y and receives the one at x. Gradients of weights are added to, or not accumulate: written.
   void backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape, const Saved& saved,
-                View d, ConstView x, Arena& arena) const;
+                View d, ConstView x, bool accumulate, Arena& arena) const;
   /// Forward of the next shape.rows() tokens of one sequence; their keys and values are appended to the cache (whose count the caller keeps).
   void decode(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BlockCache& cache, View y, ConstView x,
               Arena& arena) const;

@@ -51,7 +51,7 @@ void FeedForward::forward(Backend& backend, const FeedForwardSlices& w, const Bl
 }
 
 void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const FeedForwardGradients& dw, const BlockShape& shape,
-                           const Saved& saved, View d, ConstView x, Arena& arena) const {
+                           const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
   enum { kDGain, kDBias, kPanel };
   const ArenaScope scope(arena);
   const LayerTensors declared = tensors(model_, shape, backend.slots());
@@ -67,7 +67,7 @@ void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const F
   const PanelScratch panel = t.scratch(kPanel);
 
   // d is overwritten below, so the weights that need the gradient at y come first.
-  backend.matmul_dw({.dw = dw.down.weight, .dbias = dw.down.bias, .x = act, .dy = d, .scale = model_.branch_scale});
+  backend.matmul_dw({.dw = dw.down.weight, .dbias = dw.down.bias, .x = act, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
   // After that nobody reads act, and gate only once more: the gradients that [N, F] would hold take their places.
   const View dgate = gate, dup = act;
   backend.panels(d.rows, [&](Rows r) {
@@ -85,10 +85,10 @@ void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const F
         backend, model_,
         {.d = d, .dy = dh, .residual = d, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
   });
-  if (gated()) backend.matmul_dw({.dw = dw.gate.weight, .dbias = dw.gate.bias, .x = h, .dy = dgate});
-  backend.matmul_dw({.dw = dw.up.weight, .dbias = dw.up.bias, .x = h, .dy = dup});
-  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain});
-  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias});
+  if (gated()) backend.matmul_dw({.dw = dw.gate.weight, .dbias = dw.gate.bias, .x = h, .dy = dgate, .accumulate = accumulate});
+  backend.matmul_dw({.dw = dw.up.weight, .dbias = dw.up.bias, .x = h, .dy = dup, .accumulate = accumulate});
+  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain, .accumulate = accumulate});
+  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias, .accumulate = accumulate});
 }
 
 }  // namespace elastiform

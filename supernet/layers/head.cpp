@@ -93,15 +93,15 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                             .gradient_scale = per_token});
       backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
     });
-    backend.matmul_dw({.dw = dw.table, .dbias = {}, .x = hidden.row_range(first, count), .dy = logits, .scale = 1, .transposed = true});
+    backend.matmul_dw({.dw = dw.table, .dbias = {}, .x = hidden.row_range(first, count), .dy = logits, .scale = 1, .transposed = true, .accumulate = first > 0 || options.accumulate});
   }
   backend.panels(x.rows, [&](Rows r) {
     normalize_backward(
         backend, model_,
         {.d = d, .dy = d[r], .residual = {}, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
   });
-  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain});
-  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias});
+  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain, .accumulate = options.accumulate});
+  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias, .accumulate = options.accumulate});
   if (report.tokens > 0) {
     report.label_loss = sum_of(losses) / static_cast<double>(report.tokens);
     if (taught) report.teacher_loss = sum_of(teacher_losses) / static_cast<double>(report.tokens);

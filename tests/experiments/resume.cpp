@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "kernels/cpu/bf16.hpp"
+#include "kernels/cpu/bf16_tiles.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
 
@@ -123,13 +125,35 @@ TEST_CASE("a memory limit changes no bit of a run, at its start or when it resum
   CHECK((content_of(folder / "runs/part/supernet.h5") == content_of(whole + "/supernet.h5")));
 }
 
+TEST_CASE("in bf16 the least --memory-limit that is named suffices, and a dry run names the same memory", "[experiments][memory]") {
+  if (!cpu::has_bf16()) return;
+  const TemporaryFolder folder;
+  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
+  folder.write("micro.toml", micro_recipe());
+  const auto train = [&](const std::string& rest) {
+    return run_program_in(folder.path(), words("train micro.toml --set train.steps=2 --set train.precision=bf16 " + rest));
+  };
+  const auto between = [](const std::string& text, const std::string& before, const std::string& after) {
+    const auto begin = text.find(before) + before.size();
+    return text.substr(begin, text.find(after, begin) - begin);
+  };
+  const auto dry = train("--dry-run"), run = train("--run runs/all");
+  REQUIRE(run.status == 0);
+  CHECK(between(dry.out, "memory: ", "\n") == between(run.out, "memory: ", "\n"));
+  const auto least = between(run.out, "lowest --memory-limit is ", "\n");
+  const auto limited = train("--run runs/least --memory-limit " + least);
+  CAPTURE(least, limited.err);
+  CHECK(limited.status == 0);
+}
+
 TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it was", "[experiments][environment]") {
   const TemporaryFolder folder;
   folder.write("text.txt", content_of(micro_folder() / "text.txt"));
   folder.write("micro.toml", micro_recipe());
-  const auto train = [&](const std::string& run, const char* isa) {
+  const auto train = [&](const std::string& run, const char* isa, const std::string& precision = "f32") {
     ::setenv("ELASTIFORM_ISA", isa, 1);
-    auto result = run_program_in(folder.path(), words("train micro.toml --set train.steps=2 --run " + run));
+    auto result =
+        run_program_in(folder.path(), words("train micro.toml --set train.steps=2 --set train.precision=" + precision + " --run " + run));
     ::unsetenv("ELASTIFORM_ISA");
     return result;
   };
@@ -142,6 +166,19 @@ TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it wa
   const auto baseline = list.substr(list.find_last_of(' ') + 1);
   REQUIRE(train("b", baseline.c_str()).status == 0);
   CHECK_THAT(run_program_in(folder.path(), words("inspect b")).out, Contains(baseline + ", commit"));
+
+  // AMX belongs to bf16, has names of its own, and a name without it turns it off.
+  const auto plus = list.find("+AMX");
+  CHECK((plus != std::string::npos) == cpu::cpu_offers_bf16_tiles());
+  if (plus == std::string::npos) return;
+  const auto with = list.substr(list.rfind(' ', plus) + 1, plus + 4 - list.rfind(' ', plus) - 1), without = with.substr(0, with.size() - 4);
+  const auto isa_of = [&](const char* run, const std::string& isa, const char* precision) {
+    REQUIRE(train(run, isa.c_str(), precision).status == 0);
+    return run_program_in(folder.path(), words(std::string("inspect ") + run)).out;
+  };
+  CHECK_THAT(isa_of("c", with, "bf16"), Contains(with + ", commit"));
+  CHECK_THAT(isa_of("d", without, "bf16"), Contains(without + ", commit"));
+  CHECK_THAT(isa_of("e", with, "f32"), Contains(without + ", commit"));
 }
 
 TEST_CASE("ELASTIFORM_VERBOSE names only what does something", "[experiments][environment]") {

@@ -14,9 +14,10 @@ enum class Add : std::uint8_t { none, other, itself };
 struct Shape {
   std::int64_t N, I, O;
 };
-// Minimal, odd, one full panel, a panel and a part; the last is longer than a block of any kernel in I and O.
+// Minimal, odd, one full panel, a panel and a part; the last two are longer than a block of any kernel in I or in O.
 const std::vector<Shape> kShapes = {{1, 1, 1},     {1, 33, 7},     {3, 7, 33},   {17, 96, 160},
-                                    {256, 33, 96}, {300, 160, 33}, {300, 96, 1}, {17, 700, 400}};
+                                    {256, 33, 96}, {300, 160, 33}, {300, 96, 1}, {17, 700, 400},
+                                    {17, 400, 700}};
 
 Matrix weight(const Memory& memory, const Shape& s, bool transposed) {
   return transposed ? memory.operand(s.O, s.I, 2) : memory.operand(s.I, s.O, 2);
@@ -72,7 +73,8 @@ TEST_CASE("matmul_dx agrees with float64 and a slice with its dense copy", "[ker
 }
 
 TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
-  const Shape s = GENERATE(from_range(kShapes), Shape{700, 70, 130}, Shape{130, 400, 390});
+  // More rows than are packed at once, and more columns than are packed for all workers.
+  const Shape s = GENERATE(from_range(kShapes), Shape{700, 70, 130}, Shape{130, 400, 390}, Shape{2100, 40, 50}, Shape{530, 5, 8300});
   const bool transposed = GENERATE(false, true);
   const bool biased = GENERATE(false, true);
   CAPTURE(s.N, s.I, s.O, transposed, biased);
@@ -88,6 +90,63 @@ TEST_CASE("matmul_dw adds to what is there, agrees with float64 and a slice with
     Matrix other = dw;
     if (apart) add(other.view(), exact_dy, dbias.view());
     return written(std::move(dw), std::move(dbias));
+  });
+}
+
+TEST_CASE("matmul_dw that does not accumulate writes what it would add to zero", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(kShapes), Shape{1100, 70, 130}, Shape{130, 400, 390});
+  const bool transposed = GENERATE(false, true);
+  CAPTURE(s.N, s.I, s.O, transposed);
+  check_product("matmul_dw", [&](Backend& k, const Memory& memory) {
+    const Matrix x = memory.operand(s.N, s.I, 1), dy = memory.operand(s.N, s.O, 2);
+    Matrix dw = transposed ? memory.output(s.O, s.I) : memory.output(s.I, s.O), dbias = memory.output(1, s.O);
+    k.matmul_dw({.dw = dw.view(), .dbias = dbias.view(), .x = x.view(), .dy = dy.view(), .scale = 0.35, .transposed = transposed, .accumulate = false});
+    return written(std::move(dw), std::move(dbias));
+  });
+}
+
+TEST_CASE("two slices of one weight in one loop over panels are two matrices", "[kernels][conformance]") {
+  // A teacher's head and a student's: the same memory and leading dimension, other widths, in K within one packed unit or beyond a block.
+  const std::int64_t wide = GENERATE(24, 768), narrow = wide == 24 ? 8 : 640, N = 300, V = 70;
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CAPTURE(wide, name_of(precision));
+  const Memory memory{DType::float32, 5};
+  const Matrix table = memory.input(V, wide, 1), x = memory.input(N, wide, 2), h = memory.input(N, narrow, 3);
+  const auto run = [&](int threads, bool student, bool teacher) {
+    Cpu cpu(threads, precision);
+    Matrix y = memory.output(N, V), z = memory.output(N, V);
+    cpu.backend.panels(N, [&](Rows r) {
+      if (student)
+        cpu.backend.matmul(
+            {.y = y.view()[r], .x = h.view()[r], .w = table.view().slice(V, narrow), .bias = {}, .add = {}, .transposed = true});
+      if (teacher) cpu.backend.matmul({.y = z.view()[r], .x = x.view()[r], .w = table.view(), .bias = {}, .add = {}, .transposed = true});
+    });
+    return written(std::move(y), std::move(z));
+  };
+  const std::vector<Matrix> both = run(1, true, true), together = run(3, true, true);
+  CHECK(both[0].same_bits(run(1, true, false)[0]));
+  CHECK(both[1].same_bits(run(1, false, true)[1]));
+  CHECK(together[0].same_bits(both[0]));
+  CHECK(together[1].same_bits(both[1]));
+}
+
+TEST_CASE("a weight that changes between two loops over panels is packed again", "[kernels][bf16]") {
+  for_each_bf16_kernel([] {
+    const Memory memory{DType::float32, 5};
+    const Matrix x = memory.input(600, 40, 1);
+    Matrix w = memory.input(40, 50, 2);
+    Cpu cpu(2, Precision::bf16);
+    const auto run = [&](Backend& k) {
+      Matrix y = memory.output(600, 50);
+      k.panels(600, [&](Rows r) { k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}}); });
+      return y;
+    };
+    run(cpu.backend);
+    w.map([](double e) { return 2 * e + 1; });
+    Cpu fresh(1, Precision::bf16);
+    CHECK(run(cpu.backend).same_bits(run(fresh.backend)));
+    CHECK_THROWS_AS(cpu.backend.panels(600, [&](Rows) { throw std::runtime_error("body"); }), std::runtime_error);
+    CHECK(run(cpu.backend).same_bits(run(fresh.backend)));  // the loop that failed is over
   });
 }
 

@@ -81,6 +81,15 @@ TEST_CASE("norm_backward agrees with float64 and a slice with its dense copy", "
   check_conformance("norm_backward", [&](Backend& k, const Memory& memory) { return backward(k, memory, s, kind, residual); });
 }
 
+TEST_CASE("sum_panels that does not accumulate writes the sum", "[kernels][conformance]") {
+  check_conformance("sum_panels", [&](Backend& k, const Memory& memory) {
+    const Matrix partials = memory.input(9, 33, 1);
+    Matrix sum = memory.output(1, 33);
+    k.sum_panels({.sum = sum.view(), .partials = partials.view(), .accumulate = false});
+    return written(std::move(sum));
+  });
+}
+
 TEST_CASE("sum_panels adds any number of partials to what is there", "[kernels][conformance]") {
   const std::int64_t panels = GENERATE(1, 2, 3, 8, 9), C = GENERATE(1, 33, 160);
   CAPTURE(panels, C);

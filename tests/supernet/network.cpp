@@ -205,6 +205,43 @@ TEST_CASE("a pass writes nothing outside the subnet's slices of the gradients", 
   }
 }
 
+TEST_CASE("a pass that does not accumulate writes every gradient but those of lookups, and the others add to it", "[supernet][network]") {
+  const std::string preset = GENERATE("llama", "gpt2");
+  const bool tied = GENERATE(false, true);
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CAPTURE(preset, tied, name_of(precision));
+  ModelConfig model = tiny_space(preset).model();
+  model.tied = tied;
+  const SearchSpace space(model, tiny_space(preset).embed(), tiny_space(preset).depth(), tiny_space(preset).blocks());
+  const ThreadPool pool(2);
+  CpuBackend backend(pool, precision);
+  const Network network(space, DType::float32);
+  const Weights weights = random_weights(space, DType::float32, 5);
+  const Batch batch = random_batch(space, 60, 24, 3);  // several panels and chunks of logits
+  const Subnet subnet = space.middle();
+  const Pass expected = run(network, backend, weights, subnet, batch);
+  Weights gradients(weights.shared_table(), DType::float32);
+  int written = 0;
+  for (const TensorSpec& tensor : gradients.table().tensors()) {
+    written += network.writes_gradient(tensor) ? 1 : 0;
+    for (std::int64_t row = 0; network.writes_gradient(tensor) && row < tensor.rows; ++row)
+      std::fill_n(gradients.view(tensor).row<float>(row), tensor.columns, static_cast<float>(kMark));
+  }
+  CHECK(written + (preset == std::string("gpt2") ? 1 : 0) + (tied ? 0 : 1) == static_cast<int>(gradients.table().tensors().size()));
+  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens});
+  Arena arena(plan.arena_bytes);
+  network.forward_backward(backend, weights, gradients, subnet, batch, {.accumulate = false}, {}, {}, plan, arena);
+  for (const TensorSpec& tensor : gradients.table().tensors()) {
+    const Extent extent = gradients.table().extent(tensor, subnet);
+    CAPTURE(tensor.name);
+    bool equal = true;
+    for (std::int64_t row = 0; row < extent.rows; ++row)
+      for (std::int64_t column = 0; column < extent.columns; ++column)
+        equal = equal && gradients.view(tensor).row<float>(row)[column] == expected.gradients.view(tensor).row<float>(row)[column];
+    CHECK(equal);
+  }
+}
+
 TEST_CASE("forward in pieces gives the training pass's losses, and decoding with a cache its logits", "[supernet][network]") {
   const std::string preset = GENERATE("llama", "gpt2");
   const SearchSpace space = tiny_space(preset);

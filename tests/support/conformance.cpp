@@ -47,19 +47,20 @@ void check(const char* operation, Precision precision, const Case& run) {
   }
 }
 
-/// With every kernel for products of bf16 that this CPU has.
+}  // namespace
+
 void for_each_bf16_kernel(const std::function<void()>& body) {
   if (precisions_here().back() != Precision::bf16) return;
+  struct AllowAgain {  // a failed REQUIRE leaves by an exception
+    ~AllowAgain() { cpu::allow_bf16_tiles(true); }
+  } allow_again;
   if (cpu::has_bf16_tiles()) {
     INFO("AMX");
     body();
     cpu::allow_bf16_tiles(false);
   }
   body();
-  cpu::allow_bf16_tiles(true);
 }
-
-}  // namespace
 
 std::vector<Precision> precisions_here() {
   if (cpu::has_bf16()) return {Precision::f32, Precision::bf16};

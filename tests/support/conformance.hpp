@@ -42,6 +42,9 @@ void check_conformance(const char* operation, const Case& run);
 /// The same for the CPU in bf16, where it has it: `operation` names a row of tolerances, the reference multiplies rounded operands.
 void check_bf16_conformance(const char* operation, const Case& run);
 
+/// Runs body with every kernel for products of bf16 that this CPU has: AMX and AVX-512, one, or none.
+void for_each_bf16_kernel(const std::function<void()>& body);
+
 /// Operands that are stored in bfloat16 give the bits of float32 operands of the same values; results in bfloat16 are the nearest ones to
 /// those in float32.
 void check_stored_operands(const Case& run);

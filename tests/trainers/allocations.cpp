@@ -104,13 +104,14 @@ struct Steps {
   void step() {
     const ArenaScope scope(arena);
     const View hidden = arena.matrix(batch.rows(), subnets.front().embed, DType::float32);
-    zero_active(cpu.backend, gradients, active, bands);
+    bool accumulate = begin_gradients(cpu.backend, network, gradients, subnets, active, bands);
     for (const Subnet& subnet : subnets) {
       const bool taught = &subnet != subnets.data();
       const Teacher teacher{taught ? ConstView(hidden) : ConstView{}, subnets.front().embed};
       const ActivationPlan& plan = plans.of(subnet, {batch.sequences, batch.tokens, taught}, limit);
-      network.forward_backward(cpu.backend, weights, gradients, subnet, batch, {.teacher_weight = 0.5, .share = 1.0 / 3}, teacher,
-                               taught ? View{} : hidden, plan, arena);
+      network.forward_backward(cpu.backend, weights, gradients, subnet, batch, {.teacher_weight = 0.5, .share = 1.0 / 3, .accumulate = accumulate},
+                               teacher, taught ? View{} : hidden, plan, arena);
+      accumulate = true;
     }
     const double norm = global_norm(cpu.backend, gradients, active, bands);
     optimizer->update(cpu.backend, weights, gradients, active, {.step = updates++, .rate = 1e-3, .gradient_scale = clip_scale(norm, 1)});
@@ -156,13 +157,17 @@ TEST_CASE("a steady pass and update allocate nothing", "[trainers][memory]") {
   TrainOptions options;
   options.policy = policy;
   Steps steps(tiny_space(preset), threads, precision, options, least_memory ? 0 : kNoLimit);
+  steps.step();
+  const std::int64_t blocks = allocated_blocks();
   CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
+  CHECK(allocated_blocks() == blocks);
 }
 
 TEST_CASE("a steady step of the trainer allocates what its report holds", "[trainers][memory]") {
   const std::string sampler = GENERATE("largest", "balanced", "sandwich");
   const int threads = GENERATE(1, 2);
-  CAPTURE(sampler, threads);
+  const Precision precision = GENERATE(from_range(precisions_here()));
+  CAPTURE(sampler, threads, name_of(precision));
   const SearchSpace space = small_space();
   const TemporaryFolder folder;
   const TextData data(folder.write("text.txt", letters(40000)),
@@ -172,12 +177,16 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = sampler}};
   if (sampler == "sandwich") stages.front().objective = "labels+largest", stages.front().random = 2;
   resolve_stages(stages, options.steps);
-  Cpu cpu(threads);
+  options.precision = name_of(precision);
+  Cpu cpu(threads, precision);
   Trainer trainer(space, options, stages, data, cpu.backend);
   while (trainer.next_step() < 80) trainer.step();  // every subnet has its plans
   // Two lists, of subnets and of losses; of each subnet the genes of its blocks; for a draw the widths that it chooses from.
   const std::int64_t subnets = sampler == "sandwich" ? 4 : 1, draws = sampler == "sandwich" ? 2 : sampler == "balanced" ? 1 : 0;
   CHECK(steady_allocations_of(threads, [&] { trainer.step(); }) == 2 + subnets + draws);
+  const std::int64_t blocks = allocated_blocks();
+  for (int i = 0; i < 10; ++i) trainer.step();
+  CHECK(allocated_blocks() == blocks);
 }
 
 }  // namespace elastiform

@@ -13,6 +13,7 @@
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "trainers/checkpoint.hpp"
+#include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/bands.hpp"
 #include "trainers/samplers/sampler.hpp"
 #include "trainers/trainer_state.hpp"
@@ -202,6 +203,34 @@ TEST_CASE("bands that no subnet of a step touches stay bitwise unchanged under t
     CHECK(moved > 0);
   }
   CHECK(some_idle);
+}
+
+TEST_CASE("gradients are cleared where the first subnet of a step does not write all that the others touch", "[trainers]") {
+  const SearchSpace space = byte_space();
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Network network(space, DType::float32);
+  const auto table = std::make_shared<const WeightTable>(space);
+  BandScratch scratch(*table);
+  const auto begins = [&](const std::vector<Subnet>& subnets, Weights& gradients) {
+    return begin_gradients(backend, network, gradients, subnets, ActiveBands(*table, subnets), scratch);
+  };
+  const auto first_of = [&](Weights& gradients, const char* name) -> float& { return gradients.view(name).row<float>(0)[0]; };
+  Subnet no_attention = space.largest();
+  no_attention.blocks[0].heads = no_attention.blocks[0].groups = 0;
+  const std::vector<std::pair<std::vector<Subnet>, bool>> cases = {{{space.largest(), space.smallest()}, false},
+                                                                   {{space.smallest()}, false},
+                                                                   {{space.smallest(), space.largest()}, true},
+                                                                   {{no_attention}, true}};
+  for (const auto& [subnets, accumulates] : cases) {
+    Weights gradients(table, DType::float32);
+    first_of(gradients, "embedding.token") = first_of(gradients, "block.0.ffn.up") = first_of(gradients, "block.0.attention.norm.gain") = 7;
+    CAPTURE(format(subnets.front()), subnets.size());
+    CHECK(begins(subnets, gradients) == accumulates);
+    CHECK(first_of(gradients, "embedding.token") == (space.model().tied && !accumulates ? 7 : 0));
+    CHECK(first_of(gradients, "block.0.ffn.up") == (accumulates ? 0 : 7));
+    CHECK(first_of(gradients, "block.0.attention.norm.gain") == (accumulates ? 0 : 7));
+  }
 }
 
 TEST_CASE("a step that is not finite changes nothing and is counted", "[trainers]") {

@@ -1,5 +1,6 @@
 #include "trainers/objectives/objective.hpp"
 
+#include <algorithm>
 #include <array>
 #include <stdexcept>
 #include <string>
@@ -30,8 +31,11 @@ class Labels final : public Objective {
                                            const Batch& batch) const override {
     std::vector<LossReport> reports;
     reports.reserve(subnets.size());
-    const LossOptions options{.share = 1.0 / static_cast<double>(subnets.size())};
-    for (const Subnet& subnet : subnets) reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
+    LossOptions options{.share = 1.0 / static_cast<double>(subnets.size()), .accumulate = context.accumulate};
+    for (const Subnet& subnet : subnets) {
+      reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
+      options.accumulate = true;
+    }
     return reports;
   }
   bool needs_largest() const override { return false; }
@@ -53,7 +57,7 @@ class LabelsAndLargest final : public Objective {
     const double share = 1.0 / static_cast<double>(subnets.size());
     std::vector<LossReport> reports;
     reports.reserve(subnets.size());
-    reports.push_back(run_planned(context, largest, batch, {.share = share}, {}, hidden));
+    reports.push_back(run_planned(context, largest, batch, {.share = share, .accumulate = context.accumulate}, {}, hidden));
     const LossOptions taught{
         .label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
     for (const Subnet& subnet : subnets.subspan(1))
@@ -76,6 +80,18 @@ constexpr std::array<ObjectiveEntry, 2> kObjectives{{
 }};
 
 }  // namespace
+
+bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
+                     const ActiveBands& active, BandScratch& scratch) {
+  const Subnet& first = subnets.front();
+  scratch.first.assign(gradients.table(), subnets.first(1));
+  // A branch that is not there computes no gradient of its norm, whose bands count as active.
+  const bool whole = std::all_of(first.blocks.begin(), first.blocks.end(), [](const BlockGenes& g) { return g.heads > 0 && g.ffn > 0; });
+  const bool writes = whole && scratch.first == active;
+  zero_active(
+      backend, gradients, active, [&](const TensorSpec& tensor) { return !writes || !network.writes_gradient(tensor); }, scratch);
+  return !writes;
+}
 
 std::span<const ObjectiveEntry> objectives() { return kObjectives; }
 

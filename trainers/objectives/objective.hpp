@@ -7,6 +7,7 @@
 
 #include "supernet/network.hpp"
 #include "supernet/plan_cache.hpp"
+#include "trainers/optimizers/bands.hpp"
 #include "trainers/options.hpp"
 
 namespace elastiform {
@@ -20,7 +21,13 @@ struct ObjectiveContext {
   Weights& gradients;
   Arena& arena;
   PlanCache& plans;
+  bool accumulate = true;  // what begin_gradients said: false: the first subnet writes gradients
 };
+
+/// Makes `gradients` ready for the passes of a step. Where the first subnet covers all that the others touch, as in a step of one subnet and
+/// in a sandwich, its pass writes them and only what lookups add to is cleared; else all of it is. Returns whether the first accumulates.
+bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
+                     const ActiveBands& active, BandScratch& scratch);
 
 /// From the subnets of a step to gradients: forward and backward of each, its loss weighted by 1/K so that gradients are the mean over
 /// the K subnets.

@@ -27,10 +27,13 @@ const std::vector<BandRectangle>& active_rectangles(const WeightTable& table, co
 
 }  // namespace
 
-void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active, BandScratch& scratch) {
+void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active, FunctionRef<bool(const TensorSpec&)> clears,
+                 BandScratch& scratch) {
   const std::vector<BandRectangle>& list = active_rectangles(gradients.table(), active, scratch);
   backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
-    const View view = list[static_cast<std::size_t>(i)].of(gradients);
+    const BandRectangle& rectangle = list[static_cast<std::size_t>(i)];
+    if (!clears(*rectangle.tensor)) return;
+    const View view = rectangle.of(gradients);
     const std::size_t bytes = static_cast<std::size_t>(view.columns * bytes_of(view.dtype));
     for (std::int64_t row = 0; row < view.rows; ++row) std::memset(view.row_range(row, 1).data, 0, bytes);
   });

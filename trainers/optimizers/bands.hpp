@@ -18,6 +18,7 @@ class ActiveBands {
   explicit ActiveBands(std::vector<bool> active) : active_(std::move(active)) {}  // one entry a band
   void assign(const WeightTable& table, std::span<const Subnet> subnets);
   bool operator[](std::int64_t band) const { return active_[static_cast<std::size_t>(band)]; }
+  bool operator==(const ActiveBands&) const = default;
 
  private:
   std::vector<bool> active_;
@@ -66,18 +67,20 @@ void band_rectangles(const WeightTable& table, const Key& key, std::vector<BandR
   }
 }
 
-/// What the two functions below write for themselves, kept by their caller so that a steady step allocates nothing.
+/// What the functions below write for themselves, kept by their caller so that a steady step allocates nothing.
 struct BandScratch {
   std::vector<BandRectangle> rectangles;
   std::vector<double> sums;  // one a rectangle
-  explicit BandScratch(const WeightTable& table) {
+  ActiveBands first;         // of a step's first subnet
+  explicit BandScratch(const WeightTable& table) : first(table, {}) {
     rectangles.reserve(most_band_rectangles(table));
     sums.reserve(most_band_rectangles(table));
   }
 };
 
-/// Sets the active bands of `gradients` to zero: what a step adds to.
-void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active, BandScratch& scratch);
+/// Sets the active bands of `gradients` to zero, of the tensors for which clears(tensor).
+void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active, FunctionRef<bool(const TensorSpec&)> clears,
+                 BandScratch& scratch);
 
 /// Euclidean norm over the active bands, in a fixed order. Not finite exactly when an element is not.
 double global_norm(Backend& backend, const Weights& gradients, const ActiveBands& active, BandScratch& scratch);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -70,7 +71,8 @@ Made matmul_dw(CaseOperands& o, Backend& k) {
                     .x = o.get("x"),
                     .dy = o.get("dy"),
                     .scale = o.number("scale", 1),
-                    .transposed = o.either("transposed", "1", "0")};
+                    .transposed = o.either("transposed", "1", "0"),
+                    .accumulate = !o.either("accumulate", "0", "1")};
   return parallel_inside(k, op, product_flops(op.dw, op.x.rows), &Backend::matmul_dw);
 }
 
@@ -114,7 +116,7 @@ Made norm_backward(CaseOperands& o, Backend& k) {
 }
 
 Made sum_panels(CaseOperands& o, Backend& k) {
-  return parallel_inside(k, SumPanels{.sum = o.get("sum"), .partials = o.get("partials")}, 0, &Backend::sum_panels);
+  return parallel_inside(k, SumPanels{.sum = o.get("sum"), .partials = o.get("partials"), .accumulate = !o.either("accumulate", "0", "1")}, 0, &Backend::sum_panels);
 }
 
 Made swiglu_forward(CaseOperands& o, Backend& k) {
@@ -294,7 +296,10 @@ KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::
     workers_ = static_cast<int>(made.pieces == 0 ? backend.slots() : std::min<std::int64_t>(made.pieces, backend.slots()));
     run_();                            // the backend checks element types when it is called
   } catch (const ShapeError& error) {  // a line of a person is no bug of ours
-    throw InputError({.where = "case", .expected = "", .found = error.what(), .remedy = ""});
+    const bool stored = std::any_of(line.operands.begin(), line.operands.end(), [](const CaseLine::Operand& o) { return o.bf16; });
+    const bool remedied = line.precision == Precision::bf16 || !stored;
+    throw InputError(
+        {.where = "case", .expected = "", .found = error.what(), .remedy = remedied ? "" : "append precision=bf16 to use :bf16"});
   }
 }
 KernelCase::~KernelCase() = default;

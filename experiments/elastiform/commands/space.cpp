@@ -52,7 +52,7 @@ class SpaceCommand final : public Command {
     else
       for (const auto& budget : recipe.search.budgets) counts.push_back(count_of(costs, {budget}, target));
     const ThreadPool pool(threads_of(common));
-    const CpuBackend backend(pool);
+    const CpuBackend backend(pool, training_precision(recipe));
     const auto memory = Trainer::plan(recipe.space, recipe.train, recipe.stages, backend);
     if (common.json) print_json(recipe, costs, all, counts, memory.total());
     else print_text(recipe, costs, all, counts, memory.total());
@@ -67,7 +67,7 @@ class SpaceCommand final : public Command {
     for (const auto& [name, subnet] : ends(recipe.space))
       table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
     fmt::print("{}\n", table.text());
-    fmt::print("training the supernet takes {} (weights, gradients, optimizer, activations); train adds what its live losses take\n",
+    fmt::print("training the supernet takes {} (weights, gradients, optimizer, activations, workspace); train adds what its live losses take\n",
                bytes_text(static_cast<double>(memory)));
     for (const auto& count : counts) {
       const auto same = count.typed == count.budget ? "" : count.typed + " is ";
