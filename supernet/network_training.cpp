@@ -80,12 +80,14 @@ class Network::TrainingPass {
   void attention_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
     p_.attention.backward(backend_, p_.attention_slices(values_, block, subnet_.embed, genes_of(i)),
-                          p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_, arena_);
+                          p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_,
+                          arena_);
   }
   void feed_forward_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
     p_.feed_forward.backward(backend_, p_.feed_forward_slices(values_, block, subnet_.embed, genes_of(i)),
-                             p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_, arena_);
+                             p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_,
+                             arena_);
   }
 
   ConstView forward(int i, ConstView x) {
@@ -181,7 +183,8 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
 }
 
 bool Network::writes_gradient(const TensorSpec& tensor) const {
-  return tensor.role != Role::embedding || (space().model().tied && tensor.name == "embedding.token");  // the head writes a tied table first
+  if (tensor.name == "embedding.token") return space().model().tied;  // the head writes a tied table before its lookups add to it
+  return tensor.name != "embedding.position";
 }
 
 ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit) const {

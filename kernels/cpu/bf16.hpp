@@ -9,9 +9,9 @@ namespace elastiform::cpu {
 /// Whether this CPU multiplies pairs of bf16 (AVX512_BF16) and ELASTIFORM_ISA lets it. Nothing else in this file may be called where it does not.
 bool has_bf16();
 
-constexpr std::int64_t kBf16Panel = 16;  // rows or columns of a packed panel: the lanes of a register, the rows of an AMX tile
+constexpr std::int64_t kBf16Panel = 16;        // rows or columns of a packed panel: the lanes of a register, the rows of an AMX tile
 constexpr std::int64_t kBf16BlockDepth = 512;  // of K in one product: a row of A takes 1 KiB
-constexpr std::int64_t kBf16Depth = 32;  // k that are packed together: the depth of an AMX tile
+constexpr std::int64_t kBf16Depth = 32;        // k that are packed together: the depth of an AMX tile
 
 /// 32-bit words that n rows or columns of depth K take when packed.
 constexpr std::int64_t bf16_words(std::int64_t n, std::int64_t K) {

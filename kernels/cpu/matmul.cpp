@@ -98,12 +98,9 @@ void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   if (bf16) {
     for (std::int64_t k = 0; k == 0 || k < left.rows; k += cpu::AccumulateBf16::kMaxDepth) {
       const std::int64_t depth = std::min(cpu::AccumulateBf16::kMaxDepth, left.rows - k);
-      accumulate_.begin({.c = op.dw,
-                         .a = left.row_range(k, depth),
-                         .b = right.row_range(k, depth),
-                         .scale = scale,
-                         .accumulate = k > 0 || op.accumulate},
-                        tiles.rows);
+      accumulate_.begin(
+          {.c = op.dw, .a = left.row_range(k, depth), .b = right.row_range(k, depth), .scale = scale, .accumulate = k > 0 || op.accumulate},
+          tiles.rows);
       pool_.for_each(tiles.count, [&](std::int64_t task) {
         const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
         accumulate_.tile(m, std::min(tiles.rows, M - m), n, std::min(tiles.columns, N - n));

@@ -60,7 +60,8 @@ void add_sums_of(const RowSums& op) {
       tree.push(sum);
     }
     const auto total = tree.total(hn::Zero(Float()));
-    access.store(hn::MulAdd(hn::Set(Float(), op.scale), total, access.load(op.sum + c)), op.sum + c);
+    const auto before = op.accumulate ? access.load(op.sum + c) : hn::Zero(Float());
+    access.store(hn::MulAdd(hn::Set(Float(), op.scale), total, before), op.sum + c);
   });
 }
 

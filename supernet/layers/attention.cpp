@@ -109,7 +109,8 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
   const PanelScratch panel = t.scratch(kPanel);
 
   // d is overwritten below, so the weights that need the gradient at y come first.
-  backend.matmul_dw({.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
+  backend.matmul_dw(
+      {.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
   backend.panels(d.rows, [&](Rows r) {
     backend.matmul_dx({.dx = dmixed[r], .dy = d[r], .w = w.out.weight, .add = {}, .scale = model_.branch_scale});
   });

@@ -67,7 +67,8 @@ void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const F
   const PanelScratch panel = t.scratch(kPanel);
 
   // d is overwritten below, so the weights that need the gradient at y come first.
-  backend.matmul_dw({.dw = dw.down.weight, .dbias = dw.down.bias, .x = act, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
+  backend.matmul_dw(
+      {.dw = dw.down.weight, .dbias = dw.down.bias, .x = act, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
   // After that nobody reads act, and gate only once more: the gradients that [N, F] would hold take their places.
   const View dgate = gate, dup = act;
   backend.panels(d.rows, [&](Rows r) {

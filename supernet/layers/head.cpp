@@ -93,7 +93,13 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                             .gradient_scale = per_token});
       backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
     });
-    backend.matmul_dw({.dw = dw.table, .dbias = {}, .x = hidden.row_range(first, count), .dy = logits, .scale = 1, .transposed = true, .accumulate = first > 0 || options.accumulate});
+    backend.matmul_dw({.dw = dw.table,
+                       .dbias = {},
+                       .x = hidden.row_range(first, count),
+                       .dy = logits,
+                       .scale = 1,
+                       .transposed = true,
+                       .accumulate = first > 0 || options.accumulate});
   }
   backend.panels(x.rows, [&](Rows r) {
     normalize_backward(

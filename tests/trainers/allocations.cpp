@@ -27,6 +27,7 @@
 #include "tests/support/conformance.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/trainer.hpp"
 
@@ -109,8 +110,9 @@ struct Steps {
       const bool taught = &subnet != subnets.data();
       const Teacher teacher{taught ? ConstView(hidden) : ConstView{}, subnets.front().embed};
       const ActivationPlan& plan = plans.of(subnet, {batch.sequences, batch.tokens, taught}, limit);
-      network.forward_backward(cpu.backend, weights, gradients, subnet, batch, {.teacher_weight = 0.5, .share = 1.0 / 3, .accumulate = accumulate},
-                               teacher, taught ? View{} : hidden, plan, arena);
+      network.forward_backward(cpu.backend, weights, gradients, subnet, batch,
+                               {.teacher_weight = 0.5, .share = 1.0 / 3, .accumulate = accumulate}, teacher, taught ? View{} : hidden, plan,
+                               arena);
       accumulate = true;
     }
     const double norm = global_norm(cpu.backend, gradients, active, bands);

@@ -1,6 +1,5 @@
 #include "trainers/objectives/objective.hpp"
 
-#include <algorithm>
 #include <array>
 #include <stdexcept>
 #include <string>
@@ -83,11 +82,8 @@ constexpr std::array<ObjectiveEntry, 2> kObjectives{{
 
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
                      const ActiveBands& active, BandScratch& scratch) {
-  const Subnet& first = subnets.front();
   scratch.first.assign(gradients.table(), subnets.first(1));
-  // A branch that is not there computes no gradient of its norm, whose bands count as active.
-  const bool whole = std::all_of(first.blocks.begin(), first.blocks.end(), [](const BlockGenes& g) { return g.heads > 0 && g.ffn > 0; });
-  const bool writes = whole && scratch.first == active;
+  const bool writes = scratch.first == active;
   zero_active(
       backend, gradients, active, [&](const TensorSpec& tensor) { return !writes || !network.writes_gradient(tensor); }, scratch);
   return !writes;

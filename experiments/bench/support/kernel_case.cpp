@@ -116,7 +116,8 @@ Made norm_backward(CaseOperands& o, Backend& k) {
 }
 
 Made sum_panels(CaseOperands& o, Backend& k) {
-  return parallel_inside(k, SumPanels{.sum = o.get("sum"), .partials = o.get("partials"), .accumulate = !o.either("accumulate", "0", "1")}, 0, &Backend::sum_panels);
+  return parallel_inside(k, SumPanels{.sum = o.get("sum"), .partials = o.get("partials"), .accumulate = !o.either("accumulate", "0", "1")},
+                         0, &Backend::sum_panels);
 }
 
 Made swiglu_forward(CaseOperands& o, Backend& k) {

@@ -67,8 +67,9 @@ class SpaceCommand final : public Command {
     for (const auto& [name, subnet] : ends(recipe.space))
       table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
     fmt::print("{}\n", table.text());
-    fmt::print("training the supernet takes {} (weights, gradients, optimizer, activations, workspace); train adds what its live losses take\n",
-               bytes_text(static_cast<double>(memory)));
+    fmt::print(
+        "training the supernet takes {} (weights, gradients, optimizer, activations, workspace); train adds what its live losses take\n",
+        bytes_text(static_cast<double>(memory)));
     for (const auto& count : counts) {
       const auto same = count.typed == count.budget ? "" : count.typed + " is ";
       const auto what =

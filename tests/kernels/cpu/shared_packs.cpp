@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
 
 namespace elastiform {
@@ -68,7 +69,8 @@ TEST_CASE("packed weights stay inside what a plan counts for them", "[kernels][b
   CAPTURE(s.C, s.F);
   Cpu cpu(1, Precision::bf16);
   const Memory memory{DType::float32, 0};
-  const Matrix x = memory.input(300, s.C, 1), gate = memory.input(s.C, s.F, 2), up = memory.input(s.C, s.F, 3), down = memory.input(s.F, s.C, 4);
+  const Matrix x = memory.input(300, s.C, 1), gate = memory.input(s.C, s.F, 2), up = memory.input(s.C, s.F, 3),
+               down = memory.input(s.F, s.C, 4);
   Matrix y = memory.output(300, s.F), z = memory.output(300, s.C);
   cpu.backend.panels(300, [&](Rows r) {
     cpu.backend.matmul({.y = y.view()[r], .x = x.view()[r], .w = gate.view(), .bias = {}, .add = {}});
