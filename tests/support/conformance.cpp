@@ -37,7 +37,7 @@ void check(const char* operation, Precision precision, const Case& run) {
   }
   for (const std::int64_t padding : kPaddings) {
     CAPTURE(operation, padding);
-    check_same_bits(run(reference, {DType::float64, padding, rounds}), expected);
+    if (!rounds) check_same_bits(run(reference, {DType::float64, padding, rounds}), expected);  // it has one arithmetic: once is enough
     check_same_bits(run(cpu.backend, {DType::float32, padding}), dense);
   }
   for (const int threads : {2, 5}) {
