@@ -88,7 +88,8 @@ double flops_of(const Op&) {
   return 0;  // bound by memory
 }
 
-/// One line a call, `matmul y=2048x384/416 x=…`: rows x columns / leading dimension of each operand (:bf16 where it is stored so), then the scalars.
+/// One line a call, `matmul y=2048x384/416 x=…`: rows x columns / leading dimension of each operand (:bf16 where it is stored so), then
+/// the scalars.
 template <class Op>
 void trace(const Op& op, DType dtype, Precision precision) {
   std::string line = Op::kName;

@@ -37,7 +37,8 @@ struct AdditiveCosts {
 
 class CostModel {
  public:
-  /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences, precision: of training.
+  /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences, precision: of
+  /// training.
   CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes,
             Precision precision = Precision::f32);
 

@@ -53,8 +53,9 @@ class Network {
   ~Network();
   Network(Network&&) noexcept;
 
-  /// Forward and backward of one subnet; gradients are added (LossOptions::accumulate). `keep_hidden` (may be empty) receives the final hidden states [N, C] for
-  /// use as a teacher. Arena use is exactly plan.arena_bytes, and the bits are the same under every plan of this subnet and batch shape.
+  /// Forward and backward of one subnet; gradients are added (LossOptions::accumulate). `keep_hidden` (may be empty) receives the final
+  /// hidden states [N, C] for use as a teacher. Arena use is exactly plan.arena_bytes, and the bits are the same under every plan of this
+  /// subnet and batch shape.
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
                               Arena& arena) const;

@@ -1,5 +1,6 @@
-// Intrinsics here and in bf16_tiles.cpp only: Highway 1.0.3 has no native bf16 dot product and no rounding conversion (its ReorderWidenMulAccumulate
-// shifts and multiplies in float32, its DemoteTo truncates), and the instruction is what makes bf16 twice as fast as float32.
+// Intrinsics here and in bf16_tiles.cpp only: Highway 1.0.3 has no native bf16 dot product and no rounding conversion (its
+// ReorderWidenMulAccumulate shifts and multiplies in float32, its DemoteTo truncates), and the instruction is what makes bf16 twice as fast
+// as float32.
 #include "kernels/cpu/bf16.hpp"
 
 #include <algorithm>
@@ -31,8 +32,6 @@ namespace {
 
 constexpr std::int64_t panel_words(std::int64_t K) { return bf16_words(kBf16Panel, K); }
 constexpr std::int64_t whole_depth(std::int64_t K) { return (K + kBf16Depth - 1) / kBf16Depth * kBf16Depth; }
-
-__mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 
 /// Lanes 0-15 from `low`, 16-31 from `high`.
 __m512i rounded(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }

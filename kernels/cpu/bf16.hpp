@@ -6,7 +6,8 @@
 
 namespace elastiform::cpu {
 
-/// Whether this CPU multiplies pairs of bf16 (AVX512_BF16) and ELASTIFORM_ISA lets it. Nothing else in this file may be called where it does not.
+/// Whether this CPU multiplies pairs of bf16 (AVX512_BF16) and ELASTIFORM_ISA lets it. Nothing else in this file may be called where it
+/// does not.
 bool has_bf16();
 
 constexpr std::int64_t kBf16Panel = 16;        // rows or columns of a packed panel: the lanes of a register, the rows of an AMX tile
@@ -21,9 +22,9 @@ constexpr std::int64_t bf16_words(std::int64_t n, std::int64_t K) {
 /// A is multiplied from the left, B from the right.
 enum class Bf16Side : std::uint8_t { a, b };
 
-/// An operand of n rows of A (or columns of B) of depth K, in float32 or bfloat16, rounded (to nearest, ties to even; denormals become zero) into panels of
-/// 16, [panel][k/2][row]: a word holds elements k and k+1 of its row. What is missing in the last panel and in the last 32 of K is zero.
-/// Where products are computed by AMX, A is [panel][k/32][row][k%32/2].
+/// An operand of n rows of A (or columns of B) of depth K, in float32 or bfloat16, rounded (to nearest, ties to even; denormals become
+/// zero) into panels of 16, [panel][k/2][row]: a word holds elements k and k+1 of its row. What is missing in the last panel and in the
+/// last 32 of K is zero. Where products are computed by AMX, A is [panel][k/32][row][k%32/2].
 struct Bf16Pack {
   std::int64_t n = 0, K = 0;
   ConstView x;           // where it begins, its ld and dtype
@@ -36,10 +37,11 @@ void pack_bf16(const Bf16Pack& op, std::uint32_t* packed);
 /// prefetch, and packing that waits for them took 16 % of a training step instead of 12.
 using Bf16Next = ConstView;
 
-/// c[M,N] (or, rounded, c16 with the same ldc) = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element are added in one chain of float32, k
-/// ascending (by AMX: even and odd k of 32 apart, then added to the chain), so its bits depend on its row of A and column of B only. c may
-/// be before or add. a_depth and b_depth are the K that an operand was packed with where it is more than this one: then a and b may point
-/// to a multiple of 32 of k in their first panels, and what the other operand meets beyond K must be zero.
+/// c[M,N] (or, rounded, c16 with the same ldc) = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element
+/// are added in one chain of float32, k ascending (by AMX: even and odd k of 32 apart, then added to the chain), so its bits depend on its
+/// row of A and column of B only. c may be before or add. a_depth and b_depth are the K that an operand was packed with where it is more
+/// than this one: then a and b may point to a multiple of 32 of k in their first panels, and what the other operand meets beyond K must be
+/// zero.
 struct Bf16Product {
   float* c = nullptr;
   BFloat16* c16 = nullptr;  // instead of c

@@ -92,8 +92,6 @@ struct Block {
   }
 };
 
-__mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
-
 /// GCC's tile intrinsics do not tell the compiler which memory they read and write.
 void memory_barrier() { __asm__ volatile("" ::: "memory"); }
 

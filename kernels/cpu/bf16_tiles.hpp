@@ -18,6 +18,9 @@ void multiply_bf16_tiles(const Bf16Product& op);
 /// Independent products of tiles; returns their FLOPs.
 double bf16_tiles_loop(long repeats, float* sink);
 
+/// The mask of the first n of 16 lanes; n may be more, or less than 0.
+constexpr std::uint16_t first_lanes(std::int64_t n) { return static_cast<std::uint16_t>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
+
 /// Asks for one line after the other of a matrix.
 class Bf16Fetch {
  public:

@@ -54,6 +54,9 @@ class CpuBackend final : public Backend {
   }
   void panels_end() override { packs_.close(); }
 
+  void multiply(const cpu::Product& op);
+  void accumulate_bf16(const cpu::Accumulation& op);
+
   const ThreadPool& pool_;
   const Precision precision_;
   cpu::SharedPacks packs_;

@@ -21,8 +21,8 @@ struct Gemm {
 };
 void gemm(const Gemm& op);
 
-/// c[M,N] (accumulate: +)= scale · aᵀ · b with a[K,M] and b[K,N], the K rows in blocks of fixed size, one after the other. Serial; bits as above, so
-/// callers may cut c into tiles. Up to 400 rows of c a block of a stays in L2.
+/// c[M,N] (accumulate: +)= scale · aᵀ · b with a[K,M] and b[K,N], the K rows in blocks of fixed size, one after the other. Serial; bits as
+/// above, so callers may cut c into tiles. Up to 400 rows of c a block of a stays in L2.
 struct GemmAccumulate {
   float* c = nullptr;
   std::int64_t ldc = 0, M = 0, N = 0, K = 0;

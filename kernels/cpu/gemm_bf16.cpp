@@ -63,7 +63,7 @@ constexpr std::int64_t panels_of(std::int64_t columns) { return (columns + kBf16
 
 /// A block of c, all of K: at most kRowBlock rows, and kColumnBlock columns if K is more than kDepth. Sums of all but the last block of K
 /// stay in the workspace, as c may be add.
-void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int64_t column, std::int64_t width, SharedPack* shared,
+void gemm_block(const Product& op, std::int64_t m, std::int64_t rows, std::int64_t column, std::int64_t width, SharedPack* shared,
                 Workspace& space) {
   const Operand b{op.b, op.transposed};
   const std::int64_t K = op.a.columns, panels = panels_of(op.c.columns);
@@ -99,7 +99,7 @@ void gemm_block(const GemmBf16& op, std::int64_t m, std::int64_t rows, std::int6
 
 }  // namespace
 
-void gemm_bf16(const GemmBf16& op, SharedPacks& packs) {
+void gemm_bf16(const Product& op, SharedPacks& packs) {
   Workspace& space = workspace();
   const std::int64_t M = op.c.rows, N = op.c.columns, K = op.a.columns;
   const std::int64_t pieces = std::max<std::int64_t>(1, (K + kDepth - 1) / kDepth) * panels_of(N);
@@ -109,7 +109,7 @@ void gemm_bf16(const GemmBf16& op, SharedPacks& packs) {
     for (std::int64_t n = 0; n < N; n += width) gemm_block(op, m, std::min(kRowBlock, M - m), n, std::min(width, N - n), shared, space);
 }
 
-void AccumulateBf16::begin(const GemmAccumulateBf16& op, std::int64_t row_step) {
+void AccumulateBf16::begin(const Accumulation& op, std::int64_t row_step) {
   op_ = op;
   row_step_ = row_step;
   const std::int64_t blocks = (op.a.rows + kDepth - 1) / kDepth, depth = std::min(op.a.rows, kDepth);

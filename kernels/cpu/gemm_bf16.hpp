@@ -7,17 +7,17 @@ namespace elastiform::cpu {
 
 /// c[M,N] = scale · (a[M,K] · B + bias[1,N]) + add[M,N]; B is b[K,N], or b[N,K] transposed. a, b and c in float32 or bfloat16, sums, bias
 /// and add in float32; empty bias or add: none; add may be c. The promises of gemm.hpp. Only where has_bf16().
-struct GemmBf16 {
+struct Product {
   View c;
   ConstView a, b, bias, add;
   bool transposed = false;
   float scale = 1;
 };
 /// B is packed into `packs` while these are open, else by each caller.
-void gemm_bf16(const GemmBf16& op, SharedPacks& packs);
+void gemm_bf16(const Product& op, SharedPacks& packs);
 
 /// c[M,N] (accumulate: +)= scale · aᵀ · b with a[K,M] and b[K,N].
-struct GemmAccumulateBf16 {
+struct Accumulation {
   View c;
   ConstView a, b;
   float scale = 1;
@@ -30,7 +30,7 @@ class AccumulateBf16 {
   static constexpr std::int64_t kMaxRows = 384;    // of a tile
   static constexpr std::int64_t kMaxDepth = 1024;  // rows of a and b in one product: packed they take 2 KiB for each row and column of c
   /// Tiles begin at multiples of row_step, at most kMaxRows. Not while workers compute.
-  void begin(const GemmAccumulateBf16& op, std::int64_t row_step);
+  void begin(const Accumulation& op, std::int64_t row_step);
   /// c[row, row + rows) × [column, column + columns), column a multiple of 48 and 64.
   void tile(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns);
   std::int64_t bytes() const { return a_.bytes() + b_.bytes(); }
@@ -38,7 +38,7 @@ class AccumulateBf16 {
   static std::int64_t most_bytes(std::int64_t rows, std::int64_t columns);
 
  private:
-  GemmAccumulateBf16 op_;
+  Accumulation op_;
   std::int64_t row_step_ = 0;
   bool shares_a_ = false, shares_b_ = false;
   SharedPack a_, b_;

@@ -13,16 +13,22 @@ const float* pointer(ConstView view) { return view.empty() ? nullptr : view.row<
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+struct Tile {
+  std::int64_t row, rows, column, columns;
+};
+
 /// Tiles of dw: large ones read x and dy less often, but every worker should get some. A tile's place and size do not change its bits.
 struct Tiles {
-  std::int64_t rows, columns, across, count;
+  std::int64_t M, N, rows, columns = 384, across, count;
 
-  Tiles(std::int64_t M, std::int64_t N, int workers) {
-    rows = std::clamp<std::int64_t>(M, 1, 384);
-    columns = 384;
+  Tiles(std::int64_t M_, std::int64_t N_, int workers) : M(M_), N(N_), rows(std::clamp<std::int64_t>(M_, 1, 384)) {
     while (workers > 1 && rows > 48 && ceil_div(M, rows) * ceil_div(N, columns) < 2 * workers) rows = ceil_div(rows / 2, 8) * 8;
     across = ceil_div(N, columns);
     count = ceil_div(M, rows) * across;
+  }
+  Tile at(std::int64_t i) const {
+    const std::int64_t row = i / across * rows, column = i % across * columns;
+    return {row, std::min(rows, M - row), column, std::min(columns, N - column)};
   }
 };
 
@@ -40,86 +46,63 @@ std::int64_t CpuBackend::workspace_bytes(std::int64_t rows, std::int64_t columns
   return pool_.size() * kThread + packed_weight_bytes(precision_, rows, columns) + accumulate;
 }
 
-void CpuBackend::do_matmul(const Matmul& op) {
-  if (precision_ == Precision::bf16)
-    return cpu::gemm_bf16({.c = op.y,
-                           .a = op.x,
-                           .b = op.w,
-                           .bias = op.bias,
-                           .add = op.add,
-                           .transposed = op.transposed,
-                           .scale = static_cast<float>(op.scale)},
-                          packs_);
-  cpu::gemm({.c = op.y.row<float>(0),
-             .ldc = op.y.ld,
-             .M = op.y.rows,
-             .N = op.y.columns,
-             .K = op.x.columns,
-             .a = pointer(op.x),
-             .lda = op.x.ld,
-             .b = pointer(op.w),
-             .ldb = op.w.ld,
+void CpuBackend::multiply(const cpu::Product& op) {
+  if (precision_ == Precision::bf16) return cpu::gemm_bf16(op, packs_);
+  cpu::gemm({.c = op.c.row<float>(0),
+             .ldc = op.c.ld,
+             .M = op.c.rows,
+             .N = op.c.columns,
+             .K = op.a.columns,
+             .a = pointer(op.a),
+             .lda = op.a.ld,
+             .b = pointer(op.b),
+             .ldb = op.b.ld,
              .transposed = op.transposed,
-             .scale = static_cast<float>(op.scale),
+             .scale = op.scale,
              .bias = pointer(op.bias),
              .add = pointer(op.add),
              .ldadd = op.add.ld});
 }
 
+void CpuBackend::do_matmul(const Matmul& op) { multiply({op.y, op.x, op.w, op.bias, op.add, op.transposed, static_cast<float>(op.scale)}); }
+
 void CpuBackend::do_matmul_dx(const MatmulDx& op) {
-  if (precision_ == Precision::bf16)
-    return cpu::gemm_bf16(
-        {.c = op.dx, .a = op.dy, .b = op.w, .bias = {}, .add = op.add, .transposed = !op.transposed, .scale = static_cast<float>(op.scale)},
-        packs_);
-  cpu::gemm({.c = op.dx.row<float>(0),
-             .ldc = op.dx.ld,
-             .M = op.dx.rows,
-             .N = op.dx.columns,
-             .K = op.dy.columns,
-             .a = pointer(op.dy),
-             .lda = op.dy.ld,
-             .b = pointer(op.w),
-             .ldb = op.w.ld,
-             .transposed = !op.transposed,
-             .scale = static_cast<float>(op.scale),
-             .bias = nullptr,
-             .add = pointer(op.add),
-             .ldadd = op.add.ld});
+  multiply({op.dx, op.dy, op.w, {}, op.add, !op.transposed, static_cast<float>(op.scale)});
+}
+
+/// In bf16 the workers share what they pack, some rows of x and dy at a time.
+void CpuBackend::accumulate_bf16(const cpu::Accumulation& op) {
+  const Tiles tiles(op.c.rows, op.c.columns, pool_.size());
+  for (std::int64_t k = 0; k == 0 || k < op.a.rows; k += cpu::AccumulateBf16::kMaxDepth) {
+    const std::int64_t depth = std::min(cpu::AccumulateBf16::kMaxDepth, op.a.rows - k);
+    accumulate_.begin({op.c, op.a.row_range(k, depth), op.b.row_range(k, depth), op.scale, k > 0 || op.accumulate}, tiles.rows);
+    pool_.for_each(tiles.count, [&](std::int64_t task) {
+      const Tile t = tiles.at(task);
+      accumulate_.tile(t.row, t.rows, t.column, t.columns);
+    });
+  }
 }
 
 void CpuBackend::do_matmul_dw(const MatmulDw& op) {
   const ConstView left = op.transposed ? op.dy : op.x, right = op.transposed ? op.x : op.dy;
-  const std::int64_t M = op.dw.rows, N = op.dw.columns;
-  const Tiles tiles(M, N, pool_.size());
-  constexpr std::int64_t kBiasColumns = 64;
-  const std::int64_t bias_blocks = op.dbias.empty() ? 0 : ceil_div(op.dbias.columns, kBiasColumns);
   const auto scale = static_cast<float>(op.scale);
   const bool bf16 = precision_ == Precision::bf16;
-  if (bf16) {
-    for (std::int64_t k = 0; k == 0 || k < left.rows; k += cpu::AccumulateBf16::kMaxDepth) {
-      const std::int64_t depth = std::min(cpu::AccumulateBf16::kMaxDepth, left.rows - k);
-      accumulate_.begin(
-          {.c = op.dw, .a = left.row_range(k, depth), .b = right.row_range(k, depth), .scale = scale, .accumulate = k > 0 || op.accumulate},
-          tiles.rows);
-      pool_.for_each(tiles.count, [&](std::int64_t task) {
-        const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
-        accumulate_.tile(m, std::min(tiles.rows, M - m), n, std::min(tiles.columns, N - n));
-      });
-    }
-  }
+  if (bf16) accumulate_bf16({op.dw, left, right, scale, op.accumulate});
+  const Tiles tiles(op.dw.rows, op.dw.columns, pool_.size());
   const std::int64_t products = bf16 ? 0 : tiles.count;
+  constexpr std::int64_t kBiasColumns = 64;
+  const std::int64_t bias_blocks = op.dbias.empty() ? 0 : ceil_div(op.dbias.columns, kBiasColumns);
   pool_.for_each(products + bias_blocks, [&](std::int64_t task) {
     if (task < products) {
-      const std::int64_t m = task / tiles.across * tiles.rows, n = task % tiles.across * tiles.columns;
-      const std::int64_t rows = std::min(tiles.rows, M - m), columns = std::min(tiles.columns, N - n);
-      return cpu::gemm_accumulate({.c = op.dw.row<float>(m) + n,
+      const Tile t = tiles.at(task);
+      return cpu::gemm_accumulate({.c = op.dw.row<float>(t.row) + t.column,
                                    .ldc = op.dw.ld,
-                                   .M = rows,
-                                   .N = columns,
+                                   .M = t.rows,
+                                   .N = t.columns,
                                    .K = left.rows,
-                                   .a = pointer(left) + m,
+                                   .a = pointer(left) + t.row,
                                    .lda = left.ld,
-                                   .b = pointer(right) + n,
+                                   .b = pointer(right) + t.column,
                                    .ldb = right.ld,
                                    .scale = scale,
                                    .accumulate = op.accumulate});

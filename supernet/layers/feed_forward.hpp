@@ -32,7 +32,8 @@ class FeedForward {
 
   void forward(Backend& backend, const FeedForwardSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
                Arena& arena) const;
-  /// d [N, C] holds the gradient at y and receives the one at x. Gradients of weights are added to, or not accumulate: written. Overwrites what `saved` holds.
+  /// d [N, C] holds the gradient at y and receives the one at x. Gradients of weights are added to, or not accumulate: written. Overwrites
+  /// what `saved` holds.
   void backward(Backend& backend, const FeedForwardSlices& w, const FeedForwardGradients& dw, const BlockShape& shape, const Saved& saved,
                 View d, ConstView x, bool accumulate, Arena& arena) const;
 

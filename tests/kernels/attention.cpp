@@ -87,7 +87,9 @@ TEST_CASE("attention over operands that are stored in bfloat16 has the bits of f
   check_stored_operands([&](Backend& k, const Memory& memory) {
     const Inputs in = inputs(memory, s);
     Matrix out = memory.operand_output(in.q.rows(), in.q.columns()), lse = memory.output(s.heads, in.q.rows());
+    CHECK(out.dtype() == (memory.stores_operands ? DType::bfloat16 : DType::float32));
     k.attention_forward({.out = out.view(), .lse = lse.view(), .q = in.q.view(), .k = in.k.view(), .v = in.v.view(), .shape = s});
+    CHECK(out.largest_magnitude() > 0);
     out.map([](double e) { return to_bf16(static_cast<float>(e)); });
     const Matrix dout = memory.input(in.q.rows(), in.q.columns(), 4), narrow_dout = memory.operand(in.q.rows(), in.q.columns(), 4);
     std::vector<Matrix> results = written(std::move(out), std::move(lse));
@@ -105,21 +107,22 @@ TEST_CASE("attention runs on every thread", "[kernels][threads]") {
   const Matrix dout = memory.input(s.batch * s.query_tokens, s.heads * s.head_dim, 4);
   Cpu cpu(1);
   std::vector<Matrix> saved = forward(cpu.backend, memory, s, in), gradient = backward(cpu.backend, memory, s, in, dout);
-  check_uses_threads(threads, [&](Backend& k) {
-    k.attention_forward({.out = saved[0].view(), .lse = saved[1].view(), .q = in.q.view(), .k = in.k.view(), .v = in.v.view(), .shape = s});
-  });
-  check_uses_threads(threads, [&](Backend& k) {
-    k.attention_backward({.dq = gradient[0].view(),
-                          .dk = gradient[1].view(),
-                          .dv = gradient[2].view(),
-                          .dout = dout.view(),
-                          .out = saved[0].view(),
-                          .lse = saved[1].view(),
-                          .q = in.q.view(),
-                          .k = in.k.view(),
-                          .v = in.v.view(),
-                          .shape = s});
-  });
+  CHECK(threads_that_serve(threads, [&](Backend& k) {
+          k.attention_forward(
+              {.out = saved[0].view(), .lse = saved[1].view(), .q = in.q.view(), .k = in.k.view(), .v = in.v.view(), .shape = s});
+        }) == threads);
+  CHECK(threads_that_serve(threads, [&](Backend& k) {
+          k.attention_backward({.dq = gradient[0].view(),
+                                .dk = gradient[1].view(),
+                                .dv = gradient[2].view(),
+                                .dout = dout.view(),
+                                .out = saved[0].view(),
+                                .lse = saved[1].view(),
+                                .q = in.q.view(),
+                                .k = in.k.view(),
+                                .v = in.v.view(),
+                                .shape = s});
+        }) == threads);
 }
 
 TEST_CASE("attention_backward is the derivative of attention_forward", "[kernels][gradient]") {

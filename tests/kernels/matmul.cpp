@@ -199,10 +199,11 @@ TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threa
   const Memory memory{DType::float32, 0};
   const Matrix x = memory.input(2048, 512, 1), w = memory.input(512, 768, 2);
   Matrix dw = memory.in_out(512, 768, 3), y = memory.in_out(2048, 768, 4);
-  check_uses_threads(threads, [&](Backend& k) { k.matmul_dw({.dw = dw.view(), .dbias = {}, .x = x.view(), .dy = y.view()}); });
-  check_uses_threads(threads, [&](Backend& k) {
-    k.panels(2048, [&](Rows r) { k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}}); });
-  });
+  CHECK(threads_that_serve(threads, [&](Backend& k) { k.matmul_dw({.dw = dw.view(), .dbias = {}, .x = x.view(), .dy = y.view()}); }) ==
+        threads);
+  CHECK(threads_that_serve(threads, [&](Backend& k) {
+          k.panels(2048, [&](Rows r) { k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}}); });
+        }) == threads);
 }
 
 TEST_CASE("an element of a product has the same bits alone, in a panel and in a narrower slice", "[kernels][conformance]") {

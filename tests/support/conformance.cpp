@@ -108,13 +108,12 @@ void check_stored_operands(const Case& run) {
   });
 }
 
-void check_uses_threads(int threads, const std::function<void(Backend&)>& call) {
+int threads_that_serve(int threads, const std::function<void(Backend&)>& call) {
+  constexpr int kRepetitions = 5000;  // 44 were the most that were needed, at a load of 45 on 2 cores
   Cpu cpu(threads);
   call(cpu.backend);
-  REQUIRE(cpu.pool.distinct_threads() > 0);  // 0: computed on the caller, and no repetition would change that
-  constexpr int kRepetitions = 5000;         // 44 were the most that were needed, at a load of 45 on 2 cores
-  for (int i = 0; i < kRepetitions && cpu.pool.distinct_threads() < threads; ++i) call(cpu.backend);
-  CHECK(cpu.pool.distinct_threads() == threads);
+  for (int i = 0; i < kRepetitions && cpu.pool.distinct_threads() > 0 && cpu.pool.distinct_threads() < threads; ++i) call(cpu.backend);
+  return cpu.pool.distinct_threads();
 }
 
 }  // namespace elastiform

@@ -52,9 +52,9 @@ void check_stored_operands(const Case& run);
 /// What can be tested: f32, and bf16 where the CPU has it; a warning says where it has not.
 std::vector<Precision> precisions_here();
 
-/// The operation hands its work to the pool, and repeated calls are served by `threads` different threads. A busy machine may wake a
-/// worker after the others are done, so calls of some milliseconds need few repetitions and short ones many.
-void check_uses_threads(int threads, const std::function<void(Backend&)>& call);
+/// How many different threads serve an operation on a pool of `threads`, which may repeat it until all have: a busy machine may wake a
+/// worker after the others are done, so calls of some milliseconds need few repetitions and short ones many. 0: it runs on the caller.
+int threads_that_serve(int threads, const std::function<void(Backend&)>& call);
 
 /// A CPU backend and its threads.
 struct Cpu {

@@ -24,8 +24,9 @@ struct ObjectiveContext {
   bool accumulate = true;  // what begin_gradients said: false: the first subnet writes gradients
 };
 
-/// Makes `gradients` ready for the passes of a step. Where the first subnet covers all that the others touch, as in a step of one subnet and
-/// in a sandwich, its pass writes them and only what lookups add to is cleared; else all of it is. Returns whether the first accumulates.
+/// Makes `gradients` ready for the passes of a step. Where the first subnet covers all that the others touch, as in a step of one subnet
+/// and in a sandwich, its pass writes them and only what lookups add to is cleared; else all of it is. Returns whether the first
+/// accumulates.
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
                      const ActiveBands& active, BandScratch& scratch);
 
