@@ -25,9 +25,7 @@ class CpuBackend final : public Backend {
   /// What it has packed and keeps.
   std::int64_t kept_bytes() const { return packs_.bytes() + accumulate_.bytes(); }
   /// The part of it that weights in loops over panels take: all that a serial backend adds to its caller's.
-  static std::int64_t packed_weight_bytes(Precision precision, std::int64_t rows, std::int64_t columns) {
-    return precision == Precision::bf16 ? cpu::SharedPacks::most_bytes(rows, columns) : 0;
-  }
+  static std::int64_t packed_weight_bytes(Precision precision, std::int64_t rows, std::int64_t columns);
 
  private:
   void do_matmul(const Matmul& op) override;
@@ -50,7 +48,7 @@ class CpuBackend final : public Backend {
   double do_sum_squares(ConstView x) override;
 
   void panels_begin(std::int64_t count) override {
-    if (precision_ == Precision::bf16 && count > 1) packs_.open();
+    if (count > 1) packs_.open();
   }
   void panels_end() override { packs_.close(); }
 

@@ -80,7 +80,7 @@ void gemm_block(const Product& op, std::int64_t m, std::int64_t rows, std::int64
       product.b = piece_of(shared, piece, space.b.data(), pack);
       product.before = k > 0 ? partial : nullptr;
       product.ldbefore = kColumnBlock;
-      if (!shared || n + columns >= column + width || !shared->ready(piece + panels_of(columns)))
+      if (!shared || n + columns >= column + width || !shared->ready<std::uint32_t>(piece + panels_of(columns)))
         product.next = b.next(k, depth, n + columns, column + width);
       if (last) {
         write_to(product, part(op.c, m, rows, n, columns));
@@ -107,6 +107,13 @@ void gemm_bf16(const Product& op, SharedPacks& packs) {
   const std::int64_t width = K <= kDepth ? std::max<std::int64_t>(N, 1) : kColumnBlock;  // one block of K leaves no sums between
   for (std::int64_t m = 0; m < M; m += kRowBlock)
     for (std::int64_t n = 0; n < N; n += width) gemm_block(op, m, std::min(kRowBlock, M - m), n, std::min(width, N - n), shared, space);
+}
+
+std::int64_t bf16_pack_bytes(std::int64_t rows, std::int64_t columns) {
+  const auto up = [](std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; };
+  // A product over more than kDepth packs whole blocks of it.
+  const auto depth = [&](std::int64_t K) { return up(K, K > kDepth ? kDepth : kBf16Depth); };
+  return 2 * std::max(depth(rows) * up(columns, kBf16Panel), depth(columns) * up(rows, kBf16Panel));
 }
 
 void AccumulateBf16::begin(const Accumulation& op, std::int64_t row_step) {
@@ -147,7 +154,8 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
       product.scale = op_.scale;
       product.add = k > 0 || op_.accumulate ? c : nullptr;
       product.ldadd = op_.c.ld;
-      if (!shares_b_ || n + columns >= end || !b_.ready(piece + panels_of(columns))) product.next = b.next(k, depth, n + columns, end);
+      if (!shares_b_ || n + columns >= end || !b_.ready<std::uint32_t>(piece + panels_of(columns)))
+        product.next = b.next(k, depth, n + columns, end);
       multiply_bf16(product);
     }
   }

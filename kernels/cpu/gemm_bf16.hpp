@@ -15,6 +15,8 @@ struct Product {
 };
 /// B is packed into `packs` while these are open, else by each caller.
 void gemm_bf16(const Product& op, SharedPacks& packs);
+/// At most what a B of rows x columns takes in `packs`, multiplied either way.
+std::int64_t bf16_pack_bytes(std::int64_t rows, std::int64_t columns);
 
 /// c[M,N] (accumulate: +)= scale · aᵀ · b with a[K,M] and b[K,N].
 struct Accumulation {

@@ -21,7 +21,8 @@ struct Tile {
 struct Tiles {
   std::int64_t M, N, rows, columns = 384, across, count;
 
-  Tiles(std::int64_t M_, std::int64_t N_, int workers) : M(M_), N(N_), rows(std::clamp<std::int64_t>(M_, 1, 384)) {
+  Tiles(std::int64_t M_, std::int64_t N_, int workers)
+      : M(M_), N(N_), rows(std::clamp<std::int64_t>(M_, 1, cpu::GemmAccumulate::kMaxRows)) {
     while (workers > 1 && rows > 48 && ceil_div(M, rows) * ceil_div(N, columns) < 2 * workers) rows = ceil_div(rows / 2, 8) * 8;
     across = ceil_div(N, columns);
     count = ceil_div(M, rows) * across;
@@ -46,6 +47,12 @@ std::int64_t CpuBackend::workspace_bytes(std::int64_t rows, std::int64_t columns
   return pool_.size() * kThread + packed_weight_bytes(precision_, rows, columns) + accumulate;
 }
 
+std::int64_t CpuBackend::packed_weight_bytes(Precision precision, std::int64_t rows, std::int64_t columns) {
+  const bool bf16 = precision == Precision::bf16;
+  return cpu::SharedPacks::most_bytes(bf16 ? cpu::bf16_pack_bytes(rows, columns)
+                                           : std::max(cpu::gemm_pack_bytes(rows, columns), cpu::gemm_pack_bytes(columns, rows)));
+}
+
 void CpuBackend::multiply(const cpu::Product& op) {
   if (precision_ == Precision::bf16) return cpu::gemm_bf16(op, packs_);
   cpu::gemm({.c = op.c.row<float>(0),
@@ -61,7 +68,8 @@ void CpuBackend::multiply(const cpu::Product& op) {
              .scale = op.scale,
              .bias = pointer(op.bias),
              .add = pointer(op.add),
-             .ldadd = op.add.ld});
+             .ldadd = op.add.ld,
+             .pack = cpu::gemm_pack(packs_, op.b, op.transposed)});
 }
 
 void CpuBackend::do_matmul(const Matmul& op) { multiply({op.y, op.x, op.w, op.bias, op.add, op.transposed, static_cast<float>(op.scale)}); }

@@ -49,14 +49,6 @@ SharedPack* SharedPacks::of(ConstView w, bool transposed, std::int64_t pieces, s
   return &packs_[used_++];
 }
 
-std::int64_t SharedPacks::most_bytes(std::int64_t rows, std::int64_t columns) {
-  const auto up = [](std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; };
-  // A product over more than kBf16BlockDepth packs whole blocks of it.
-  const auto depth = [&](std::int64_t K) { return up(K, K > kBf16BlockDepth ? kBf16BlockDepth : kBf16Depth); };
-  const std::int64_t plain = depth(rows) * up(columns, kBf16Panel), turned = depth(columns) * up(rows, kBf16Panel);
-  return static_cast<std::int64_t>(kMost) * std::min(SharedPack::kMostBytes, 2 * std::max(plain, turned));
-}
-
 std::int64_t SharedPacks::bytes() const {
   std::int64_t sum = 0;
   for (const SharedPack& pack : packs_) sum += pack.bytes();

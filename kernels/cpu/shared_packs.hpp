@@ -1,18 +1,19 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "kernels/cpu/bf16.hpp"
 #include "kernels/memory_block.hpp"
+#include "kernels/view.hpp"
 
 namespace elastiform::cpu {
 
 /// One matrix, packed piece by piece by whichever worker needs a piece first. What one packs the others read: eight panels of 256 rows
-/// multiply the same weight, and on AMX packing it takes as long as a panel's product.
+/// multiply the same weight, and on AMX packing it takes as long as a panel's product (transposed in float32: 6 %).
 class SharedPack {
  public:
   /// Forgets what was packed: a new matrix, or new content. Not while workers use it.
@@ -21,10 +22,10 @@ class SharedPack {
   bool holds(ConstView matrix, bool transposed) const;
 
   /// The packed piece; pack(words) packs it. A piece that another worker is just packing goes into `own` instead of being waited for.
-  template <class Pack>
-  const std::uint32_t* piece(std::int64_t i, std::uint32_t* own, const Pack& pack) {
+  template <class Word, class Pack>
+  const Word* piece(std::int64_t i, Word* own, const Pack& pack) {
     std::atomic<std::uint8_t>& state = states_[static_cast<std::size_t>(i)];
-    std::uint32_t* const shared = words() + i * words_a_piece_;
+    Word* const shared = words<Word>(i);
     std::uint8_t seen = state.load(std::memory_order_acquire);
     if (seen == kReady) return shared;
     if (seen == kEmpty && state.compare_exchange_strong(seen, kBusy, std::memory_order_acquire)) {
@@ -35,15 +36,23 @@ class SharedPack {
     pack(own);
     return own;
   }
-  bool ready(std::int64_t i) const { return states_[static_cast<std::size_t>(i)].load(std::memory_order_relaxed) == kReady; }
+  /// It, or null while it is not packed.
+  template <class Word>
+  const Word* ready(std::int64_t i) const {
+    return states_[static_cast<std::size_t>(i)].load(std::memory_order_acquire) == kReady ? words<Word>(i) : nullptr;
+  }
 
-  static constexpr std::int64_t kMostBytes = 8 << 20;  // more than the last cache keeps; larger matrices are packed by each worker
+  static constexpr std::int64_t kMostBytes = 16 << 20;  // more than the last cache keeps; larger matrices are packed by each worker
   static bool fits(std::int64_t pieces, std::int64_t words_a_piece) { return 4 * pieces * words_a_piece <= kMostBytes; }
   std::int64_t bytes() const { return capacity_; }
 
  private:
   enum : std::uint8_t { kEmpty, kBusy, kReady };
-  std::uint32_t* words() const { return reinterpret_cast<std::uint32_t*>(memory_.get()); }
+  template <class Word>  // of four bytes: floats, or pairs of bfloat16
+  Word* words(std::int64_t piece) const {
+    static_assert(sizeof(Word) == 4);
+    return reinterpret_cast<Word*>(memory_.get()) + piece * words_a_piece_;
+  }
 
   ConstView matrix_;
   std::int64_t words_a_piece_ = 0, capacity_ = 0, states_size_ = 0;
@@ -60,8 +69,8 @@ class SharedPacks {
   /// Null outside a loop, for more matrices than it keeps and for too large ones.
   SharedPack* of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
   std::int64_t bytes() const;
-  /// What it can grow to with weights of up to rows x columns, multiplied either way.
-  static std::int64_t most_bytes(std::int64_t rows, std::int64_t columns);
+  /// What it can grow to with matrices of up to `bytes` when packed.
+  static std::int64_t most_bytes(std::int64_t bytes) { return static_cast<std::int64_t>(kMost) * std::min(SharedPack::kMostBytes, bytes); }
 
  private:
   static constexpr std::size_t kMost = 4;  // the feed-forward branch has three: gate, up and down

@@ -8,6 +8,8 @@
 
 #include <hwy/cache_control.h>
 
+#include <type_traits>
+
 #include "kernels/cpu/vector-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -21,24 +23,19 @@ constexpr int kTileRows = 4, kTileVectors = 3;
 #endif
 
 constexpr std::int64_t kPrefetchRows = 8;
+constexpr std::int64_t kMeanwhile = 32;  // steps of K between two calls of `meanwhile`
 
-/// sums[r][v] = Σ_k A(r, k) · B(k, v), k ascending in one chain of fused multiply-adds an element: its bits depend on neither the tile's
-/// size nor its place. `next`, if any, are the rows of A that follow; they are asked for meanwhile. A(r, k) is a[r·lda + k], or a[k·lda + r] where kTransposed; B(k, v) the v-th vector from b + k·ldb.
+/// sums[r][v] += Σ_k A(r, k) · B(k, v) for `depth` steps of k, after which a and b point behind them.
 template <int kRows, int kVectors, bool kTransposed>
-HWY_INLINE void multiply_tile(std::int64_t K, const float* HWY_RESTRICT a, std::int64_t lda, const float* HWY_RESTRICT b, std::int64_t ldb,
-                              FloatVector (&sums)[kRows][kVectors], const float* next = nullptr) {
+HWY_INLINE void multiply_steps(std::int64_t depth, const float* HWY_RESTRICT& a, std::int64_t lda, const float* HWY_RESTRICT& b,
+                               std::int64_t ldb, FloatVector (&sums)[kRows][kVectors]) {
   const Float d;
   const std::int64_t step = lanes();
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
-  for (std::int64_t k = 0; k < K; ++k) {
+  for (std::int64_t k = 0; k < depth; ++k) {
     // Rows of B, and of a transposed A, are pages of their own, where the hardware does not prefetch: 7 % of a product outside L2.
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) hwy::Prefetch(b + kPrefetchRows * ldb + v * step);
     if (kTransposed) hwy::Prefetch(a + kPrefetchRows * lda);
-    if (!kTransposed && next) hwy::Prefetch(next + k % kRows * lda + k / kRows * kRows);
     FloatVector row[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, b + v * step);
@@ -51,6 +48,29 @@ HWY_INLINE void multiply_tile(std::int64_t K, const float* HWY_RESTRICT a, std::
     a += kTransposed ? lda : 1;
     b += ldb;
   }
+}
+
+struct Nothing {
+  HWY_INLINE void operator()(std::int64_t) const {}
+};
+
+/// sums[r][v] = Σ_k A(r, k) · B(k, v), k ascending in one chain of fused multiply-adds an element: its bits depend on neither the tile's
+/// size nor its place. A(r, k) is a[r·lda + k], or a[k·lda + r] where kTransposed; B(k, v) the v-th vector from b + k·ldb.
+/// meanwhile(i) is called before the i-th kMeanwhile steps, to ask for what is needed later.
+template <int kRows, int kVectors, bool kTransposed, class Meanwhile = Nothing>
+HWY_INLINE void multiply_tile(std::int64_t K, const float* HWY_RESTRICT a, std::int64_t lda, const float* HWY_RESTRICT b, std::int64_t ldb,
+                              FloatVector (&sums)[kRows][kVectors], const Meanwhile& meanwhile = {}) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(Float());
+  if constexpr (!std::is_same_v<Meanwhile, Nothing>) {
+    for (std::int64_t i = 0; K >= kMeanwhile; K -= kMeanwhile) {
+      meanwhile(i++);
+      multiply_steps<kRows, kVectors, kTransposed>(kMeanwhile, a, lda, b, ldb, sums);
+    }
+  }
+  multiply_steps<kRows, kVectors, kTransposed>(K, a, lda, b, ldb, sums);
 }
 
 }  // namespace elastiform::HWY_NAMESPACE
