@@ -139,9 +139,47 @@ void write_part(const Block& block, std::int64_t row, std::int64_t column, std::
     }                                                                                                           \
   }
 
+constexpr std::int64_t kTwoPanels = 2 * kBf16Panel;
+
+/// What is asked for during a block, evenly over its steps: in bursts these requests hold up the tiles' own loads. A part of what is packed
+/// next; and of the block that follows the lines of c and of what is added to it, which otherwise stop the core as they are needed at once.
+class Meanwhile {
+ public:
+  explicit Meanwhile(const Block& block) : block_(block), next_(block.op.next), steps_((block.op.K + kBf16Depth - 1) / kBf16Depth) {
+    const auto blocks = [](std::int64_t n) { return (n + kTwoPanels - 1) / kTwoPanels; };
+    next_rate_ = rate(next_, steps_ * blocks(block.op.M) * blocks(block.op.N));
+  }
+  /// The block that follows begins at row m and column n, if it is inside c.
+  void follow(std::int64_t m, std::int64_t n) {
+    const Bf16Product& op = block_.op;
+    const std::int64_t rows = std::min(kTwoPanels, op.M - m), columns = std::min(kTwoPanels, op.N - n);
+    if (rows <= 0 || columns <= 0) return result_ = Bf16Fetch({}), added_ = Bf16Fetch({}), void();
+    const std::int64_t at = m * op.ldc + n;
+    result_ = Bf16Fetch(op.c16 ? view_of(op.c16 + at, rows, columns, op.ldc) : view_of(op.c + at, rows, columns, op.ldc));
+    const float* added = block_.direct ? block_.initial : op.add;
+    const std::int64_t ld = block_.direct ? block_.ldinitial : op.ldadd;
+    added_ = Bf16Fetch(added && added != op.c ? view_of(added + m * ld + n, rows, columns, ld) : ConstView());
+    result_rate_ = rate(result_, steps_), added_rate_ = rate(added_, steps_);
+  }
+  void step() {
+    for (std::int64_t i = 0; i < next_rate_; ++i) next_.line();
+    for (std::int64_t i = 0; i < result_rate_; ++i) result_.line();
+    for (std::int64_t i = 0; i < added_rate_; ++i) added_.line();
+  }
+
+ private:
+  static std::int64_t rate(const Bf16Fetch& fetch, std::int64_t steps) {
+    return (fetch.lines() + steps - 1) / std::max<std::int64_t>(steps, 1);
+  }
+
+  const Block& block_;
+  Bf16Fetch next_, result_{{}}, added_{{}};
+  std::int64_t steps_, next_rate_ = 0, result_rate_ = 0, added_rate_ = 0;
+};
+
 /// A block of c from row m and column n, kRows by kColumns tiles.
 template <int kRows, int kColumns>
-void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Bf16Fetch& fetch, std::int64_t fetch_rate) {
+void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Meanwhile& meanwhile) {
   const Bf16Product& op = block.op;
   const std::int64_t a_panel = bf16_words(kBf16Panel, std::max(op.K, op.a_depth));
   const std::int64_t b_panel = bf16_words(kBf16Panel, std::max(op.K, op.b_depth));
@@ -154,7 +192,7 @@ void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Bf16Fetc
   ELASTIFORM_BEGIN(2, 1, 0)
   ELASTIFORM_BEGIN(3, 1, 1)
   for (std::int64_t k = 0; k < op.K; k += kBf16Depth, a += kTileWords, b += kTileWords) {
-    for (std::int64_t line = 0; line < fetch_rate; ++line) fetch.line();
+    meanwhile.step();
     _tile_loadd(6, b, kLine);
     _tile_loadd(4, a, kLine);
     _tile_dpbf16ps(0, 4, 6);
@@ -182,19 +220,16 @@ void multiply_block(const Block& block, std::int64_t m, std::int64_t n, Bf16Fetc
 void multiply_bf16_tiles(const Bf16Product& op) {
   configure();
   const Block block(op);
-  Bf16Fetch fetch(op.next);
-  // Evenly over the steps of all blocks: in bursts these requests hold up the tiles' own loads.
-  const auto blocks = [](std::int64_t n) { return (n + 2 * kBf16Panel - 1) / (2 * kBf16Panel); };
-  const std::int64_t steps = std::max<std::int64_t>(1, blocks(op.M) * blocks(op.N) * ((op.K + kBf16Depth - 1) / kBf16Depth));
-  const std::int64_t rate = (fetch.lines() + steps - 1) / steps;
+  Meanwhile meanwhile(block);
   // The columns' panels, at most 32 KiB each pair, stay in L1 while A passes from L2.
-  for (std::int64_t n = 0; n < op.N; n += 2 * kBf16Panel)
-    for (std::int64_t m = 0; m < op.M; m += 2 * kBf16Panel) {
-      const bool tall = op.M - m > kBf16Panel, wide = op.N - n > kBf16Panel;
-      if (tall && wide) multiply_block<2, 2>(block, m, n, fetch, rate);
-      else if (tall) multiply_block<2, 1>(block, m, n, fetch, rate);
-      else if (wide) multiply_block<1, 2>(block, m, n, fetch, rate);
-      else multiply_block<1, 1>(block, m, n, fetch, rate);
+  for (std::int64_t n = 0; n < op.N; n += kTwoPanels)
+    for (std::int64_t m = 0; m < op.M; m += kTwoPanels) {
+      const bool tall = op.M - m > kBf16Panel, wide = op.N - n > kBf16Panel, last = m + kTwoPanels >= op.M;
+      meanwhile.follow(last ? 0 : m + kTwoPanels, last ? n + kTwoPanels : n);
+      if (tall && wide) multiply_block<2, 2>(block, m, n, meanwhile);
+      else if (tall) multiply_block<2, 1>(block, m, n, meanwhile);
+      else if (wide) multiply_block<1, 2>(block, m, n, meanwhile);
+      else multiply_block<1, 1>(block, m, n, meanwhile);
     }
 }
 

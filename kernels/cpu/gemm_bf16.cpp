@@ -40,9 +40,6 @@ struct Operand {
   void pack(std::int64_t k, std::int64_t depth, std::int64_t n, std::int64_t columns, std::uint32_t* packed) const {
     pack_bf16({.n = columns, .K = depth, .x = at(k, depth, n, columns), .k_first = !transposed}, packed);
   }
-  Bf16Next next(std::int64_t k, std::int64_t depth, std::int64_t n, std::int64_t end) const {
-    return n >= end ? Bf16Next{} : at(k, depth, n, bf16_columns(end - n));
-  }
 };
 
 void write_to(Bf16Product& product, View c) {
@@ -57,6 +54,12 @@ const std::uint32_t* piece_of(SharedPack* shared, std::int64_t piece, std::uint3
   if (shared) return shared->piece(piece, own, pack);
   pack(own);
   return own;
+}
+
+/// What the product after this one reads: a piece of so many words that is packed, or the matrix that will be.
+Bf16Next next_of(const SharedPack* shared, std::int64_t piece, std::int64_t words, ConstView unpacked) {
+  const float* packed = shared ? shared->ready<float>(piece) : nullptr;
+  return packed ? view_of(packed, 1, words, words) : unpacked;
 }
 
 constexpr std::int64_t panels_of(std::int64_t columns) { return (columns + kBf16Panel - 1) / kBf16Panel; }
@@ -80,8 +83,10 @@ void gemm_block(const Product& op, std::int64_t m, std::int64_t rows, std::int64
       product.b = piece_of(shared, piece, space.b.data(), pack);
       product.before = k > 0 ? partial : nullptr;
       product.ldbefore = kColumnBlock;
-      if (!shared || n + columns >= column + width || !shared->ready<std::uint32_t>(piece + panels_of(columns)))
-        product.next = b.next(k, depth, n + columns, column + width);
+      if (n + columns < column + width) {
+        const std::int64_t more = bf16_columns(column + width - n - columns);
+        product.next = next_of(shared, piece + panels_of(columns), bf16_words(more, depth), b.at(k, depth, n + columns, more));
+      }
       if (last) {
         write_to(product, part(op.c, m, rows, n, columns));
         product.bias = op.bias.empty() ? nullptr : op.bias.row<float>(0) + n;
@@ -154,8 +159,11 @@ void AccumulateBf16::tile(std::int64_t row, std::int64_t rows, std::int64_t colu
       product.scale = op_.scale;
       product.add = k > 0 || op_.accumulate ? c : nullptr;
       product.ldadd = op_.c.ld;
-      if (!shares_b_ || n + columns >= end || !b_.ready<std::uint32_t>(piece + panels_of(columns)))
-        product.next = b.next(k, depth, n + columns, end);
+      if (n + columns < end) {
+        const std::int64_t more = bf16_columns(end - n - columns);
+        product.next =
+            next_of(shares_b_ ? &b_ : nullptr, piece + panels_of(columns), bf16_words(more, depth), b.at(k, depth, n + columns, more));
+      }
       multiply_bf16(product);
     }
   }
