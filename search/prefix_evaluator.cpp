@@ -185,10 +185,13 @@ PrefixEvaluator::~PrefixEvaluator() = default;
 void PrefixEvaluator::stop_when(std::function<bool()> stop) { state_->stop = std::move(stop); }
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
-  std::int64_t packed = 0;
-  const WeightTable table(state_->network.space());
+  const SearchSpace& space = state_->network.space();
+  // In float32 forward packs the head's table alone, the one weight that is multiplied turned.
+  std::int64_t packed = CpuBackend::packed_table_bytes(state_->precision, space.model().vocabulary, space.largest().embed);
+  const WeightTable table(space);
   for (const TensorSpec& tensor : table.tensors())
-    packed = std::max(packed, CpuBackend::packed_weight_bytes(state_->precision, tensor.rows, tensor.columns));
+    if (state_->precision == Precision::bf16)
+      packed = std::max(packed, CpuBackend::packed_weight_bytes(state_->precision, tensor.rows, tensor.columns));
   return state_->pool.size() * (state_->arena_bytes(subnets) + packed);
 }
 

@@ -120,23 +120,46 @@ double ActivationPlan::recomputed_share() const {
   return forward_flops > 0 ? static_cast<double>(recomputed_flops) / static_cast<double>(forward_flops) : 0;
 }
 
+namespace {
+
+/// The blocks' plans, and the chain of their costs.
+struct Choices {
+  std::vector<std::vector<BlockPlan>> plans;
+  std::vector<std::vector<LinkOption>> links;
+
+  explicit Choices(const Pass& pass) {
+    for (const BlockCosts& block : pass.blocks) {
+      std::vector<LinkOption> options;
+      for (const BlockPlan& plan : plans.emplace_back(block.plans())) options.push_back(block.of(plan));
+      links.push_back(std::move(options));
+    }
+  }
+};
+
+}  // namespace
+
 ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape,
                                 std::int64_t limit) {
   const Pass pass(model, traits, subnet, shape);
   ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
   if (everything_kept.arena_bytes <= limit) return everything_kept;
-  std::vector<std::vector<BlockPlan>> plans;
-  std::vector<std::vector<LinkOption>> links;
-  for (const BlockCosts& block : pass.blocks) {
-    std::vector<LinkOption> options;
-    for (const BlockPlan& plan : plans.emplace_back(block.plans())) options.push_back(block.of(plan));
-    links.push_back(std::move(options));
-  }
-  const RecomputeChain chain(std::move(links), pass.head);
+  Choices choices(pass);
+  const auto& plans = choices.plans;
+  const RecomputeChain chain(std::move(choices.links), pass.head);
   const auto solved = chain.solve(std::max(limit - pass.base, chain.least_peak()));
   std::vector<BlockPlan> chosen;
   for (std::size_t i = 0; i < plans.size(); ++i) chosen.push_back(plans[i][static_cast<std::size_t>(solved->options[i])]);
   return pass.finished(std::move(chosen));
+}
+
+std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet,
+                                        const PassShape& shape) {
+  const Pass pass(model, traits, subnet, shape);
+  const RecomputeChain chain(Choices(pass).links, pass.head);
+  const ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
+  constexpr double kStep = 3;  // forward, and backward at twice its FLOPs
+  const double budget = kUnlimitedShare * kStep * static_cast<double>(everything_kept.forward_flops);
+  return pass.base + chain.least_peak(static_cast<std::int64_t>(budget));
 }
 
 }  // namespace elastiform

@@ -38,4 +38,9 @@ constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
 ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
                                 std::int64_t limit = kNoLimit);
 
+/// The arena bytes that a pass without a limit is given: fewer than everything kept by what costs at most kUnlimitedShare of a step to
+/// compute again. In float32 that is elementwise work, a fifth of GPT-2's activations.
+constexpr double kUnlimitedShare = 0.01;
+std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass);
+
 }  // namespace elastiform

@@ -64,6 +64,7 @@ class Network {
   /// plan_activations (supernet/activation_plan.hpp) for this network.
   ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
                                std::int64_t limit = kNoLimit) const;
+  std::int64_t unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;

@@ -191,4 +191,8 @@ ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet&
   return plan_activations(space().model(), traits, subnet, pass, limit);
 }
 
+std::int64_t Network::unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) const {
+  return unlimited_activation_bytes(space().model(), traits, subnet, pass);
+}
+
 }  // namespace elastiform

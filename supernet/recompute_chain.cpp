@@ -39,6 +39,11 @@ RecomputeChain::RecomputeChain(std::vector<std::vector<LinkOption>> links, std::
   }
 }
 
+std::int64_t RecomputeChain::least_peak(std::int64_t cost) const {
+  const Frontier& points = suffixes_.front();
+  return std::find_if(points.begin(), points.end() - 1, [&](const Point& point) { return point.cost <= cost; })->peak;
+}
+
 std::optional<RecomputeChain::Plan> RecomputeChain::solve(std::int64_t limit) const {
   const Point* goal = cheapest(suffixes_.front(), limit);
   if (!goal) return std::nullopt;

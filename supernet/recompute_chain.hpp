@@ -35,6 +35,8 @@ class RecomputeChain {
   std::optional<Plan> solve(std::int64_t limit) const;
   /// No plan has a smaller peak.
   std::int64_t least_peak() const { return suffixes_.front().front().peak; }
+  /// The smallest peak of plans that cost at most that; keeping everything costs nothing.
+  std::int64_t least_peak(std::int64_t cost) const;
 
  private:
   struct Point {

@@ -39,7 +39,7 @@ std::vector<RunningStage> make_stages(const SearchSpace& space, const TrainOptio
 
 /// Bytes of the trainer's arena: the stage that needs most, and of its subnets the largest, bound every other.
 struct ArenaNeeds {
-  std::int64_t keeping_all = 0, least = 0;
+  std::int64_t keeping_all = 0, unlimited = 0, least = 0;
 };
 
 ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
@@ -51,6 +51,7 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
     const PassShape pass{options.sequences, context, stage.objective->needs_largest()};
     const std::int64_t extra = stage.objective->extra_arena_bytes(space, network.dtype(), options.sequences * context);
     needs.keeping_all = std::max(needs.keeping_all, network.plan_training(traits, space.largest(), pass).arena_bytes + extra);
+    needs.unlimited = std::max(needs.unlimited, network.unlimited_training_bytes(traits, space.largest(), pass) + extra);
     needs.least = std::max(needs.least, network.plan_training(traits, space.largest(), pass, 0).arena_bytes + extra);
   }
   return needs;
@@ -60,6 +61,7 @@ std::int64_t arena_bytes(const ArenaNeeds& needs, std::int64_t limit) {
   if (limit < needs.least)
     throw InputError({"memory limit of activations", "at least " + std::to_string(needs.least) + " bytes", std::to_string(limit),
                       "fewer sequences, a shorter context or a smaller space need less"});
+  if (limit == kNoLimit) return needs.unlimited;
   return std::min(needs.keeping_all, limit / Arena::kAlignment * Arena::kAlignment);
 }
 

@@ -28,7 +28,8 @@ struct StepReport {
 /// state, so a resumed run repeats step t bit for bit.
 class Trainer {
  public:
-  /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. The bits of a run do not depend on it.
+  /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. Without one it is what leaves out what costs
+  /// next to nothing (supernet/activation_plan.hpp). The bits of a run do not depend on it.
   Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
           std::int64_t activation_limit = kNoLimit);
   ~Trainer();
@@ -48,7 +49,7 @@ class Trainer {
   /// that it used what its plan says.
   struct Memory {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0, workspace = 0;
-    std::int64_t arena_keeping_all = 0, least_arena = 0;  // without a limit, and the lowest limit
+    std::int64_t arena_keeping_all = 0, least_arena = 0;  // what a higher limit gives, and the lowest limit
     double recomputed_share = 0;                          // of the largest subnet's forward FLOPs
     std::int64_t total() const { return weights + gradients + optimizer + arena + workspace; }
   };

@@ -95,16 +95,25 @@ std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std:
   return *memory_limit - (memory.total() - memory.trainer.arena);
 }
 
+namespace {
+
+std::string what_is_recomputed(const Trainer::Memory& memory) {
+  if (memory.arena >= memory.arena_keeping_all) return "they are";
+  const double percent = 100 * memory.recomputed_share;
+  if (percent == 0) return "backward recomputes elementwise work";
+  return fmt::format("backward recomputes {:.0f} % of the largest's forward FLOPs", percent);
+}
+
+}  // namespace
+
 void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   const auto& trainer = memory.trainer;
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + workspace {} + live losses {}\n",
              unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena),
              unit(trainer.workspace), unit(memory.evaluation));
-  if (trainer.arena < trainer.arena_keeping_all)
-    fmt::print(stream, "    activations would take {} if all were kept; backward recomputes {:.0f} % of the largest's forward FLOPs\n",
-               unit(trainer.arena_keeping_all), 100 * trainer.recomputed_share);
-  else fmt::print(stream, "    all activations are kept; the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
+  fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
+  fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (static_cast<double>(memory.total() + PlannedMemory::kCheckpoint) > available)

@@ -26,6 +26,8 @@ class CpuBackend final : public Backend {
   std::int64_t kept_bytes() const { return packs_.bytes() + accumulate_.bytes(); }
   /// The part of it that weights in loops over panels take: all that a serial backend adds to its caller's.
   static std::int64_t packed_weight_bytes(Precision precision, std::int64_t rows, std::int64_t columns);
+  /// That of one table of tokens, rows x columns, whose products are turned.
+  static std::int64_t packed_table_bytes(Precision precision, std::int64_t rows, std::int64_t columns);
 
  private:
   void do_matmul(const Matmul& op) override;

@@ -53,6 +53,11 @@ std::int64_t CpuBackend::packed_weight_bytes(Precision precision, std::int64_t r
                                            : std::max(cpu::gemm_pack_bytes(rows, columns), cpu::gemm_pack_bytes(columns, rows)));
 }
 
+std::int64_t CpuBackend::packed_table_bytes(Precision precision, std::int64_t rows, std::int64_t columns) {
+  return std::min(cpu::SharedPack::kMostBytes,
+                  precision == Precision::bf16 ? cpu::bf16_pack_bytes(rows, columns) : cpu::gemm_pack_bytes(rows, columns));
+}
+
 void CpuBackend::multiply(const cpu::Product& op) {
   if (precision_ == Precision::bf16) return cpu::gemm_bf16(op, packs_);
   cpu::gemm({.c = op.c.row<float>(0),

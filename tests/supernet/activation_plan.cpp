@@ -199,6 +199,24 @@ TEST_CASE("lower limits never recompute less, and FLOPs are counted as the cost 
   CHECK(before < 0.8);
 }
 
+TEST_CASE("without a limit what costs next to nothing is computed again, in float32", "[supernet][memory]") {
+  ModelConfig model = preset_model("gpt2");
+  model.context = 256;
+  model.head_dim = 64;
+  const SearchSpace space(model, {384}, {6}, std::vector<SearchSpace::Block>(6, {.heads = {6}, .ffn = {.widths = {}, .ratios = {4}}}));
+  const Network network(space, DType::float32);
+  const auto shares = [&](Precision precision) {
+    const BackendTraits traits = traits_of(precision, 2);
+    const std::int64_t bytes = network.unlimited_training_bytes(traits, space.largest(), {8, 256});
+    const ActivationPlan plan = network.plan_training(traits, space.largest(), {8, 256}, bytes);
+    CHECK(plan.arena_bytes == bytes);
+    CHECK(plan.recomputed_flops == 0);  // elementwise work only
+    return static_cast<double>(bytes) / static_cast<double>(network.plan_training(traits, space.largest(), {8, 256}).arena_bytes);
+  };
+  CHECK(shares(Precision::f32) < 0.75);
+  CHECK(shares(Precision::bf16) > 0.8);  // beside faster products elementwise work is dearer
+}
+
 TEST_CASE("plans are solved once for a subnet, pass and limit", "[supernet][memory]") {
   const SearchSpace space = tiny_space("gpt2");
   const Network network(space, DType::float32);

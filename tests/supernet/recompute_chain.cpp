@@ -68,6 +68,12 @@ TEST_CASE("plans of random chains are brute force's, ties included", "[supernet]
       REQUIRE(found.has_value() == (limit >= chain.least_peak()));
       infeasible += found ? 0 : 1;
       recomputing += found && found->options != std::vector<int>(links.size(), 0) ? 1 : 0;
+      if (!found) continue;
+      // The other way round: no plan of at most this cost needs less.
+      const std::int64_t least = chain.least_peak(found->cost);
+      REQUIRE(least <= found->peak);
+      REQUIRE(chain.solve(least)->cost <= found->cost);
+      if (const auto below = chain.solve(least - 1)) REQUIRE(below->cost > found->cost);
     }
   }
   CHECK(infeasible > 100);

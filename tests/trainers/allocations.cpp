@@ -1,15 +1,9 @@
 // Memory is planned, so a steady step asks the heap for nothing: every buffer that it needs stays with its owner from the step before.
 // operator new is replaced for this whole program and counts only between two marks. Sanitizers bring operators of their own, which
 // must stay in place to find what they look for, so they run without these tests.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ELASTIFORM_SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define ELASTIFORM_SANITIZED
-#endif
-#endif
+#include "tests/support/sanitized.hpp"
 
-#ifndef ELASTIFORM_SANITIZED
+#if !ELASTIFORM_SANITIZED
 
 #include <algorithm>
 #include <array>

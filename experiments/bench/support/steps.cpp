@@ -18,7 +18,7 @@ std::unique_ptr<Objective> objective_of(bool distill) {
 std::int64_t training_bytes(const Network& network, const Backend& backend, const Objective& objective, int sequences) {
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
-  return network.plan_training(backend.traits(), space.largest(), {sequences, context, objective.needs_largest()}).arena_bytes +
+  return network.unlimited_training_bytes(backend.traits(), space.largest(), {sequences, context, objective.needs_largest()}) +
          objective.extra_arena_bytes(space, backend.dtype(), sequences * context);
 }
 

@@ -47,27 +47,34 @@ TEST_CASE("a row of a product has the same bits alone and among others, whatever
   CAPTURE(N, K, transposed, name_of(precision));
   const ThreadPool pool(1);
   CpuBackend cpu(pool, precision);
-  const auto product = [&](std::int64_t first, std::int64_t rows, std::int64_t pad, std::int64_t offset) {
-    Operand x(M, K, K + pad, offset, 1), y(M, N, N + pad, offset, 2), bias(1, N, N, offset, 3);
-    Operand w(transposed ? N : K, transposed ? K : N, (transposed ? K : N) + pad, offset, 4);
-    const View out = y.view().row_range(first, rows);
+  struct Operands {
+    Operand x, y, bias, w;
+  };
+  const auto operands = [&](std::int64_t pad, std::int64_t offset) -> Operands {
+    const std::int64_t inner = transposed ? K : N;
+    return {
+        {M, K, K + pad, offset, 1}, {M, N, N + pad, offset, 2}, {1, N, N, offset, 3}, {transposed ? N : K, inner, inner + pad, offset, 4}};
+  };
+  const auto product = [&](Operands in, std::int64_t first, std::int64_t rows) {
+    const View out = in.y.view().row_range(first, rows);
     cpu.matmul({.y = out,
-                .x = x.view().row_range(first, rows),
-                .w = w.view(),
-                .bias = bias.view(),
+                .x = in.x.view().row_range(first, rows),
+                .w = in.w.view(),
+                .bias = in.bias.view(),
                 .add = out,
                 .scale = 0.7,
                 .transposed = transposed});
     return dense(out);
   };
-  const std::vector<float> all = product(0, M, 0, 0);
+  const Operands tight = operands(0, 0);
+  const std::vector<float> all = product(tight, 0, M);
   for (const std::int64_t row : {0, 7, 255, 256, 300}) {
     CAPTURE(row);
-    CHECK(same_bits(product(row, 1, 0, 0), {all.begin() + row * N, all.begin() + (row + 1) * N}));
+    CHECK(same_bits(product(tight, row, 1), {all.begin() + row * N, all.begin() + (row + 1) * N}));
   }
-  CHECK(same_bits(product(3, 90, 32, 0), {all.begin() + 3 * N, all.begin() + 93 * N}));
-  CHECK(same_bits(product(0, M, 17, 3), all));
-  CHECK(same_bits(product(0, M, 1024 - (transposed ? K : N) % 1024, 1), all));
+  CHECK(same_bits(product(operands(32, 0), 3, 90), {all.begin() + 3 * N, all.begin() + 93 * N}));
+  CHECK(same_bits(product(operands(17, 3), 0, M), all));
+  CHECK(same_bits(product(operands(1024 - (transposed ? K : N) % 1024, 1), 0, M), all));
 }
 
 TEST_CASE("weight gradients of many tiles have the same bits on 1 to 8 threads and in a wider matrix", "[kernels]") {
