@@ -50,8 +50,8 @@ class Backend {
   /// Workers that can be inside a body at once, and the index of the calling one: scratch memory is kept per slot.
   virtual int slots() const = 0;
   virtual int slot() const = 0;
-  /// At most what operations on matrices of up to rows x columns allocate for themselves and keep.
-  virtual std::int64_t workspace_bytes(std::int64_t /*rows*/, std::int64_t /*columns*/) const { return 0; }
+  /// At most what operations on weights of up to rows x columns allocate for themselves and keep; in_panels: in loops over panels too.
+  virtual std::int64_t workspace_bytes(std::int64_t /*rows*/, std::int64_t /*columns*/, bool /*in_panels*/) const { return 0; }
 
   // Inside panels
   void matmul(const Matmul& op) { run(op, &Backend::do_matmul); }

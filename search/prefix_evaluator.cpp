@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "search/prefix_tree.hpp"
+#include "supernet/layers/head.hpp"
 
 namespace elastiform {
 namespace {
@@ -186,12 +187,16 @@ void PrefixEvaluator::stop_when(std::function<bool()> stop) { state_->stop = std
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
   const SearchSpace& space = state_->network.space();
-  // In float32 forward packs the head's table alone, the one weight that is multiplied turned.
-  std::int64_t packed = CpuBackend::packed_table_bytes(state_->precision, space.model().vocabulary, space.largest().embed);
-  const WeightTable table(space);
-  for (const TensorSpec& tensor : table.tensors())
-    if (state_->precision == Precision::bf16)
-      packed = std::max(packed, CpuBackend::packed_weight_bytes(state_->precision, tensor.rows, tensor.columns));
+  // In float32 forward packs the head's table alone, the one weight that is multiplied turned; in bf16 all, some at a time.
+  const bool table_packed = !Head::shares_vocabulary(space.model());
+  std::int64_t packed =
+      table_packed ? CpuBackend::packed_table_bytes(state_->precision, space.model().vocabulary, space.largest().embed) : 0;
+  if (state_->precision == Precision::bf16) {
+    const WeightTable table(space);
+    for (const TensorSpec& tensor : table.tensors())
+      if (table_packed || tensor.role != Role::embedding)
+        packed = std::max(packed, CpuBackend::packed_weight_bytes(state_->precision, tensor.rows, tensor.columns));
+  }
   return state_->pool.size() * (state_->arena_bytes(subnets) + packed);
 }
 

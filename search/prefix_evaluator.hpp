@@ -37,7 +37,7 @@ class PrefixEvaluator final : public Evaluator {
     std::int64_t blocks_run = 0, blocks_one_by_one = 0;
   };
   Work last_work() const;
-  std::int64_t plan_bytes(std::span<const Subnet> subnets) const;  // arena bytes of all workers together
+  std::int64_t plan_bytes(std::span<const Subnet> subnets) const;  // of all workers together: arenas, and what they pack
 
  private:
   struct State;

@@ -6,6 +6,7 @@
 
 #include "supernet/cost_model.hpp"
 #include "supernet/initialization.hpp"
+#include "supernet/layers/head.hpp"
 #include "supernet/plan_cache.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
@@ -79,9 +80,12 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
   return most;
 }
 
-std::int64_t workspace_bytes(const Backend& backend, const WeightTable& table) {
+std::int64_t workspace_bytes(const Backend& backend, const SearchSpace& space, const WeightTable& table) {
   std::int64_t most = 0;
-  for (const TensorSpec& tensor : table.tensors()) most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns));
+  for (const TensorSpec& tensor : table.tensors()) {
+    const bool in_panels = tensor.role != Role::embedding || !Head::shares_vocabulary(space.model());
+    most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns, in_panels));
+  }
   return most;
 }
 
@@ -186,7 +190,7 @@ Trainer::Memory Trainer::memory() const {
           .gradients = p.gradients.bytes(),
           .optimizer = p.state.optimizer->bytes(),
           .arena = p.arena.capacity(),
-          .workspace = workspace_bytes(p.backend, p.state.weights.table()),
+          .workspace = workspace_bytes(p.backend, p.space, p.state.weights.table()),
           .arena_keeping_all = p.needs.keeping_all,
           .least_arena = p.needs.least,
           .recomputed_share = recomputed_share(p.network, p.options, p.running, p.backend.traits(), p.arena.capacity())};
@@ -204,7 +208,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
           .gradients = weights,
           .optimizer = optimizer_state_bytes(options, table.elements(), table.band_count()),
           .arena = arena,
-          .workspace = workspace_bytes(backend, table),
+          .workspace = workspace_bytes(backend, space, table),
           .arena_keeping_all = needs.keeping_all,
           .least_arena = needs.least,
           .recomputed_share = recomputed_share(network, options, running, backend.traits(), arena)};

@@ -100,7 +100,7 @@ namespace {
 std::string what_is_recomputed(const Trainer::Memory& memory) {
   if (memory.arena >= memory.arena_keeping_all) return "they are";
   const double percent = 100 * memory.recomputed_share;
-  if (percent == 0) return "backward recomputes elementwise work";
+  if (percent < 0.5) return "backward recomputes elementwise work";
   return fmt::format("backward recomputes {:.0f} % of the largest's forward FLOPs", percent);
 }
 

@@ -25,7 +25,7 @@ struct PlannedMemory {
   static constexpr std::int64_t kCheckpoint = 8 << 20;
 };
 
-/// Bytes of the arenas that score the live losses.
+/// Bytes that the workers who score the live losses take: arenas, and what they pack.
 std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool);
 
 /// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`; kNoLimit when there is none.

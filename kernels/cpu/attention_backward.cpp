@@ -19,7 +19,7 @@ namespace {
 
 /// Gradients of one KV group of one sequence (arXiv 2205.14135, algorithm 4): its query heads one after the other, of each its tiles of
 /// queries, of each the blocks of keys, so dk and dv are summed in one order whatever the number of threads. In bf16 all five products take
-/// rounded operands, packed for each block as in forward.
+/// rounded operands; those of keys are packed once where there is room.
 template <Precision kPrecision>
 class BackwardGroup {
   static constexpr bool kBf16 = kPrecision == Precision::bf16;
@@ -31,7 +31,10 @@ class BackwardGroup {
     const std::int64_t tile = kQueries * D_, rows = kQueries * stride_, block = kKeys * kQueries;
     const std::int64_t by_row = cpu::bf16_words(kQueries, D_), by_column = cpu::bf16_words(D_, kQueries);  // kKeys == kQueries
     constexpr std::int64_t kBlock = cpu::bf16_words(kKeys, kQueries);
-    const std::int64_t words = kBf16 ? 4 * by_row + 3 * by_column + 3 * kBlock : 0;
+    const std::int64_t blocks = (s_.key_tokens + kKeys - 1) / kKeys;
+    a_block_ = 2 * by_row + by_column;
+    keeps_keys_ = blocks * a_block_ <= kKeptWords;
+    const std::int64_t words = kBf16 ? 2 * by_row + 2 * by_column + 3 * kBlock + (keeps_keys_ ? blocks : 1) * a_block_ : 0;
     float* scratch = cpu::attention_scratch(3 * tile + 2 * rows + 2 * block + 2 * kQueries + words);
     query_ = scratch;
     dout_ = query_ + tile;
@@ -44,14 +47,12 @@ class BackwardGroup {
     delta_ = lse_ + kQueries;
     words_.query = reinterpret_cast<std::uint32_t*>(delta_ + kQueries);
     words_.dout = words_.query + by_row;
-    words_.key = words_.dout + by_row;
-    words_.value = words_.key + by_row;
-    words_.query_columns = words_.value + by_row;
+    words_.query_columns = words_.dout + by_row;
     words_.dout_columns = words_.query_columns + by_column;
-    words_.key_columns = words_.dout_columns + by_column;
-    words_.p = words_.key_columns + by_column;
+    words_.p = words_.dout_columns + by_column;
     words_.ds = words_.p + kBlock;
     words_.ds_columns = words_.ds + kBlock;
+    key_blocks_ = words_.ds_columns + kBlock;
     keys_ = head_of(op.k, row_, s_.key_tokens, group, D_);
     values_ = head_of(op.v, row_, s_.key_tokens, group, D_);
     dkey_ = op.dk.row<float>(row_) + group * D_;
@@ -129,10 +130,17 @@ class BackwardGroup {
 
   float scale() const { return static_cast<float>(s_.scale); }
 
-  /// The block of keys that the next operations work on.
+  /// The block of keys that the next operations work on. All tiles of queries, of all heads of the group, meet the same blocks: where there
+  /// is room for them they are packed once.
   void load_keys(std::int64_t key, std::int64_t keys) {
     if constexpr (!kBf16) return;
     block_keys_ = keys;
+    const std::int64_t by_row = cpu::bf16_words(kKeys, D_);
+    words_.key = key_blocks_ + (keeps_keys_ ? key / kKeys : 0) * a_block_;
+    words_.value = words_.key + by_row;
+    words_.key_columns = words_.value + by_row;
+    if (keeps_keys_ && key < packed_keys_) return;
+    packed_keys_ = key + keys;
     const ConstView rows = keys_.row_range(key, keys), values = values_.row_range(key, keys);
     cpu::pack_bf16({.n = keys, .K = D_, .x = rows, .side = cpu::Bf16Side::a}, words_.key);
     cpu::pack_bf16({.n = keys, .K = D_, .x = values, .side = cpu::Bf16Side::a}, words_.value);
@@ -256,6 +264,11 @@ class BackwardGroup {
   struct Words {
     std::uint32_t *query, *dout, *key, *value, *query_columns, *dout_columns, *key_columns, *p, *ds, *ds_columns;
   } words_;
+  static constexpr std::int64_t kKeptWords = 1 << 16;  // 256 KiB, in L2 beside the rest: 640 keys of a head dimension of 64
+  std::uint32_t* key_blocks_;
+  std::int64_t a_block_;          // words of a block of keys
+  bool keeps_keys_;               // all blocks
+  std::int64_t packed_keys_ = 0;  // of these, the first ones
   std::int64_t block_keys_ = 0;
   ConstView keys_, values_;  // [tokens, D]
   float *dkey_, *dvalue_;

@@ -21,7 +21,7 @@ class CpuBackend final : public Backend {
   void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) override { pool_.for_each(count, body); }
   int slots() const override { return pool_.size(); }
   int slot() const override { return pool_.slot(); }
-  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t columns) const override;
+  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t columns, bool in_panels) const override;
   /// What it has packed and keeps.
   std::int64_t kept_bytes() const { return packs_.bytes() + accumulate_.bytes(); }
   /// The part of it that weights in loops over panels take: all that a serial backend adds to its caller's.

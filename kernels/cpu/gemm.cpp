@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <stdexcept>
 
 #include "kernels/cpu/targets.hpp"
 
@@ -120,7 +121,7 @@ HWY_NOINLINE void tile(std::int64_t K, const float* a, std::int64_t lda, const f
   multiply_tile<kRows, kVectors, kTransposed>(K, a, lda, b, ldb, sums, [&](std::int64_t i) HWY_ATTR {
     out.next_b->ask();
     if (kTransposed) out.next_a->ask();
-    ask_for_output<kRows, kVectors>(out, i, K / kMeanwhile);
+    ask_for_output<kRows, kVectors>(out, i, std::max<std::int64_t>(K / kMeanwhile, 1));
   });
   const std::int64_t last = out.columns - (kVectors - 1) * step;  // columns in the last vector
 #pragma GCC unroll 16
@@ -316,16 +317,20 @@ HWY_EXPORT(piece_floats);
 namespace cpu {
 
 void gemm(const Gemm& op) { HWY_DYNAMIC_DISPATCH(run_gemm)(op); }
-void gemm_accumulate(const GemmAccumulate& op) { HWY_DYNAMIC_DISPATCH(run_gemm_accumulate)(op); }
+void gemm_accumulate(const GemmAccumulate& op) {
+  if (op.M > GemmAccumulate::kMaxRows) throw std::logic_error("gemm_accumulate: more rows than its workspace packs");
+  HWY_DYNAMIC_DISPATCH(run_gemm_accumulate)(op);
+}
 
 SharedPack* gemm_pack(SharedPacks& packs, ConstView b, bool transposed) {
   if (!transposed) return nullptr;
-  return packs.of(b, true, HWY_DYNAMIC_DISPATCH(count_pieces)(b.rows, b.columns), HWY_DYNAMIC_DISPATCH(piece_floats)(b.columns));
+  const std::int64_t pieces = HWY_DYNAMIC_DISPATCH(count_pieces)(b.rows, b.columns);
+  return packs.of(b, true, pieces, HWY_DYNAMIC_DISPATCH(piece_floats)(b.columns), SharedPack::kMostFloatBytes);
 }
 
 std::int64_t gemm_pack_bytes(std::int64_t rows, std::int64_t columns) {
   const std::int64_t depth = columns > kDepth ? (columns + kDepth - 1) / kDepth * kDepth : columns;
-  return 4 * depth * (rows + 2 * kMaxColumns);
+  return std::min(SharedPack::kMostFloatBytes, 4 * depth * (rows + 2 * kMaxColumns));
 }
 
 }  // namespace cpu

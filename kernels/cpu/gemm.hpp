@@ -30,7 +30,7 @@ SharedPack* gemm_pack(SharedPacks& packs, ConstView b, bool transposed);
 std::int64_t gemm_pack_bytes(std::int64_t rows, std::int64_t columns);
 
 /// c[M,N] (accumulate: +)= scale · aᵀ · b with a[K,M] and b[K,N], the K rows in blocks of fixed size, one after the other. Serial; bits as
-/// above, so callers may cut c into tiles of at most kMaxRows rows: a block of a, packed, stays in L2.
+/// above, so callers cut c into tiles; M is at most kMaxRows, as a block of a, packed, stays in L2.
 struct GemmAccumulate {
   static constexpr std::int64_t kMaxRows = 384;
   float* c = nullptr;

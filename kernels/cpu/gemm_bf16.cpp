@@ -118,7 +118,7 @@ std::int64_t bf16_pack_bytes(std::int64_t rows, std::int64_t columns) {
   const auto up = [](std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; };
   // A product over more than kDepth packs whole blocks of it.
   const auto depth = [&](std::int64_t K) { return up(K, K > kDepth ? kDepth : kBf16Depth); };
-  return 2 * std::max(depth(rows) * up(columns, kBf16Panel), depth(columns) * up(rows, kBf16Panel));
+  return std::min(SharedPack::kMostBytes, 2 * std::max(depth(rows) * up(columns, kBf16Panel), depth(columns) * up(rows, kBf16Panel)));
 }
 
 void AccumulateBf16::begin(const Accumulation& op, std::int64_t row_step) {

@@ -41,10 +41,10 @@ CpuBackend::CpuBackend(const ThreadPool& pool, Precision precision) : pool_(pool
 }
 CpuBackend::~CpuBackend() = default;
 
-std::int64_t CpuBackend::workspace_bytes(std::int64_t rows, std::int64_t columns) const {
+std::int64_t CpuBackend::workspace_bytes(std::int64_t rows, std::int64_t columns, bool in_panels) const {
   constexpr std::int64_t kThread = 2 << 20;  // workspace() of the products, and attention's scratch up to a head_dim of 448
   const std::int64_t accumulate = precision_ == Precision::bf16 ? cpu::AccumulateBf16::most_bytes(rows, columns) : 0;
-  return pool_.size() * kThread + packed_weight_bytes(precision_, rows, columns) + accumulate;
+  return pool_.size() * kThread + (in_panels ? packed_weight_bytes(precision_, rows, columns) : 0) + accumulate;
 }
 
 std::int64_t CpuBackend::packed_weight_bytes(Precision precision, std::int64_t rows, std::int64_t columns) {
@@ -54,8 +54,7 @@ std::int64_t CpuBackend::packed_weight_bytes(Precision precision, std::int64_t r
 }
 
 std::int64_t CpuBackend::packed_table_bytes(Precision precision, std::int64_t rows, std::int64_t columns) {
-  return std::min(cpu::SharedPack::kMostBytes,
-                  precision == Precision::bf16 ? cpu::bf16_pack_bytes(rows, columns) : cpu::gemm_pack_bytes(rows, columns));
+  return precision == Precision::bf16 ? cpu::bf16_pack_bytes(rows, columns) : cpu::gemm_pack_bytes(rows, columns);
 }
 
 void CpuBackend::multiply(const cpu::Product& op) {

@@ -39,9 +39,9 @@ void SharedPacks::close() {
   open_ = false;
 }
 
-SharedPack* SharedPacks::of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece) {
+SharedPack* SharedPacks::of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece, std::int64_t most_bytes) {
   const std::lock_guard lock(mutex_);
-  if (!open_ || !SharedPack::fits(pieces, words_a_piece)) return nullptr;
+  if (!open_ || !SharedPack::fits(pieces, words_a_piece, most_bytes)) return nullptr;
   for (std::size_t i = 0; i < used_; ++i)
     if (packs_[i].holds(w, transposed)) return &packs_[i];
   if (used_ == kMost) return nullptr;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -42,8 +41,11 @@ class SharedPack {
     return states_[static_cast<std::size_t>(i)].load(std::memory_order_acquire) == kReady ? words<Word>(i) : nullptr;
   }
 
-  static constexpr std::int64_t kMostBytes = 16 << 20;  // more than the last cache keeps; larger matrices are packed by each worker
-  static bool fits(std::int64_t pieces, std::int64_t words_a_piece) { return 4 * pieces * words_a_piece <= kMostBytes; }
+  // More than the last cache keeps; larger matrices are packed by each worker. The same elements in both types.
+  static constexpr std::int64_t kMostBytes = 8 << 20, kMostFloatBytes = 2 * kMostBytes;
+  static bool fits(std::int64_t pieces, std::int64_t words_a_piece, std::int64_t most_bytes = kMostBytes) {
+    return 4 * pieces * words_a_piece <= most_bytes;
+  }
   std::int64_t bytes() const { return capacity_; }
 
  private:
@@ -67,10 +69,11 @@ class SharedPacks {
   void open();
   void close();
   /// Null outside a loop, for more matrices than it keeps and for too large ones.
-  SharedPack* of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece);
+  SharedPack* of(ConstView w, bool transposed, std::int64_t pieces, std::int64_t words_a_piece,
+                 std::int64_t most_bytes = SharedPack::kMostBytes);
   std::int64_t bytes() const;
   /// What it can grow to with matrices of up to `bytes` when packed.
-  static std::int64_t most_bytes(std::int64_t bytes) { return static_cast<std::int64_t>(kMost) * std::min(SharedPack::kMostBytes, bytes); }
+  static std::int64_t most_bytes(std::int64_t bytes) { return static_cast<std::int64_t>(kMost) * bytes; }
 
  private:
   static constexpr std::size_t kMost = 4;  // the feed-forward branch has three: gate, up and down

@@ -56,7 +56,7 @@ struct Nothing {
 
 /// sums[r][v] = Σ_k A(r, k) · B(k, v), k ascending in one chain of fused multiply-adds an element: its bits depend on neither the tile's
 /// size nor its place. A(r, k) is a[r·lda + k], or a[k·lda + r] where kTransposed; B(k, v) the v-th vector from b + k·ldb.
-/// meanwhile(i) is called before the i-th kMeanwhile steps, to ask for what is needed later.
+/// meanwhile(i) is called before the i-th kMeanwhile steps, once if there are fewer, to ask for what is needed later.
 template <int kRows, int kVectors, bool kTransposed, class Meanwhile = Nothing>
 HWY_INLINE void multiply_tile(std::int64_t K, const float* HWY_RESTRICT a, std::int64_t lda, const float* HWY_RESTRICT b, std::int64_t ldb,
                               FloatVector (&sums)[kRows][kVectors], const Meanwhile& meanwhile = {}) {
@@ -65,6 +65,7 @@ HWY_INLINE void multiply_tile(std::int64_t K, const float* HWY_RESTRICT a, std::
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(Float());
   if constexpr (!std::is_same_v<Meanwhile, Nothing>) {
+    if (K < kMeanwhile) meanwhile(0);
     for (std::int64_t i = 0; K >= kMeanwhile; K -= kMeanwhile) {
       meanwhile(i++);
       multiply_steps<kRows, kVectors, kTransposed>(kMeanwhile, a, lda, b, ldb, sums);

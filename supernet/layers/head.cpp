@@ -11,6 +11,32 @@ std::span<const std::int32_t> targets_of(const Batch& batch, std::int64_t first,
   return std::span(batch.targets).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
 }
 
+constexpr std::int64_t kFewPanels = 4;
+// What one worker computes at a time where they share the vocabulary. Sizes change no bit of a product.
+constexpr std::int64_t kTokens = 1024, kColumns = 192, kRows = 16;
+
+std::int64_t chunk_panels(const ModelConfig& model) {
+  constexpr std::int64_t kElements = 1 << 20;
+  return std::max<std::int64_t>(1, kElements / model.vocabulary / kPanelRows);
+}
+
+/// body(first, count) for blocks of `size` of `all`, on all workers.
+template <class Body>
+void for_blocks(Backend& backend, std::int64_t all, std::int64_t size, const Body& body) {
+  backend.for_each((all + size - 1) / size, [&](std::int64_t i) { body(i * size, std::min(size, all - i * size)); });
+}
+
+void multiply_turned(Backend& backend, View y, ConstView x, ConstView table) {
+  backend.matmul({.y = y, .x = x, .w = table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
+}
+
+/// Logits of the rows of x, by blocks of the vocabulary.
+void share_logits(Backend& backend, View logits, ConstView x, ConstView table) {
+  for_blocks(backend, table.rows, kTokens, [&](std::int64_t token, std::int64_t tokens) {
+    multiply_turned(backend, logits.column_range(token, tokens), x, table.row_range(token, tokens));
+  });
+}
+
 /// Rows of a chunk as rows of the whole batch.
 Rows shifted(Rows r, std::int64_t first) { return {r.first + first, r.count, r.panel}; }
 
@@ -25,11 +51,8 @@ double sum_of(ConstView row) {
 
 }  // namespace
 
-std::int64_t Head::chunk_rows(const ModelConfig& model, std::int64_t rows) {
-  constexpr std::int64_t kElements = 1 << 20;
-  const std::int64_t panels = std::max<std::int64_t>(1, kElements / model.vocabulary / kPanelRows);
-  return std::min(rows, panels * kPanelRows);
-}
+std::int64_t Head::chunk_rows(const ModelConfig& model, std::int64_t rows) { return std::min(rows, chunk_panels(model) * kPanelRows); }
+bool Head::shares_vocabulary(const ModelConfig& model) { return chunk_panels(model) < kFewPanels; }
 
 HeadTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher) {
   const std::int64_t N = shape.rows(), C = shape.embed, means = model.norm == Norm::layer ? 1 : 0;
@@ -38,9 +61,11 @@ HeadTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, int
   // The order of Kept.
   tensors.saved = {{N, C}, {1, N}, {means, N}, {1, N}, {with_teacher ? 1 : 0, N}};
   tensors.forward_scratch = {{chunk, model.vocabulary}};
-  // logits of a chunk, teacher logits of a panel, sums of the norm's gain and bias per panel.
-  tensors.backward_scratch = {
-      {chunk, model.vocabulary}, PanelScratch::shape(with_teacher ? slots : 0, model.vocabulary), {panels, C}, {means * panels, C}};
+  TensorShape taught{chunk, model.vocabulary};
+  if (!shares_vocabulary(model)) taught = PanelScratch::shape(slots, model.vocabulary);
+  if (!with_teacher) taught.rows = 0;
+  // logits of a chunk, teacher logits of it or of a panel, sums of the norm's gain and bias per panel.
+  tensors.backward_scratch = {{chunk, model.vocabulary}, taught, {panels, C}, {means * panels, C}};
   return tensors;
 }
 
@@ -70,15 +95,8 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
   for (std::int64_t first = 0; first < x.rows; first += chunk) {
     const std::int64_t count = std::min(chunk, x.rows - first);
     const View logits = chunk_logits.row_range(0, count);
-    backend.panels(count, [&](Rows r) {
+    const auto loss = [&](Rows r, ConstView taught_by) {
       const Rows whole = shifted(r, first);
-      backend.matmul({.y = logits[r], .x = hidden[whole], .w = w.table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
-      View taught_by;
-      if (taught) {
-        taught_by = PanelScratch(scratch.write(kTeacherLogits)).at(backend.slot(), r.count);
-        backend.matmul(
-            {.y = taught_by, .x = teacher.hidden[whole], .w = teacher_table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
-      }
       backend.softmax_loss({.losses = losses.column_range(whole.first, whole.count),
                             .teacher_losses = taught ? teacher_losses.column_range(whole.first, whole.count) : View{},
                             .correct = {},
@@ -91,8 +109,35 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                             .temperature = options.temperature,
                             .label_smoothing = 0,
                             .gradient_scale = per_token});
-      backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
-    });
+    };
+    if (shares_vocabulary(model_)) {
+      const View taught_by = taught ? scratch.write(kTeacherLogits).row_range(0, count) : View{};
+      share_logits(backend, logits, hidden.row_range(first, count), w.table);
+      if (taught) share_logits(backend, taught_by, teacher.hidden.row_range(first, count), teacher_table);
+      for_blocks(backend, count, kRows, [&](std::int64_t row, std::int64_t rows) {
+        loss({.first = row, .count = rows, .panel = 0}, taught ? taught_by.row_range(row, rows) : View{});
+      });
+      for_blocks(backend, shape.embed, kColumns, [&](std::int64_t column, std::int64_t columns) {
+        backend.matmul_dx({.dx = d.row_range(first, count).column_range(column, columns),
+                           .dy = logits,
+                           .w = w.table.column_range(column, columns),
+                           .add = {},
+                           .scale = 1,
+                           .transposed = true});
+      });
+    } else {
+      backend.panels(count, [&](Rows r) {
+        const Rows whole = shifted(r, first);
+        multiply_turned(backend, logits[r], hidden[whole], w.table);
+        View taught_by;
+        if (taught) {
+          taught_by = PanelScratch(scratch.write(kTeacherLogits)).at(backend.slot(), r.count);
+          multiply_turned(backend, taught_by, teacher.hidden[whole], teacher_table);
+        }
+        loss(r, taught_by);
+        backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
+      });
+    }
     backend.matmul_dw({.dw = dw.table,
                        .dbias = {},
                        .x = hidden.row_range(first, count),
@@ -125,9 +170,8 @@ void Head::score(Backend& backend, const HeadSlices& w, const Saved& saved, Cons
   for (std::int64_t first = 0; first < x.rows; first += chunk) {
     const std::int64_t count = std::min(chunk, x.rows - first);
     const View logits = chunk_logits.row_range(0, count);
-    backend.panels(count, [&](Rows r) {
+    const auto loss = [&](Rows r) {
       const Rows whole = shifted(r, first);
-      backend.matmul({.y = logits[r], .x = hidden[whole], .w = w.table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
       backend.softmax_loss({.losses = losses.column_range(whole.first, whole.count),
                             .teacher_losses = {},
                             .correct = correct.empty() ? correct : correct.column_range(whole.first, whole.count),
@@ -135,16 +179,24 @@ void Head::score(Backend& backend, const HeadSlices& w, const Saved& saved, Cons
                             .logits = logits[r],
                             .teacher = {},
                             .targets = targets_of(batch, whole.first, whole.count)});
-    });
+    };
+    if (shares_vocabulary(model_)) {
+      share_logits(backend, logits, hidden.row_range(first, count), w.table);
+      for_blocks(backend, count, kRows, [&](std::int64_t row, std::int64_t rows) { loss({.first = row, .count = rows, .panel = 0}); });
+    } else {
+      backend.panels(count, [&](Rows r) {
+        multiply_turned(backend, logits[r], hidden[shifted(r, first)], w.table);
+        loss(r);
+      });
+    }
   }
 }
 
 void Head::logits(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, View logits) const {
   normalize(backend, w, saved, x);
   const ConstView hidden = saved.read(kHidden);
-  backend.panels(x.rows, [&](Rows r) {
-    backend.matmul({.y = logits[r], .x = hidden[r], .w = w.table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
-  });
+  if (shares_vocabulary(model_)) return share_logits(backend, logits, hidden, w.table);
+  backend.panels(x.rows, [&](Rows r) { multiply_turned(backend, logits[r], hidden[r], w.table); });
 }
 
 }  // namespace elastiform

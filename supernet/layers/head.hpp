@@ -35,6 +35,8 @@ class Head {
   static HeadTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher);
   /// Tokens whose logits are formed at once: about 4 MiB of float32, whole panels.
   static std::int64_t chunk_rows(const ModelConfig& model, std::int64_t rows);
+  /// Whether a chunk has too few panels to occupy the workers: then they share its vocabulary instead, and pack nothing for each other.
+  static bool shares_vocabulary(const ModelConfig& model);
 
   /// Losses and, in one pass, the gradient: d [N, C] receives the gradient at x.
   LossReport forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table,

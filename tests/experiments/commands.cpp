@@ -137,7 +137,7 @@ TEST_CASE("a dry run writes nothing", "[experiments][commands]") {
   CHECK(plan["steps"] == 60);
   CHECK(plan["tokens"] == 60 * 4 * 32);
   CHECK(plan["seconds"] > 0);
-  CHECK(plan["activation_bytes"] == plan["activation_bytes_keeping_all"]);
+  CHECK(plan["activation_bytes"] < plan["activation_bytes_keeping_all"]);
   CHECK(plan["recomputed_share"] == 0);
   const auto least = plan["least_memory_bytes"].get<std::int64_t>();
   const auto limited = json_of("train micro.toml --run runs/dry --dry-run --memory-limit " + std::to_string(least));

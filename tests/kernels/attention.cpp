@@ -52,9 +52,11 @@ std::vector<Matrix> backward(Backend& k, const Memory& memory, const AttentionSh
   return backward_of(k, memory, s, in, saved[0], saved[1], dout);
 }
 
-// Minimal, odd head dimension, grouped heads, more tokens than one tile of keys and of queries, several sequences.
+// Minimal, odd head dimension, grouped heads, more tokens than one tile of keys and of queries, several sequences; the last has more of keys
+// than a worker keeps packed.
 const std::vector<AttentionShape> kSquare = {shape(1, 1, 1, 1, 1, 1),      shape(2, 7, 7, 4, 2, 7),      shape(1, 33, 33, 3, 1, 32),
-                                             shape(2, 130, 130, 2, 2, 16), shape(1, 300, 300, 2, 1, 33), shape(3, 64, 64, 4, 4, 64)};
+                                             shape(2, 130, 130, 2, 2, 16), shape(1, 300, 300, 2, 1, 33), shape(3, 64, 64, 4, 4, 64),
+                                             shape(1, 130, 130, 2, 1, 352)};
 // Decoding: one new token, a few, and a continuation longer than a tile.
 const std::vector<AttentionShape> kDecode = {shape(3, 1, 9, 4, 2, 8), shape(1, 5, 40, 2, 1, 64), shape(2, 1, 300, 3, 3, 32),
                                              shape(1, 100, 290, 2, 2, 16)};

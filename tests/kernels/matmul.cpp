@@ -15,10 +15,11 @@ enum class Add : std::uint8_t { none, other, itself };
 struct Shape {
   std::int64_t N, I, O;
 };
-// Minimal, odd, one full panel, a panel and a part; the last two are longer than a block of any kernel in I or in O.
-const std::vector<Shape> kAllShapes = {{1, 1, 1},      {1, 33, 7},   {3, 7, 33},     {17, 96, 160}, {256, 33, 96},
-                                       {300, 160, 33}, {300, 96, 1}, {17, 700, 400}, {17, 400, 700}};
-const std::vector<Shape> kShapes = kSanitized ? std::vector<Shape>{{1, 33, 7}, {300, 160, 33}, {17, 400, 700}} : kAllShapes;
+// Minimal, odd, one full panel, a panel and a part; the last three are longer than a block of any kernel in I or in O, the very last with
+// weights that panels share.
+const std::vector<Shape> kAllShapes = {{1, 1, 1},      {1, 33, 7},   {3, 7, 33},     {17, 96, 160},  {256, 33, 96},
+                                       {300, 160, 33}, {300, 96, 1}, {17, 700, 400}, {17, 400, 700}, {260, 450, 410}};
+const std::vector<Shape> kShapes = kSanitized ? std::vector<Shape>{{1, 33, 7}, {300, 160, 33}, {260, 450, 410}} : kAllShapes;
 
 Matrix weight(const Memory& memory, const Shape& s, bool transposed) {
   return transposed ? memory.operand(s.O, s.I, 2) : memory.operand(s.I, s.O, 2);
@@ -151,28 +152,37 @@ TEST_CASE("two slices of one weight in one loop over panels are two matrices", "
   const std::vector<Matrix> both = run(1, true, true), together = run(3, true, true);
   CHECK(both[0].same_bits(run(1, true, false)[0]));
   CHECK(both[1].same_bits(run(1, false, true)[1]));
+  Cpu alone(1, precision);
+  Matrix z = memory.output(N, V);  // outside a loop nothing is shared
+  alone.backend.matmul({.y = z.view(), .x = x.view(), .w = table.view(), .bias = {}, .add = {}, .transposed = true});
+  CHECK(both[1].same_bits(written(std::move(z))[0]));
   CHECK(together[0].same_bits(both[0]));
   CHECK(together[1].same_bits(both[1]));
 }
 
-TEST_CASE("a weight that changes between two loops over panels is packed again", "[kernels][bf16]") {
-  for_each_bf16_kernel([] {
+TEST_CASE("a weight that changes between two loops over panels is packed again", "[kernels]") {
+  const bool transposed = GENERATE(false, true);
+  const auto check = [&](Precision precision) {
     const Memory memory{DType::float32, 5};
     const Matrix x = memory.input(600, 40, 1);
-    Matrix w = memory.input(40, 50, 2);
-    Cpu cpu(2, Precision::bf16);
+    Matrix w = transposed ? memory.input(50, 40, 2) : memory.input(40, 50, 2);
+    Cpu cpu(2, precision);
     const auto run = [&](Backend& k) {
       Matrix y = memory.output(600, 50);
-      k.panels(600, [&](Rows r) { k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}}); });
+      k.panels(600, [&](Rows r) {
+        k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}, .transposed = transposed});
+      });
       return y;
     };
     run(cpu.backend);
     w.map([](double e) { return 2 * e + 1; });
-    Cpu fresh(1, Precision::bf16);
+    Cpu fresh(1, precision);
     CHECK(run(cpu.backend).same_bits(run(fresh.backend)));
     CHECK_THROWS_AS(cpu.backend.panels(600, [&](Rows) { throw std::runtime_error("body"); }), std::runtime_error);
     CHECK(run(cpu.backend).same_bits(run(fresh.backend)));  // the loop that failed is over
-  });
+  };
+  check(Precision::f32);
+  for_each_bf16_kernel([&] { check(Precision::bf16); });
 }
 
 TEST_CASE("products of operands that are stored in bfloat16 have the bits of float32 ones", "[kernels][bf16]") {

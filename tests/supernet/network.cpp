@@ -7,9 +7,11 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
+#include "supernet/layers/head.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
 #include "tests/support/spaces.hpp"
+#include "tests/support/tolerances.hpp"
 
 namespace elastiform {
 namespace {
@@ -115,6 +117,8 @@ TEST_CASE("distillation gradients agree and leave the teacher alone", "[supernet
   // finite difference is taken on a space whose head is its own and whose teacher is the constant below.
   ModelConfig model = space.model();
   model.tied = false;
+  model.vocabulary = GENERATE(19, 1500);  // of the larger one workers share tokens instead of panels
+  CHECK(Head::shares_vocabulary(model) == (model.vocabulary == 1500));
   const SearchSpace untied(model, space.embed(), space.depth(), space.blocks());
   const Network network(untied, DType::float64);
   Weights weights = random_weights(untied, DType::float64, 5);
@@ -139,6 +143,42 @@ TEST_CASE("distillation gradients agree and leave the teacher alone", "[supernet
     w = kept;
     CAPTURE(name);
     CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+  }
+}
+
+TEST_CASE("a vocabulary that workers share has the same bits on every number of threads, near float64", "[supernet][network]") {
+  ModelConfig model = tiny_space("gpt2").model();
+  model.vocabulary = 1500;
+  const SearchSpace space(model, {24}, {3}, tiny_space("gpt2").blocks());
+  const Batch batch = random_batch(space, 25, 24, 3);  // 600 tokens: a chunk of 512 and a part
+  REQUIRE(Head::chunk_rows(model, batch.sequences * batch.tokens) == 512);
+  std::vector<double> exact_hidden(600 * 24);
+  std::vector<float> hidden(exact_hidden.size());
+  RandomStream random(4, Purpose::test);
+  for (std::size_t i = 0; i < hidden.size(); ++i) exact_hidden[i] = hidden[i] = static_cast<float>(random.normal());
+  const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2};
+  const auto pass = [&](Backend& backend, ConstView taught) {
+    return run(Network(space, backend.dtype()), backend, random_weights(space, backend.dtype(), 5), space.largest(), batch, options,
+               {.hidden = taught, .embed = 24});
+  };
+  ReferenceBackend reference;
+  const Pass exact = pass(reference, view_of(exact_hidden.data(), 600, 24, 24));
+  const ConstView taught = view_of(hidden.data(), 600, 24, 24);
+  for (const Precision precision : precisions_here()) {
+    CAPTURE(name_of(precision));
+    Cpu serial(1, precision);
+    const Pass expected = pass(serial.backend, taught);
+    const Tolerance allowed = tolerance(precision == Precision::f32 ? "network loss" : "network loss bf16", DType::float32);
+    CHECK(expected.report.label_loss == Approx(exact.report.label_loss).epsilon(allowed.relative));
+    CHECK(expected.report.teacher_loss == Approx(exact.report.teacher_loss).epsilon(allowed.relative));
+    for (const int threads : {2, 5}) {
+      Cpu cpu(threads, precision);
+      const Pass found = pass(cpu.backend, taught);
+      CHECK(found.report.label_loss == expected.report.label_loss);
+      CHECK(found.report.teacher_loss == expected.report.teacher_loss);
+      for (const TensorSpec& tensor : expected.gradients.table().tensors())
+        CHECK(same_bits(found.gradients.view(tensor), expected.gradients.view(tensor)));
+    }
   }
 }
 

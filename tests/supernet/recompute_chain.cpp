@@ -70,10 +70,13 @@ TEST_CASE("plans of random chains are brute force's, ties included", "[supernet]
       recomputing += found && found->options != std::vector<int>(links.size(), 0) ? 1 : 0;
       if (!found) continue;
       // The other way round: no plan of at most this cost needs less.
-      const std::int64_t least = chain.least_peak(found->cost);
-      REQUIRE(least <= found->peak);
-      REQUIRE(chain.solve(least)->cost <= found->cost);
-      if (const auto below = chain.solve(least - 1)) REQUIRE(below->cost > found->cost);
+      for (const std::int64_t cost : {found->cost, found->cost + 1, found->cost + 13}) {
+        const std::int64_t least = chain.least_peak(cost);
+        REQUIRE(least <= found->peak);
+        REQUIRE(brute_force(links, end_work, least)->cost <= cost);
+        const auto below = brute_force(links, end_work, least - 1);
+        REQUIRE((!below || below->cost > cost));
+      }
     }
   }
   CHECK(infeasible > 100);

@@ -96,8 +96,8 @@ void check_stored_operands(const Case& run) {
   for_each_bf16_kernel([&] {
     Cpu cpu(1, Precision::bf16);
     const std::vector<Matrix> expected = run(cpu.backend, {DType::float32, 0, true});
-    for (const std::int64_t padding : kPaddings)
-      for (const int threads : kThreads) {
+    for (const std::int64_t padding : kSanitized ? std::vector<std::int64_t>{5} : std::vector<std::int64_t>{0, 5, 32})
+      for (const int threads : kSanitized ? std::vector<int>{3} : std::vector<int>{1, 3}) {
         CAPTURE(padding, threads);
         Cpu other(threads, Precision::bf16);
         const std::vector<Matrix> stored = run(other.backend, {DType::float32, padding, true, true});

@@ -16,5 +16,7 @@
 namespace elastiform {
 
 inline constexpr bool kSanitized = ELASTIFORM_SANITIZED != 0;
+/// Of the points where a run may be killed: each, or a sample.
+inline constexpr int kFailPointStep = kSanitized ? 6 : 1;
 
 }  // namespace elastiform

@@ -48,6 +48,8 @@ constexpr ToleranceRow kTolerances[] = {
      DType::float32,
      {0, 8e-3, "p, ds and the forward's out hold rounded terms: 2^-9 of each; 4.2e-3 were seen; one key alone has gradient 0", 0.05}},
     {"softmax_loss", DType::float32, {4e-6, 2e-6, "log-sum-exp over ≤ 1000 logits; KL subtracts equal numbers"}},
+    {"network loss", DType::float32, {4e-6, 0, "one block and softmax_loss, mean over 600 tokens"}},
+    {"network loss bf16", DType::float32, {3e-3, 0, "operands of a dozen products rounded to 2^-9; errors of 600 tokens cancel"}},
     {"adamw", DType::float32, {1e-6, 2e-7, "ten roundings an element; the update is small against the weight"}},
     {"sum_squares", DType::float32, {1e-13, 0, "products and sums in float64"}},
     {"finite_difference", DType::float64, {1e-6, 1e-8, "central differences, h = 1e-5: truncation ~1e-10, rounding 1e-16/h ~1e-11"}},
