@@ -122,16 +122,27 @@ double ActivationPlan::recomputed_share() const {
 
 namespace {
 
-/// The blocks' plans, and the chain of their costs.
+bool no_better(const LinkOption& a, const LinkOption& b) { return a.stored >= b.stored && a.work >= b.work && a.cost >= b.cost; }
+
+/// The blocks' plans, and the chain of their costs. Plans that another one of the block beats in everything are left out: a dozen of thirty
+/// remain, and a new subnet is planned in every step of some samplers.
 struct Choices {
   std::vector<std::vector<BlockPlan>> plans;
   std::vector<std::vector<LinkOption>> links;
 
   explicit Choices(const Pass& pass) {
     for (const BlockCosts& block : pass.blocks) {
-      std::vector<LinkOption> options;
-      for (const BlockPlan& plan : plans.emplace_back(block.plans())) options.push_back(block.of(plan));
-      links.push_back(std::move(options));
+      std::vector<BlockPlan>& kept = plans.emplace_back();
+      std::vector<LinkOption>& options = links.emplace_back();
+      for (const BlockPlan& plan : block.plans()) {
+        const LinkOption option = block.of(plan);
+        if (std::any_of(options.begin(), options.end(), [&](const LinkOption& other) { return no_better(option, other); })) continue;
+        for (std::size_t i = options.size(); i-- > 0;)
+          if (no_better(options[i], option))
+            options.erase(options.begin() + static_cast<std::ptrdiff_t>(i)), kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(i));
+        options.push_back(option);
+        kept.push_back(plan);
+      }
     }
   }
 };
