@@ -40,7 +40,7 @@ ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& t
 
 /// The arena bytes that a pass without a limit is given: fewer than everything kept by what costs at most kUnlimitedShare of a step to
 /// compute again. For GPT-2's shape in float32 that is elementwise work, a third of the activations.
-constexpr double kUnlimitedShare = 0.01;
+constexpr double kUnlimitedShare = 0.015;
 std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass);
 
 }  // namespace elastiform

@@ -3,9 +3,9 @@
 namespace elastiform {
 namespace {
 
-// FLOPs of a GEMM in the time of a byte that elementwise work reads or writes: two cores with 190 GFLOP/s in float32 and 1,000 in bf16 on
-// AMX, memory at 42 to 50 GB/s. Only which plan is chosen depends on it, never a result.
-constexpr std::int64_t flops_per_byte(const BackendTraits& traits) { return traits.operand == DType::bfloat16 ? 24 : 4; }
+// FLOPs of a GEMM in the time of a byte that elementwise work reads or writes, a core (bench_cpu.md): norms and GELU at 11 GB/s beside 130
+// GFLOP/s in float32, at 5 GB/s beside 580 GFLOP/s in bf16 on AMX. Only which plan is chosen depends on it, never a result.
+constexpr std::int64_t flops_per_byte(const BackendTraits& traits) { return traits.operand == DType::bfloat16 ? 100 : 8; }
 
 /// Calls visit(id, tensor) for the tensors that are present and, as asked, dropped or not.
 template <class Visit>
