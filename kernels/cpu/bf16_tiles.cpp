@@ -153,7 +153,8 @@ class Meanwhile {
   void follow(std::int64_t m, std::int64_t n) {
     const Bf16Product& op = block_.op;
     const std::int64_t rows = std::min(kTwoPanels, op.M - m), columns = std::min(kTwoPanels, op.N - n);
-    if (rows <= 0 || columns <= 0) return result_ = Bf16Fetch({}), added_ = Bf16Fetch({}), void();
+    result_ = added_ = Bf16Fetch({});
+    if (rows <= 0 || columns <= 0) return;
     const std::int64_t at = m * op.ldc + n;
     result_ = Bf16Fetch(op.c16 ? view_of(op.c16 + at, rows, columns, op.ldc) : view_of(op.c + at, rows, columns, op.ldc));
     const float* added = block_.direct ? block_.initial : op.add;

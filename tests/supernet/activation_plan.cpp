@@ -68,6 +68,14 @@ std::vector<ActivationPlan> uniform_plans(const Subnet& subnet) {
   return plans;
 }
 
+/// The one subnet of docs/memory.md: embed 384, six layers, context 256.
+SearchSpace one_gpt2() {
+  ModelConfig model = preset_model("gpt2");
+  model.context = 256;
+  model.head_dim = 64;
+  return SearchSpace(model, {384}, {6}, std::vector<SearchSpace::Block>(6, {.heads = {6}, .ffn = {.widths = {}, .ratios = {4}}}));
+}
+
 }  // namespace
 
 TEST_CASE("200 subnets under 5 limits each: planned bytes are used bytes, and the bits are those of keeping everything",
@@ -177,16 +185,13 @@ TEST_CASE("in bf16 what products multiply takes half the bytes", "[supernet][mem
 }
 
 TEST_CASE("lower limits never recompute less, and FLOPs are counted as the cost model does", "[supernet][memory]") {
-  ModelConfig model = preset_model("gpt2");
-  model.context = 256;
-  model.head_dim = 64;
-  const SearchSpace space(model, {384}, {6}, std::vector<SearchSpace::Block>(6, {.heads = {6}, .ffn = {.widths = {}, .ratios = {4}}}));
+  const SearchSpace space = one_gpt2();
   const Network network(space, DType::float32);
   const PassShape shape{8, 256};
   const auto plan = [&](std::int64_t limit) { return network.plan_training(traits_of(Precision::f32, 2), space.largest(), shape, limit); };
   const ActivationPlan all = plan(kNoLimit);
   // 2·macs a token: 12·C² + A·(T+1) of each block, and the head's.
-  CHECK(all.forward_flops == std::int64_t{2} * 2048 * (6 * (12 * 384 * 384 + 384 * 257) + 384 * model.vocabulary));
+  CHECK(all.forward_flops == std::int64_t{2} * 2048 * (6 * (12 * 384 * 384 + 384 * 257) + 384 * space.model().vocabulary));
   double before = 0;
   for (int percent = 100; percent >= 25; percent -= 5) {
     const ActivationPlan one = plan(all.arena_bytes * percent / 100);
@@ -200,10 +205,7 @@ TEST_CASE("lower limits never recompute less, and FLOPs are counted as the cost 
 }
 
 TEST_CASE("without a limit what costs next to nothing is computed again, in float32", "[supernet][memory]") {
-  ModelConfig model = preset_model("gpt2");
-  model.context = 256;
-  model.head_dim = 64;
-  const SearchSpace space(model, {384}, {6}, std::vector<SearchSpace::Block>(6, {.heads = {6}, .ffn = {.widths = {}, .ratios = {4}}}));
+  const SearchSpace space = one_gpt2();
   const Network network(space, DType::float32);
   const auto shares = [&](Precision precision) {
     const BackendTraits traits = traits_of(precision, 2);
