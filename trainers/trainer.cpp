@@ -58,12 +58,12 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
   return needs;
 }
 
-std::int64_t arena_bytes(const ArenaNeeds& needs, std::int64_t limit) {
-  if (limit < needs.least)
-    throw InputError({"memory limit of activations", "at least " + std::to_string(needs.least) + " bytes", std::to_string(limit),
+std::int64_t arena_bytes(const ArenaNeeds& needs, std::optional<std::int64_t> limit) {
+  if (!limit) return needs.unlimited;
+  if (*limit < needs.least)
+    throw InputError({"memory limit of activations", "at least " + std::to_string(needs.least) + " bytes", std::to_string(*limit),
                       "fewer sequences, a shorter context or a smaller space need less"});
-  if (limit == kNoLimit) return needs.unlimited;
-  return std::min(needs.keeping_all, limit / Arena::kAlignment * Arena::kAlignment);
+  return std::min(needs.keeping_all, *limit / Arena::kAlignment * Arena::kAlignment);
 }
 
 /// What the largest subnet computes again in an arena of that size, of its forward FLOPs: the most of all stages.
@@ -112,7 +112,7 @@ struct Trainer::Parts {
   BandScratch bands;
 
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
-        std::shared_ptr<const WeightTable> table, std::int64_t activation_limit)
+        std::shared_ptr<const WeightTable> table, std::optional<std::int64_t> activation_limit)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
         backend(backend_), network(space, backend.dtype()),
         costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
@@ -132,7 +132,7 @@ struct Trainer::Parts {
 };
 
 Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
-                 std::int64_t activation_limit)
+                 std::optional<std::int64_t> activation_limit)
     : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend,
                                      std::make_shared<const WeightTable>(space), activation_limit)) {}
 Trainer::~Trainer() = default;
@@ -197,7 +197,7 @@ Trainer::Memory Trainer::memory() const {
 }
 
 Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages,
-                              const Backend& backend, std::int64_t activation_limit) {
+                              const Backend& backend, std::optional<std::int64_t> activation_limit) {
   const WeightTable table(space);
   const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
   const Network network(space, backend.dtype());

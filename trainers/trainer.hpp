@@ -28,10 +28,10 @@ struct StepReport {
 /// state, so a resumed run repeats step t bit for bit.
 class Trainer {
  public:
-  /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. Without one it is what leaves out what costs
-  /// next to nothing (supernet/activation_plan.hpp). The bits of a run do not depend on it.
+  /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. nullopt: what leaves out what costs next to
+  /// nothing (unlimited_activation_bytes); kNoLimit: everything is kept. The bits of a run do not depend on it.
   Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
-          std::int64_t activation_limit = kNoLimit);
+          std::optional<std::int64_t> activation_limit = std::nullopt);
   ~Trainer();
 
   StepReport step();  // trains step next_step()
@@ -55,7 +55,7 @@ class Trainer {
   };
   Memory memory() const;
   static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend,
-                     std::int64_t activation_limit = kNoLimit);
+                     std::optional<std::int64_t> activation_limit = std::nullopt);
 
   // What a checkpoint holds beside the weights (trainers/checkpoint.hpp reads and writes it).
   struct State;

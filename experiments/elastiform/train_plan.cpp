@@ -30,7 +30,7 @@ double tokens_per_parameter(const Recipe& recipe) {
 }
 
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
-double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::int64_t activations) {
+double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::optional<std::int64_t> activations) {
   auto stage =
       *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
   auto options = recipe.train;
@@ -83,9 +83,9 @@ std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const 
   return PrefixEvaluator(network, unread, data, set, pool, training_precision(recipe)).plan_bytes(ends);
 }
 
-std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
-                              std::optional<std::int64_t> memory_limit) {
-  if (!memory_limit) return kNoLimit;
+std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
+                                             std::optional<std::int64_t> memory_limit) {
+  if (!memory_limit) return std::nullopt;
   const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation};
   if (*memory_limit < memory.least())
     throw InputError({"--memory-limit", fmt::format("at least {} for this recipe", memory_limit_text(memory.least())),
@@ -140,8 +140,8 @@ int dry_run(const Recipe& recipe, bool json, int threads, std::optional<std::int
   const ThreadPool pool(threads);
   CpuBackend backend(pool, training_precision(recipe));
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
-  const std::int64_t evaluation = evaluation_bytes(recipe, data, pool),
-                     activations = activation_limit(recipe, backend, evaluation, memory_limit);
+  const std::int64_t evaluation = evaluation_bytes(recipe, data, pool);
+  const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_limit);
   const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations), evaluation};
   print_plan(text_stream(json), recipe, memory);
   const double seconds = estimated_seconds(recipe, data, backend, activations);

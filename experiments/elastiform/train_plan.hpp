@@ -28,10 +28,10 @@ struct PlannedMemory {
 /// Bytes that the workers who score the live losses take: arenas, and what they pack.
 std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool);
 
-/// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`; kNoLimit when there is none.
+/// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`; nullopt when there is none.
 /// InputError names the least limit that would do.
-std::int64_t activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
-                              std::optional<std::int64_t> memory_limit);
+std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
+                                             std::optional<std::int64_t> memory_limit);
 
 /// The lines that stand before a training: memory, tokens, size of the space, costs of its ends, tokens per parameter.
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory);

@@ -34,7 +34,7 @@ struct Bf16Pack {
 void pack_bf16(const Bf16Pack& op, std::uint32_t* packed);
 
 /// What the next product reads, packed or still to be packed. A product asks for it meanwhile: rows of a weight are pages of their own,
-/// where the hardware does not prefetch, and packing that waits for them took 16 % of a training step instead of 12.
+/// where the hardware does not prefetch, and packing would wait for them.
 using Bf16Next = ConstView;
 
 /// c[M,N] (or, rounded, c16 with the same ldc) = scale · (before + A·B + bias[N]) + add, with packed A and B. The products of an element

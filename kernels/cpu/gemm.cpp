@@ -35,8 +35,7 @@ inline Workspace& workspace() {
 }
 
 /// Lines of a matrix that are read soon, asked for a few at a time while something else is computed. A tile of B that is first asked for
-/// eight rows ahead arrives too late from beyond L2, and many at once block a core, which waits for 16 lines at most: together 10 to 15 %
-/// of a product whose operands lie in memory.
+/// eight rows ahead arrives too late from beyond L2, and many at once block a core, which waits for 16 lines at most.
 class Upcoming {
  public:
   Upcoming() = default;

@@ -12,7 +12,7 @@
 namespace elastiform::cpu {
 
 /// One matrix, packed piece by piece by whichever worker needs a piece first. What one packs the others read: eight panels of 256 rows
-/// multiply the same weight, and on AMX packing it takes as long as a panel's product (transposed in float32: 6 %).
+/// multiply the same weight, and on AMX packing it takes as long as a panel's product.
 class SharedPack {
  public:
   /// Forgets what was packed: a new matrix, or new content. Not while workers use it.
