@@ -10,10 +10,10 @@ std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multi
 
 }  // namespace
 
-Arena::Arena(std::int64_t bytes) {
+Arena::Arena(std::int64_t bytes, MemorySpace& memory) {
   if (bytes < 0) throw std::logic_error("Arena: negative size " + std::to_string(bytes));
   capacity_ = round_up(bytes, kAlignment);
-  data_ = allocate_block(capacity_);
+  data_ = allocate_block(capacity_, memory);
 }
 
 View Arena::matrix(std::int64_t rows, std::int64_t columns, DType dtype) {

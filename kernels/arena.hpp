@@ -8,14 +8,14 @@
 
 namespace elastiform {
 
-/// One block of 64-byte aligned memory, handed out as a stack. Nothing is freed singly, so peak use is one number that
+/// One block of 64-byte aligned memory, of the host or a device, handed out as a stack. Nothing is freed singly, so peak use is one number that
 /// ActivationPlan predicts, and asserts, to the byte.
 class Arena {
  public:
   // A cache line and an AVX-512 register: rows of padded matrices then never split a line between two workers.
   static constexpr std::int64_t kAlignment = 64;
 
-  explicit Arena(std::int64_t bytes);
+  explicit Arena(std::int64_t bytes, MemorySpace& memory = host_memory());
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 

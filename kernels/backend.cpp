@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstring>
 #include <string>
 
 #include "kernels/ops/checks.hpp"
@@ -107,6 +109,12 @@ void trace(const Op& op, DType dtype, Precision precision) {
   std::fputs(line.c_str(), stderr);  // one call: lines of several workers do not mix
 }
 
+void check_type(const Checks& checks, const char* field, ConstView view, DType expected) {
+  checks.present(field, view);
+  if (view.dtype != expected)
+    checks.fail(std::string(field) + " is " + std::string(name_of(view.dtype)) + ", not the backend's " + std::string(name_of(expected)));
+}
+
 /// Called outside panels: such an operation uses every worker, the others only the caller's.
 template <class Op>
 constexpr bool is_parallel_inside =
@@ -155,19 +163,77 @@ void Backend::panels(std::int64_t N, FunctionRef<void(Rows)> body) {
     Backend& backend;
     ~Loop() { backend.panels_end(); }
   };
-  panels_begin(panel_count(N));
+  const std::int64_t rows = panel_rows(), count = (N + rows - 1) / rows;
+  panels_begin(count);
   const Loop ends_in_any_case{*this};
-  for_each(panel_count(N), [&](std::int64_t panel) {
-    const std::int64_t first = panel * kPanelRows;
-    body({.first = first, .count = N - first < kPanelRows ? N - first : kPanelRows, .panel = panel});
+  for_each(count, [&](std::int64_t panel) {
+    const std::int64_t first = panel * rows;
+    body({.first = first, .count = std::min(N - first, rows), .panel = panel});
   });
 }
 
-double Backend::sum_squares(ConstView x) {
+void Backend::sum_squares(std::span<const ConstView> views, std::span<double> sums) {
   const Checks checks("sum_squares");
-  checks.present("x", x);
-  if (x.dtype != dtype()) checks.fail("x is " + std::string(name_of(x.dtype)) + ", not the backend's " + std::string(name_of(dtype())));
-  return do_sum_squares(x);
+  checks.same("views", static_cast<std::int64_t>(views.size()), "sums", static_cast<std::int64_t>(sums.size()));
+  for (const ConstView& x : views) check_type(checks, "x", x, dtype());
+  do_sum_squares(views, sums);
+}
+
+double Backend::sum(ConstView row) {
+  const Checks checks("sum");
+  check_type(checks, "row", row, dtype());
+  checks.same("row.rows", row.rows, "one row", 1);
+  return do_sum(row);
+}
+
+void Backend::copy(View to, ConstView from) {
+  const Checks checks("copy");
+  checks.present("from", from);
+  checks.alike("to", to, "from", from);
+  do_copy(to, from);
+}
+
+void Backend::zero(View x) {
+  Checks("zero").present("x", x);
+  do_zero(x);
+}
+
+void Backend::scale(View x, double factor) {
+  check_type(Checks("scale"), "x", x, dtype());
+  do_scale(x, factor);
+}
+
+void Backend::do_sum_squares(std::span<const ConstView> views, std::span<double> sums) {
+  for_each(static_cast<std::int64_t>(views.size()), [&](std::int64_t i) {
+    const std::size_t at = static_cast<std::size_t>(i);
+    sums[at] = do_sum_squares(views[at]);
+  });
+}
+
+double Backend::do_sum(ConstView row) {
+  double sum = 0;
+  dispatch(row.dtype, [&]<class T>() {
+    const T* values = row.row<T>(0);
+    for (std::int64_t i = 0; i < row.columns; ++i) sum += static_cast<double>(values[i]);
+  });
+  return sum;
+}
+
+void Backend::do_copy(View to, ConstView from) {
+  const std::size_t bytes = static_cast<std::size_t>(from.columns * bytes_of(from.dtype));
+  for (std::int64_t row = 0; row < from.rows; ++row) std::memcpy(to.row_range(row, 1).data, from.row_range(row, 1).data, bytes);
+}
+
+void Backend::do_zero(View x) {
+  const std::size_t bytes = static_cast<std::size_t>(x.columns * bytes_of(x.dtype));
+  for (std::int64_t row = 0; row < x.rows; ++row) std::memset(x.row_range(row, 1).data, 0, bytes);
+}
+
+void Backend::do_scale(View x, double factor) {
+  dispatch(x.dtype, [&]<class T>() {
+    for (std::int64_t row = 0; row < x.rows; ++row)
+      for (std::int64_t column = 0; column < x.columns; ++column) x.row<T>(row)[column] *= static_cast<T>(factor);
+  });
 }
 
 }  // namespace elastiform

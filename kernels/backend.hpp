@@ -1,9 +1,13 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "kernels/function_ref.hpp"
+#include "kernels/memory_block.hpp"
 #include "kernels/ops/attention.hpp"
 #include "kernels/ops/elementwise.hpp"
 #include "kernels/ops/kinds.hpp"
@@ -16,37 +20,60 @@
 
 namespace elastiform {
 
-/// What a memory plan must know of a backend: in which type it computes, in which it stores operands, and how many workers it has.
+/// What a memory plan must know of a backend: in which type it computes, in which it stores operands, how many workers it has, and how
+/// many rows each takes at a time.
 struct BackendTraits {
   DType dtype = DType::float32, operand = DType::float32;
   int slots = 1;
+  std::int64_t panel_rows = kPanelRows;
+
+  /// Operations are parallel inside, so loops over panels and pieces run their body once.
+  bool takes_all_rows() const { return panel_rows == kAllRows; }
+  std::int64_t panel_count(std::int64_t rows) const { return (rows + panel_rows - 1) / panel_rows; }
 };
 /// Those of a CpuBackend, where there is none yet.
 constexpr BackendTraits traits_of(Precision precision, int slots) {
-  return {DType::float32, precision == Precision::bf16 ? DType::bfloat16 : DType::float32, slots};
+  return {DType::float32, precision == Precision::bf16 ? DType::bfloat16 : DType::float32, slots, kPanelRows};
 }
+
+/// What the operations of a piece of work depend on: sizes and addresses. The last elements may stay 0.
+using RepeatKey = std::array<std::int64_t, 16>;
+inline std::int64_t address(const void* memory) { return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(memory)); }
 
 /// The arithmetic of one device; each operation is described beside its struct in kernels/ops/. Forward writes its outputs; backward
 /// writes input gradients and adds to weight gradients. Public functions check shapes and trace once; the do_ functions trust them.
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string_view name() const = 0;                      // "reference", "cpu"
+  virtual std::string_view name() const = 0;                      // "reference", "cpu", "cuda", "cuda-on-host"
   virtual DType dtype() const = 0;                                // that it computes in: of every view, but of operands
   virtual Precision precision() const { return Precision::f32; }  // of its products
   /// In bf16 the matrices between products, which these would round anyway, may be stored in bfloat16: operand_dtype() says in which
   /// type they belong. Each operation's `kOperands` names them.
   DType operand_dtype() const { return precision() == Precision::bf16 ? DType::bfloat16 : dtype(); }
-  BackendTraits traits() const { return {dtype(), operand_dtype(), slots()}; }
+  BackendTraits traits() const { return {dtype(), operand_dtype(), slots(), panel_rows()}; }
+  /// What its bits depend on besides the program: an instruction set, a device.
+  virtual std::string arithmetic() const { return std::string(name()); }
+  /// Returns when all that was asked is done: before another backend reads what this one wrote.
+  virtual void wait() {}
+  /// Where all views of its operations live.
+  virtual MemorySpace& memory() const { return host_memory(); }
 
-  /// Calls body(rows) for panels of kPanelRows of N rows (the last is shorter), possibly at the same time on several workers. Bounds
+  /// Calls body(rows) for panels of panel_rows() of N rows (the last is shorter), possibly at the same time on several workers. Bounds
   /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2. What they take as `w` is the same in all
   /// panels and does not change before the loop ends: a backend may prepare it once.
   void panels(std::int64_t N, FunctionRef<void(Rows)> body);
-  static std::int64_t panel_count(std::int64_t N) { return (N + kPanelRows - 1) / kPanelRows; }
+  virtual std::int64_t panel_rows() const { return kPanelRows; }
 
   /// body(0) … body(count-1), possibly at the same time on several workers.
   virtual void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) = 0;
+  /// body() asks for the same operations on the same views whenever the key is the same, and for nothing of the host's: no tokens, targets
+  /// or numbers; a device may record it and run it at one stroke. It may be called several times, and must not mind.
+  virtual void repeated(const RepeatKey& key, FunctionRef<void()> body) {
+    static_cast<void>(key);
+    body();
+  }
+
   /// Workers that can be inside a body at once, and the index of the calling one: scratch memory is kept per slot.
   virtual int slots() const = 0;
   virtual int slot() const = 0;
@@ -74,9 +101,22 @@ class Backend {
   void attention_forward(const AttentionForward& op) { run(op, &Backend::do_attention_forward); }
   void attention_backward(const AttentionBackward& op) { run(op, &Backend::do_attention_backward); }
 
-  /// Σ x² in double over fixed chunks (kElementChunk elements of a row, then rows in a fixed tree). Serial: spread with for_each.
-  /// Not finite exactly when some element is not finite or its square overflows.
-  double sum_squares(ConstView x);
+  /// sums[i] = Σ x² of views[i], in double over fixed chunks (kElementChunk elements of a row, then rows in a fixed tree). Parallel over
+  /// the views. Not finite exactly when some element is not finite or its square overflows. Called outside panels.
+  void sum_squares(std::span<const ConstView> views, std::span<double> sums);
+  double sum_squares(ConstView x) {
+    double sum = 0;
+    sum_squares(std::span(&x, 1), std::span(&sum, 1));
+    return sum;
+  }
+  /// Σ x of a row, in double in a fixed order. Called outside panels.
+  double sum(ConstView row);
+
+  // Of any element type; inside and outside panels.
+  /// Same shape and element type; either may be in the host's memory too. Returns when a copy to the host is done.
+  void copy(View to, ConstView from);
+  void zero(View x);
+  void scale(View x, double factor);
 
  private:
   // Around a loop over panels: until its end the weights stay as they are.
@@ -101,6 +141,12 @@ class Backend {
   virtual void do_softmax_loss(const SoftmaxLoss& op) = 0;
   virtual void do_adamw(const Adamw& op) = 0;
   virtual double do_sum_squares(ConstView x) = 0;
+  virtual void do_sum_squares(std::span<const ConstView> views, std::span<double> sums);
+  // Over the host's memory, one thread; a device has its own.
+  virtual double do_sum(ConstView row);
+  virtual void do_copy(View to, ConstView from);
+  virtual void do_zero(View x);
+  virtual void do_scale(View x, double factor);
 
   template <class Op>
   void run(const Op& op, void (Backend::*compute)(const Op&)) {

@@ -9,8 +9,8 @@
 
 namespace elastiform {
 
-/// float32 and float64 are what a backend computes in; bfloat16 is how one stores what its products will round anyway.
-enum class DType : std::uint8_t { float32, float64, bfloat16 };
+/// float32 and float64 are what a backend computes in; bfloat16 and float16 are how one stores what its products will round anyway.
+enum class DType : std::uint8_t { float32, float64, bfloat16, float16 };
 
 constexpr std::int64_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : dtype == DType::float64 ? 8 : 2; }
 std::string_view name_of(DType dtype);
@@ -19,16 +19,21 @@ std::string_view name_of(DType dtype);
 struct BFloat16 {
   std::uint16_t bits = 0;
 };
+/// IEEE 754 binary16.
+struct Float16 {
+  std::uint16_t bits = 0;
+};
 
 template <class T>
 constexpr DType dtype_of = std::is_same_v<std::remove_const_t<T>, float>      ? DType::float32
                            : std::is_same_v<std::remove_const_t<T>, BFloat16> ? DType::bfloat16
+                           : std::is_same_v<std::remove_const_t<T>, Float16>  ? DType::float16
                                                                               : DType::float64;
 
 /// Calls body.template operator()<T>() with the element type of `dtype`, one that a backend computes in.
 template <class Body>
 decltype(auto) dispatch(DType dtype, Body&& body) {
-  if (dtype == DType::bfloat16) throw ShapeError("bfloat16 where numbers are computed with");
+  if (bytes_of(dtype) < 4) throw ShapeError(std::string(name_of(dtype)) + " where numbers are computed with");
   return dtype == DType::float32 ? body.template operator()<float>() : body.template operator()<double>();
 }
 

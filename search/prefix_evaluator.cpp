@@ -4,10 +4,12 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/device.hpp"
 #include "search/prefix_tree.hpp"
 #include "supernet/layers/head.hpp"
 
@@ -45,8 +47,9 @@ struct PrefixEvaluator::State {
   const Network& network;
   const Weights& weights;
   const TextData& data;
-  const ThreadPool& pool;
-  Precision precision;
+  const ThreadPool one{1};
+  const ThreadPool& pool;  // of workers
+  Compute compute;
   std::int64_t tokens;
   std::vector<Window> windows;
   std::vector<ScoringBatch> batches;
@@ -55,9 +58,9 @@ struct PrefixEvaluator::State {
   std::function<bool()> stop;
 
   State(const Network& network_, const Weights& weights_, const TextData& data_, const ScoringSet& set, const ThreadPool& pool_,
-        Precision precision_)
-      : network(network_), weights(weights_), data(data_), pool(pool_), precision(precision_), tokens(network_.space().model().context),
-        windows(data_.scoring_windows(set.split, tokens, set.stride, set.segments)) {
+        Compute compute_)
+      : network(network_), weights(weights_), data(data_), pool(compute_.device == Device::cpu ? pool_ : one), compute(compute_),
+        tokens(network_.space().model().context), windows(data_.scoring_windows(set.split, tokens, set.stride, set.segments)) {
     const auto& segments = data.segments(set.split);
     std::vector<std::int64_t> first_block(segments.size() + 1, 0);
     for (std::size_t s = 0; s < segments.size(); ++s) first_block[s + 1] = first_block[s] + blocks_of(segments[s]);
@@ -82,7 +85,7 @@ struct PrefixEvaluator::State {
   }
 
   std::int64_t arena_bytes(std::span<const Subnet> subnets) const {
-    const BackendTraits traits = traits_of(precision, 1);
+    const BackendTraits traits = traits_of(compute, 1);
     const std::int64_t rows = std::max<std::int64_t>(1, kBatchRows / tokens) * tokens, sequences = rows / tokens;
     std::int64_t most = 0;
     for (const Subnet& subnet : subnets) {
@@ -102,7 +105,8 @@ class Walk {
  public:
   Walk(const Network& network, const Weights& weights, Backend& backend, Arena& arena, const Batch& batch, const ScoringBatch& scoring)
       : network_(network), weights_(weights), backend_(backend), arena_(arena), batch_(batch), scoring_(scoring),
-        losses_(arena.matrix(1, batch.rows(), DType::float32)), correct_(arena.matrix(1, batch.rows(), DType::float32)) {}
+        losses_(arena.matrix(1, batch.rows(), DType::float32)), correct_(arena.matrix(1, batch.rows(), DType::float32)),
+        host_losses_(static_cast<std::size_t>(batch.rows())), host_correct_(host_losses_.size()) {}
 
   /// results[i] receives the partial sums of tree leaf i.
   void run(const PrefixTree& tree, std::vector<std::vector<Partial>>& results) {
@@ -128,9 +132,11 @@ class Walk {
 
   std::vector<Partial> score(int embed, ConstView x) {
     network_.score(backend_, weights_, embed, x, batch_, losses_, correct_, arena_);
+    backend_.copy(view_of(host_losses_.data(), 1, losses_.columns, losses_.columns), losses_);
+    backend_.copy(view_of(host_correct_.data(), 1, correct_.columns, correct_.columns), correct_);
     std::vector<Partial> partials;
-    const float* losses = losses_.row<float>(0);
-    const float* correct = correct_.row<float>(0);
+    const float* losses = host_losses_.data();
+    const float* correct = host_correct_.data();
     for (std::size_t row = 0; row < scoring_.block_of_row.size(); ++row) {
       const std::int32_t block = scoring_.block_of_row[row];
       if (block < 0) continue;
@@ -150,6 +156,7 @@ class Walk {
   const Batch& batch_;
   const ScoringBatch& scoring_;
   View losses_, correct_;
+  std::vector<float> host_losses_, host_correct_;
 };
 
 /// Adds the batches up in their order, so the sums do not depend on who ran which.
@@ -180,22 +187,23 @@ Score reduce(const std::vector<std::vector<std::vector<Partial>>>& results, std:
 }  // namespace
 
 PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set,
-                                 const ThreadPool& pool, Precision precision)
-    : state_(std::make_unique<State>(network, weights, data, set, pool, precision)) {}
+                                 const ThreadPool& pool, Compute compute)
+    : state_(std::make_unique<State>(network, weights, data, set, pool, compute)) {}
 PrefixEvaluator::~PrefixEvaluator() = default;
 void PrefixEvaluator::stop_when(std::function<bool()> stop) { state_->stop = std::move(stop); }
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
   const SearchSpace& space = state_->network.space();
+  if (state_->compute.device != Device::cpu) return state_->arena_bytes(subnets);
   // In float32 forward packs the head's table alone, the one weight that is multiplied turned; in bf16 all, some at a time.
   const bool table_packed = !Head::shares_vocabulary(space.model());
   std::int64_t packed =
-      table_packed ? CpuBackend::packed_table_bytes(state_->precision, space.model().vocabulary, space.largest().embed) : 0;
-  if (state_->precision == Precision::bf16) {
+      table_packed ? CpuBackend::packed_table_bytes(state_->compute.precision, space.model().vocabulary, space.largest().embed) : 0;
+  if (state_->compute.precision == Precision::bf16) {
     const WeightTable table(space);
     for (const TensorSpec& tensor : table.tensors())
       if (table_packed || tensor.role != Role::embedding)
-        packed = std::max(packed, CpuBackend::packed_weight_bytes(state_->precision, tensor.rows, tensor.columns));
+        packed = std::max(packed, CpuBackend::packed_weight_bytes(state_->compute.precision, tensor.rows, tensor.columns));
   }
   return state_->pool.size() * (state_->arena_bytes(subnets) + packed);
 }
@@ -210,12 +218,17 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   // Each worker has an arena and a serial backend of its own; workers take batches of data, so nothing is shared but the weights.
   struct Worker {
     ThreadPool serial{1};
-    CpuBackend backend;
+    std::unique_ptr<Backend> backend;
     Arena arena;
-    Worker(Precision precision, std::int64_t bytes) : backend(serial, precision), arena(bytes) {}
+    Worker(const Compute& compute, std::int64_t bytes) : backend(make_backend(compute, serial)), arena(bytes, backend->memory()) {}
   };
   std::vector<std::unique_ptr<Worker>> workers;
-  for (int i = 0; i < s.pool.size(); ++i) workers.push_back(std::make_unique<Worker>(s.precision, s.arena_bytes(subnets)));
+  for (int i = 0; i < s.pool.size(); ++i) workers.push_back(std::make_unique<Worker>(s.compute, s.arena_bytes(subnets)));
+  MemorySpace& memory = workers.front()->backend->memory();
+  std::optional<Network> moved;
+  if (&s.network.memory() != &memory) moved.emplace(s.network.space(), s.network.dtype(), memory);
+  const Network& network = moved ? *moved : s.network;
+  const PlacedWeights weights(s.weights, memory);
   std::vector<std::vector<std::vector<Partial>>> results(s.batches.size());
   s.pool.for_each(static_cast<std::int64_t>(s.batches.size()), [&](std::int64_t i) {
     if (s.stop && s.stop()) throw Interrupted();
@@ -225,7 +238,7 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
     const Batch batch = s.data.scoring_batch(s.windows, scoring.first_window, scoring.windows, s.tokens);
     auto& mine = results[static_cast<std::size_t>(i)];
     mine.resize(static_cast<std::size_t>(tree.leaves));
-    Walk(s.network, s.weights, worker.backend, worker.arena, batch, scoring).run(tree, mine);
+    Walk(network, *weights, *worker.backend, worker.arena, batch, scoring).run(tree, mine);
   });
 
   std::vector<Score> scores;

@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "kernels/device.hpp"
 #include "kernels/parallel.hpp"
-#include "kernels/precision.hpp"
 #include "search/evaluator.hpp"
 #include "supernet/data/text_data.hpp"
 #include "supernet/network.hpp"
@@ -23,11 +23,11 @@ struct ScoringSet {
 
 /// Two subnets that agree on embed width and the first k blocks have the same activations after block k, so a population is evaluated as a
 /// prefix tree, depth first, one activation per level alive; workers take disjoint batches of the data. Bit for bit what evaluating the
-/// subnets one by one gives, on any number of threads.
+/// subnets one by one gives, on any number of threads. On a device other than the CPU one worker takes the batches in turn.
 class PrefixEvaluator final : public Evaluator {
  public:
   PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set, const ThreadPool& pool,
-                  Precision precision);
+                  Compute compute);
   ~PrefixEvaluator() override;
   std::vector<Score> evaluate(std::span<const Subnet> subnets) override;
   /// evaluate() asks between batches of data, from any worker, and throws Interrupted once the answer is true.

@@ -17,7 +17,7 @@ std::vector<Evaluation> score_round(const SearchPlan& plan, std::int64_t round, 
     evaluation.weights_hash = plan.description.weights_hash;
     evaluation.split = plan.split;
     evaluation.blocks = plan.description.blocks;
-    evaluation.precision = std::string(name_of(plan.precision));
+    evaluation.precision = plan.compute;
     evaluation.search = plan.description.name();
     evaluation.round = round;
     if (auto known = store.find(key_of(evaluation))) {

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/precision.hpp"
 #include "search/algorithms/algorithm.hpp"
 #include "search/result_store.hpp"
 
@@ -14,8 +13,8 @@ namespace elastiform {
 struct SearchPlan {
   SearchDescription description;
   std::string split = "search";
-  Precision precision = Precision::f32;  // of the evaluator
-  std::size_t evaluations = 0;           // in total, with those in the store; rounded up to whole rounds
+  std::string compute = "f32";  // text() of the evaluator's
+  std::size_t evaluations = 0;  // in total, with those in the store; rounded up to whole rounds
   std::size_t round_size = 16;
 };
 

@@ -16,8 +16,8 @@ class BlockCosts {
   BlockCosts(const ModelConfig& model, const BackendTraits& traits, const BlockShape& shape)
       : traits_(traits), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0),
         result_(TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype)) {
-    if (has_attention_) attention_ = Attention::tensors(model, shape, traits.slots);
-    if (has_feed_forward_) feed_forward_ = FeedForward::tensors(model, shape, traits.slots);
+    if (has_attention_) attention_ = Attention::tensors(model, shape, traits);
+    if (has_feed_forward_) feed_forward_ = FeedForward::tensors(model, shape, traits);
   }
 
   LinkOption of(const BlockPlan& plan) const {
@@ -89,7 +89,7 @@ struct Pass {
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
     BlockShape shape{.batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed};
     base = 2 * TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
-    const HeadTensors tensors = Head::tensors(model, shape, traits.slots, pass.with_teacher);
+    const HeadTensors tensors = Head::tensors(model, shape, traits, pass.with_teacher);
     for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);
     for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(traits.dtype);
     head_flops = 2 * shape.rows() * shape.embed * model.vocabulary;

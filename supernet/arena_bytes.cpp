@@ -25,25 +25,24 @@ std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& tr
                                std::int64_t batch, std::int64_t tokens) {
   const BlockShape shape = shape_of(batch, tokens, embed, genes);
   std::int64_t attention = 0, feed_forward = 0, middle = 0;
-  if (genes.heads > 0) attention = Attention::tensors(model, shape, traits.slots).forward_bytes(Attention::levels().back(), traits);
-  if (genes.ffn > 0) feed_forward = FeedForward::tensors(model, shape, traits.slots).forward_bytes(FeedForward::levels().back(), traits);
+  if (genes.heads > 0) attention = Attention::tensors(model, shape, traits).forward_bytes(Attention::levels().back(), traits);
+  if (genes.ffn > 0) feed_forward = FeedForward::tensors(model, shape, traits).forward_bytes(FeedForward::levels().back(), traits);
   if (genes.heads > 0 && genes.ffn > 0) middle = TensorShape{shape.rows(), embed}.bytes(traits.dtype);
   return middle + std::max(attention, feed_forward);
 }
 
 std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) {
-  const HeadTensors head = Head::tensors(model, shape_of(batch, tokens, embed, {}), traits.slots, false);
+  const HeadTensors head = Head::tensors(model, shape_of(batch, tokens, embed, {}), traits, false);
   return bytes_of_all(head.saved, traits.dtype) + bytes_of_all(head.forward_scratch, traits.dtype);
 }
 
 std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                                 std::int64_t logit_rows) {
-  std::int64_t most =
-      bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), traits.slots, false).saved, traits.dtype);
+  std::int64_t most = bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), traits, false).saved, traits.dtype);
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = shape_of(1, tokens, subnet.embed, genes);
     if (genes.heads > 0) most = std::max(most, bytes_of_all(Attention::decode_scratch(model, shape), traits.dtype));
-    if (genes.ffn > 0) most = std::max(most, FeedForward::tensors(model, shape, traits.slots).saved_bytes({}, traits));
+    if (genes.ffn > 0) most = std::max(most, FeedForward::tensors(model, shape, traits).saved_bytes({}, traits));
   }
   return 2 * TensorShape{tokens, subnet.embed}.bytes(traits.dtype) + most;  // input and output of a layer take turns
 }

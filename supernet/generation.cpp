@@ -27,7 +27,7 @@ class Decoder {
   Decoder(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet, std::int64_t length)
       : backend_(backend), network_(network), weights_(weights), subnet_(subnet),
         context_(std::min<std::int64_t>(network.space().model().context, length)), vocabulary_(network.space().model().vocabulary),
-        arena_(generation_arena_bytes(network.space().model(), backend.traits(), subnet, context_)),
+        arena_(generation_arena_bytes(network.space().model(), backend.traits(), subnet, context_), backend.memory()),
         cache_(network.make_cache(subnet, context_, arena_)) {}
 
   /// Logits after `tokens`, which follow what was said before. When they no longer fit, the last half of the context starts anew.
@@ -49,8 +49,9 @@ class Decoder {
       network_.decode(backend_, weights_, subnet_, piece, cache_, logits, arena_);
     }
     dispatch(network_.dtype(), [&]<class T> {
-      const T* last = logits.row<T>(0);
-      last_.assign(last, last + vocabulary_);
+      std::vector<T> last(static_cast<std::size_t>(vocabulary_));
+      backend_.copy(view_of(last.data(), 1, vocabulary_, vocabulary_), logits);
+      last_.assign(last.begin(), last.end());
     });
     return last_;
   }

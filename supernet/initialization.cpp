@@ -23,6 +23,11 @@ void fill_normal(View view, std::uint64_t seed, std::uint32_t tensor) {
 }  // namespace
 
 void initialize(Weights& weights, std::uint64_t seed) {
+  if (!weights.on_host()) {
+    Weights on_host(weights.shared_table(), weights.dtype());
+    initialize(on_host, seed);
+    return weights.assign(on_host);
+  }
   std::uint32_t index = 0;
   for (const TensorSpec& tensor : weights.table().tensors()) {
     const View view = weights.view(tensor);

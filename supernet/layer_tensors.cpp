@@ -14,14 +14,12 @@ void each(const LayerTensors& tensors, TensorSet dropped, bool which, const Visi
     if (tensors.kept[id].shape.rows > 0 && dropped.has(static_cast<int>(id)) == which) visit(static_cast<int>(id), tensors.kept[id]);
 }
 
-std::int64_t panel_rows(const KeptTensor& tensor) { return std::min(tensor.shape.rows, kPanelRows); }
-
 DType type_of(const KeptTensor& tensor, const BackendTraits& traits) { return tensor.operand ? traits.operand : traits.dtype; }
 
 std::int64_t bytes_of(const KeptTensor& tensor, const BackendTraits& traits) { return tensor.shape.bytes(type_of(tensor, traits)); }
 
-TensorShape forward_shape(const KeptTensor& tensor, int slots) {
-  return tensor.by_panel ? PanelScratch::shape(slots, tensor.shape.columns, panel_rows(tensor)) : tensor.shape;
+TensorShape forward_shape(const KeptTensor& tensor, const BackendTraits& traits) {
+  return tensor.by_panel ? PanelScratch::shape(traits, tensor.shape.rows, tensor.shape.columns) : tensor.shape;
 }
 
 }  // namespace
@@ -34,8 +32,7 @@ std::int64_t LayerTensors::saved_bytes(TensorSet dropped, const BackendTraits& t
 
 std::int64_t LayerTensors::forward_bytes(TensorSet dropped, const BackendTraits& traits) const {
   std::int64_t sum = 0;
-  each(*this, dropped, true,
-       [&](int, const KeptTensor& tensor) { sum += forward_shape(tensor, traits.slots).bytes(type_of(tensor, traits)); });
+  each(*this, dropped, true, [&](int, const KeptTensor& tensor) { sum += forward_shape(tensor, traits).bytes(type_of(tensor, traits)); });
   return sum;
 }
 
@@ -78,21 +75,25 @@ Saved::Saved(Arena& arena, const LayerTensors& tensors, TensorSet dropped, const
   });
 }
 
+std::int64_t Saved::address() const {
+  for (const View& view : views_)
+    if (!view.empty()) return elastiform::address(view.data);
+  return 0;
+}
+
 ForwardTensors::ForwardTensors(Backend& backend, Arena& arena, const LayerTensors& tensors, const Saved& saved) : backend_(backend) {
   for (std::size_t id = 0; id < tensors.kept.size(); ++id) places_[id] = saved.write(static_cast<int>(id));
   each(tensors, saved.dropped(), true, [&](int id, const KeptTensor& tensor) {
-    const TensorShape shape = forward_shape(tensor, backend.slots());
+    const TensorShape shape = forward_shape(tensor, backend.traits());
     places_[static_cast<std::size_t>(id)] = arena.matrix(shape.rows, shape.columns, type_of(tensor, backend.traits()));
-    if (!tensor.by_panel) return;
-    by_panel_.insert(id);
-    panel_rows_ = panel_rows(tensor);
+    if (tensor.by_panel) by_panel_.insert(id);
   });
 }
 
 View ForwardTensors::rows(int id, Rows r) const {
   const View place = whole(id);
   if (place.empty()) return place;
-  return by_panel_.has(id) ? PanelScratch(place, panel_rows_).at(backend_.slot(), r.count) : place[r];
+  return by_panel_.has(id) ? PanelScratch(place, backend_.slots()).at(backend_.slot(), r.count) : place[r];
 }
 
 BackwardTensors::BackwardTensors(Backend& backend, Arena& arena, const LayerTensors& tensors, const Saved& saved)

@@ -58,6 +58,7 @@ class TensorSet {
   }
   constexpr bool has(int id) const { return (bits_ >> id & 1u) != 0; }
   constexpr bool empty() const { return bits_ == 0; }
+  constexpr std::uint32_t bits() const { return bits_; }
   constexpr void insert(int id) { bits_ |= 1u << id; }
   constexpr bool operator==(const TensorSet&) const = default;
 
@@ -90,11 +91,14 @@ struct LayerTensors {
   std::int64_t recomputed_cost(TensorSet dropped, const BackendTraits& traits) const;
 };
 
-/// A matrix of up to kPanelRows rows for each worker, for values that do not outlive a panel.
+/// A matrix of a panel's rows for each worker, for values that do not outlive a panel.
 class PanelScratch {
  public:
-  PanelScratch(View all, std::int64_t rows = kPanelRows) : all_(all), rows_(rows) {}  // NOLINT(google-explicit-constructor)
-  static TensorShape shape(int slots, std::int64_t columns, std::int64_t rows = kPanelRows) { return {slots * rows, columns}; }
+  PanelScratch(View all, int slots) : all_(all), rows_(all.rows / slots) {}
+  /// For loops over panels of N rows.
+  static TensorShape shape(const BackendTraits& traits, std::int64_t N, std::int64_t columns) {
+    return {traits.slots * std::min(N, traits.panel_rows), columns};
+  }
   View at(int slot, std::int64_t rows) const { return all_.row_range(slot * rows_, rows); }
 
  private:
@@ -113,6 +117,8 @@ class Saved {
   ConstView read(int id) const { return views_[static_cast<std::size_t>(id)]; }
   bool dropped(int id) const { return dropped_.has(id); }
   TensorSet dropped() const { return dropped_; }
+  /// Of the first that is kept, from which all others follow; 0: none.
+  std::int64_t address() const;
 
  private:
   std::array<View, ShortList<TensorShape>::kCapacity> views_;
@@ -131,7 +137,6 @@ class ForwardTensors {
   Backend& backend_;
   std::array<View, ShortList<KeptTensor>::kCapacity> places_;
   TensorSet by_panel_;
-  std::int64_t panel_rows_ = 0;  // the same for all: they have the layer's N rows
 };
 
 /// Where backward finds them, with its scratch; all that it takes from the arena goes back with the caller's ArenaScope.

@@ -11,22 +11,29 @@ namespace elastiform {
 ConstantTable Network::Parts::rotary(double (*function)(double)) const {
   const ModelConfig& model = space.model();
   if (model.positions != Positions::rope) return {};
-  ConstantTable table{.f32 = {}, .f64 = {}, .rows = model.context, .columns = model.head_dim / 2};
-  for (std::int64_t position = 0; position < table.rows; ++position)
-    for (std::int64_t i = 0; i < table.columns; ++i) {
-      const double angle = static_cast<double>(position) * std::pow(model.rope_theta, -2.0 * static_cast<double>(i) / model.head_dim);
-      if (dtype == DType::float32) table.f32.push_back(static_cast<float>(function(angle)));
-      else table.f64.push_back(function(angle));
-    }
+  const std::int64_t rows = model.context, columns = model.head_dim / 2, bytes = rows * columns * bytes_of(dtype);
+  const MemoryBlock made = allocate_block(bytes);
+  const View values{made.get(), rows, columns, columns, dtype};
+  dispatch(dtype, [&]<class T>() {
+    for (std::int64_t position = 0; position < rows; ++position)
+      for (std::int64_t i = 0; i < columns; ++i) {
+        const double angle = static_cast<double>(position) * std::pow(model.rope_theta, -2.0 * static_cast<double>(i) / model.head_dim);
+        values.row<T>(position)[i] = static_cast<T>(function(angle));
+      }
+  });
+  ConstantTable table{allocate_block(bytes, memory), {}};
+  if (bytes > 0) memory.copy(table.block.get(), made.get(), bytes);
+  table.view = {table.block.get(), rows, columns, columns, dtype};
   return table;
 }
 
-Network::Network(const SearchSpace& space, DType dtype) : parts_(std::make_unique<Parts>(space, dtype)) {}
+Network::Network(const SearchSpace& space, DType dtype, MemorySpace& memory) : parts_(std::make_unique<Parts>(space, dtype, memory)) {}
 Network::~Network() = default;
 Network::Network(Network&&) noexcept = default;
 
 const SearchSpace& Network::space() const { return parts_->space; }
 DType Network::dtype() const { return parts_->dtype; }
+MemorySpace& Network::memory() const { return parts_->memory; }
 
 void Network::embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const {
   parts_->embed(backend, values, embed, batch.inputs, batch.tokens, 0, x);
@@ -40,13 +47,13 @@ void Network::forward_block(Backend& backend, const Weights& values, int embed, 
   const ArenaScope scope(arena);
   ConstView x = x_in;
   if (genes.heads > 0) {
-    const Saved nothing(arena, Attention::tensors(model, shape, backend.slots()), Attention::levels().back(), backend.traits());
+    const Saved nothing(arena, Attention::tensors(model, shape, backend.traits()), Attention::levels().back(), backend.traits());
     const View y = genes.ffn > 0 ? arena.matrix(x_in.rows, embed, p.dtype) : x_out;
     p.attention.forward(backend, p.attention_slices(values, index, embed, genes), shape, nothing, y, x, arena);
     x = y;
   }
   if (genes.ffn > 0) {
-    const Saved nothing(arena, FeedForward::tensors(model, shape, backend.slots()), FeedForward::levels().back(), backend.traits());
+    const Saved nothing(arena, FeedForward::tensors(model, shape, backend.traits()), FeedForward::levels().back(), backend.traits());
     p.feed_forward.forward(backend, p.feed_forward_slices(values, index, embed, genes), shape, nothing, x_out, x, arena);
   }
 }
@@ -56,7 +63,7 @@ void Network::score(Backend& backend, const Weights& values, int embed, ConstVie
   const Parts& p = *parts_;
   const ArenaScope scope(arena);
   const BlockShape shape = p.shape(batch.sequences, batch.tokens, embed, {});
-  const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.slots(), false).saved, p.dtype);
+  const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
   p.head.score(backend, p.head_slices(values, embed), saved, x, batch, losses, correct, arena);
 }
 
@@ -79,12 +86,12 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
     }
     if (genes.ffn > 0) {
       const ArenaScope layer_scope(arena);
-      const Saved saved(arena, FeedForward::tensors(model, shape, backend.slots()), {}, backend.traits());
+      const Saved saved(arena, FeedForward::tensors(model, shape, backend.traits()), {}, backend.traits());
       p.feed_forward.forward(backend, p.feed_forward_slices(values, subnet.block_index(i), subnet.embed, genes), shape, saved, y, x, arena);
       std::swap(x, y);
     }
   }
-  const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}), backend.slots(), false).saved, p.dtype);
+  const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}), backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, x.row_range(count - logits.rows, logits.rows), logits);
   cache.tokens += count;
 }

@@ -49,7 +49,9 @@ struct KeyValueCache {
 class Network {
  public:
   /// `dtype` is the backend's.
-  Network(const SearchSpace& space, DType dtype);
+  /// memory: of the backend that will run it; its constants stand there.
+  Network(const SearchSpace& space, DType dtype, MemorySpace& memory = host_memory());
+  MemorySpace& memory() const;
   ~Network();
   Network(Network&&) noexcept;
 

@@ -11,16 +11,10 @@
 
 namespace elastiform {
 
-/// A constant matrix of either element type that a Network owns.
+/// A constant matrix that a Network owns.
 struct ConstantTable {
-  std::vector<float> f32;
-  std::vector<double> f64;
-  std::int64_t rows = 0, columns = 0;
-
-  ConstView view(DType dtype) const {
-    if (rows == 0) return {};
-    return dtype == DType::float32 ? view_of(f32.data(), rows, columns, columns) : view_of(f64.data(), rows, columns, columns);
-  }
+  MemoryBlock block;
+  ConstView view;
 };
 
 /// Places of a linear map's or norm's tensors in the weight table; -1: absent.
@@ -35,6 +29,7 @@ struct BlockPlaces {
 struct Network::Parts {
   SearchSpace space;
   DType dtype;
+  MemorySpace& memory;
   WeightTable table;
   ConstantTable cosine, sine;
   Attention attention;
@@ -43,9 +38,9 @@ struct Network::Parts {
   LinearPlace token, position, final_norm, head_table;
   std::vector<BlockPlaces> blocks;
 
-  Parts(const SearchSpace& space_, DType dtype_)
-      : space(space_), dtype(dtype_), table(space_), cosine(rotary(std::cos)), sine(rotary(std::sin)),
-        attention(space.model(), cosine.view(dtype), sine.view(dtype)), feed_forward(space.model()), head(space.model()) {
+  Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_)
+      : space(space_), dtype(dtype_), memory(memory_), table(space_), cosine(rotary(std::cos)), sine(rotary(std::sin)),
+        attention(space.model(), cosine.view, sine.view), feed_forward(space.model()), head(space.model()) {
     token = place("embedding.token", "");
     position = place("embedding.position", "");
     final_norm = place("final.norm.gain", "final.norm.bias");

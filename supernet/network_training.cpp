@@ -1,4 +1,3 @@
-#include <cstring>
 #include <vector>
 
 #include "supernet/activation_plan.hpp"
@@ -6,11 +5,6 @@
 
 namespace elastiform {
 namespace {
-
-void copy_rows(ConstView from, View to) {
-  for (std::int64_t row = 0; row < from.rows; ++row)
-    std::memcpy(to.row_range(row, 1).data, from.row_range(row, 1).data, static_cast<std::size_t>(from.columns * bytes_of(from.dtype)));
-}
 
 /// What a block left behind in forward: its place in the arena and in memory.
 struct PassedBlock {
@@ -64,30 +58,59 @@ class Network::TrainingPass {
   PassedBlock& passed(int i) { return passed_[static_cast<std::size_t>(i)]; }
 
   Saved save_attention(int i, TensorSet dropped) {
-    return Saved(arena_, Attention::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, backend_.traits());
+    return Saved(arena_, Attention::tensors(p_.space.model(), shape_of(i), backend_.traits()), dropped, backend_.traits());
   }
   Saved save_feed_forward(int i, TensorSet dropped) {
-    return Saved(arena_, FeedForward::tensors(p_.space.model(), shape_of(i), backend_.slots()), dropped, backend_.traits());
+    return Saved(arena_, FeedForward::tensors(p_.space.model(), shape_of(i), backend_.traits()), dropped, backend_.traits());
+  }
+  // Each is the same work whenever genes and addresses are, which keys say.
+  enum Branch : std::uint8_t { kAttentionForward, kFeedForwardForward, kAttentionBackward, kFeedForwardBackward };
+  RepeatKey key_of(Branch branch, int i, const Saved& saved, ConstView y, ConstView x) const {
+    const BlockGenes& genes = genes_of(i);
+    return {branch,
+            subnet_.block_index(i),
+            subnet_.embed,
+            genes.heads,
+            genes.groups,
+            genes.ffn,
+            batch_.sequences,
+            batch_.tokens,
+            saved.dropped().bits(),
+            accumulate_,
+            arena_.mark(),
+            saved.address(),
+            address(y.data),
+            address(x.data),
+            address(values_.data()),
+            address(gradients_.data())};
   }
   void attention_forward(int i, const Saved& saved, View y, ConstView x) {
-    p_.attention.forward(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved, y,
-                         x, arena_);
+    backend_.repeated(key_of(kAttentionForward, i, saved, y, x), [&] {
+      p_.attention.forward(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved,
+                           y, x, arena_);
+    });
   }
   void feed_forward_forward(int i, const Saved& saved, View y, ConstView x) {
-    p_.feed_forward.forward(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i),
-                            saved, y, x, arena_);
+    backend_.repeated(key_of(kFeedForwardForward, i, saved, y, x), [&] {
+      p_.feed_forward.forward(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i),
+                              saved, y, x, arena_);
+    });
   }
   void attention_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
-    p_.attention.backward(backend_, p_.attention_slices(values_, block, subnet_.embed, genes_of(i)),
-                          p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_,
-                          arena_);
+    backend_.repeated(key_of(kAttentionBackward, i, saved, d_, x), [&] {
+      p_.attention.backward(backend_, p_.attention_slices(values_, block, subnet_.embed, genes_of(i)),
+                            p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_,
+                            arena_);
+    });
   }
   void feed_forward_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
-    p_.feed_forward.backward(backend_, p_.feed_forward_slices(values_, block, subnet_.embed, genes_of(i)),
-                             p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_,
-                             arena_);
+    backend_.repeated(key_of(kFeedForwardBackward, i, saved, d_, x), [&] {
+      p_.feed_forward.backward(backend_, p_.feed_forward_slices(values_, block, subnet_.embed, genes_of(i)),
+                               p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x,
+                               accumulate_, arena_);
+    });
   }
 
   ConstView forward(int i, ConstView x) {
@@ -153,12 +176,12 @@ class Network::TrainingPass {
     const ArenaScope scope(arena_);
     const BlockShape shape = p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, {});
     const bool taught = !teacher.hidden.empty();
-    const Saved saved(arena_, Head::tensors(p_.space.model(), shape, backend_.slots(), taught).saved, p_.dtype);
+    const Saved saved(arena_, Head::tensors(p_.space.model(), shape, backend_.traits(), taught).saved, p_.dtype);
     const ConstView teacher_table = !taught ? ConstView{} : p_.head_slices(values_, teacher.embed).table;
     const LossReport report =
         p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_table,
                                  shape, saved, d_, x, batch_, options, teacher, arena_);
-    if (!keep_hidden.empty()) copy_rows(saved.read(Head::kHidden), keep_hidden);
+    if (!keep_hidden.empty()) backend_.copy(keep_hidden, saved.read(Head::kHidden));
     return report;
   }
 

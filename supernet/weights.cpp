@@ -162,10 +162,22 @@ Extent WeightTable::extent(const TensorSpec& tensor, const Subnet& subnet) const
   return {along(tensor.row_axis, tensor.rows), along(tensor.column_axis, tensor.columns)};
 }
 
-Weights::Weights(std::shared_ptr<const WeightTable> table, DType dtype) : table_(std::move(table)), dtype_(dtype) {
-  const std::size_t size = static_cast<std::size_t>((bytes() + kAlignment - 1) / kAlignment * kAlignment);
-  data_ = allocate_block(static_cast<std::int64_t>(size));
-  if (size > 0) std::memset(data_.get(), 0, size);
+Weights::Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySpace& memory)
+    : table_(std::move(table)), dtype_(dtype), memory_(&memory) {
+  const std::int64_t size = (bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  data_ = allocate_block(size, memory);
+  if (size > 0) memory.zero(data_.get(), size);
+}
+
+void Weights::assign(const Weights& other) {
+  if (other.bytes() != bytes() || other.dtype_ != dtype_) throw std::logic_error("Weights::assign: other weights than these");
+  (on_host() ? *other.memory_ : *memory_).copy(data_.get(), other.data_.get(), bytes());
+}
+
+PlacedWeights::PlacedWeights(const Weights& weights, MemorySpace& memory) : weights_(weights) {
+  if (&weights.memory() == &memory) return;
+  copy_.emplace(weights.shared_table(), weights.dtype(), memory);
+  copy_->assign(weights);
 }
 
 View Weights::view(const TensorSpec& tensor) {
@@ -176,7 +188,9 @@ ConstView Weights::view(const TensorSpec& tensor) const {
   return {data_.get() + tensor.offset * bytes_of(dtype_), tensor.rows, tensor.columns, tensor.ld, dtype_};
 }
 
-std::string weights_hash(const Weights& weights) {
+std::string weights_hash(const Weights& stored) {
+  const PlacedWeights on_host(stored);
+  const Weights& weights = *on_host;
   Sha256 hash;
   hash.add(weights.table().space().text());
   for (const TensorSpec& tensor : weights.table().tensors()) {
@@ -187,7 +201,9 @@ std::string weights_hash(const Weights& weights) {
   return hash.hex();
 }
 
-Weights extract(const Weights& weights, const Subnet& subnet) {
+Weights extract(const Weights& stored, const Subnet& subnet) {
+  const PlacedWeights on_host(stored);
+  const Weights& weights = *on_host;
   const WeightTable& from = weights.table();
   const auto table = std::make_shared<const WeightTable>(SearchSpace::of(from.space().model(), subnet));
   Weights dense(table, weights.dtype());

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,10 +61,14 @@ class WeightTable {
 };
 
 /// One contiguous, zero-initialised, 64-byte aligned block with a value for every element of the table: weights, their gradients, or a
-/// moment of the optimizer. float32, or float64 on the reference backend.
+/// moment of the optimizer. float32, or float64 on the reference backend. In the host's memory, or a device's.
 class Weights {
  public:
-  Weights(std::shared_ptr<const WeightTable> table, DType dtype);
+  Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySpace& memory = host_memory());
+  /// The elements of `other`, of the same table and type, which may be in another memory.
+  void assign(const Weights& other);
+  MemorySpace& memory() const { return *memory_; }
+  bool on_host() const { return memory_ == &host_memory(); }
 
   const WeightTable& table() const { return *table_; }
   std::shared_ptr<const WeightTable> shared_table() const { return table_; }
@@ -83,7 +88,19 @@ class Weights {
  private:
   std::shared_ptr<const WeightTable> table_;
   DType dtype_;
+  MemorySpace* memory_;
   MemoryBlock data_;
+};
+
+/// Weights in the memory where they are needed, e.g. that of host code: themselves, which it borrows, or a copy.
+class PlacedWeights {
+ public:
+  explicit PlacedWeights(const Weights& weights, MemorySpace& memory = host_memory());
+  const Weights& operator*() const { return copy_ ? *copy_ : weights_; }
+
+ private:
+  const Weights& weights_;
+  std::optional<Weights> copy_;
 };
 
 /// SHA-256 over the space and every weight: the name of a state of training.

@@ -16,7 +16,9 @@ std::string text_of(const std::vector<std::uint64_t>& shape) {
 
 }  // namespace
 
-void write_weights(Hdf5Writer& file, const std::string& group, const Weights& weights) {
+void write_weights(Hdf5Writer& file, const std::string& group, const Weights& stored) {
+  const PlacedWeights on_host(stored);
+  const Weights& weights = *on_host;
   for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
 }
 
@@ -41,6 +43,11 @@ void check_weights(const Hdf5Reader& file, const std::string& group, const Weigh
 
 void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights) {
   check_weights(file, group, weights.table());
+  if (!weights.on_host()) {
+    Weights on_host(weights.shared_table(), weights.dtype());
+    read_weights(file, group, on_host);
+    return weights.assign(on_host);
+  }
   for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
 }
 

@@ -42,18 +42,18 @@ Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::sh
 
 }  // namespace
 
-BuildIdentity this_build(const TrainOptions& options) {
+BuildIdentity this_build(const Trainer& trainer) {
   return {.commit = ELASTIFORM_COMMIT,
-          .isa = isa_name(parse_precision(options.precision, "train.precision")),
+          .isa = trainer.backend().arithmetic(),
           .compiler = compiler_name(),
-          .precision = options.precision};
+          .precision = trainer.options().precision};
 }
 
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
   const Trainer::State& state = trainer.state();
   Hdf5Writer file(path, kKind);
   const SearchSpace& space = state.weights.table().space();
-  const BuildIdentity build = this_build(trainer.options());
+  const BuildIdentity build = this_build(trainer);
   file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
   file.attribute("/", "commit", std::string_view(build.commit));
   file.attribute("/", "isa", std::string_view(build.isa));
@@ -100,7 +100,7 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
 
   for (const auto& [name, moment] : moments) read_weights(file, "/optimizer/" + name, *moment);
   for (const auto& [name, held] : numbers) *held = std::move(bands[name]);
-  state.weights = std::move(weights);
+  state.weights.assign(weights);
   state.next_step = step, state.updates = updates, state.skipped = skipped;
   return identity_of(file);
 }

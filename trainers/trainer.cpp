@@ -114,12 +114,13 @@ struct Trainer::Parts {
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
         std::shared_ptr<const WeightTable> table, std::optional<std::int64_t> activation_limit)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
-        backend(backend_), network(space, backend.dtype()),
+        backend(backend_), network(space, backend.dtype(), backend.memory()),
         costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
-        needs(arena_needs(network, options, running, backend.traits())), arena(arena_bytes(needs, activation_limit)),
+        needs(arena_needs(network, options, running, backend.traits())), arena(arena_bytes(needs, activation_limit), backend.memory()),
         plans(network, backend.traits()), largest(space.largest()),
-        gradients(table, backend.dtype()), state{.weights = Weights(table, backend.dtype()),
-                                                 .optimizer = find_optimizer(options.optimizer).make(options, table, backend.dtype())},
+        gradients(table, backend.dtype(), backend.memory()), state{.weights = Weights(table, backend.dtype(), backend.memory()),
+                                                                   .optimizer =
+                                                                       find_optimizer(options.optimizer).make(options, table, backend)},
         active(*table, {}), bands(*table) {
     initialize(state.weights, options.seed);
   }
@@ -177,6 +178,7 @@ StepReport Trainer::step() {
 std::int64_t Trainer::next_step() const { return parts_->state.next_step; }
 const TrainOptions& Trainer::options() const { return parts_->options; }
 const std::vector<Stage>& Trainer::stages() const { return parts_->stages; }
+const Backend& Trainer::backend() const { return parts_->backend; }
 const Network& Trainer::network() const { return parts_->network; }
 const Weights& Trainer::weights() const { return parts_->state.weights; }
 std::int64_t Trainer::skipped_steps() const { return parts_->state.skipped; }

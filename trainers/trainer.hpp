@@ -40,6 +40,7 @@ class Trainer {
 
   const TrainOptions& options() const;
   const std::vector<Stage>& stages() const;
+  const Backend& backend() const;
   const Network& network() const;
   const Weights& weights() const;
   std::int64_t skipped_steps() const;

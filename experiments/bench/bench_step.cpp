@@ -22,6 +22,7 @@
 #include "experiments/bench/support/machine.hpp"
 #include "experiments/bench/support/population.hpp"
 #include "experiments/bench/support/steps.hpp"
+#include "experiments/elastiform/devices.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {
@@ -31,6 +32,7 @@ struct Options {
   std::vector<std::string> modes{"fixed", "single", "sandwich", "eval"};
   std::string shape = "medium", write_work, write_check;
   Precision precision = Precision::f32;
+  Device device = Device::cpu;
   int threads = default_threads();
   std::int64_t steps = 0;
   bool json = false, shape_given = false;
@@ -55,8 +57,8 @@ StepRow time_steps(std::int64_t count, bool equal, const Run& run) {
 }
 
 StepRow train(const std::string& mode, const Shape& shape, const Options& options, const ThreadPool& pool) {
-  CpuBackend backend(pool, options.precision);
-  TrainingSteps steps(shape.space, backend, initial_weights(shape.space), shape.sequences, mode == "sandwich");
+  const auto backend = make_backend({options.device, options.precision}, pool);
+  TrainingSteps steps(shape.space, *backend, initial_weights(shape.space), shape.sequences, mode == "sandwich");
   const auto listed = [&](std::int64_t turn) { return shape.list[static_cast<std::size_t>(turn) % shape.list.size()]; };
   const auto subnets_of = [&](std::int64_t i) -> std::vector<Subnet> {
     if (mode == "fixed") return {shape.space.largest()};
@@ -69,12 +71,13 @@ StepRow train(const std::string& mode, const Shape& shape, const Options& option
   return time_steps(options.steps > 0 ? options.steps : all, mode == "fixed", [&](std::int64_t i) {
     const std::vector<Subnet> subnets = subnets_of(i);
     steps.step(subnets);
+    backend->wait();
     return model_flops(shape.space, subnets, 6, shape.tokens());
   });
 }
 
 StepRow evaluate(const Shape& shape, const Options& options, const ThreadPool& pool) {
-  EvaluationSteps steps(shape.space, pool, options.precision, initial_weights(shape.space), shape.sequences);
+  EvaluationSteps steps(shape.space, pool, {options.device, options.precision}, initial_weights(shape.space), shape.sequences);
   const auto all = static_cast<std::int64_t>(shape.list.size());
   return time_steps(options.steps > 0 ? options.steps : all, false, [&](std::int64_t i) {
     const Subnet& subnet = shape.list[static_cast<std::size_t>(i) % shape.list.size()];
@@ -96,8 +99,9 @@ void bench_steps(const std::string& mode, const Shape& shape, const Options& opt
         shape.name, mode, name_of(options.precision), options.threads, row.steps, 1e3 * row.seconds,
         static_cast<double>(shape.tokens()) / row.seconds, row.rate * 1e-9, peak * 1e-9, start_mib, mib);
   else
-    fmt::print("{:<9} {:8.1f} ms/step {:9.0f} tokens/s {:7.1f} GFLOP/s ({:.0f} % of peak) {:7.0f} MiB\n", mode, 1e3 * row.seconds,
-               static_cast<double>(shape.tokens()) / row.seconds, row.rate * 1e-9, 100 * row.rate / peak, mib);
+    fmt::print("{:<9} {:8.1f} ms/step {:9.0f} tokens/s {:7.1f} GFLOP/s{} {:7.0f} MiB\n", mode, 1e3 * row.seconds,
+               static_cast<double>(shape.tokens()) / row.seconds, row.rate * 1e-9,
+               peak > 0 ? fmt::format(" ({:.0f} % of peak)", 100 * row.rate / peak) : "", mib);
 }
 
 void bench_elastic(const Shape& shape, const Options& options) {
@@ -178,15 +182,17 @@ Options parse(int argc, char** argv) {
     else if (option == "--shape") options.shape = value, options.shape_given = true;
     else if (option == "--threads") options.threads = static_cast<int>(number(option, value));
     else if (option == "--precision") options.precision = parse_precision(value, option);
+    else if (option == "--device") options.device = parse_device(value, option);
     else if (option == "--steps") options.steps = number(option, value);
     else if (option == "--mode" && std::find(modes.begin(), modes.end(), value) != modes.end()) options.modes = {value};
     else
-      throw InputError({.where = "bench_step",
-                        .expected = fmt::format("--mode {}, --shape small|medium|large, --precision f32|bf16, --threads, --steps, --json, "
-                                                "--write-work FILE or --write-check FILE",
-                                                fmt::join(modes, "|")),
-                        .found = "'" + option + " " + value + "'",
-                        .remedy = ""});
+      throw InputError(
+          {.where = "bench_step",
+           .expected = fmt::format("--mode {}, --shape small|medium|large, --precision f32|bf16, --device, --threads, --steps, --json, "
+                                   "--write-work FILE or --write-check FILE",
+                                   fmt::join(modes, "|")),
+           .found = "'" + option + " " + value + "'",
+           .remedy = ""});
   }
   if (options.modes.front() == "growth" && (options.shape_given || options.steps > 0))
     throw InputError({.where = "bench_step --mode growth", .expected = "no --shape and no --steps", .found = "one", .remedy = ""});
@@ -194,15 +200,24 @@ Options parse(int argc, char** argv) {
 }
 
 void run(const Options& options) {
-  require_precision(options.precision, "bench_step --precision bf16");
+  offer_devices();
+  if (options.device == Device::cpu) require_precision(options.precision, "bench_step --precision bf16");
+  if (options.device != Device::cpu &&
+      (options.modes.front() == "elastic" || options.modes.front() == "population" || options.modes.front() == "growth"))
+    throw InputError({.where = "bench_step --device",
+                      .expected = "--mode fixed, single, sandwich or eval",
+                      .found = options.modes.front(),
+                      .remedy = ""});
   const double start_mib = peak_resident_mib();
   const Shape shape = find_shape(options.shape);
   if (!options.write_work.empty()) write_work(options.write_work, shape);
   if (!options.write_check.empty()) write_check(options.write_check, shape, options.threads);
   if (!options.write_work.empty() || !options.write_check.empty()) return;
-  const double peak = measured_peak(options.precision, options.threads);
+  // A device's is measured by what runs there: 0 says that it is unknown here.
+  const double peak = options.device == Device::cpu ? measured_peak(options.precision, options.threads) : 0;
   if (!options.json)
-    fmt::print("{}, {} threads, peak {:.0f} GFLOP/s {}\n", shape.name, options.threads, peak * 1e-9, name_of(options.precision));
+    fmt::print("{}, {}, {}\n", shape.name, text(Compute(options.device, options.precision)),
+               peak > 0 ? fmt::format("{} threads, peak {:.0f} GFLOP/s", options.threads, peak * 1e-9) : "peak unknown");
   for (const std::string& mode : options.modes) {
     if (mode == "elastic") bench_elastic(shape, options);
     else if (mode == "population") bench_population(shape, options);

@@ -11,6 +11,7 @@
 #include <functional>
 #include <new>
 
+#include "experiments/elastiform/devices.hpp"
 #include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/parallel.hpp"
@@ -204,6 +205,8 @@ int run_command(Command& command, const std::vector<std::string>& arguments) {
   command.declare(options);
   options.flag("json", common.json, "One JSON document on stdout, everything else on stderr");
   options.option("threads", threads, "Threads to use (default: the machine's)", 1);
+  std::string device(name_of(common.device));
+  if (command.computes()) options.choice("device", device, {"cpu", "cuda", "cuda-on-host"}, "What computes");
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // the order that the library wants
     app.parse(std::move(reversed));
@@ -218,6 +221,7 @@ int run_command(Command& command, const std::vector<std::string>& arguments) {
   if (threads && *threads > kMaxThreads)
     throw InputError({"elastiform " + name + ": --threads", fmt::format("at most {}", kMaxThreads), std::to_string(*threads), ""});
   common.threads = static_cast<int>(threads.value_or(0));
+  common.device = parse_device(device, "--device");
   std::signal(SIGINT, note_interrupt);
   return command.run(common);
 }
@@ -248,6 +252,7 @@ int run_program(int argc, const char* const* argv, std::span<const std::unique_p
   std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);  // a long run's lines show at once in a file or a pipe too
   try {
     check_environment();
+    offer_devices();
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
     const std::string first = arguments.empty() ? "" : arguments.front();
     if (first == "--help" || first == "-h" || first == "help") {

@@ -8,12 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/device.hpp"
+
 namespace elastiform {
 
 /// Options that every command has.
 struct CommonOptions {
   bool json = false;  // one JSON document on stdout, everything else on stderr
   int threads = 0;    // 0: the machine's
+  Device device = Device::cpu;
 };
 
 /// Where a command declares what it takes. Hides the command-line library, which only command_line.cpp includes.
@@ -40,6 +43,8 @@ class Command {
   virtual std::string_view help() const = 0;     // one line
   virtual std::string_view example() const = 0;  // a line that works, shown by --help
   virtual void declare(Options& options) = 0;
+  /// Whether it runs networks, and so takes --device.
+  virtual bool computes() const { return false; }
   /// Does the work; returns the exit status. Throws InputError for bad input (status 2), anything else is a failure (status 1).
   virtual int run(const CommonOptions& common) = 0;
 };

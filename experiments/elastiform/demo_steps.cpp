@@ -6,7 +6,6 @@
 
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/utf8_stream.hpp"
-#include "kernels/cpu/cpu_backend.hpp"
 #include "supernet/generation.hpp"
 
 namespace elastiform {
@@ -25,7 +24,7 @@ std::string set_name(const SearchOutcome& outcome) {
 
 }  // namespace
 
-std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutcome>& outcomes, int threads) {
+std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutcome>& outcomes, const CommonOptions& common) {
   std::vector<NamedSubnet> rows{
       {"smallest", run.space().smallest(), {}}, {"middle", run.space().middle(), {}}, {"largest", run.space().largest(), {}}};
   for (const auto& outcome : outcomes) {
@@ -38,7 +37,7 @@ std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutco
   for (const auto& row : rows)
     if (std::find(distinct.begin(), distinct.end(), row.subnet) == distinct.end()) distinct.push_back(row.subnet);
   const auto store = run.results(ResultStore::Mode::write);
-  const auto evaluations = evaluate_in_run(run, distinct, run.report_set(Split::report), *store, threads);
+  const auto evaluations = evaluate_in_run(run, distinct, run.report_set(Split::report), *store, common);
   for (auto& row : rows)
     row.report = *std::find_if(evaluations.begin(), evaluations.end(), [&](const Evaluation& e) { return e.subnet == row.subnet; });
   return rows;
@@ -83,18 +82,19 @@ std::string demo_prompt(Run& run) {
   return prompt;
 }
 
-std::string continuation(const std::string& path, const std::string& prompt, std::int64_t tokens, int threads) {
+std::string continuation(const std::string& path, const std::string& prompt, std::int64_t tokens, const CommonOptions& common) {
   const auto model = load_model(path);
-  const Network network(model.weights.table().space(), DType::float32);
-  const ThreadPool pool(threads);
-  CpuBackend backend(pool);
+  const ThreadPool pool(threads_of(common));
+  const auto backend = make_backend(Compute(common.device, Precision::f32), pool);
+  const Network network(model.weights.table().space(), DType::float32, backend->memory());
+  const PlacedWeights placed(model.weights, backend->memory());
   std::vector<std::int32_t> ids;
   for (const char c : prompt) ids.push_back(static_cast<unsigned char>(c));
   GenerationOptions options;
   options.tokens = tokens;
   options.temperature = 0.7;
   auto text = prompt;
-  generate(backend, network, model.weights, model.subnet, ids, options, [&](std::int32_t id) {
+  generate(*backend, network, *placed, model.subnet, ids, options, [&](std::int32_t id) {
     text += static_cast<char>(id);
     return !interrupted();
   });

@@ -19,7 +19,7 @@ struct NamedSubnet {
 };
 
 /// Smallest, middle, largest, and what the searches found beside the best homogeneous one, scored together: one look at the report split.
-std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutcome>& outcomes, int threads);
+std::vector<NamedSubnet> score_on_report(Run& run, const std::vector<SearchOutcome>& outcomes, const CommonOptions& common);
 
 /// The table of these beside the byte models, and for each search its difference on the report split with interval and verdict.
 std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<SearchOutcome>& outcomes, const ByteModels& models);
@@ -28,6 +28,6 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
 std::string demo_prompt(Run& run);
 
 /// What an exported model makes of a prompt.
-std::string continuation(const std::string& path, const std::string& prompt, std::int64_t tokens, int threads);
+std::string continuation(const std::string& path, const std::string& prompt, std::int64_t tokens, const CommonOptions& common);
 
 }  // namespace elastiform

@@ -8,9 +8,9 @@
 namespace elastiform {
 namespace {
 
-ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, ResultStore& store, int threads) {
+ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, ResultStore& store, const CommonOptions& common) {
   const ScoringSet set = run.report_set(split);
-  const Evaluation evaluation = evaluate_in_run(run, std::span(&subnet, 1), set, store, threads).front();
+  const Evaluation evaluation = evaluate_in_run(run, std::span(&subnet, 1), set, store, common).front();
   return {.split = std::string(name_of(split)),
           .loss = evaluation.score.loss,
           .loss_se = evaluation.score.loss_se,
@@ -37,7 +37,7 @@ std::vector<std::int32_t> comparison_tokens(Run& run) {
 
 }  // namespace
 
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, int threads) {
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common) {
   const bool named_here = to.empty();
   std::error_code error;
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
@@ -55,7 +55,7 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
                  .training_steps = run.supernet().steps,
                  .fine_tuned = false};
-  for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, threads));
+  for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + (format.folder ? "" : ".h5");
   const double difference = export_model(format, run.weights(), subnet, card, tokens, to);

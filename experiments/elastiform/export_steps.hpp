@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "supernet/formats/format.hpp"
 
@@ -18,7 +19,7 @@ struct Exported {
 /// Exports a subnet of a run with a model card: scores it on both splits (a look at the report split, which is counted), writes, reads back,
 /// compares. An empty `to` is exports/ID-HASH8 in the run, with .h5 where the format is a file. What a format cannot express is refused
 /// before anything is scored.
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, int threads);
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common);
 
 /// A command that shows the export at work.
 std::string generate_line(const std::string& path);

@@ -235,17 +235,18 @@ Recipe Recipe::load(const std::string& path, const std::vector<std::string>& ove
   return recipe;
 }
 
-Precision training_precision(const Recipe& recipe) {
-  const Precision precision = parse_precision(recipe.train.precision, "train.precision");
-  require_precision(precision, "train.precision = " + recipe.train.precision);
-  return precision;
+namespace {
+
+Compute compute_of(const std::string& key, const std::string& text, Device device) {
+  const Precision precision = parse_precision(text, key);
+  if (device == Device::cpu) require_precision(precision, key + " = " + text);
+  return {device, precision};
 }
 
-Precision evaluation_precision(const Recipe& recipe) {
-  const Precision precision = parse_precision(recipe.deploy.dtype, "deploy.dtype");
-  require_precision(precision, "deploy.dtype = " + recipe.deploy.dtype);
-  return precision;
-}
+}  // namespace
+
+Compute training_compute(const Recipe& recipe, Device device) { return compute_of("train.precision", recipe.train.precision, device); }
+Compute evaluation_compute(const Recipe& recipe, Device device) { return compute_of("deploy.dtype", recipe.deploy.dtype, device); }
 
 CostModel cost_model_of(const Recipe& recipe) {
   const auto state_bytes = [train = recipe.train](std::int64_t elements, std::int64_t bands) {

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/precision.hpp"
+#include "kernels/device.hpp"
 #include "search/algorithms/algorithm.hpp"
 #include "supernet/cost_model.hpp"
 #include "supernet/data/text_data.hpp"
@@ -51,8 +51,8 @@ bool uses_random(const Stage& stage);
 bool uses_teacher(const Stage& stage);  // teacher_weight, temperature
 
 /// What the products of training, and those of evaluations and searches, are computed in. Throw InputError if this CPU cannot.
-Precision training_precision(const Recipe& recipe);
-Precision evaluation_precision(const Recipe& recipe);
+Compute training_compute(const Recipe& recipe, Device device);
+Compute evaluation_compute(const Recipe& recipe, Device device);
 
 CostModel cost_model_of(const Recipe& recipe);
 

@@ -124,7 +124,9 @@ Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::strin
   return stored_subnet(ResultStore(without_slash(path), ResultStore::Mode::read, recipe.space.hash(), recipe.text()), text, path);
 }
 
-std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store, int threads) {
+std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store,
+                                        const CommonOptions& common) {
+  const Compute compute = evaluation_compute(run.recipe(), common.device);
   std::vector<Evaluation> evaluations(subnets.size());
   std::vector<Subnet> unknown;
   std::vector<std::size_t> places;
@@ -134,7 +136,7 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
     evaluation.weights_hash = run.supernet().weights_hash;
     evaluation.split = std::string(name_of(set.split));
     evaluation.blocks = set.text();
-    evaluation.precision = run.recipe().deploy.dtype;
+    evaluation.precision = text(compute);
     if (const auto known = store.find(key_of(evaluation))) {
       evaluation = *known;
     } else {
@@ -147,8 +149,8 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
   const auto description = evaluation_description(run, set);
   const auto round = static_cast<std::int64_t>(store.rounds(description.name()).size());
   if (!unknown.empty()) {
-    const ThreadPool pool(threads);
-    PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, evaluation_precision(run.recipe()));
+    const ThreadPool pool(threads_of(common));
+    PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, compute);
     evaluator.stop_when(interrupted);
     auto scores = evaluator.evaluate(unknown);
     for (std::size_t i = 0; i < unknown.size(); ++i) {

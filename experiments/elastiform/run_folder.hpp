@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/recipe.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "search/result_store.hpp"
@@ -74,7 +75,8 @@ Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::strin
 
 /// Scores subnets of a run on a set, through the memo of its store when `store` can write; returns stored evaluations with ids.
 /// Interrupted after Ctrl-C: then nothing was stored.
-std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store, int threads);
+std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store,
+                                        const CommonOptions& common);
 
 std::int64_t scored_tokens(Run& run, const ScoringSet& set);  // how many tokens a set scores
 

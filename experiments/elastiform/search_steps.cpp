@@ -20,10 +20,10 @@ constexpr std::size_t kHomogeneousRound = 64;
 /// A fixed list is neither drawn nor seeded, and always evaluated whole.
 bool draws(const std::string& algorithm) { return algorithm != "homogeneous"; }
 
-SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleSet& feasible) {
+SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleSet& feasible, Device device) {
   const SearchOptions& options = run.recipe().search;
   SearchPlan plan;
-  plan.precision = evaluation_precision(run.recipe());
+  plan.compute = text(evaluation_compute(run.recipe(), device));
   plan.evaluations = request.evaluations;
   plan.round_size = draws(request.algorithm) ? static_cast<std::size_t>(options.round_size) : kHomogeneousRound;
   SearchDescription& description = plan.description;
@@ -81,7 +81,7 @@ std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchReques
                                               .population = static_cast<std::size_t>(options.population),
                                               .tournament = static_cast<std::size_t>(options.tournament),
                                               .members = request.members});
-  const SearchPlan plan = plan_of(run, request, feasible);
+  const SearchPlan plan = plan_of(run, request, feasible, common.device);
   if (draws(request.algorithm) || outcome.name.empty()) outcome.name = plan.description.name();
   std::size_t stored = 0;
   for (const auto& round : store.rounds(plan.description.name())) stored += round.size();
@@ -156,7 +156,8 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   std::fflush(text);
 
   const ThreadPool pool(common.threads > 0 ? common.threads : default_threads());
-  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), run.search_set(), pool, evaluation_precision(run.recipe()));
+  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), run.search_set(), pool,
+                            evaluation_compute(run.recipe(), common.device));
   if (request.algorithm != rival.algorithm) outcome.found = run_one(run, store, request, feasible, evaluator, common, outcome);
   if (!outcome.interrupted) outcome.homogeneous = run_one(run, store, rival, feasible, evaluator, common, outcome);
   if (request.algorithm == rival.algorithm) outcome.found = outcome.homogeneous;

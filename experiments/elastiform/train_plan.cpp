@@ -10,7 +10,6 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
-#include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
 #include "search/prefix_evaluator.hpp"
@@ -74,13 +73,13 @@ double expected_flops(const Recipe& recipe) {
 }
 
 // Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
-std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool) {
+std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool, const Compute& compute) {
   const auto smallest = SearchSpace::of(recipe.space.model(), recipe.space.smallest());
   const Weights unread(std::make_shared<const WeightTable>(smallest), DType::float32);
   const Network network(recipe.space, DType::float32);
   const ScoringSet set{Split::search, recipe.space.model().context, recipe.train.log_segments};
   const std::vector<Subnet> ends{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()};
-  return PrefixEvaluator(network, unread, data, set, pool, training_precision(recipe)).plan_bytes(ends);
+  return PrefixEvaluator(network, unread, data, set, pool, compute).plan_bytes(ends);
 }
 
 std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
@@ -136,18 +135,20 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
 }
 
-int dry_run(const Recipe& recipe, bool json, int threads, std::optional<std::int64_t> memory_limit) {
-  const ThreadPool pool(threads);
-  CpuBackend backend(pool, training_precision(recipe));
+int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std::int64_t> memory_limit) {
+  const bool json = common.json;
+  const ThreadPool pool(threads_of(common));
+  const Compute compute = training_compute(recipe, common.device);
+  const auto made = make_backend(compute, pool);
+  Backend& backend = *made;
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
-  const std::int64_t evaluation = evaluation_bytes(recipe, data, pool);
+  const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
   const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_limit);
   const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations), evaluation};
   print_plan(text_stream(json), recipe, memory);
   const double seconds = estimated_seconds(recipe, data, backend, activations);
-  fmt::print(text_stream(json),
-             "time: about {} on {} threads, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
-             duration_text(seconds), threads);
+  fmt::print(text_stream(json), "time: about {} on {}, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
+             duration_text(seconds), common.device == Device::cpu ? fmt::format("{} threads", pool.size()) : backend.arithmetic());
   if (!json) return 0;
   const auto costs = cost_model_of(recipe);
   JsonObject object;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/recipe.hpp"
 #include "kernels/parallel.hpp"
@@ -26,7 +27,7 @@ struct PlannedMemory {
 };
 
 /// Bytes that the workers who score the live losses take: arenas, and what they pack.
-std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool);
+std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool, const Compute& compute);
 
 /// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`; nullopt when there is none.
 /// InputError names the least limit that would do.
@@ -39,6 +40,6 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
 void print_memory(std::FILE* stream, const PlannedMemory& memory);
 
 /// `train --dry-run`: the plan and minutes from five trained steps. Writes nothing.
-int dry_run(const Recipe& recipe, bool json, int threads, std::optional<std::int64_t> memory_limit);
+int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std::int64_t> memory_limit);
 
 }  // namespace elastiform

@@ -14,7 +14,6 @@
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
-#include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "trainers/checkpoint.hpp"
@@ -51,12 +50,14 @@ class Session {
   Session(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit, const CommonOptions& common)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json),
         data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)),
-        backend_(pool_, training_precision(recipe)), peak_(pool_, backend_.precision(), fma_peak_cache()),
-        trainer_(recipe.space, recipe.train, recipe.stages, data_, backend_,
-                 activation_limit(recipe, backend_, elastiform::evaluation_bytes(recipe, data_, pool_), memory_limit)),
+        compute_(training_compute(recipe, common.device)), backend_(make_backend(compute_, pool_)),
+        trainer_(recipe.space, recipe.train, recipe.stages, data_, *backend_,
+                 activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_limit)),
         evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
-                   pool_, backend_.precision()),
-        ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {}
+                   pool_, compute_),
+        ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {
+    if (common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
+  }
 
   Trainer& trainer() { return trainer_; }
   const TextData& data() const { return data_; }
@@ -106,9 +107,9 @@ class Session {
 
   std::string speed() const {
     if (!(interval_.seconds > 0)) return "";
-    return fmt::format("{} tokens/s, {:.1f} GFLOP/s ({:.0f} % of peak)",
-                       grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
-                       interval_.flops / interval_.seconds * 1e-9, 100 * interval_.flops / interval_.seconds / peak_.flops());
+    const double flops = interval_.flops / interval_.seconds;
+    return fmt::format("{} tokens/s, {:.1f} GFLOP/s{}", grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
+                       flops * 1e-9, peak_ ? fmt::format(" ({:.0f} % of peak)", 100 * flops / peak_->flops()) : "");
   }
 
   double seconds_left() const {
@@ -120,7 +121,8 @@ class Session {
   // resume begins with, so its row is dropped and everything is made again, with the same bits. After it a missing row or an older best.h5
   // would stay for good, because no later step looks back.
   void report(Progress& progress, TrainingLog& log, bool checkpoint) {
-    peak_.reached(interval_.flops / interval_.seconds);
+    if (peak_) peak_->reached(interval_.flops / interval_.seconds);
+    backend_->wait();  // the evaluator has one of its own
     const auto scores = evaluator_.evaluate(ends_);
     losses_ = EndLosses{scores[0].loss, scores[1].loss, scores[2].loss};
     double train_loss = 0;
@@ -170,8 +172,9 @@ class Session {
   bool json_;
   TextData data_;
   ThreadPool pool_;
-  CpuBackend backend_;
-  FmaPeak peak_;
+  Compute compute_;
+  std::unique_ptr<Backend> backend_;
+  std::optional<FmaPeak> peak_;  // the CPU's
   Trainer trainer_;
   PrefixEvaluator evaluator_;
   std::vector<Subnet> ends_;  // smallest, middle, largest
@@ -236,7 +239,7 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
     if (session.data().sha256() != data_sha256)
       throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + data_sha256.substr(0, 16),
                         session.data().sha256().substr(0, 16), "--set data.text=PATH"});
-    compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build(recipe.train));
+    compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build(session.trainer()));
   }
   if (const auto text = as_stored(recipe, folder).text(); steps || !set.empty()) write_durably(paths.recipe(), text);
   fmt::print(text_stream(common.json), "{} goes on at step {} of {}\n", folder, session.trainer().next_step(), recipe.train.steps);

@@ -2,6 +2,7 @@
 
 #include "kernels/backend.hpp"
 #include "kernels/cpu/gemm_bf16.hpp"
+#include "kernels/cpu/identity.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/precision.hpp"
 
@@ -18,6 +19,7 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   DType dtype() const override { return DType::float32; }
   Precision precision() const override { return precision_; }
+  std::string arithmetic() const override { return isa_name(precision_); }
   void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) override { pool_.for_each(count, body); }
   int slots() const override { return pool_.size(); }
   int slot() const override { return pool_.slot(); }

@@ -51,7 +51,7 @@ HWY_EXPORT(embedding_rows);
 HWY_EXPORT(embedding_columns);
 
 void CpuBackend::do_embedding_forward(const EmbeddingForward& op) {
-  pool_.for_each(panel_count(op.y.rows), [&](std::int64_t panel) {
+  pool_.for_each(traits().panel_count(op.y.rows), [&](std::int64_t panel) {
     HWY_DYNAMIC_DISPATCH(embedding_rows)(op, panel * kPanelRows, std::min((panel + 1) * kPanelRows, op.y.rows));
   });
 }

@@ -7,10 +7,10 @@
 
 namespace elastiform {
 
-LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shape, int slots) {
+LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shape, const BackendTraits& traits) {
   const std::int64_t N = shape.rows(), C = shape.embed, A = shape.heads * model.head_dim, G = shape.groups * model.head_dim;
   const std::int64_t means = model.norm == Norm::layer ? 1 : 0;
-  const std::int64_t panels = Backend::panel_count(N);
+  const std::int64_t panels = traits.panel_count(N);
   LayerTensors tensors;
   // The order of Kept. A query meets (T + 1) / 2 keys on average, twice; the exponentials between take as long as the products.
   tensors.kept = {{.shape = {N, C}, .operand = true, .by_panel = true},
@@ -23,7 +23,7 @@ LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shap
                   {.shape = {shape.heads, N}}};
   tensors.result_flops = 2 * N * C * A;
   // d(mixed), dq, dk, dv, sums of the norm's gain and bias per panel, d(normed) of a panel.
-  tensors.backward_scratch = {{N, A}, {N, A}, {N, G}, {N, G}, {panels, C}, {means * panels, C}, PanelScratch::shape(slots, C)};
+  tensors.backward_scratch = {{N, A}, {N, A}, {N, G}, {N, G}, {panels, C}, {means * panels, C}, PanelScratch::shape(traits, N, C)};
   return tensors;
 }
 
@@ -58,7 +58,7 @@ void Attention::project(Backend& backend, View y, ConstView h, const WeightSlice
 void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
                         Arena& arena) const {
   const ArenaScope scope(arena);
-  const ForwardTensors t(backend, arena, tensors(model_, shape, backend.slots()), saved);
+  const ForwardTensors t(backend, arena, tensors(model_, shape, backend.traits()), saved);
   const View q = t.whole(kQuery), k = t.whole(kKey), v = t.whole(kValue), mixed = t.whole(kMixed);
   backend.panels(x.rows, [&](Rows r) {
     const View h = t.rows(kNormed, r);
@@ -101,12 +101,12 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
                          const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
   enum { kDMixed, kDQuery, kDKey, kDValue, kDGain, kDBias, kPanel };
   const ArenaScope scope(arena);
-  const LayerTensors declared = tensors(model_, shape, backend.slots());
+  const LayerTensors declared = tensors(model_, shape, backend.traits());
   const BackwardTensors t(backend, arena, declared, saved);
   const Operands o = recall(backend, w, shape, t, x);
   const View dmixed = t.scratch(kDMixed), dq = t.scratch(kDQuery), dk = t.scratch(kDKey), dv = t.scratch(kDValue);
   const View dgain = t.scratch(kDGain), dbias = w.norm.bias.empty() ? View{} : t.scratch(kDBias);
-  const PanelScratch panel = t.scratch(kPanel);
+  const PanelScratch panel(t.scratch(kPanel), backend.slots());
 
   // d is overwritten below, so the weights that need the gradient at y come first.
   backend.matmul_dw(

@@ -33,7 +33,7 @@ class Attention {
   /// cosine, sine [context, D/2] of the rotary positions; empty for learned positions. Borrowed.
   Attention(const ModelConfig& model, ConstView cosine, ConstView sine) : model_(model), cosine_(cosine), sine_(sine) {}
 
-  static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots);
+  static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, const BackendTraits& traits);
   /// What may be dropped after forward, from nothing to all. The mixed values take as many bytes as the queries; to compute them again is
   /// a pass over all pairs of tokens, so they go first where contexts are short, and queries, keys and values where they are long.
   static std::span<const TensorSet> levels();

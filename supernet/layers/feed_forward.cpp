@@ -6,10 +6,10 @@
 
 namespace elastiform {
 
-LayerTensors FeedForward::tensors(const ModelConfig& model, const BlockShape& shape, int slots) {
+LayerTensors FeedForward::tensors(const ModelConfig& model, const BlockShape& shape, const BackendTraits& traits) {
   const std::int64_t N = shape.rows(), C = shape.embed, F = shape.ffn;
   const std::int64_t gates = model.ffn == FeedForwardKind::swiglu ? N : 0, means = model.norm == Norm::layer ? 1 : 0;
-  const std::int64_t panels = Backend::panel_count(N), product = 2 * N * C * F;
+  const std::int64_t panels = traits.panel_count(N), product = 2 * N * C * F;
   LayerTensors tensors;
   // The order of Kept.
   tensors.kept = {{.shape = {N, C}, .operand = true, .by_panel = true},
@@ -20,7 +20,7 @@ LayerTensors FeedForward::tensors(const ModelConfig& model, const BlockShape& sh
                   {.shape = {means, N}}};
   tensors.result_flops = product;
   // Sums of the norm's gain and bias per panel, d(normed) of a panel.
-  tensors.backward_scratch = {{panels, C}, {means * panels, C}, PanelScratch::shape(slots, C)};
+  tensors.backward_scratch = {{panels, C}, {means * panels, C}, PanelScratch::shape(traits, N, C)};
   return tensors;
 }
 
@@ -38,7 +38,7 @@ void FeedForward::activate(Backend& backend, View act, ConstView gate, ConstView
 void FeedForward::forward(Backend& backend, const FeedForwardSlices& w, const BlockShape& shape, const Saved& saved, View y, ConstView x,
                           Arena& arena) const {
   const ArenaScope scope(arena);
-  const ForwardTensors t(backend, arena, tensors(model_, shape, backend.slots()), saved);
+  const ForwardTensors t(backend, arena, tensors(model_, shape, backend.traits()), saved);
   const View rstd = t.whole(kRstd), mean = t.whole(kMean);
   backend.panels(x.rows, [&](Rows r) {
     const View h = t.rows(kNormed, r), gate = t.rows(kGate, r), up = t.rows(kUp, r), act = t.rows(kActivated, r);
@@ -54,7 +54,7 @@ void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const F
                            const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
   enum { kDGain, kDBias, kPanel };
   const ArenaScope scope(arena);
-  const LayerTensors declared = tensors(model_, shape, backend.slots());
+  const LayerTensors declared = tensors(model_, shape, backend.traits());
   const BackwardTensors t(backend, arena, declared, saved);
   const View rstd = t.take(kRstd), mean = t.take(kMean);
   const ConstView h = t.read(kNormed, [&](View out, Rows r) { normalize(backend, model_, w.norm, out, rstd, mean, x, r); });
@@ -64,7 +64,7 @@ void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const F
       t.read(kUp, [&](View out, Rows r) { backend.matmul({.y = out, .x = h[r], .w = w.up.weight, .bias = w.up.bias, .add = {}}); });
   const View act = t.read(kActivated, [&](View out, Rows r) { activate(backend, out, gate[r], up[r]); });
   const View dgain = t.scratch(kDGain), dbias = w.norm.bias.empty() ? View{} : t.scratch(kDBias);
-  const PanelScratch panel = t.scratch(kPanel);
+  const PanelScratch panel(t.scratch(kPanel), backend.slots());
 
   // d is overwritten below, so the weights that need the gradient at y come first.
   backend.matmul_dw(

@@ -25,7 +25,7 @@ class FeedForward {
 
   explicit FeedForward(const ModelConfig& model) : model_(model) {}
 
-  static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots);
+  static LayerTensors tensors(const ModelConfig& model, const BlockShape& shape, const BackendTraits& traits);
   /// What may be dropped after forward, from nothing to all. Of the [N, F] tensors the activation is an elementwise function of the
   /// others, the rest costs a product each.
   static std::span<const TensorSet> levels();

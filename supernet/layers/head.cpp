@@ -15,14 +15,16 @@ constexpr std::int64_t kFewPanels = 4;
 // What one worker computes at a time where they share the vocabulary. Sizes change no bit of a product.
 constexpr std::int64_t kTokens = 1024, kColumns = 192, kRows = 16;
 
-std::int64_t chunk_panels(const ModelConfig& model) {
-  constexpr std::int64_t kElements = 1 << 20;
-  return std::max<std::int64_t>(1, kElements / model.vocabulary / kPanelRows);
+std::int64_t chunk_panels(const ModelConfig& model, std::int64_t elements) {
+  return std::max<std::int64_t>(1, elements / model.vocabulary / kPanelRows);
 }
+// Of the logits that stand in memory at a time: in the caches of cores; enough to fill a device.
+constexpr std::int64_t kElements = 1 << 20, kElementsOfDevice = 1 << 27;
 
 /// body(first, count) for blocks of `size` of `all`, on all workers.
 template <class Body>
 void for_blocks(Backend& backend, std::int64_t all, std::int64_t size, const Body& body) {
+  if (backend.traits().takes_all_rows()) return body(0, all);
   backend.for_each((all + size - 1) / size, [&](std::int64_t i) { body(i * size, std::min(size, all - i * size)); });
 }
 
@@ -40,29 +42,22 @@ void share_logits(Backend& backend, View logits, ConstView x, ConstView table) {
 /// Rows of a chunk as rows of the whole batch.
 Rows shifted(Rows r, std::int64_t first) { return {r.first + first, r.count, r.panel}; }
 
-double sum_of(ConstView row) {
-  double sum = 0;  // one thread, ascending: the order never changes
-  dispatch(row.dtype, [&]<class T>() {
-    const T* values = row.row<T>(0);
-    for (std::int64_t i = 0; i < row.columns; ++i) sum += static_cast<double>(values[i]);
-  });
-  return sum;
-}
-
 }  // namespace
 
-std::int64_t Head::chunk_rows(const ModelConfig& model, std::int64_t rows) { return std::min(rows, chunk_panels(model) * kPanelRows); }
-bool Head::shares_vocabulary(const ModelConfig& model) { return chunk_panels(model) < kFewPanels; }
+std::int64_t Head::chunk_rows(const ModelConfig& model, std::int64_t rows, const BackendTraits& traits) {
+  return std::min(rows, chunk_panels(model, traits.takes_all_rows() ? kElementsOfDevice : kElements) * kPanelRows);
+}
+bool Head::shares_vocabulary(const ModelConfig& model) { return chunk_panels(model, kElements) < kFewPanels; }
 
-HeadTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher) {
+HeadTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, const BackendTraits& traits, bool with_teacher) {
   const std::int64_t N = shape.rows(), C = shape.embed, means = model.norm == Norm::layer ? 1 : 0;
-  const std::int64_t panels = Backend::panel_count(N), chunk = chunk_rows(model, N);
+  const std::int64_t panels = traits.panel_count(N), chunk = chunk_rows(model, N, traits);
   HeadTensors tensors;
   // The order of Kept.
   tensors.saved = {{N, C}, {1, N}, {means, N}, {1, N}, {with_teacher ? 1 : 0, N}};
   tensors.forward_scratch = {{chunk, model.vocabulary}};
   TensorShape taught{chunk, model.vocabulary};
-  if (!shares_vocabulary(model)) taught = PanelScratch::shape(slots, model.vocabulary);
+  if (!shares_vocabulary(model)) taught = PanelScratch::shape(traits, chunk, model.vocabulary);
   if (!with_teacher) taught.rows = 0;
   // logits of a chunk, teacher logits of it or of a panel, sums of the norm's gain and bias per panel.
   tensors.backward_scratch = {{chunk, model.vocabulary}, taught, {panels, C}, {means * panels, C}};
@@ -88,10 +83,10 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
   const double per_token = report.tokens == 0 ? 0 : options.share / static_cast<double>(report.tokens);
 
   const ArenaScope scope(arena);
-  const Saved scratch(arena, tensors(model_, shape, backend.slots(), taught).backward_scratch, backend.dtype());
+  const Saved scratch(arena, tensors(model_, shape, backend.traits(), taught).backward_scratch, backend.dtype());
   const View chunk_logits = scratch.write(kLogits), dgain = scratch.write(kDGain);
   const View dbias = w.norm.bias.empty() ? View{} : scratch.write(kDBias);
-  const std::int64_t chunk = chunk_rows(model_, x.rows);
+  const std::int64_t chunk = chunk_rows(model_, x.rows, backend.traits());
   for (std::int64_t first = 0; first < x.rows; first += chunk) {
     const std::int64_t count = std::min(chunk, x.rows - first);
     const View logits = chunk_logits.row_range(0, count);
@@ -131,7 +126,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
         multiply_turned(backend, logits[r], hidden[whole], w.table);
         View taught_by;
         if (taught) {
-          taught_by = PanelScratch(scratch.write(kTeacherLogits)).at(backend.slot(), r.count);
+          taught_by = PanelScratch(scratch.write(kTeacherLogits), backend.slots()).at(backend.slot(), r.count);
           multiply_turned(backend, taught_by, teacher.hidden[whole], teacher_table);
         }
         loss(r, taught_by);
@@ -154,8 +149,8 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
   backend.sum_panels({.sum = dw.norm.gain, .partials = dgain, .accumulate = options.accumulate});
   if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias, .accumulate = options.accumulate});
   if (report.tokens > 0) {
-    report.label_loss = sum_of(losses) / static_cast<double>(report.tokens);
-    if (taught) report.teacher_loss = sum_of(teacher_losses) / static_cast<double>(report.tokens);
+    report.label_loss = backend.sum(losses) / static_cast<double>(report.tokens);
+    if (taught) report.teacher_loss = backend.sum(teacher_losses) / static_cast<double>(report.tokens);
   }
   return report;
 }
@@ -164,7 +159,7 @@ void Head::score(Backend& backend, const HeadSlices& w, const Saved& saved, Cons
                  Arena& arena) const {
   normalize(backend, w, saved, x);
   const ConstView hidden = saved.read(kHidden);
-  const std::int64_t chunk = chunk_rows(model_, x.rows);
+  const std::int64_t chunk = chunk_rows(model_, x.rows, backend.traits());
   const ArenaScope scope(arena);
   const View chunk_logits = arena.matrix(chunk, model_.vocabulary, backend.dtype());
   for (std::int64_t first = 0; first < x.rows; first += chunk) {

@@ -32,9 +32,9 @@ class Head {
   explicit Head(const ModelConfig& model) : model_(model) {}
 
   /// Everything that forward_backward takes; score takes the saved ones (without teacher) and the forward scratch.
-  static HeadTensors tensors(const ModelConfig& model, const BlockShape& shape, int slots, bool with_teacher);
+  static HeadTensors tensors(const ModelConfig& model, const BlockShape& shape, const BackendTraits& traits, bool with_teacher);
   /// Tokens whose logits are formed at once: about 4 MiB of float32, whole panels.
-  static std::int64_t chunk_rows(const ModelConfig& model, std::int64_t rows);
+  static std::int64_t chunk_rows(const ModelConfig& model, std::int64_t rows, const BackendTraits& traits);
   /// Whether a chunk has too few panels to occupy the workers: then they share its vocabulary instead, and pack nothing for each other.
   static bool shares_vocabulary(const ModelConfig& model);
 

@@ -4,6 +4,7 @@
 
 #include "experiments/bench/support/elastic.hpp"
 #include "experiments/bench/support/shape.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/cost_model.hpp"
 #include "tests/support/catch.hpp"

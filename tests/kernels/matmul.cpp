@@ -116,75 +116,6 @@ TEST_CASE("matmul_dw that does not accumulate writes what it would add to zero",
   else check_product("matmul_dw", run);
 }
 
-TEST_CASE("a gradient too wide for its operand to be packed for all workers has the bits of its halves", "[kernels][bf16]") {
-  for_each_bf16_kernel([] {
-    const std::int64_t N = 512, I = 3, O = 8320;
-    const Memory memory{DType::float32, 0};
-    const Matrix x = memory.input(N, I, 1), dy = memory.input(N, O, 2);
-    Matrix whole = memory.in_out(I, O, 3), halves = whole;
-    Cpu cpu(2, Precision::bf16);
-    cpu.backend.matmul_dw({.dw = whole.view(), .dbias = {}, .x = x.view(), .dy = dy.view()});
-    for (const std::int64_t first : {std::int64_t{0}, O / 2})
-      cpu.backend.matmul_dw(
-          {.dw = halves.view().column_range(first, O / 2), .dbias = {}, .x = x.view(), .dy = dy.view().column_range(first, O / 2)});
-    CHECK(whole.same_bits(halves));
-  });
-}
-
-TEST_CASE("two slices of one weight in one loop over panels are two matrices", "[kernels][conformance]") {
-  // A teacher's head and a student's: the same memory and leading dimension, other widths, in K within one packed unit or beyond a block.
-  const std::int64_t wide = GENERATE(24, 768), narrow = wide == 24 ? 8 : 640, N = 300, V = 70;
-  const Precision precision = GENERATE(from_range(precisions_here()));
-  CAPTURE(wide, name_of(precision));
-  const Memory memory{DType::float32, 5};
-  const Matrix table = memory.input(V, wide, 1), x = memory.input(N, wide, 2), h = memory.input(N, narrow, 3);
-  const auto run = [&](int threads, bool student, bool teacher) {
-    Cpu cpu(threads, precision);
-    Matrix y = memory.output(N, V), z = memory.output(N, V);
-    cpu.backend.panels(N, [&](Rows r) {
-      if (student)
-        cpu.backend.matmul(
-            {.y = y.view()[r], .x = h.view()[r], .w = table.view().slice(V, narrow), .bias = {}, .add = {}, .transposed = true});
-      if (teacher) cpu.backend.matmul({.y = z.view()[r], .x = x.view()[r], .w = table.view(), .bias = {}, .add = {}, .transposed = true});
-    });
-    return written(std::move(y), std::move(z));
-  };
-  const std::vector<Matrix> both = run(1, true, true), together = run(3, true, true);
-  CHECK(both[0].same_bits(run(1, true, false)[0]));
-  CHECK(both[1].same_bits(run(1, false, true)[1]));
-  Cpu alone(1, precision);
-  Matrix z = memory.output(N, V);  // outside a loop nothing is shared
-  alone.backend.matmul({.y = z.view(), .x = x.view(), .w = table.view(), .bias = {}, .add = {}, .transposed = true});
-  CHECK(both[1].same_bits(written(std::move(z))[0]));
-  CHECK(together[0].same_bits(both[0]));
-  CHECK(together[1].same_bits(both[1]));
-}
-
-TEST_CASE("a weight that changes between two loops over panels is packed again", "[kernels]") {
-  const bool transposed = GENERATE(false, true);
-  const auto check = [&](Precision precision) {
-    const Memory memory{DType::float32, 5};
-    const Matrix x = memory.input(600, 40, 1);
-    Matrix w = transposed ? memory.input(50, 40, 2) : memory.input(40, 50, 2);
-    Cpu cpu(2, precision);
-    const auto run = [&](Backend& k) {
-      Matrix y = memory.output(600, 50);
-      k.panels(600, [&](Rows r) {
-        k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}, .transposed = transposed});
-      });
-      return y;
-    };
-    run(cpu.backend);
-    w.map([](double e) { return 2 * e + 1; });
-    Cpu fresh(1, precision);
-    CHECK(run(cpu.backend).same_bits(run(fresh.backend)));
-    CHECK_THROWS_AS(cpu.backend.panels(600, [&](Rows) { throw std::runtime_error("body"); }), std::runtime_error);
-    CHECK(run(cpu.backend).same_bits(run(fresh.backend)));  // the loop that failed is over
-  };
-  check(Precision::f32);
-  for_each_bf16_kernel([&] { check(Precision::bf16); });
-}
-
 TEST_CASE("products of operands that are stored in bfloat16 have the bits of float32 ones", "[kernels][bf16]") {
   const Shape s = GENERATE(from_range(kShapes));
   const bool transposed = GENERATE(false, true);
@@ -206,24 +137,12 @@ TEST_CASE("products of operands that are stored in bfloat16 have the bits of flo
   });
 }
 
-TEST_CASE("matmul_dw and panels of matmul run on every thread", "[kernels][threads]") {
-  const int threads = GENERATE(2, 4);
-  const Memory memory{DType::float32, 0};
-  const Matrix x = memory.input(2048, 512, 1), w = memory.input(512, 768, 2);
-  Matrix dw = memory.in_out(512, 768, 3), y = memory.in_out(2048, 768, 4);
-  CHECK(threads_that_serve(threads, [&](Backend& k) { k.matmul_dw({.dw = dw.view(), .dbias = {}, .x = x.view(), .dy = y.view()}); }) ==
-        threads);
-  CHECK(threads_that_serve(threads, [&](Backend& k) {
-          k.panels(2048, [&](Rows r) { k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = {}, .add = {}}); });
-        }) == threads);
-}
-
 TEST_CASE("an element of a product has the same bits alone, in a panel and in a narrower slice", "[kernels][conformance]") {
   const bool transposed = GENERATE(false, true);
   const std::int64_t rows = GENERATE(1, 2, 5, 8, 19), columns = GENERATE(1, 16, 47, 48, 64);
-  const Precision precision = GENERATE(from_range(precisions_here()));
+  const Precision precision = GENERATE(from_range(TestedBackend::precisions()));
   CAPTURE(transposed, rows, columns, name_of(precision));
-  Cpu cpu(1, precision);
+  const TestedBackend tested(precision);
   const Memory memory{DType::float32, 32};
   const Shape s{19, 320, 64};
   const Matrix x = memory.input(s.N, s.I, 1), w = weight(memory, s, transposed), bias = memory.input(1, s.O, 3),
@@ -231,19 +150,19 @@ TEST_CASE("an element of a product has the same bits alone, in a panel and in a 
   const auto product = [&](std::int64_t N, std::int64_t O) {
     Matrix y = memory.output(N, O);
     const ConstView part = transposed ? w.view().slice(O, s.I) : w.view().slice(s.I, O);
-    cpu.backend.matmul({.y = y.view(),
-                        .x = x.view().slice(N, s.I),
-                        .w = part,
-                        .bias = bias.view().slice(1, O),
-                        .add = {},
-                        .scale = 0.35,
-                        .transposed = transposed});
+    tested->matmul({.y = y.view(),
+                    .x = x.view().slice(N, s.I),
+                    .w = part,
+                    .bias = bias.view().slice(1, O),
+                    .add = {},
+                    .scale = 0.35,
+                    .transposed = transposed});
     return y;
   };
   const auto weight_gradient = [&](std::int64_t O) {
     Matrix dw = transposed ? memory.in_out(s.O, s.I, 5) : memory.in_out(s.I, s.O, 5);
     const View part = transposed ? dw.view().slice(O, s.I) : dw.view().slice(s.I, O);
-    cpu.backend.matmul_dw({.dw = part, .dbias = {}, .x = x.view(), .dy = dy.view().slice(s.N, O), .transposed = transposed});
+    tested->matmul_dw({.dw = part, .dbias = {}, .x = x.view(), .dy = dy.view().slice(s.N, O), .transposed = transposed});
     return dw;
   };
   const Matrix whole = product(s.N, s.O), part = product(rows, columns), whole_dw = weight_gradient(s.O),
@@ -283,14 +202,14 @@ TEST_CASE("backward of matmul is its derivative", "[kernels][gradient]") {
 }
 
 TEST_CASE("NaN and infinity pass through matmul", "[kernels][extreme]") {
-  const Precision precision = GENERATE(from_range(precisions_here()));
-  Cpu cpu(1, precision);
+  const Precision precision = GENERATE(from_range(TestedBackend::precisions()));
+  const TestedBackend tested(precision);
   const Memory memory{DType::float32, 5};
   const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity());
   Matrix x = memory.input(4, 33, 1), y = memory.output(4, 16);
   const Matrix w = memory.input(33, 16, 2);
   x.set(2, 32, bad);
-  cpu.backend.matmul({.y = y.view(), .x = x.view(), .w = w.view(), .bias = {}, .add = {}});
+  tested->matmul({.y = y.view(), .x = x.view(), .w = w.view(), .bias = {}, .add = {}});
   for (std::int64_t i = 0; i < 4; ++i)
     for (std::int64_t j = 0; j < 16; ++j) CHECK(std::isfinite(y.at(i, j)) == (i != 2));
 }

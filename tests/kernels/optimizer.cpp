@@ -40,20 +40,20 @@ TEST_CASE("adamw agrees with float64 and a slice with its dense copy", "[kernels
 }
 
 TEST_CASE("adamw without a gradient is adamw with zeros", "[kernels]") {
-  Cpu cpu(1);
+  const TestedBackend tested;
   const Memory memory{DType::float32, 5};
   const auto step = [&](bool graded) {
     Matrix weight = memory.in_out(17, 33, 1), m = memory.in_out(17, 33, 2), v = memory.in_out(17, 33, 3);
     v.map([](double e) { return e * e; });
     const Matrix zeros(17, 33, 33, DType::float32, 0, kInputMark);
-    cpu.backend.adamw({.weight = weight.view(),
-                       .m = m.view(),
-                       .v = v.view(),
-                       .gradient = graded ? zeros.view() : ConstView{},
-                       .rate = 1e-3,
-                       .decay = 0.1,
-                       .correction1 = 0.1,
-                       .correction2 = 0.05});
+    tested->adamw({.weight = weight.view(),
+                   .m = m.view(),
+                   .v = v.view(),
+                   .gradient = graded ? zeros.view() : ConstView{},
+                   .rate = 1e-3,
+                   .decay = 0.1,
+                   .correction1 = 0.1,
+                   .correction2 = 0.05});
     return written(std::move(weight), std::move(m), std::move(v));
   };
   const std::vector<Matrix> with = step(true), without = step(false);
@@ -61,11 +61,11 @@ TEST_CASE("adamw without a gradient is adamw with zeros", "[kernels]") {
 }
 
 TEST_CASE("adamw of no gradient, no moments and no decay leaves the weight as it is", "[kernels][extreme]") {
-  Cpu cpu(1);
+  const TestedBackend tested;
   const Memory memory{DType::float32, 5};
   Matrix weight = memory.in_out(3, 33, 1), m(3, 33, 38, DType::float32, 0, kOutputMark), v = m;
   const Matrix before = weight;
-  cpu.backend.adamw(
+  tested->adamw(
       {.weight = weight.view(), .m = m.view(), .v = v.view(), .gradient = {}, .rate = 1e-3, .correction1 = 0.1, .correction2 = 0.05});
   CHECK(weight.same_bits(before));
 }
@@ -75,25 +75,25 @@ TEST_CASE("sum_squares agrees with float64 at any distance of the rows", "[kerne
   const std::int64_t padding = GENERATE(0, 5, 352);
   CAPTURE(s.rows, s.columns, padding);
   ReferenceBackend reference;
-  Cpu cpu(1);
+  const TestedBackend tested;
   const Matrix x = Memory{DType::float64, padding}.input(s.rows, s.columns, 1),
                narrow = Memory{DType::float32, padding}.input(s.rows, s.columns, 1);
-  const double sum = cpu.backend.sum_squares(narrow.view());
+  const double sum = tested->sum_squares(narrow.view());
   CHECK(sum == Approx(reference.sum_squares(x.view())).epsilon(tolerance("sum_squares", DType::float32).relative));
-  CHECK(sum == cpu.backend.sum_squares(converted(narrow, DType::float32).view()));
+  CHECK(sum == tested->sum_squares(converted(narrow, DType::float32).view()));
 }
 
 TEST_CASE("sum_squares is not finite exactly when an element is not", "[kernels][extreme]") {
-  Cpu cpu(1);
+  const TestedBackend tested;
   const std::int64_t column = GENERATE(0, 15, 16, 4096, 5000);
   CAPTURE(column);
   Matrix x = Memory{DType::float32, 5}.input(2, 5001, 1);
   x.set(1, column, std::numeric_limits<float>::max());  // its square is a float64
-  CHECK(std::isfinite(cpu.backend.sum_squares(x.view())));
+  CHECK(std::isfinite(tested->sum_squares(x.view())));
   for (const double bad :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()}) {
     x.set(1, column, bad);
-    CHECK_FALSE(std::isfinite(cpu.backend.sum_squares(x.view())));
+    CHECK_FALSE(std::isfinite(tested->sum_squares(x.view())));
   }
 }
 

@@ -106,19 +106,6 @@ TEST_CASE("embedding agrees with float64 and a slice with its dense copy", "[ker
   });
 }
 
-TEST_CASE("embedding runs on every thread", "[kernels][threads]") {
-  const int threads = GENERATE(2, 4);
-  constexpr std::int64_t N = 8192, C = 512;
-  const std::vector<std::int32_t> tokens = tokens_of(N, 512);
-  Matrix y(N, C, C, DType::float32, 1, kOutputMark), table(512, C, C, DType::float32, 0, kOutputMark);
-  CHECK(threads_that_serve(threads, [&](Backend& k) {
-          k.embedding_backward({.dtable = table.view(), .dpositions = {}, .dy = y.view(), .tokens = tokens});
-        }) == threads);
-  CHECK(threads_that_serve(threads, [&](Backend& k) {
-          k.embedding_forward({.y = y.view(), .table = table.view(), .positions = {}, .tokens = tokens});
-        }) == threads);
-}
-
 TEST_CASE("embedding_backward is the derivative of embedding_forward", "[kernels][gradient]") {
   const Memory memory;
   ReferenceBackend k;

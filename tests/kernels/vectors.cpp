@@ -13,13 +13,13 @@
 namespace elastiform {
 namespace {
 
-/// The two backends by turns, each with the element type that its views have.
+/// The reference and the tested backend by turns, each with the element type that its views have.
 struct Subject {
-  Cpu cpu{1};
+  TestedBackend tested;
   ReferenceBackend reference;
   Backend& k;
   DType dtype;
-  explicit Subject(bool is_cpu) : k(is_cpu ? static_cast<Backend&>(cpu.backend) : reference), dtype(k.dtype()) {}
+  explicit Subject(bool is_tested) : k(is_tested ? *tested : reference), dtype(k.dtype()) {}
 
   Matrix empty(std::int64_t rows, std::int64_t columns) const { return canary(rows, columns, columns + 3, dtype); }
 };

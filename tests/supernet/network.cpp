@@ -151,7 +151,7 @@ TEST_CASE("a vocabulary that workers share has the same bits on every number of 
   model.vocabulary = 1500;
   const SearchSpace space(model, {24}, {3}, tiny_space("gpt2").blocks());
   const Batch batch = random_batch(space, 25, 24, 3);  // 600 tokens: a chunk of 512 and a part
-  REQUIRE(Head::chunk_rows(model, batch.sequences * batch.tokens) == 512);
+  REQUIRE(Head::chunk_rows(model, batch.sequences * batch.tokens, {}) == 512);
   std::vector<double> exact_hidden(600 * 24);
   std::vector<float> hidden(exact_hidden.size());
   RandomStream random(4, Purpose::test);

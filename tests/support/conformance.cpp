@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "kernels/cpu/bf16.hpp"
-#include "kernels/cpu/bf16_tiles.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "tests/support/near.hpp"
 #include "tests/support/sanitized.hpp"
@@ -14,7 +12,6 @@ namespace {
 // An odd distance that leaves every row misaligned, the distance of padded_ld, and a slice of a much wider weight. The first run is of a
 // tight matrix.
 const std::vector<std::int64_t> kPaddings = kSanitized ? std::vector<std::int64_t>{5} : std::vector<std::int64_t>{5, 32, 352};
-const std::vector<int> kThreads = kSanitized ? std::vector<int>{3} : std::vector<int>{2, 5};
 
 void check_same_bits(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
   REQUIRE(actual.size() == expected.size());
@@ -29,8 +26,8 @@ void check(const char* operation, Precision precision, const Case& run) {
   const bool rounds = precision == Precision::bf16;
   ReferenceBackend reference;
   const std::vector<Matrix> expected = run(reference, {DType::float64, 0, rounds});
-  Cpu cpu(1, precision);
-  const std::vector<Matrix> dense = run(cpu.backend, {DType::float32, 0});
+  const TestedBackend tested(precision);
+  const std::vector<Matrix> dense = run(*tested, {DType::float32, 0});
   REQUIRE(dense.size() == expected.size());
   for (std::size_t i = 0; i < dense.size(); ++i) {
     CAPTURE(operation, i);
@@ -40,36 +37,18 @@ void check(const char* operation, Precision precision, const Case& run) {
   }
   for (const std::int64_t padding : kPaddings) {
     CAPTURE(operation, padding);
-    if (!rounds) check_same_bits(run(reference, {DType::float64, padding, rounds}), expected);  // it has one arithmetic: once is enough
-    check_same_bits(run(cpu.backend, {DType::float32, padding}), dense);
+    if (!rounds && TestedBackend::tests_reference())
+      check_same_bits(run(reference, {DType::float64, padding, rounds}), expected);  // it has one arithmetic: once is enough
+    check_same_bits(run(*tested, {DType::float32, padding}), dense);
   }
-  for (const int threads : kThreads) {
-    CAPTURE(operation, threads);
-    Cpu parallel(threads, precision);
-    check_same_bits(run(parallel.backend, {DType::float32, 5}), dense);
+  for (const std::string& arrangement : TestedBackend::arrangements()) {
+    CAPTURE(operation, arrangement);
+    const TestedBackend arranged(precision, arrangement);
+    check_same_bits(run(*arranged, {DType::float32, 5}), dense);
   }
 }
 
 }  // namespace
-
-void for_each_bf16_kernel(const std::function<void()>& body) {
-  if (precisions_here().back() != Precision::bf16) return;
-  struct AllowAgain {  // a failed REQUIRE leaves by an exception
-    ~AllowAgain() { cpu::allow_bf16_tiles(true); }
-  } allow_again;
-  if (cpu::has_bf16_tiles()) {
-    INFO("AMX");
-    body();
-    cpu::allow_bf16_tiles(false);
-  }
-  body();
-}
-
-std::vector<Precision> precisions_here() {
-  if (cpu::has_bf16()) return {Precision::f32, Precision::bf16};
-  WARN("this CPU has no bf16 dot products: only f32 is tested");
-  return {Precision::f32};
-}
 
 Matrix Memory::operand(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const {
   Matrix result = normal(rows, columns, columns + padding, operand_dtype(), stream);
@@ -89,18 +68,20 @@ Matrix Memory::in_out(std::int64_t rows, std::int64_t columns, std::uint64_t str
 void check_conformance(const char* operation, const Case& run) { check(operation, Precision::f32, run); }
 
 void check_bf16_conformance(const char* operation, const Case& run) {
-  for_each_bf16_kernel([&] { check(operation, Precision::bf16, run); });
+  TestedBackend::for_each_bf16_kernel([&] { check(operation, Precision::bf16, run); });
 }
 
 void check_stored_operands(const Case& run) {
-  for_each_bf16_kernel([&] {
-    Cpu cpu(1, Precision::bf16);
-    const std::vector<Matrix> expected = run(cpu.backend, {DType::float32, 0, true});
+  std::vector<std::string> arrangements = TestedBackend::arrangements();
+  if (!kSanitized) arrangements = {"", arrangements.back()};
+  TestedBackend::for_each_bf16_kernel([&] {
+    const TestedBackend tested(Precision::bf16);
+    const std::vector<Matrix> expected = run(*tested, {DType::float32, 0, true});
     for (const std::int64_t padding : kSanitized ? std::vector<std::int64_t>{5} : std::vector<std::int64_t>{0, 5, 32})
-      for (const int threads : kSanitized ? std::vector<int>{3} : std::vector<int>{1, 3}) {
-        CAPTURE(padding, threads);
-        Cpu other(threads, Precision::bf16);
-        const std::vector<Matrix> stored = run(other.backend, {DType::float32, padding, true, true});
+      for (const std::string& arrangement : arrangements) {
+        CAPTURE(padding, arrangement);
+        const TestedBackend other(Precision::bf16, arrangement);
+        const std::vector<Matrix> stored = run(*other, {DType::float32, padding, true, true});
         REQUIRE(stored.size() == expected.size());
         for (std::size_t i = 0; i < stored.size(); ++i) {
           CAPTURE(i);
@@ -109,14 +90,6 @@ void check_stored_operands(const Case& run) {
         }
       }
   });
-}
-
-int threads_that_serve(int threads, const std::function<void(Backend&)>& call) {
-  constexpr int kRepetitions = 5000;  // 44 were the most that were needed, at a load of 45 on 2 cores
-  Cpu cpu(threads);
-  call(cpu.backend);
-  for (int i = 0; i < kRepetitions && cpu.pool.distinct_threads() > 0 && cpu.pool.distinct_threads() < threads; ++i) call(cpu.backend);
-  return cpu.pool.distinct_threads();
 }
 
 }  // namespace elastiform

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
-#include "kernels/cpu/cpu_backend.hpp"
-#include "kernels/parallel.hpp"
+#include "tests/support/cpu.hpp"
 #include "tests/support/matrix.hpp"
+#include "tests/support/tested_backend.hpp"
 
 namespace elastiform {
 
@@ -35,33 +35,17 @@ struct Memory {
 /// Builds its operands in `memory`, runs an operation on the backend, returns everything that was written.
 using Case = std::function<std::vector<Matrix>(Backend&, const Memory&)>;
 
-/// The CPU agrees with the reference within tolerance(operation, float32); the bits of both do not depend on how far rows are apart
-/// (a slice equals its dense copy), those of the CPU not on 1, 2 or 5 threads; nothing outside a view is read or written.
+/// The tested backend agrees with the reference within tolerance(operation, float32); the bits of both do not depend on how far rows are
+/// apart (a slice equals its dense copy), those of the tested one not on the arrangement of its work; nothing outside a view is read or
+/// written.
 void check_conformance(const char* operation, const Case& run);
 
-/// The same for the CPU in bf16, where it has it: `operation` names a row of tolerances, the reference multiplies rounded operands.
+/// The same in bf16, where it can be had: `operation` names a row of tolerances, the reference multiplies rounded operands.
 void check_bf16_conformance(const char* operation, const Case& run);
-
-/// Runs body with every kernel for products of bf16 that this CPU has: AMX and AVX-512, one, or none.
-void for_each_bf16_kernel(const std::function<void()>& body);
 
 /// Operands that are stored in bfloat16 give the bits of float32 operands of the same values; results in bfloat16 are the nearest ones to
 /// those in float32.
 void check_stored_operands(const Case& run);
-
-/// What can be tested: f32, and bf16 where the CPU has it; a warning says where it has not.
-std::vector<Precision> precisions_here();
-
-/// How many different threads serve an operation on a pool of `threads`, which may repeat it until all have: a busy machine may wake a
-/// worker after the others are done, so calls of some milliseconds need few repetitions and short ones many. 0: it runs on the caller.
-int threads_that_serve(int threads, const std::function<void(Backend&)>& call);
-
-/// A CPU backend and its threads.
-struct Cpu {
-  explicit Cpu(int threads, Precision precision = Precision::f32) : pool(threads), backend(pool, precision) {}
-  ThreadPool pool;
-  CpuBackend backend;
-};
 
 /// For the initializer-free return of move-only lists.
 template <class... M>

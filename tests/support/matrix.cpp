@@ -14,9 +14,31 @@ namespace {
 constexpr std::int64_t kMarginElements = 64;  // before the first row and after the last: two vectors of any instruction set
 constexpr std::int64_t kAlignment = 64;       // as the arena gives
 
+// binary16 by arithmetic: sign, 5 bits of exponent from -14 on, 10 bits after the point; below 2^-14 the same steps of 2^-24.
+std::uint16_t f16_bits(double value) {
+  const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+  const double magnitude = std::abs(value);
+  if (std::isnan(value)) return 0x7fff;
+  if (magnitude >= 65520) return sign | 0x7c00;
+  const int exponent = magnitude < 0x1p-14 ? -14 : std::ilogb(magnitude);
+  const double steps = std::nearbyint(std::ldexp(magnitude, 10 - exponent));  // to even; 2048 carries into the exponent
+  return static_cast<std::uint16_t>(sign | ((exponent + 14) * 1024 + static_cast<int>(steps)));
+}
+double f16_value(std::uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+  if (exponent == 31) magnitude = fraction == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  return bits >> 15 ? -magnitude : magnitude;
+}
+
 void store(std::byte* to, DType dtype, double value) {
   if (dtype == DType::bfloat16) {
     const auto bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(to_bf16(static_cast<float>(value))) >> 16);
+    std::memcpy(to, &bits, sizeof bits);
+    return;
+  }
+  if (dtype == DType::float16) {
+    const std::uint16_t bits = f16_bits(value);
     std::memcpy(to, &bits, sizeof bits);
     return;
   }
@@ -60,6 +82,11 @@ double Matrix::at(std::int64_t row, std::int64_t column) const {
     std::uint16_t bits = 0;
     std::memcpy(&bits, element(row, column), sizeof bits);
     return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
+  }
+  if (dtype_ == DType::float16) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, element(row, column), sizeof bits);
+    return f16_value(bits);
   }
   return dispatch(dtype_, [&]<class T>() {
     T value;

@@ -44,6 +44,7 @@ constexpr ToleranceRow kTolerances[] = {
     {"attention", DType::float32, {4e-6, 4e-6, "scores of ≤ 64 products through exp, sums over ≤ 300 keys"}},
     {"attention_backward", DType::float32, {1e-5, 1e-5, "p from the rounded lse; differences dP - D cancel"}},
     {"attention bf16", DType::float32, {0, 3e-3, "p is rounded to bf16 before it meets v: 2^-9 of each term; 1.5e-3 were seen"}},
+    {"attention stored", DType::float32, {4e-3, 3e-3, "as attention bf16, then rounded to bf16: 2^-9 of the element"}},
     {"attention_backward bf16",
      DType::float32,
      {0, 8e-3, "p, ds and the forward's out hold rounded terms: 2^-9 of each; 4.2e-3 were seen; one key alone has gradient 0", 0.05}},

@@ -40,8 +40,8 @@ TEST_CASE("AdamW's band policies are the reference's", "[trainers][vectors]") {
   REQUIRE(tensor.bands() == 4);
   Weights weights(table, DType::float64), gradients(table, DType::float64);
   set_bands(weights, tensor, base["p0"]);
-  AdamwOptimizer optimizer(options, table, DType::float64);
   ReferenceBackend backend;
+  AdamwOptimizer optimizer(options, table, backend);
   for (std::size_t t = 0; t < 3; ++t) {
     set_bands(gradients, tensor, base["grads"][t]);
     std::vector<bool> active(static_cast<std::size_t>(table->band_count()), false);
@@ -70,8 +70,8 @@ TEST_CASE("catch-up: idle steps fade the moments without moving the weight, and 
   const TensorSpec& tensor = table->at("block.0.ffn.down");
   Weights weights(table, DType::float64), gradients(table, DType::float64);
   set_bands(gradients, tensor, {1, 1, 1, 1});
-  AdamwOptimizer optimizer(options, table, DType::float64);
   ReferenceBackend backend;
+  AdamwOptimizer optimizer(options, table, backend);
   std::vector<bool> first_only(static_cast<std::size_t>(table->band_count()), false);
   first_only[static_cast<std::size_t>(tensor.first_band)] = true;
   std::vector<bool> all(first_only.size(), true);
@@ -94,15 +94,15 @@ TEST_CASE("a band met late gets a warm-up of its own", "[trainers]") {
   const TensorSpec& tensor = table->at("block.0.ffn.down");
   Weights weights(table, DType::float64), gradients(table, DType::float64);
   set_bands(gradients, tensor, {1, 1, 1, 1});
-  AdamwOptimizer optimizer(options, table, DType::float64);
   ReferenceBackend backend;
+  AdamwOptimizer optimizer(options, table, backend);
   const ActiveBands all(std::vector<bool>(static_cast<std::size_t>(table->band_count()), true));
   for (int t = 0; t < 5; ++t) optimizer.update(backend, weights, gradients, all, {.step = t + 1000, .rate = 0.01});
   CHECK(weights.view(tensor).row<double>(0)[0] == Approx(-0.01 * (0.25 + 0.5 + 0.75 + 1 + 1)));
 
   // During the schedule's own warm-up the slower ramp counts, not the product of both.
   Weights fresh(table, DType::float64);
-  AdamwOptimizer other(options, table, DType::float64);
+  AdamwOptimizer other(options, table, backend);
   for (int t = 0; t < 4; ++t) {
     const double ramp = (t + 1) / 8.0;  // slower than the band's quarter a step
     other.update(backend, fresh, gradients, all, {.step = t, .rate = 0.01 * ramp, .warmup = ramp});

@@ -94,7 +94,7 @@ struct Steps {
         bands(weights.table()),
         limit(network.plan_training(cpu.backend.traits(), space.largest(), {batch.sequences, batch.tokens, true}, bytes).arena_bytes),
         arena(limit + Arena::bytes_for(batch.rows(), space.max_embed(), DType::float32)),
-        optimizer(find_optimizer(options.optimizer).make(options, weights.shared_table(), DType::float32)) {}
+        optimizer(find_optimizer(options.optimizer).make(options, weights.shared_table(), cpu.backend)) {}
 
   void step() {
     const ArenaScope scope(arena);

@@ -5,9 +5,9 @@
 
 namespace elastiform {
 
-AdamwOptimizer::AdamwOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, DType dtype)
-    : options_(options), policy_(parse_band_policy(options.policy)), m_(table, dtype), v_(table, dtype),
-      count_(static_cast<std::size_t>(table->band_count()), 0), corrections_(count_.size()) {
+AdamwOptimizer::AdamwOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend)
+    : options_(options), policy_(parse_band_policy(options.policy)), m_(table, backend.dtype(), backend.memory()),
+      v_(table, backend.dtype(), backend.memory()), count_(static_cast<std::size_t>(table->band_count()), 0), corrections_(count_.size()) {
   rectangles_.reserve(most_band_rectangles(*table));
   if (policy_ == BandPolicy::catch_up) {
     last_.assign(count_.size(), 0);
@@ -60,7 +60,7 @@ void AdamwOptimizer::update(Backend& backend, Weights& weights, const Weights& g
     const BandRectangle& r = rectangles_[static_cast<std::size_t>(i)];
     const Corrections& c = corrections_[static_cast<std::size_t>(r.band)];
     const View m = r.of(m_), v = r.of(v_);
-    if (c.fade1 != 1 || c.fade2 != 1) fade(m, c.fade1), fade(v, c.fade2);
+    if (c.fade1 != 1 || c.fade2 != 1) backend.scale(m, c.fade1), backend.scale(v, c.fade2);
     const bool decays = r.tensor->role == Role::matrix || r.tensor->role == Role::residual_out;
     backend.adamw({.weight = r.of(weights),
                    .m = m,
@@ -74,13 +74,6 @@ void AdamwOptimizer::update(Backend& backend, Weights& weights, const Weights& g
                    .correction1 = c.first,
                    .correction2 = c.second,
                    .gradient_scale = step.gradient_scale});
-  });
-}
-
-void AdamwOptimizer::fade(View view, double factor) {
-  dispatch(view.dtype, [&]<class T>() {
-    for (std::int64_t row = 0; row < view.rows; ++row)
-      for (std::int64_t column = 0; column < view.columns; ++column) view.row<T>(row)[column] *= static_cast<T>(factor);
   });
 }
 

@@ -8,7 +8,7 @@ namespace elastiform {
 /// (catch-up: three more numbers). Decay on matrices only: not on embeddings, gains and biases.
 class AdamwOptimizer final : public Optimizer {
  public:
-  AdamwOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, DType dtype);
+  AdamwOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);
   void update(Backend& backend, Weights& weights, const Weights& gradients, const ActiveBands& active, const UpdateStep& step) override;
   std::int64_t bytes() const override;
   std::map<std::string, Weights*> moments() override;
@@ -22,7 +22,6 @@ class AdamwOptimizer final : public Optimizer {
     double fade1 = 1, fade2 = 1;  // catch-up: what idle steps did to the moments
   };
   Corrections touch(std::int64_t band, const UpdateStep& step);
-  static void fade(View view, double factor);
 
   TrainOptions options_;
   BandPolicy policy_;

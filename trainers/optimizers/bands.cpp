@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace elastiform {
 
@@ -33,9 +32,7 @@ void zero_active(Backend& backend, Weights& gradients, const ActiveBands& active
   backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
     const BandRectangle& rectangle = list[static_cast<std::size_t>(i)];
     if (!clears(*rectangle.tensor)) return;
-    const View view = rectangle.of(gradients);
-    const std::size_t bytes = static_cast<std::size_t>(view.columns * bytes_of(view.dtype));
-    for (std::int64_t row = 0; row < view.rows; ++row) std::memset(view.row_range(row, 1).data, 0, bytes);
+    backend.zero(rectangle.of(gradients));
   });
 }
 
@@ -43,10 +40,9 @@ double global_norm(Backend& backend, const Weights& gradients, const ActiveBands
   const std::vector<BandRectangle>& list = active_rectangles(gradients.table(), active, scratch);
   std::vector<double>& sums = scratch.sums;
   sums.assign(list.size(), 0);
-  backend.for_each(static_cast<std::int64_t>(list.size()), [&](std::int64_t i) {
-    const std::size_t at = static_cast<std::size_t>(i);
-    sums[at] = backend.sum_squares(list[at].of(gradients));
-  });
+  scratch.views.clear();
+  for (const BandRectangle& rectangle : list) scratch.views.push_back(rectangle.of(gradients));
+  backend.sum_squares(scratch.views, sums);
   double total = 0;
   for (const double sum : sums) total += sum;  // the list's order is fixed
   return std::sqrt(total);

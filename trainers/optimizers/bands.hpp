@@ -70,10 +70,12 @@ void band_rectangles(const WeightTable& table, const Key& key, std::vector<BandR
 /// What the functions below write for themselves, kept by their caller so that a steady step allocates nothing.
 struct BandScratch {
   std::vector<BandRectangle> rectangles;
-  std::vector<double> sums;  // one a rectangle
-  ActiveBands first;         // of a step's first subnet
+  std::vector<ConstView> views;  // one a rectangle, like the sums
+  std::vector<double> sums;
+  ActiveBands first;  // of a step's first subnet
   explicit BandScratch(const WeightTable& table) : first(table, {}) {
     rectangles.reserve(most_band_rectangles(table));
+    views.reserve(most_band_rectangles(table));
     sums.reserve(most_band_rectangles(table));
   }
 };

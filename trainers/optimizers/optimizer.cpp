@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::array<OptimizerEntry, 1> kOptimizers{{
     {"adamw", "AdamW with a step counter per band",
-     [](const TrainOptions& options, std::shared_ptr<const WeightTable> table, DType dtype) -> std::unique_ptr<Optimizer> {
-       return std::make_unique<AdamwOptimizer>(options, std::move(table), dtype);
+     [](const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend) -> std::unique_ptr<Optimizer> {
+       return std::make_unique<AdamwOptimizer>(options, std::move(table), backend);
      },
      AdamwOptimizer::state_bytes},
 }};

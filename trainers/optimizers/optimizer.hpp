@@ -36,7 +36,7 @@ class Optimizer {
 
 struct OptimizerEntry {
   std::string_view name, help;
-  std::unique_ptr<Optimizer> (*make)(const TrainOptions&, std::shared_ptr<const WeightTable>, DType);
+  std::unique_ptr<Optimizer> (*make)(const TrainOptions&, std::shared_ptr<const WeightTable>, const Backend&);
   std::int64_t (*state_bytes)(const TrainOptions&, std::int64_t elements, std::int64_t bands);
 };
 /// In order of increasing complexity.

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "experiments/bench/support/steps.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {

@@ -6,6 +6,7 @@
 
 #include "experiments/bench/support/machine.hpp"
 #include "experiments/bench/support/steps.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
 
 namespace elastiform {
 

@@ -22,16 +22,30 @@ std::int64_t training_bytes(const Network& network, const Backend& backend, cons
          objective.extra_arena_bytes(space, backend.dtype(), sequences * context);
 }
 
+Weights placed(Weights weights, MemorySpace& memory) {
+  if (&weights.memory() == &memory) return weights;
+  Weights there(weights.shared_table(), weights.dtype(), memory);
+  there.assign(weights);
+  return there;
+}
+
+/// A serial one for each worker; a device needs one alone.
+std::vector<std::unique_ptr<Backend>> backends_of(const ThreadPool& pool, const ThreadPool& serial, const Compute& compute) {
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (int i = 0; i < (compute.device == Device::cpu ? pool.size() : 1); ++i) backends.push_back(make_backend(compute, serial));
+  return backends;
+}
+
 }  // namespace
 
 TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill)
-    : backend_(backend), network_(space, backend.dtype()), weights_(std::move(weights)),
-      gradients_(weights_.shared_table(), backend.dtype()),
+    : backend_(backend), network_(space, backend.dtype(), backend.memory()), weights_(placed(std::move(weights), backend.memory())),
+      gradients_(weights_.shared_table(), backend.dtype(), backend.memory()),
       batch_(random_batch(space.model().vocabulary, sequences, space.model().context)), objective_(objective_of(distill)),
       plans_(network_, backend.traits()), largest_(space.largest()), active_(weights_.table(), {}), bands_(weights_.table()),
-      arena_(training_bytes(network_, backend, *objective_, sequences)) {
+      arena_(training_bytes(network_, backend, *objective_, sequences), backend.memory()) {
   const TrainOptions options;
-  optimizer_ = find_optimizer(options.optimizer).make(options, weights_.shared_table(), backend.dtype());
+  optimizer_ = find_optimizer(options.optimizer).make(options, weights_.shared_table(), backend);
   clip_ = options.clip;
 }
 
@@ -45,24 +59,25 @@ void TrainingSteps::step(std::span<const Subnet> subnets) {
 }
 
 struct EvaluationSteps::Worker {
-  ThreadPool serial{1};
-  CpuBackend backend;
+  Backend& backend;
   Batch batch;
   Arena arena;
-  Worker(Precision precision, Batch part, std::int64_t bytes) : backend(serial, precision), batch(std::move(part)), arena(bytes) {}
+  Worker(Backend& backend_, Batch part, std::int64_t bytes) : backend(backend_), batch(std::move(part)), arena(bytes, backend_.memory()) {}
 };
 
-EvaluationSteps::EvaluationSteps(const SearchSpace& space, const ThreadPool& pool, Precision precision, Weights weights, int sequences)
-    : pool_(pool), network_(space, DType::float32), weights_(std::move(weights)) {
-  const std::int64_t parts = std::min<std::int64_t>(pool.size(), sequences), T = space.model().context;
+EvaluationSteps::EvaluationSteps(const SearchSpace& space, const ThreadPool& pool, const Compute& compute, Weights weights, int sequences)
+    : pool_(pool), backends_(backends_of(pool, serial_, compute)), network_(space, DType::float32, backends_.front()->memory()),
+      weights_(placed(std::move(weights), backends_.front()->memory())) {
+  const std::int64_t parts = std::min<std::int64_t>(static_cast<std::int64_t>(backends_.size()), sequences), T = space.model().context;
   const Subnet largest = space.largest();
   for (std::int64_t i = 0; i < parts; ++i) {
-    const BackendTraits traits = traits_of(precision, 1);
+    const BackendTraits traits = traits_of(compute, 1);
     const std::int64_t B = sequences * (i + 1) / parts - sequences * i / parts;
     const std::int64_t bytes =
         2 * Arena::bytes_for(B * T, largest.embed, DType::float32) + Arena::bytes_for(1, B * T, DType::float32) +
         std::max(network_.plan_block(traits, largest.embed, largest.blocks[0], B, T), network_.plan_score(traits, largest.embed, B, T));
-    workers_.push_back(std::make_shared<Worker>(precision, random_batch(space.model().vocabulary, B, T), bytes));
+    workers_.push_back(
+        std::make_shared<Worker>(*backends_[static_cast<std::size_t>(i)], random_batch(space.model().vocabulary, B, T), bytes));
   }
 }
 
@@ -79,6 +94,7 @@ void EvaluationSteps::step(const Subnet& subnet) {
       std::swap(x, y);
     }
     network_.score(w.backend, weights_, subnet.embed, x, w.batch, losses, {}, w.arena);
+    w.backend.wait();
   });
 }
 

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/device.hpp"
 #include "supernet/network.hpp"
 #include "supernet/plan_cache.hpp"
 #include "trainers/objectives/objective.hpp"
@@ -42,12 +42,14 @@ class TrainingSteps {
 /// Losses of single subnets as the evaluator forms them: every worker scores its own sequences with a serial backend.
 class EvaluationSteps {
  public:
-  EvaluationSteps(const SearchSpace& space, const ThreadPool& pool, Precision precision, Weights weights, int sequences);
+  EvaluationSteps(const SearchSpace& space, const ThreadPool& pool, const Compute& compute, Weights weights, int sequences);
   void step(const Subnet& subnet);
 
  private:
   struct Worker;
   const ThreadPool& pool_;
+  ThreadPool serial_{1};
+  std::vector<std::unique_ptr<Backend>> backends_;
   Network network_;
   Weights weights_;
   std::vector<std::shared_ptr<Worker>> workers_;

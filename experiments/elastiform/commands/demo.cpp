@@ -28,6 +28,7 @@ class DemoCommand final : public Command {
   std::string_view name() const override { return "demo"; }
   std::string_view help() const override { return "Train, search, compare, export and generate, in a few minutes"; }
   std::string_view example() const override { return "elastiform demo --text experiments/recipes/kjv.txt"; }
+  bool computes() const override { return true; }
   void declare(Options& options) override {
     options.option("text", text_, "A file or a folder instead of the recipe's text");
     options.option("recipe", recipe_, "What to train and search for");
@@ -75,8 +76,7 @@ class DemoCommand final : public Command {
       fmt::print(stream_, "none: {}\n", error.what());
     }
     say("On the report split, which neither training nor search has seen");
-    const int threads = threads_of(common);
-    rows_ = score_on_report(run, outcomes_, threads);
+    rows_ = score_on_report(run, outcomes_, common);
     models_ = measure_byte_models(run.recipe());
     fmt::print(stream_, "{}", report_text(rows_, outcomes_, models_));
     if (interrupted()) return kInterruptedStatus;
@@ -87,14 +87,14 @@ class DemoCommand final : public Command {
       const auto twin =
           std::find_if(exports_.begin(), exports_.end(), [&](const Exported& e) { return e.card.subnet == format(outcome.best->subnet); });
       if (as_own && twin != exports_.end()) continue;  // two budgets, one winner
-      exports_.push_back(export_subnet(run, outcome.best->subnet, target, "", threads));
+      exports_.push_back(export_subnet(run, outcome.best->subnet, target, "", common));
       fmt::print(stream_, "{}: {} as {}, read back: largest difference of logits {:.1e}\n", exports_.back().path,
                  exports_.back().card.subnet, target.name, exports_.back().difference);
     }
     say("What they write");
     const auto prompt = demo_prompt(run);
     for (const auto& exported : exports_)
-      fmt::print(stream_, "{}:\n  {}\n", exported.path, continuation(exported.path, prompt, 160, threads));
+      fmt::print(stream_, "{}:\n  {}\n", exported.path, continuation(exported.path, prompt, 160, common));
     return interrupted() ? kInterruptedStatus : 0;
   }
 

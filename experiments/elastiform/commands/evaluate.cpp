@@ -22,6 +22,7 @@ class EvaluateCommand final : public Command {
   std::string_view name() const override { return "evaluate"; }
   std::string_view help() const override { return "Quality of a subnet with its interval, alone or against another"; }
   std::string_view example() const override { return "elastiform evaluate runs/demo --subnet 12 --split report --against largest"; }
+  bool computes() const override { return true; }
   void declare(Options& options) override {
     options.positional("run", run_, "Run folder");
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
@@ -34,7 +35,7 @@ class EvaluateCommand final : public Command {
     if (against_) subnets.push_back(run.subnet(*against_));
     const ScoringSet set = run.report_set(parse_split(split_));
     const auto store = run.results(ResultStore::Mode::write);
-    const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, threads_of(common));
+    const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, common);
     if (common.json) print_json(evaluations, scored_tokens(run, set), report_looks(*store));
     else print_text(evaluations, scored_tokens(run, set), report_looks(*store));
     for (const Evaluation& one : evaluations)

@@ -37,6 +37,7 @@ class ExportCommand final : public Command {
   std::string_view name() const override { return "export"; }
   std::string_view help() const override { return "Write a subnet as a model that other programs load"; }
   std::string_view example() const override { return "elastiform export runs/demo --subnet 12 --format hf-llama --to demo-llama"; }
+  bool computes() const override { return true; }
   void declare(Options& options) override {
     std::vector<std::string> formats;
     for (const Format& format : export_formats()) formats.emplace_back(format.name);
@@ -50,7 +51,7 @@ class ExportCommand final : public Command {
     if (to_ && to_->empty()) throw InputError({"elastiform export: --to", "a path", "an empty one", ""});
     const Format& format = find_format(format_);
     Run run(run_);
-    const Exported exported = export_subnet(run, run.subnet(subnet_), format, to_.value_or(""), threads_of(common));
+    const Exported exported = export_subnet(run, run.subnet(subnet_), format, to_.value_or(""), common);
     if (common.json) fmt::print("{}\n", exported_json(exported, format));
     auto* const stream = text_stream(common.json);
     fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name,

@@ -47,6 +47,7 @@ class GenerateCommand final : public Command {
   std::string_view example() const override {
     return "elastiform generate runs/demo --subnet largest --prompt \"In the beginning\" --temperature 0.8";
   }
+  bool computes() const override { return true; }
   void declare(Options& options) override {
     options.positional("model", path_, "An exported model (file or folder) or a run folder");
     options.option("subnet", subnet_, "Of a run: a subnet's text, largest (default), middle, smallest or an id");
@@ -62,28 +63,29 @@ class GenerateCommand final : public Command {
     options_.seed = static_cast<std::uint64_t>(seed_);
     if (is_run_folder(path_)) {
       Run run(path_);
-      return generate_with(run.network(), run.weights(), run.subnet(subnet_.value_or("largest")), common);
+      return generate_with(run.weights(), run.subnet(subnet_.value_or("largest")), common);
     }
     const DenseModel model = load_model(path_);
     if (subnet_)
       throw InputError({"elastiform generate: --subnet", "a run folder", path_ + ", which holds one network", "leave --subnet out"});
-    const Network network(model.weights.table().space(), DType::float32);
-    return generate_with(network, model.weights, model.subnet, common);
+    return generate_with(model.weights, model.subnet, common);
   }
 
  private:
-  int generate_with(const Network& network, const Weights& weights, const Subnet& subnet, const CommonOptions& common) const {
-    if (network.space().model().vocabulary != 256)
-      throw InputError(
-          {path_, "a byte vocabulary of 256 ids", std::to_string(network.space().model().vocabulary), "its tokenizer is not known here"});
+  int generate_with(const Weights& weights, const Subnet& subnet, const CommonOptions& common) const {
+    if (weights.table().space().model().vocabulary != 256)
+      throw InputError({path_, "a byte vocabulary of 256 ids", std::to_string(weights.table().space().model().vocabulary),
+                        "its tokenizer is not known here"});
     const ThreadPool pool(threads_of(common));
-    CpuBackend backend(pool);
+    const auto backend = make_backend(Compute(common.device, Precision::f32), pool);
+    const Network network(weights.table().space(), DType::float32, backend->memory());
+    const PlacedWeights placed(weights, backend->memory());
     std::vector<std::int32_t> prompt, ids;
     for (const char c : prompt_) prompt.push_back(static_cast<unsigned char>(c));
     Printer printer(common.json ? nullptr : stdout);
     for (const std::int32_t id : prompt) printer.put(static_cast<unsigned char>(id));
     std::string text;
-    generate(backend, network, weights, subnet, prompt, options_, [&](std::int32_t id) {
+    generate(*backend, network, *placed, subnet, prompt, options_, [&](std::int32_t id) {
       if (interrupted()) return false;
       ids.push_back(id);
       text += static_cast<char>(id);

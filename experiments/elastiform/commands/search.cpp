@@ -15,6 +15,7 @@ class SearchCommand final : public Command {
   std::string_view name() const override { return "search"; }
   std::string_view help() const override { return "Find the best subnets inside a budget; the same command continues it"; }
   std::string_view example() const override { return "elastiform search runs/demo --budget parameters=..60% --evaluations 100"; }
+  bool computes() const override { return true; }
   void declare(Options& options) override {
     options.positional("run", run_, "Run folder of a trained supernet");
     options.option("budget", budgets_,

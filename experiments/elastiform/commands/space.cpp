@@ -52,7 +52,7 @@ class SpaceCommand final : public Command {
     else
       for (const auto& budget : recipe.search.budgets) counts.push_back(count_of(costs, {budget}, target));
     const ThreadPool pool(threads_of(common));
-    const CpuBackend backend(pool, training_precision(recipe));
+    const CpuBackend backend(pool, training_compute(recipe, Device::cpu).precision);
     const auto memory = Trainer::plan(recipe.space, recipe.train, recipe.stages, backend);
     if (common.json) print_json(recipe, costs, all, counts, memory.total());
     else print_text(recipe, costs, all, counts, memory.total());

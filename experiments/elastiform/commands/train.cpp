@@ -35,6 +35,7 @@ class TrainCommand final : public Command {
   std::string_view example() const override {
     return "elastiform train experiments/recipes/demo.toml --run runs/first --set train.steps=500";
   }
+  bool computes() const override { return true; }
   void declare(Options& options) override {
     options.positional("recipe", recipe_, "TOML file (docs/recipes.md)", false);
     options.option("run", run_, "Folder of the new run (default: runs/ and the recipe's name)");
@@ -50,7 +51,7 @@ class TrainCommand final : public Command {
     if (memory_limit_) limit = parse_memory_limit(*memory_limit_);
     if (resume_) return finish(train_resume(trimmed(*resume_), set_, steps_, limit, common), common);
     const auto recipe = Recipe::load(recipe_, set_);
-    if (dry_run_) return dry_run(recipe, common.json, threads_of(common), limit);
+    if (dry_run_) return dry_run(recipe, common, limit);
     const auto folder = run_ ? trimmed(*run_) : "runs/" + std::filesystem::path(recipe_).stem().string();
     return finish(train_new(recipe, folder, limit, common), common);
   }

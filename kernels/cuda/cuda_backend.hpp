@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "kernels/cuda/cuda_backend_memory.hpp"
+#include "kernels/cuda/graph_cache.hpp"
+#include "kernels/cuda/kernels.hpp"
+#include "kernels/precision.hpp"
+
+namespace elastiform::ELASTIFORM_GPU {
+
+/// float32 on one GPU, in a stream of its own: operations return when their work is in it, all but those that return numbers. Each is
+/// parallel inside, so a loop over panels gets all rows at once, and there is one slot. In bf16 products multiply on tensor cores, from
+/// bfloat16 shadows of the weights. Inside for_each, adamw and zero are collected and run as one launch at its end: as Backend says, bodies
+/// are in no order, while what one body asks for stays in its order. One caller at a time. Throws DeviceError when the device fails, for
+/// work in the stream at a later call.
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(Precision precision = Precision::f32);
+  ~CudaBackend() override;
+
+  std::string_view name() const override;
+  DType dtype() const override { return DType::float32; }
+  Precision precision() const override { return precision_; }
+  std::string arithmetic() const override;
+  void wait() override;
+  MemorySpace& memory() const override { return space_; }
+  std::int64_t panel_rows() const override { return kAllRows; }
+  void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) override;
+  void repeated(const RepeatKey& key, FunctionRef<void()> body) override;
+  int slots() const override { return 1; }
+  int slot() const override { return 0; }
+
+  /// Device memory that it keeps for itself: scratch, uploads, shadows of weights.
+  std::int64_t kept_bytes() const { return scratch_.bytes() + uploads_.bytes() + space_.shadow_bytes(); }
+  /// How many pieces of work are recorded.
+  std::int64_t recorded() const { return graphs_.size(); }
+  /// How often uploads had to wait for the stream: a steady step never.
+  std::int64_t upload_waits() const { return uploads_.waits(); }
+
+ private:
+  void do_matmul(const Matmul& op) override;
+  void do_matmul_dx(const MatmulDx& op) override;
+  void do_matmul_dw(const MatmulDw& op) override;
+  void do_norm_forward(const NormForward& op) override;
+  void do_norm_backward(const NormBackward& op) override;
+  void do_sum_panels(const SumPanels& op) override;
+  void do_swiglu_forward(const SwigluForward& op) override;
+  void do_swiglu_backward(const SwigluBackward& op) override;
+  void do_gelu_forward(const GeluForward& op) override;
+  void do_gelu_backward(const GeluBackward& op) override;
+  void do_rope(const Rope& op) override;
+  void do_embedding_forward(const EmbeddingForward& op) override;
+  void do_embedding_backward(const EmbeddingBackward& op) override;
+  void do_attention_forward(const AttentionForward& op) override;
+  void do_attention_backward(const AttentionBackward& op) override;
+  void do_softmax_loss(const SoftmaxLoss& op) override;
+  void do_adamw(const Adamw& op) override;
+  double do_sum_squares(ConstView x) override;
+  void do_sum_squares(std::span<const ConstView> views, std::span<double> sums) override;
+  double do_sum(ConstView row) override;
+  void do_copy(View to, ConstView from) override;
+  void do_zero(View x) override;
+  void do_scale(View x, double factor) override;
+
+  /// Before an operation that writes these views: what its body has collected runs first, and shadows of their memory become stale.
+  /// False where there is nothing to launch: the first view has no elements, or all is only prepared.
+  template <class... Views>
+  bool begin(ConstView output, const Views&... others);
+  /// Runs body() without its launches: shadows of the weights that it multiplies become fresh, scratch becomes large enough.
+  void prepare(FunctionRef<void()> body);
+  /// A loop over bodies: what was collected before this one began.
+  void settle();
+  void run_collected();
+  void forget_collected();
+
+  ConstView weight(ConstView w) { return precision_ == Precision::bf16 ? space_.shadow_of(w) : w; }
+  TokenOrder order_of(std::span<const std::int32_t> tokens, std::int64_t vocabulary);
+  /// `count` doubles of device memory, in host memory, when they have been computed.
+  std::span<const double> read(const double* on_device, std::int64_t count);
+
+  const Precision precision_;
+  OwnStream stream_;
+  mutable DeviceSpace space_;
+  UploadRing uploads_;
+  DeviceScratch scratch_;
+  GraphCache graphs_;
+  bool prepares_ = false, records_ = false;
+  double* results_ = nullptr;  // pinned
+  std::int64_t results_count_ = 0;
+
+  std::vector<AdamwRectangle> steps_;
+  std::vector<Rectangle> rectangles_;  // to be zeroed
+  std::int64_t step_tiles_ = 0, rectangle_tiles_ = 0;
+  std::size_t collected_before_body_ = 0;
+  int loops_ = 0;                   // that the caller is inside of
+  std::vector<Rectangle> squared_;  // of the latest sums of squares
+
+  std::vector<std::int32_t> occurrences_;  // of each token; all 0 between calls
+  std::vector<std::int32_t> distinct_;
+};
+
+}  // namespace elastiform::ELASTIFORM_GPU

@@ -1,0 +1,105 @@
+// kernels/cuda/runtime.hpp over the CUDA runtime.
+#include "kernels/cuda/runtime.hpp"
+
+#include <cuda_runtime.h>
+
+#include "kernels/errors.hpp"
+
+namespace elastiform::ELASTIFORM_GPU {
+namespace {
+
+void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) throw DeviceError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
+}
+
+cudaStream_t cuda(Stream stream) { return reinterpret_cast<cudaStream_t>(stream); }
+cudaEvent_t cuda(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
+
+std::string mebibytes(std::int64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+}  // namespace
+
+std::string device_name() {
+  int device = 0;
+  cudaDeviceProp properties;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  return std::string(properties.name) + ", sm_" + std::to_string(10 * properties.major + properties.minor);
+}
+
+DeviceMemory device_memory() {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
+}
+
+void* allocate_on_device(std::int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, static_cast<std::size_t>(bytes));
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());  // it is no error of the next call
+    const DeviceMemory left = device_memory();
+    throw DeviceError("CUDA: out of memory: " + mebibytes(bytes) + " asked for, " + mebibytes(left.free) + " of " + mebibytes(left.total) +
+                      " free; --memory-limit, fewer sequences, a shorter context or a smaller space need less");
+  }
+  check(status, "cudaMalloc");
+  return memory;
+}
+// Errors while memory is given back are those of work that came before; the next call that can throw reports them.
+void free_on_device(void* memory) { static_cast<void>(cudaFree(memory)); }
+
+void* allocate_pinned(std::int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, static_cast<std::size_t>(bytes)), "cudaMallocHost");
+  return memory;
+}
+void free_pinned(void* memory) { static_cast<void>(cudaFreeHost(memory)); }
+
+bool is_on_device(const void* memory) {
+  cudaPointerAttributes attributes;
+  check(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes");
+  return attributes.type == cudaMemoryTypeDevice;
+}
+
+Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  return reinterpret_cast<Stream>(stream);
+}
+void destroy(Stream stream) { static_cast<void>(cudaStreamDestroy(cuda(stream))); }
+void synchronize(Stream stream) { check(cudaStreamSynchronize(cuda(stream)), "work of the stream"); }
+
+Event make_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreate(&event), "cudaEventCreate");
+  return reinterpret_cast<Event>(event);
+}
+void destroy(Event event) { static_cast<void>(cudaEventDestroy(cuda(event))); }
+void record(Event event, Stream stream) { check(cudaEventRecord(cuda(event), cuda(stream)), "cudaEventRecord"); }
+void wait(Stream stream, Event event) { check(cudaStreamWaitEvent(cuda(stream), cuda(event), 0), "cudaStreamWaitEvent"); }
+bool has_happened(Event event) {
+  const cudaError_t status = cudaEventQuery(cuda(event));
+  if (status == cudaErrorNotReady) return false;
+  check(status, "cudaEventQuery");
+  return true;
+}
+float milliseconds_between(Event begin, Event end) {
+  float milliseconds = 0;
+  check(cudaEventSynchronize(cuda(end)), "cudaEventSynchronize");
+  check(cudaEventElapsedTime(&milliseconds, cuda(begin), cuda(end)), "cudaEventElapsedTime");
+  return milliseconds;
+}
+
+void copy_async(Stream stream, void* to, std::int64_t to_pitch, const void* from, std::int64_t from_pitch, std::int64_t bytes,
+                std::int64_t rows) {
+  if (bytes == 0 || rows == 0) return;
+  const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
+  const bool whole = rows == 1 || (to_pitch == bytes && from_pitch == bytes);
+  check(whole ? cudaMemcpyAsync(to, from, size(bytes * rows), cudaMemcpyDefault, cuda(stream))
+              : cudaMemcpy2DAsync(to, size(to_pitch), from, size(from_pitch), size(bytes), size(rows), cudaMemcpyDefault, cuda(stream)),
+        "a copy");
+}
+
+}  // namespace elastiform::ELASTIFORM_GPU

@@ -1,0 +1,43 @@
+// test_cuda runs the tables of cases of tests/kernels on the CUDA kernels.
+#include "tests/support/tested_backend.hpp"
+
+#include <map>
+#include <optional>
+
+#include "kernels/cuda/cuda_backend.hpp"
+#include "tests/cuda/launches.hpp"
+#include "tests/support/sanitized.hpp"
+#include "tests/support/staged_backend.hpp"
+
+namespace elastiform {
+namespace {
+
+namespace gpu = ELASTIFORM_GPU;
+
+const std::map<std::string, gpu::Order> kOrders = {{"reverse", gpu::Order::reverse}, {"shuffled", gpu::Order::shuffle}};
+
+}  // namespace
+
+struct TestedBackend::Parts {
+  explicit Parts(Precision precision) : device(precision), staged(device) {}
+  gpu::CudaBackend device;
+  StagedBackend staged;
+  std::optional<gpu::OrderGuard> order;
+};
+
+TestedBackend::TestedBackend(Precision precision, const std::string& arrangement)
+    : parts_(std::make_unique<Parts>(precision)), backend_(&parts_->staged) {
+  if (!arrangement.empty()) parts_->order.emplace(kOrders.at(arrangement), 1);
+}
+TestedBackend::~TestedBackend() = default;
+
+std::vector<std::string> TestedBackend::arrangements() {
+  if (kSanitized) return {"shuffled"};
+  return {"reverse", "shuffled"};
+}
+std::vector<Precision> TestedBackend::precisions() { return {Precision::f32, Precision::bf16}; }
+void TestedBackend::for_each_bf16_kernel(const std::function<void()>& body) { body(); }
+bool TestedBackend::tests_reference() { return false; }
+std::int64_t TestedBackend::largest_head_dim() { return 256; }
+
+}  // namespace elastiform
