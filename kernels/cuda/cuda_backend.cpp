@@ -66,7 +66,10 @@ void CudaBackend::repeated(const RepeatKey& key, FunctionRef<void()> body) {
     body();
   } catch (...) {
     records_ = false;
-    destroy(end_recording(stream_));
+    try {
+      destroy(end_recording(stream_));
+    } catch (const DeviceError&) {  // of the same cause
+    }
     throw;
   }
   records_ = false;

@@ -92,6 +92,23 @@ float milliseconds_between(Event begin, Event end) {
   return milliseconds;
 }
 
+void begin_recording(Stream stream) { check(cudaStreamBeginCapture(cuda(stream), cudaStreamCaptureModeThreadLocal), "recording"); }
+
+Graph end_recording(Stream stream) {
+  cudaGraph_t recorded = nullptr;
+  check(cudaStreamEndCapture(cuda(stream), &recorded), "the end of a recording");
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&made, recorded, 0);
+  static_cast<void>(cudaGraphDestroy(recorded));
+  check(status, "a graph");
+  return reinterpret_cast<Graph>(made);
+}
+
+void play(Graph graph, Stream stream) {
+  check(cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), cuda(stream)), "a graph's launch");
+}
+void destroy(Graph graph) { static_cast<void>(cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(graph))); }
+
 void copy_async(Stream stream, void* to, std::int64_t to_pitch, const void* from, std::int64_t from_pitch, std::int64_t bytes,
                 std::int64_t rows) {
   if (bytes == 0 || rows == 0) return;
