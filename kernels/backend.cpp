@@ -236,4 +236,22 @@ void Backend::do_scale(View x, double factor) {
   });
 }
 
+void Backend::add(View to, ConstView from) {
+  const Checks checks("add");
+  checks.present("from", from);
+  checks.alike("to", to, "from", from);
+  if (to.dtype != dtype()) checks.fail("to is " + std::string(name_of(to.dtype)) + ", not the backend's " + std::string(name_of(dtype())));
+  do_add(to, from);
+}
+
+void Backend::do_add(View to, ConstView from) {
+  dispatch(to.dtype, [&]<class T>() {
+    for (std::int64_t row = 0; row < to.rows; ++row) {
+      T* const sum = to.row<T>(row);
+      const T* const x = from.row<T>(row);
+      for (std::int64_t column = 0; column < to.columns; ++column) sum[column] += x[column];
+    }
+  });
+}
+
 }  // namespace elastiform

@@ -118,6 +118,9 @@ class Backend {
   void zero(View x);
   void scale(View x, double factor);
 
+  /// to += from, element by element, in the backend's type. Spread with for_each.
+  void add(View to, ConstView from);
+
  private:
   // Around a loop over panels: until its end the weights stay as they are.
   virtual void panels_begin(std::int64_t /*count*/) {}
@@ -147,6 +150,7 @@ class Backend {
   virtual void do_copy(View to, ConstView from);
   virtual void do_zero(View x);
   virtual void do_scale(View x, double factor);
+  virtual void do_add(View to, ConstView from);
 
   template <class Op>
   void run(const Op& op, void (Backend::*compute)(const Op&)) {

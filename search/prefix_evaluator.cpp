@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
@@ -56,6 +57,7 @@ struct PrefixEvaluator::State {
   std::int64_t blocks = 0;
   Work work;
   std::function<bool()> stop;
+  Communicator* ranks = &alone();
 
   State(const Network& network_, const Weights& weights_, const TextData& data_, const ScoringSet& set, const ThreadPool& pool_,
         Compute compute_)
@@ -159,8 +161,41 @@ class Walk {
   std::vector<float> host_losses_, host_correct_;
 };
 
+using BatchResult = std::vector<std::vector<Partial>>;  // by leaf
+
+/// Batches rank, rank + size, … as bytes, and back.
+std::string bytes_of(const std::vector<BatchResult>& results, std::size_t rank, std::size_t size) {
+  std::string bytes;
+  const auto append = [&](const void* data, std::size_t count) { bytes.append(static_cast<const char*>(data), count); };
+  for (std::size_t i = rank; i < results.size(); i += size)
+    for (const std::vector<Partial>& leaf : results[i]) {
+      const std::uint64_t count = leaf.size();
+      append(&count, sizeof count);
+      append(leaf.data(), count * sizeof(Partial));
+    }
+  return bytes;
+}
+
+void read_bytes(const std::string& bytes, std::size_t leaves, std::vector<BatchResult>& results, std::size_t rank, std::size_t size) {
+  std::size_t place = 0;
+  const auto take = [&](void* data, std::size_t count) {
+    if (count > bytes.size() - place) throw std::logic_error("partial sums of another rank end early");
+    std::memcpy(data, bytes.data() + place, count);
+    place += count;
+  };
+  for (std::size_t i = rank; i < results.size(); i += size) {
+    results[i].resize(leaves);
+    for (std::vector<Partial>& leaf : results[i]) {
+      std::uint64_t count = 0;
+      take(&count, sizeof count);
+      leaf.resize(count);
+      if (count > 0) take(leaf.data(), count * sizeof(Partial));
+    }
+  }
+}
+
 /// Adds the batches up in their order, so the sums do not depend on who ran which.
-Score reduce(const std::vector<std::vector<std::vector<Partial>>>& results, std::size_t leaf, std::int64_t blocks) {
+Score reduce(const std::vector<BatchResult>& results, std::size_t leaf, std::int64_t blocks) {
   std::vector<double> sums(static_cast<std::size_t>(blocks), 0), counts(sums);
   double correct = 0;
   for (const auto& batch : results)
@@ -190,6 +225,7 @@ PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights,
                                  const ThreadPool& pool, Compute compute)
     : state_(std::make_unique<State>(network, weights, data, set, pool, compute)) {}
 PrefixEvaluator::~PrefixEvaluator() = default;
+void PrefixEvaluator::share_batches(Communicator& ranks) { state_->ranks = &ranks; }
 void PrefixEvaluator::stop_when(std::function<bool()> stop) { state_->stop = std::move(stop); }
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
@@ -229,9 +265,11 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   if (&s.network.memory() != &memory) moved.emplace(s.network.space(), s.network.dtype(), memory);
   const Network& network = moved ? *moved : s.network;
   const PlacedWeights weights(s.weights, memory);
-  std::vector<std::vector<std::vector<Partial>>> results(s.batches.size());
-  s.pool.for_each(static_cast<std::int64_t>(s.batches.size()), [&](std::int64_t i) {
+  const std::int64_t rank = s.ranks->rank(), ranks = s.ranks->size(), batches = static_cast<std::int64_t>(s.batches.size());
+  std::vector<BatchResult> results(s.batches.size());
+  s.pool.for_each((batches - rank + ranks - 1) / ranks, [&](std::int64_t k) {
     if (s.stop && s.stop()) throw Interrupted();
+    const std::int64_t i = rank + k * ranks;
     const ScoringBatch& scoring = s.batches[static_cast<std::size_t>(i)];
     Worker& worker = *workers[static_cast<std::size_t>(s.pool.slot())];
     const ArenaScope scope(worker.arena);
@@ -241,6 +279,12 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
     Walk(network, *weights, *worker.backend, worker.arena, batch, scoring).run(tree, mine);
   });
 
+  if (ranks > 1) {
+    const auto parts = gather(*s.ranks, bytes_of(results, static_cast<std::size_t>(rank), static_cast<std::size_t>(ranks)));
+    for (std::size_t other = 1; other < parts.size(); ++other)
+      read_bytes(parts[other], static_cast<std::size_t>(tree.leaves), results, other, parts.size());
+    if (!s.ranks->leads()) return {};
+  }
   std::vector<Score> scores;
   for (std::size_t i = 0; i < subnets.size(); ++i) scores.push_back(reduce(results, static_cast<std::size_t>(tree.leaf_of[i]), s.blocks));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/collectives/communicator.hpp"
 #include "kernels/device.hpp"
 #include "kernels/parallel.hpp"
 #include "search/evaluator.hpp"
@@ -30,6 +31,9 @@ class PrefixEvaluator final : public Evaluator {
                   Compute compute);
   ~PrefixEvaluator() override;
   std::vector<Score> evaluate(std::span<const Subnet> subnets) override;
+  /// From now on the ranks share evaluate(): all call it with the same subnets, each takes every size()-th batch of data, and rank 0 alone
+  /// gets the scores, the bits of one process; the others nothing.
+  void share_batches(Communicator& ranks);
   /// evaluate() asks between batches of data, from any worker, and throws Interrupted once the answer is true.
   void stop_when(std::function<bool()> stop);
   /// Block forwards that the last evaluate() ran, and how many one-by-one evaluation would have run.

@@ -12,7 +12,7 @@ ConstantTable Network::Parts::rotary(double (*function)(double)) const {
   const ModelConfig& model = space.model();
   if (model.positions != Positions::rope) return {};
   const std::int64_t rows = model.context, columns = model.head_dim / 2, bytes = rows * columns * bytes_of(dtype);
-  const MemoryBlock made = allocate_block(bytes);
+  MemoryBlock made = allocate_block(bytes);
   const View values{made.get(), rows, columns, columns, dtype};
   dispatch(dtype, [&]<class T>() {
     for (std::int64_t position = 0; position < rows; ++position)
@@ -21,8 +21,9 @@ ConstantTable Network::Parts::rotary(double (*function)(double)) const {
         values.row<T>(position)[i] = static_cast<T>(function(angle));
       }
   });
-  ConstantTable table{allocate_block(bytes, memory), {}};
-  if (bytes > 0) memory.copy(table.block.get(), made.get(), bytes);
+  const bool stays = &memory == &host_memory();
+  ConstantTable table{stays ? std::move(made) : allocate_block(bytes, memory), {}};
+  if (!stays && bytes > 0) memory.copy(table.block.get(), made.get(), bytes);
   table.view = {table.block.get(), rows, columns, columns, dtype};
   return table;
 }

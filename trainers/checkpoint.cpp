@@ -42,18 +42,18 @@ Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::sh
 
 }  // namespace
 
-BuildIdentity this_build(const Trainer& trainer) {
+BuildIdentity this_build(const Backend& backend) {
   return {.commit = ELASTIFORM_COMMIT,
-          .isa = trainer.backend().arithmetic(),
+          .isa = backend.arithmetic(),
           .compiler = compiler_name(),
-          .precision = trainer.options().precision};
+          .precision = std::string(name_of(backend.precision()))};
 }
 
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
   const Trainer::State& state = trainer.state();
   Hdf5Writer file(path, kKind);
   const SearchSpace& space = state.weights.table().space();
-  const BuildIdentity build = this_build(trainer);
+  const BuildIdentity build = this_build(trainer.backend());
   file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
   file.attribute("/", "commit", std::string_view(build.commit));
   file.attribute("/", "isa", std::string_view(build.isa));

@@ -13,7 +13,7 @@ struct BuildIdentity {
   std::string commit, isa, compiler, precision;
   bool operator==(const BuildIdentity&) const = default;
 };
-BuildIdentity this_build(const Trainer& trainer);
+BuildIdentity this_build(const Backend& backend);
 
 /// supernet.h5 and checkpoints/: space, weights, band counters, optimizer moments, next step, seed, recipe, data hash, versions.
 /// Durable; equal state gives equal bytes.

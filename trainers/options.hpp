@@ -9,7 +9,8 @@ namespace elastiform {
 /// [train] of a recipe.
 struct TrainOptions {
   std::int64_t steps = 1000;
-  int sequences = 16;  // B, sequences a step
+  int sequences = 16;    // B, sequences of a micro-batch
+  int accumulation = 1;  // micro-batches a step
   std::uint64_t seed = 0;
   std::string precision = "f32";  // f32 | bf16: of matrix products and what stands between them; weights and state are float32
   std::string optimizer = "adamw";
@@ -28,6 +29,9 @@ struct TrainOptions {
   std::int64_t checkpoint_every = 500;
   bool operator==(const TrainOptions&) const = default;
 };
+
+/// Of all its micro-batches.
+inline std::int64_t sequences_of_step(const TrainOptions& options) { return std::int64_t{options.sequences} * options.accumulation; }
 
 /// One stage of a recipe: which subnets a step trains and against what.
 struct Stage {

@@ -1,6 +1,7 @@
 #include "trainers/trainer.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #include "supernet/initialization.hpp"
 #include "supernet/layers/head.hpp"
 #include "supernet/plan_cache.hpp"
+#include "trainers/gradient_sum.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/samplers/sampler.hpp"
@@ -104,23 +106,26 @@ struct Trainer::Parts {
   Arena arena;
   PlanCache plans;
   const Subnet largest;
-  Weights gradients;
+  Communicator& ranks;
+  GradientSum gradients;
   State state;
   // Of one step, kept for the next: a steady step allocates only what its report holds.
   Batch batch;
+  std::vector<LossReport> micro_losses;
+  std::vector<double> losses;  // of all micro-batches: three numbers a subnet
   ActiveBands active;
   BandScratch bands;
 
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
-        std::shared_ptr<const WeightTable> table, std::optional<std::int64_t> activation_limit)
+        std::shared_ptr<const WeightTable> table, std::optional<std::int64_t> activation_limit, Communicator& ranks_)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
         backend(backend_), network(space, backend.dtype(), backend.memory()),
         costs(space, {}, options.sequences, [](std::int64_t, std::int64_t) { return 0; }),
         needs(arena_needs(network, options, running, backend.traits())), arena(arena_bytes(needs, activation_limit), backend.memory()),
-        plans(network, backend.traits()), largest(space.largest()),
-        gradients(table, backend.dtype(), backend.memory()), state{.weights = Weights(table, backend.dtype(), backend.memory()),
-                                                                   .optimizer =
-                                                                       find_optimizer(options.optimizer).make(options, table, backend)},
+        plans(network, backend.traits()), largest(space.largest()), ranks(ranks_),
+        gradients(table, backend, options.accumulation, ranks), state{.weights = Weights(table, backend.dtype(), backend.memory()),
+                                                                      .optimizer =
+                                                                          find_optimizer(options.optimizer).make(options, table, backend)},
         active(*table, {}), bands(*table) {
     initialize(state.weights, options.seed);
   }
@@ -130,12 +135,52 @@ struct Trainer::Parts {
       if (step < stage.end) return stage;
     return running.back();
   }
+
+  /// Forward and backward of this rank's micro-batches of step t, their gradients and losses added up with those of the others.
+  const Weights& form_gradients(std::int64_t t, const RunningStage& stage, StepReport& report) {
+    active.assign(state.weights.table(), report.subnets);
+    gradients.begin(active);
+    losses.assign(static_cast<std::size_t>(options.accumulation) * report.subnets.size() * 3, 0);
+    for (std::int64_t i = gradients.first(); i < gradients.first() + gradients.count(); ++i) {
+      data.training_batch(options.seed, static_cast<std::uint64_t>(t), options.sequences, space.model().context, batch,
+                          i * options.sequences);
+      Weights& formed = gradients.next();
+      const bool accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
+      stage.objective->forward_backward(
+          {backend, network, largest, state.weights, formed, arena, plans, accumulate, 1.0 / options.accumulation}, report.subnets, batch,
+          micro_losses);
+      gradients.add();
+      double* numbers = losses.data() + static_cast<std::size_t>(i) * micro_losses.size() * 3;
+      for (const LossReport& loss : micro_losses) {
+        *numbers++ = loss.label_loss;
+        *numbers++ = loss.teacher_loss;
+        *numbers++ = static_cast<double>(loss.tokens);
+      }
+    }
+    const Weights& sum = gradients.finish();
+    report.reduced_bytes = gradients.reduced_bytes();
+    share_parts(ranks, losses);
+    report.losses = mean_losses(report.subnets.size());
+    return sum;
+  }
+
+  // In the order of micro-batches, whoever had them.
+  std::vector<LossReport> mean_losses(std::size_t subnets) const {
+    std::vector<LossReport> means(subnets);
+    for (std::size_t i = 0; i < losses.size(); i += 3) {
+      LossReport& mean = means[i / 3 % subnets];
+      mean.label_loss += losses[i], mean.teacher_loss += losses[i + 1];
+      mean.tokens += static_cast<std::int64_t>(losses[i + 2]);
+    }
+    for (LossReport& mean : means) mean.label_loss /= options.accumulation, mean.teacher_loss /= options.accumulation;
+    return means;
+  }
 };
 
 Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
-                 std::optional<std::int64_t> activation_limit)
+                 std::optional<std::int64_t> activation_limit, Communicator& ranks)
     : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend,
-                                     std::make_shared<const WeightTable>(space), activation_limit)) {}
+                                     std::make_shared<const WeightTable>(space), activation_limit, ranks)) {}
 Trainer::~Trainer() = default;
 
 StepReport Trainer::step() {
@@ -145,20 +190,15 @@ StepReport Trainer::step() {
   StepReport report;
   report.step = t;
   report.subnets = stage.sampler->sample(static_cast<std::uint64_t>(t), static_cast<std::uint64_t>(t - stage.begin));
-  p.data.training_batch(p.options.seed, static_cast<std::uint64_t>(t), p.options.sequences, p.space.model().context, p.batch);
-
-  p.active.assign(p.state.weights.table(), report.subnets);
-  const bool accumulate = begin_gradients(p.backend, p.network, p.gradients, report.subnets, p.active, p.bands);
-  report.losses = stage.objective->forward_backward(
-      {p.backend, p.network, p.largest, p.state.weights, p.gradients, p.arena, p.plans, accumulate}, report.subnets, p.batch);
-  report.gradient_norm = global_norm(p.backend, p.gradients, p.active, p.bands);
+  const Weights& gradients = p.form_gradients(t, stage, report);
+  report.gradient_norm = global_norm(p.backend, gradients, p.active, p.bands);
   report.rate = learning_rate(p.options, t);
 
   bool finite = std::isfinite(report.gradient_norm);
   for (const LossReport& loss : report.losses) finite = finite && std::isfinite(loss.label_loss) && std::isfinite(loss.teacher_loss);
   report.skipped = !finite;
   if (finite) {
-    p.state.optimizer->update(p.backend, p.state.weights, p.gradients, p.active,
+    p.state.optimizer->update(p.backend, p.state.weights, gradients, p.active,
                               {.step = p.state.updates,
                                .rate = report.rate,
                                .warmup = warmup_factor(p.options, t),
@@ -167,9 +207,10 @@ StepReport Trainer::step() {
   } else {
     ++p.state.skipped;
   }
+  const std::int64_t rows = p.options.accumulation * p.batch.rows();
   for (const Subnet& subnet : report.subnets) {
-    report.tokens += p.batch.rows();
-    report.flops += 6.0 * static_cast<double>(p.costs.additive(subnet).macs) * static_cast<double>(p.batch.rows());
+    report.tokens += rows;
+    report.flops += 6.0 * static_cast<double>(p.costs.additive(subnet).macs) * static_cast<double>(rows);
   }
   ++p.state.next_step;
   return report;
@@ -199,7 +240,7 @@ Trainer::Memory Trainer::memory() const {
 }
 
 Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages,
-                              const Backend& backend, std::optional<std::int64_t> activation_limit) {
+                              const Backend& backend, std::optional<std::int64_t> activation_limit, const Communicator& ranks) {
   const WeightTable table(space);
   const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
   const Network network(space, backend.dtype());
@@ -207,8 +248,8 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
   const ArenaNeeds needs = arena_needs(network, options, running, backend.traits());
   const std::int64_t arena = arena_bytes(needs, activation_limit);
   return {.weights = weights,
-          .gradients = weights,
-          .optimizer = optimizer_state_bytes(options, table.elements(), table.band_count()),
+          .gradients = GradientSum::plan_bytes(table, backend.dtype(), options.accumulation, ranks),
+          .optimizer = find_optimizer(options.optimizer).state_bytes(options, table.elements(), table.band_count()),
           .arena = arena,
           .workspace = workspace_bytes(backend, space, table),
           .arena_keeping_all = needs.keeping_all,
@@ -216,8 +257,9 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
           .recomputed_share = recomputed_share(network, options, running, backend.traits(), arena)};
 }
 
-std::int64_t optimizer_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands) {
-  return find_optimizer(options.optimizer).state_bytes(options, elements, bands);
+std::int64_t training_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands) {
+  const std::int64_t further = std::bit_width(static_cast<unsigned>(options.accumulation)) - 1;  // SumTree::slots() of one rank
+  return find_optimizer(options.optimizer).state_bytes(options, elements, bands) + further * elements * bytes_of(DType::float32);
 }
 
 }  // namespace elastiform

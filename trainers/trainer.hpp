@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
+#include "kernels/collectives/communicator.hpp"
 #include "supernet/data/text_data.hpp"
 #include "supernet/network.hpp"
 #include "trainers/options.hpp"
@@ -16,22 +17,25 @@ namespace elastiform {
 struct StepReport {
   std::int64_t step = 0;           // counted from 0
   std::vector<Subnet> subnets;     // in the order they were trained
-  std::vector<LossReport> losses;  // one each
+  std::vector<LossReport> losses;  // one each, the mean over the micro-batches
   double gradient_norm = 0;        // before clipping, of the mean over subnets
   double rate = 0;
-  bool skipped = false;     // a loss or the norm was not finite: weights, state and counters stayed as they were
-  std::int64_t tokens = 0;  // tokens that went through some subnet
-  double flops = 0;         // forward and backward, 6·macs per token
+  bool skipped = false;            // a loss or the norm was not finite: weights, state and counters stayed as they were
+  std::int64_t tokens = 0;         // tokens that went through some subnet
+  double flops = 0;                // forward and backward, 6·macs per token
+  std::int64_t reduced_bytes = 0;  // of gradients that this rank sent to others, to be added
 };
 
 /// Trains a supernet: composes sampler, objective, optimizer, schedule and data. step(t) is a pure function of (seed, t) and the
-/// state, so a resumed run repeats step t bit for bit.
+/// state, so a resumed run repeats step t bit for bit. A step's batch is options.accumulation micro-batches, whose gradients are formed apart
+/// and added in a fixed tree: several ranks share them and all have the bits that one process would have.
 class Trainer {
  public:
   /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. nullopt: what leaves out what costs next to
-  /// nothing (unlimited_activation_bytes); kNoLimit: everything is kept. The bits of a run do not depend on it.
+  /// nothing (unlimited_activation_bytes); kNoLimit: everything is kept. The bits of a run do not depend on it. Of several ranks each has
+  /// its trainer, and they take every step together; InputError when options.accumulation is no multiple of them.
   Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
-          std::optional<std::int64_t> activation_limit = std::nullopt);
+          std::optional<std::int64_t> activation_limit = std::nullopt, Communicator& ranks = alone());
   ~Trainer();
 
   StepReport step();  // trains step next_step()
@@ -46,8 +50,8 @@ class Trainer {
   std::int64_t skipped_steps() const;
   std::int64_t updates() const;
 
-  /// Bytes this trainer holds: weights, gradients, optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts
-  /// that it used what its plan says.
+  /// Bytes this trainer holds: weights, gradients (a buffer for each partial sum of micro-batches, and one message where there are other
+  /// ranks), optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts that it used what its plan says.
   struct Memory {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0, workspace = 0;
     std::int64_t arena_keeping_all = 0, least_arena = 0;  // what a higher limit gives, and the lowest limit
@@ -56,7 +60,7 @@ class Trainer {
   };
   Memory memory() const;
   static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend,
-                     std::optional<std::int64_t> activation_limit = std::nullopt);
+                     std::optional<std::int64_t> activation_limit = std::nullopt, const Communicator& ranks = alone());
 
   // What a checkpoint holds beside the weights (trainers/checkpoint.hpp reads and writes it).
   struct State;
@@ -68,7 +72,8 @@ class Trainer {
   std::unique_ptr<Parts> parts_;
 };
 
-/// Bytes of optimizer state for a dense network of that many elements and bands: what CostModel is given.
-std::int64_t optimizer_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands);
+/// What training a dense network of that many elements and bands in one process keeps beside one value and one gradient an element:
+/// optimizer state, and the gradients of further micro-batches. CostModel is given it.
+std::int64_t training_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands);
 
 }  // namespace elastiform

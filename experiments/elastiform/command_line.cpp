@@ -2,16 +2,20 @@
 
 #include <fmt/core.h>
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <new>
 
 #include "experiments/elastiform/devices.hpp"
+#include "kernels/collectives/mpi.hpp"
 #include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/parallel.hpp"
@@ -194,7 +198,7 @@ Command& find_command(std::span<const std::unique_ptr<Command>> commands, const 
   throw unknown_name("elastiform", name, names);
 }
 
-int run_command(Command& command, const std::vector<std::string>& arguments) {
+int run_command(Command& command, const std::vector<std::string>& arguments, Job& job) {
   const std::string name(command.name());
   CLI::App app{std::string(command.help()), "elastiform " + name};
   app.footer("\nExample:\n  " + std::string(command.example()));
@@ -218,6 +222,11 @@ int run_command(Command& command, const std::vector<std::string>& arguments) {
     options.explain(arguments, error.what());
   }
   options.store();
+  if (job.ranks().size() > 1 && !command.shares_work())
+    throw InputError({"elastiform " + name, "one process", fmt::format("{} of mpirun", job.ranks().size()),
+                      "train and search are the commands that processes share"});
+  common.job = &job;
+  if (!job.ranks().leads()) common.json = false;  // a follower's stdout leads nowhere, its stderr does not
   if (threads && *threads > kMaxThreads)
     throw InputError({"elastiform " + name + ": --threads", fmt::format("at most {}", kMaxThreads), std::to_string(*threads), ""});
   common.threads = static_cast<int>(threads.value_or(0));
@@ -234,27 +243,46 @@ void check_environment() {
   chosen_fail_point();
 }
 
-int report(std::string text, int status) {
+int report(Job* job, std::string text, int status) {
   std::replace_if(
       text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
-  std::fflush(stdout);
-  fmt::print(stderr, "error: {}\n", text);
+  if (job != nullptr) return job->fail(text, status);
+  // There is no job yet, so every process comes here with the same words.
+  const auto launch = launched();
+  if (!launch || launch->rank == 0) fmt::print(stderr, "error: {}\n", text);
   return status;
+}
+
+/// Processes on one machine share its cores, unless somebody has dealt them (mpirun binds) or said how many each takes.
+int threads_beside(int machine_ranks) {
+  const int cores = default_threads();
+  const char* const said = std::getenv("ELASTIFORM_THREADS");
+  if (machine_ranks == 1 || (said != nullptr && *said != '\0') || cores < ::sysconf(_SC_NPROCESSORS_ONLN)) return cores;
+  return std::max(1, cores / machine_ranks);
 }
 
 }  // namespace
 
 bool interrupted() { return g_interrupted != 0; }
+void interrupt() { g_interrupted = 1; }
 
-int threads_of(const CommonOptions& common) { return common.threads > 0 ? common.threads : default_threads(); }
+int threads_of(const CommonOptions& common) {
+  return common.threads > 0 ? common.threads : threads_beside(common.job != nullptr ? common.job->machine_ranks() : 1);
+}
+Communicator& ranks_of(const CommonOptions& common) { return common.job != nullptr ? common.job->ranks() : alone(); }
 
 int run_program(int argc, const char* const* argv, std::span<const std::unique_ptr<Command>> commands) {
   std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);  // a long run's lines show at once in a file or a pipe too
+  std::optional<Job> started;
+  Job* job = nullptr;
   try {
     check_environment();
     offer_devices();
+    job = &started.emplace();
+    if (const auto status = job->wait_for_leader()) return *status;
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
     const std::string first = arguments.empty() ? "" : arguments.front();
+    int status = 0;
     if (first == "--help" || first == "-h" || first == "help") {
       fmt::print("{}", program_help(commands));
     } else if (first == "--version") {
@@ -262,20 +290,22 @@ int run_program(int argc, const char* const* argv, std::span<const std::unique_p
     } else {
       auto& command = find_command(commands, first);
       arguments.erase(arguments.begin());
-      const int status = run_command(command, arguments);
-      if (status != 0) return status;
+      status = run_command(command, arguments, *job);
     }
     // A full disk or a closed pipe shows only when the buffer is written.
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return report(fmt::format("stdout: {}", std::strerror(errno)), 1);
-    return 0;
+    if (status == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
+      return report(job, fmt::format("stdout: {}", std::strerror(errno)), 1);
+    return job->end(status);
   } catch (const InputError& error) {
-    return report(error.what(), 2);
+    return report(job, error.what(), 2);
   } catch (const Interrupted&) {
-    return report("interrupted; what was not finished was not kept", kInterruptedStatus);
+    return report(job, "interrupted; what was not finished was not kept", kInterruptedStatus);
+  } catch (const RankLost& error) {
+    return job != nullptr ? job->lose(error.rank()) : report(job, error.what(), 1);
   } catch (const std::bad_alloc&) {
-    return report("out of memory; a smaller space, batch or context needs less", 1);
+    return report(job, "out of memory; a smaller space, batch or context needs less", 1);
   } catch (const std::exception& error) {
-    return report(error.what(), 1);
+    return report(job, error.what(), 1);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "experiments/elastiform/job.hpp"
 #include "kernels/device.hpp"
 
 namespace elastiform {
@@ -17,6 +18,7 @@ struct CommonOptions {
   bool json = false;  // one JSON document on stdout, everything else on stderr
   int threads = 0;    // 0: the machine's
   Device device = Device::cpu;
+  Job* job = nullptr;  // nullptr: one process
 };
 
 /// Where a command declares what it takes. Hides the command-line library, which only command_line.cpp includes.
@@ -45,6 +47,8 @@ class Command {
   virtual void declare(Options& options) = 0;
   /// Whether it runs networks, and so takes --device.
   virtual bool computes() const { return false; }
+  /// Whether several processes can run it together: then it calls the followers (Job).
+  virtual bool shares_work() const { return false; }
   /// Does the work; returns the exit status. Throws InputError for bad input (status 2), anything else is a failure (status 1).
   virtual int run(const CommonOptions& common) = 0;
 };
@@ -69,8 +73,11 @@ int run_program(int argc, const char* const* argv, std::span<const std::unique_p
 
 constexpr int kInterruptedStatus = 130;
 
-/// --threads, or the machine's number.
+/// --threads, or this process's share of the machine's number.
 int threads_of(const CommonOptions& common);
+
+/// The processes that run the command together.
+Communicator& ranks_of(const CommonOptions& common);
 
 /// True once Ctrl-C was pressed: long loops look at it between steps, save and leave.
 bool interrupted();

@@ -1,4 +1,5 @@
 #include "experiments/elastiform/output.hpp"
+#include "kernels/collectives/mpi.hpp"
 #include "supernet/formats/json.hpp"
 
 #include <fmt/core.h>
@@ -75,7 +76,8 @@ std::string Table::text() const {
 }
 
 Progress::Progress(bool json, std::string label)
-    : stream_(text_stream(json)), terminal_(isatty(fileno(stream_)) != 0), label_(std::move(label)), began_(seconds_now()) {}
+    // mpirun gives its processes a terminal whatever it writes to itself.
+    : stream_(text_stream(json)), terminal_(isatty(fileno(stream_)) != 0 && !launched()), label_(std::move(label)), began_(seconds_now()) {}
 
 Progress::~Progress() { clear(); }
 

@@ -59,6 +59,11 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   TrainOptions train;
   train.steps = table.integer("steps", train.steps, 1, kMost);
   train.sequences = table.small_integer("sequences", train.sequences, 1, 1 << 16);
+  train.accumulation = table.small_integer("accumulation", train.accumulation, 1, 1 << 16);
+  // Each sequence of a step draws from a stream of its own, and streams are numbered with 24 bits.
+  if (static_cast<std::int64_t>(train.sequences) * train.accumulation > std::int64_t{1} << 24)
+    throw InputError({table.place("accumulation"), "at most 16777216 sequences a step",
+                      fmt::format("{} x {}", train.accumulation, train.sequences), "fewer micro-batches, or smaller ones"});
   train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
   train.precision = table.choice("precision", train.precision, {name_of(Precision::f32), name_of(Precision::bf16)});
   train.optimizer = table.choice("optimizer", train.optimizer, names_of(optimizers()));
@@ -250,7 +255,7 @@ Compute evaluation_compute(const Recipe& recipe, Device device) { return compute
 
 CostModel cost_model_of(const Recipe& recipe) {
   const auto state_bytes = [train = recipe.train](std::int64_t elements, std::int64_t bands) {
-    return optimizer_state_bytes(train, elements, bands);
+    return training_state_bytes(train, elements, bands);
   };
   return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes,
                    parse_precision(recipe.train.precision, "train.precision"));

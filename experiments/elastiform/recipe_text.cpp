@@ -7,8 +7,9 @@ namespace elastiform {
 namespace {
 
 std::string train_table(const TrainOptions& train) {
-  std::string text = fmt::format("[train]\nsteps = {}\nsequences = {}\nseed = {}\nprecision = {}\noptimizer = {}\n", train.steps,
-                                 train.sequences, train.seed, toml_text(train.precision), toml_text(train.optimizer));
+  std::string text =
+      fmt::format("[train]\nsteps = {}\nsequences = {}\naccumulation = {}\nseed = {}\nprecision = {}\noptimizer = {}\n", train.steps,
+                  train.sequences, train.accumulation, train.seed, toml_text(train.precision), toml_text(train.optimizer));
   text += fmt::format("rate = {}\nbeta1 = {}\nbeta2 = {}\neps = {}\ndecay = {}\npolicy = {}\n", train.rate, train.beta1, train.beta2,
                       train.eps, train.decay, toml_text(train.policy));
   if (uses_band_warmup(train)) text += fmt::format("band_warmup = {}\n", train.band_warmup);

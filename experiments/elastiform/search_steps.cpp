@@ -72,7 +72,7 @@ std::optional<Evaluation> best_of(const std::vector<Evaluation>& evaluations) {
 }
 
 /// Runs or continues one named search; sets `interrupted` when Ctrl-C ended it.
-std::vector<Evaluation> run_one(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
+std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
                                 Evaluator& evaluator, const CommonOptions& common, SearchOutcome& outcome) {
   const SearchOptions& options = run.recipe().search;
   const auto algorithm = find_algorithm(request.algorithm)
@@ -140,8 +140,8 @@ FeasibleSet feasible_set(const Run& run, const SearchRequest& request) {
   return feasible;
 }
 
-SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
-                                const CommonOptions& common) {
+SearchOutcome run_budget_search(const Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
+                                Evaluator& evaluator, const CommonOptions& common) {
   SearchOutcome outcome;
   outcome.budget = feasible.budget().text();
   outcome.feasible = feasible.count().str();
@@ -155,9 +155,6 @@ SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchReques
   const SearchRequest rival = rival_of(request, feasible, text);
   std::fflush(text);
 
-  const ThreadPool pool(common.threads > 0 ? common.threads : default_threads());
-  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), run.search_set(), pool,
-                            evaluation_compute(run.recipe(), common.device));
   if (request.algorithm != rival.algorithm) outcome.found = run_one(run, store, request, feasible, evaluator, common, outcome);
   if (!outcome.interrupted) outcome.homogeneous = run_one(run, store, rival, feasible, evaluator, common, outcome);
   if (request.algorithm == rival.algorithm) outcome.found = outcome.homogeneous;

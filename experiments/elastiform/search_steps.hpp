@@ -48,9 +48,9 @@ FeasibleSet feasible_set(const Run& run, const SearchRequest& request);
 
 /// Runs or continues the search, then evaluates the homogeneous members of the same set as a search of its own, so that the strong rival
 /// stands beside the result: all of them, or max(256, evaluations) evenly spaced ones when there are more. Progress and the budget's meaning
-/// go to the text stream. `feasible`: feasible_set() of the request.
-SearchOutcome run_budget_search(Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
-                                const CommonOptions& common);
+/// go to the text stream. `feasible`: feasible_set() of the request; `evaluator` scores on search_set() of the run.
+SearchOutcome run_budget_search(const Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
+                                Evaluator& evaluator, const CommonOptions& common);
 
 /// Best found, best homogeneous, their difference with interval and verdict, the front as a table and a plot.
 std::string outcome_text(const SearchOutcome& outcome);

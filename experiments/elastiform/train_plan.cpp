@@ -21,7 +21,7 @@ namespace {
 constexpr double kFewTokens = 5;  // per parameter; below it a network has seen too little to be judged
 
 double tokens_of(const Recipe& recipe) {
-  return static_cast<double>(recipe.train.steps) * recipe.train.sequences * recipe.space.model().context;
+  return static_cast<double>(recipe.train.steps) * static_cast<double>(sequences_of_step(recipe.train)) * recipe.space.model().context;
 }
 
 double tokens_per_parameter(const Recipe& recipe) {
@@ -29,13 +29,14 @@ double tokens_per_parameter(const Recipe& recipe) {
 }
 
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
-double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::optional<std::int64_t> activations) {
+double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::optional<std::int64_t> activations,
+                         Communicator& ranks) {
   auto stage =
       *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
   auto options = recipe.train;
   options.steps = stage.steps = 6;
   stage.share = 1;
-  Trainer trainer(recipe.space, options, {stage}, data, backend, activations);
+  Trainer trainer(recipe.space, options, {stage}, data, backend, activations, ranks);
   trainer.step();
   double flops = 0;
   const auto begin = std::chrono::steady_clock::now();
@@ -51,7 +52,7 @@ double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& ba
 
 double expected_flops(const Recipe& recipe) {
   const auto costs = cost_model_of(recipe);
-  const double rows = static_cast<double>(recipe.train.sequences) * recipe.space.model().context;
+  const double rows = static_cast<double>(sequences_of_step(recipe.train)) * recipe.space.model().context;
   double flops = 0;
   std::int64_t begin = 0;
   for (const auto& stage : recipe.stages) {
@@ -83,9 +84,10 @@ std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const 
 }
 
 std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
-                                             std::optional<std::int64_t> memory_limit) {
+                                             std::optional<std::int64_t> memory_limit, const Communicator& ranks) {
   if (!memory_limit) return std::nullopt;
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend), evaluation};
+  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, std::nullopt, ranks), evaluation,
+                             ranks.size()};
   if (*memory_limit < memory.least())
     throw InputError({"--memory-limit", fmt::format("at least {} for this recipe", memory_limit_text(memory.least())),
                       memory_limit_text(*memory_limit, Rounded::down),
@@ -114,8 +116,9 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
   fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
+  if (memory.ranks > 1) fmt::print(stream, "    all of this is of one of {} processes\n", memory.ranks);
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (static_cast<double>(memory.total() + PlannedMemory::kCheckpoint) > available)
+  if (static_cast<double>(memory.total() * memory.ranks + PlannedMemory::kCheckpoint) > available)
     fmt::print(stream, "warning: {} are free now: the machine may swap; --memory-limit, a smaller batch, context or space need less\n",
                bytes_text(available));
 }
@@ -128,28 +131,32 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
   print_memory(stream, memory);
-  fmt::print(stream, "training: {} steps of {} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
-             grouped(recipe.train.steps), recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)),
-             tokens_per_parameter(recipe), count_text(expected_flops(recipe)), recipe.train.precision);
+  fmt::print(stream, "training: {} steps of {}{} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
+             grouped(recipe.train.steps), recipe.train.accumulation > 1 ? fmt::format("{} x ", recipe.train.accumulation) : "",
+             recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)), tokens_per_parameter(recipe),
+             count_text(expected_flops(recipe)), recipe.train.precision);
   if (tokens_per_parameter(recipe) < kFewTokens)
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
 }
 
 int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std::int64_t> memory_limit) {
   const bool json = common.json;
+  Communicator& ranks = ranks_of(common);
   const ThreadPool pool(threads_of(common));
   const Compute compute = training_compute(recipe, common.device);
   const auto made = make_backend(compute, pool);
   Backend& backend = *made;
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
-  const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_limit);
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations), evaluation};
+  const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_limit, ranks);
+  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations, ranks), evaluation,
+                             ranks.size()};
   print_plan(text_stream(json), recipe, memory);
-  const double seconds = estimated_seconds(recipe, data, backend, activations);
+  if (common.job != nullptr) common.job->call_followers();
+  const double seconds = estimated_seconds(recipe, data, backend, activations, ranks);
   fmt::print(text_stream(json), "time: about {} on {}, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
              duration_text(seconds), common.device == Device::cpu ? fmt::format("{} threads", pool.size()) : backend.arithmetic());
-  if (!json) return 0;
+  if (!json || !ranks.leads()) return 0;
   const auto costs = cost_model_of(recipe);
   JsonObject object;
   object.add("steps", recipe.train.steps).add("tokens", tokens_of(recipe)).add("tokens_per_parameter", tokens_per_parameter(recipe));

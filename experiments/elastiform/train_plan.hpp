@@ -19,6 +19,7 @@ double expected_flops(const Recipe& recipe);
 struct PlannedMemory {
   Trainer::Memory trainer;
   std::int64_t evaluation = 0;
+  int ranks = 1;  // each takes that
   std::int64_t total() const { return trainer.total() + evaluation; }
   /// The total under the lowest --memory-limit.
   std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }
@@ -29,10 +30,10 @@ struct PlannedMemory {
 /// Bytes that the workers who score the live losses take: arenas, and what they pack.
 std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool, const Compute& compute);
 
-/// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`; nullopt when there is none.
-/// InputError names the least limit that would do.
+/// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`, of each rank; nullopt when there
+/// is none. InputError names the least limit that would do.
 std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
-                                             std::optional<std::int64_t> memory_limit);
+                                             std::optional<std::int64_t> memory_limit, const Communicator& ranks);
 
 /// The lines that stand before a training: memory, tokens, size of the space, costs of its ends, tokens per parameter.
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory);

@@ -15,6 +15,7 @@
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/sha256.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "trainers/checkpoint.hpp"
 
@@ -44,43 +45,55 @@ bool holds_only_leftovers(const std::string& folder) {
   return !error;
 }
 
-/// One training, from where its trainer stands to the end or to Ctrl-C.
+/// One training, from where its trainer stands to the end or to Ctrl-C. Of several ranks each has its session; rank 0's alone writes.
 class Session {
  public:
   Session(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit, const CommonOptions& common)
-      : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json),
+      : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
         data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)),
         compute_(training_compute(recipe, common.device)), backend_(make_backend(compute_, pool_)),
         trainer_(recipe.space, recipe.train, recipe.stages, data_, *backend_,
-                 activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_limit)),
+                 activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_limit, ranks_),
+                 ranks_),
         evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
                    pool_, compute_),
         ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {
-    if (common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
+    evaluator_.share_batches(ranks_);
+    if (ranks_.leads() && common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
   }
 
   Trainer& trainer() { return trainer_; }
   const TextData& data() const { return data_; }
 
-  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_)}; }
+  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size()}; }
 
   TrainOutcome run() {
-    TrainingLog log(paths_.training_log(), trainer_.next_step());
-    best_ = log.best_middle();
-    earlier_seconds_ = log.seconds();
-    fs::create_directories(paths_.checkpoints());
+    require_equal_sessions();
+    std::optional<TrainingLog> log;
+    if (ranks_.leads()) {
+      log.emplace(paths_.training_log(), trainer_.next_step());
+      best_ = log->best_middle();
+      earlier_seconds_ = log->seconds();
+      fs::create_directories(paths_.checkpoints());
+    }
     Progress progress(json_, "training");
     begin_ = seconds_now();
     first_step_ = trainer_.next_step();
-    while (!trainer_.done() && !interrupted()) {
+    while (!trainer_.done() && !any(ranks_, interrupted())) {
       train_one_step();
       const auto step = trainer_.next_step();
       const bool checkpoint = step % recipe_.train.checkpoint_every == 0 || trainer_.done();
-      if (checkpoint || step % recipe_.train.log_every == 0) report(progress, log, checkpoint);
+      if (checkpoint || step % recipe_.train.log_every == 0) {
+        backend_->wait();  // the evaluator has one of its own
+        const auto scores = evaluator_.evaluate(ends_);
+        if (log) report(progress, *log, scores, checkpoint);
+      }
       if (progress.on_terminal()) progress.update(step, recipe_.train.steps, speed());  // elsewhere the reports are enough
     }
-    if (!trainer_.done()) save();  // Ctrl-C
-    log.fold(paths_.training_table(), stored_);
+    if (log) {
+      if (!trainer_.done()) save();  // Ctrl-C
+      log->fold(paths_.training_table(), stored_);
+    }
     return {paths_.folder,
             trainer_.next_step(),
             recipe_.train.steps,
@@ -92,6 +105,16 @@ class Session {
   }
 
  private:
+  // Ranks that differ in any of these would drift apart, or end apart.
+  void require_equal_sessions() {
+    const BuildIdentity build = this_build(*backend_);
+    require_equal(ranks_, {{"recipe, SHA-256", sha256_hex(recipe_.text())},
+                           {"text, SHA-256", data_.sha256()},
+                           {"step", std::to_string(trainer_.next_step())},
+                           {"instruction set", build.isa},
+                           {"program", build.commit + ", " + build.compiler}});
+  }
+
   void train_one_step() {
     const double begin = seconds_now();
     last_ = trainer_.step();
@@ -103,14 +126,17 @@ class Session {
   }
 
   // Of text: a sandwich reads it once for all its subnets. What each of them costs is in the FLOPs.
-  std::int64_t tokens_per_step() const { return static_cast<std::int64_t>(recipe_.train.sequences) * recipe_.space.model().context; }
+  std::int64_t tokens_per_step() const { return sequences_of_step(recipe_.train) * recipe_.space.model().context; }
 
   std::string speed() const {
     if (!(interval_.seconds > 0)) return "";
     const double flops = interval_.flops / interval_.seconds;
     return fmt::format("{} tokens/s, {:.1f} GFLOP/s{}", grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
-                       flops * 1e-9, peak_ ? fmt::format(" ({:.0f} % of peak)", 100 * flops / peak_->flops()) : "");
+                       flops * 1e-9, peak_ ? fmt::format(" ({:.0f} % of peak)", 100 * rank_flops() / peak_->flops()) : "");
   }
+
+  // FLOP/s since the last report; the peak is that of one rank's threads.
+  double rank_flops() const { return interval_.flops / interval_.seconds / ranks_.size(); }
 
   double seconds_left() const {
     const auto step = trainer_.next_step();
@@ -120,10 +146,8 @@ class Session {
   // Order: the log's row, best.h5, step-N.h5, supernet.h5. supernet.h5 is the commit: what a kill before it left is of a later step than a
   // resume begins with, so its row is dropped and everything is made again, with the same bits. After it a missing row or an older best.h5
   // would stay for good, because no later step looks back.
-  void report(Progress& progress, TrainingLog& log, bool checkpoint) {
-    if (peak_) peak_->reached(interval_.flops / interval_.seconds);
-    backend_->wait();  // the evaluator has one of its own
-    const auto scores = evaluator_.evaluate(ends_);
+  void report(Progress& progress, TrainingLog& log, const std::vector<Score>& scores, bool checkpoint) {
+    if (peak_) peak_->reached(rank_flops());
     losses_ = EndLosses{scores[0].loss, scores[1].loss, scores[2].loss};
     double train_loss = 0;
     for (const auto& loss : last_.losses) train_loss += loss.label_loss / static_cast<double>(last_.losses.size());
@@ -170,11 +194,12 @@ class Session {
   std::string stored_;
   RunPaths paths_;
   bool json_;
+  Communicator& ranks_;
   TextData data_;
   ThreadPool pool_;
   Compute compute_;
   std::unique_ptr<Backend> backend_;
-  std::optional<FmaPeak> peak_;  // the CPU's
+  std::optional<FmaPeak> peak_;  // the CPU's; of rank 0, which shows speed
   Trainer trainer_;
   PrefixEvaluator evaluator_;
   std::vector<Subnet> ends_;  // smallest, middle, largest
@@ -196,10 +221,21 @@ void compare_builds(std::FILE* stream, const BuildIdentity& then, const BuildIde
   line("the precision", then.precision, now.precision);
 }
 
+/// From here on the other ranks train too, and all know what to do should one be lost.
+void call_followers(const CommonOptions& common, const std::string& folder) {
+  if (common.job == nullptr) return;
+  common.job->say_when_lost("what was saved last is whole; go on with: elastiform train --resume " + folder);
+  common.job->call_followers();
+}
+
 }  // namespace
 
 TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit,
                        const CommonOptions& common) {
+  if (!ranks_of(common).leads()) {  // rank 0 has checked everything and made the folder
+    call_followers(common, folder);
+    return Session(recipe, folder, memory_limit, common).run();
+  }
   std::error_code error;
   if (is_run_folder(folder))
     throw InputError(
@@ -213,15 +249,32 @@ TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::opt
   const FolderLock lock(folder);
   if (is_run_folder(folder)) throw InputError({folder, "a folder that does not exist", "a run that has just begun", "--run another"});
   write_durably(RunPaths{folder}.recipe(), as_stored(recipe, folder).text());
+  call_followers(common, folder);
   return session.run();
 }
+
+namespace {
+
+// As rank 0 has left the run.
+TrainOutcome follow_resumed(const RunPaths& paths, const std::vector<std::string>& set, std::optional<std::int64_t> memory_limit,
+                            const CommonOptions& common) {
+  call_followers(common, paths.folder);
+  const auto recipe = Recipe::load(paths.recipe(), set);
+  Session session(recipe, paths.folder, memory_limit, common);
+  std::error_code error;
+  if (fs::exists(paths.supernet(), error)) load_checkpoint(session.trainer(), paths.supernet());
+  return session.run();
+}
+
+}  // namespace
 
 TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
                           std::optional<std::int64_t> memory_limit, const CommonOptions& common) {
   if (!is_run_folder(folder)) throw InputError({folder, "a run folder", "none", "elastiform train RECIPE starts one"});
   refuse_settings(set);
-  const FolderLock lock(folder);
   const RunPaths paths{folder};
+  if (!ranks_of(common).leads()) return follow_resumed(paths, set, memory_limit, common);
+  const FolderLock lock(folder);
   auto recipe = Recipe::load(paths.recipe(), set);
   replace_lost_supernet(paths, text_stream(common.json));
   std::error_code error;
@@ -239,11 +292,12 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
     if (session.data().sha256() != data_sha256)
       throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + data_sha256.substr(0, 16),
                         session.data().sha256().substr(0, 16), "--set data.text=PATH"});
-    compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build(session.trainer()));
+    compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build(session.trainer().backend()));
   }
   if (const auto text = as_stored(recipe, folder).text(); steps || !set.empty()) write_durably(paths.recipe(), text);
   fmt::print(text_stream(common.json), "{} goes on at step {} of {}\n", folder, session.trainer().next_step(), recipe.train.steps);
   print_memory(text_stream(common.json), session.memory());
+  call_followers(common, folder);
   return session.run();
 }
 

@@ -6,10 +6,12 @@
 namespace elastiform::ELASTIFORM_GPU {
 
 constexpr int kF32Tile = 64, kF32Threads = 256;
-constexpr int kF32Pitch = kF32Tile / 4 + 1;  // quads of a row of shared memory
-/// [64][64 and a margin] in shared memory.
-using F32Tile = Quad (*)[kF32Pitch];
-constexpr std::size_t kF32TileBytes = sizeof(Quad) * kF32Tile * kF32Pitch;
+constexpr int kF32Quads = kF32Tile / 4;
+/// [64][64] in shared memory. Quads of a row change places with the row's number: threads that store a row each then meet other banks than
+/// their neighbours.
+using F32Tile = Quad (*)[kF32Quads];
+constexpr std::size_t kF32TileBytes = sizeof(Quad) * kF32Tile * kF32Quads;
+GPU_FUNCTION Quad& quad_at(F32Tile tile, int row, int quad) { return tile[row][quad ^ row / 4 % kF32Quads]; }
 using F32Sums = float[4][4];
 
 GPU_FUNCTION int x_of_thread() { return static_cast<int>(threadIdx.x) % 16; }
@@ -23,7 +25,7 @@ GPU_FUNCTION void load_columns(const Source& s, int row, int column, bool rounds
     float four[4];
     load_four(s, row + r, column + c, four);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) tile[c + i][r / 4].items[r % 4] = operand(four[i], rounds);
+    for (int i = 0; i < 4; ++i) quad_at(tile, c + i, r / 4).items[r % 4] = operand(four[i], rounds);
   }
 }
 /// tile[row][column] of the same.
@@ -32,7 +34,7 @@ GPU_FUNCTION void load_rows(const Source& s, int row, int column, bool rounds, F
   for (int r = y_of_thread(); r < kF32Tile; r += kF32Threads / 16) {
     float four[4];
     load_four(s, row + r, column + 4 * quad, four);
-    tile[r][quad] = {{operand(four[0], rounds), operand(four[1], rounds), operand(four[2], rounds), operand(four[3], rounds)}};
+    quad_at(tile, r, quad) = {{operand(four[0], rounds), operand(four[1], rounds), operand(four[2], rounds), operand(four[3], rounds)}};
   }
 }
 
@@ -40,7 +42,7 @@ GPU_FUNCTION void load_rows(const Source& s, int row, int column, bool rounds, F
 GPU_FUNCTION void multiply_f32_tiles(F32Tile a, F32Tile b, F32Sums& sums) {
 #pragma unroll 4
   for (int k = 0; k < kF32Tile; ++k) {
-    const Quad left = a[k][y_of_thread()], right = b[k][x_of_thread()];
+    const Quad left = quad_at(a, k, y_of_thread()), right = quad_at(b, k, x_of_thread());
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
@@ -53,15 +55,15 @@ GPU_FUNCTION void multiply_f32_tiles(F32Tile a, F32Tile b, F32Sums& sums) {
 GPU_FUNCTION void store_by_key(const F32Sums& x, bool rounds, F32Tile tile) {
 #pragma unroll
   for (int j = 0; j < 4; ++j)
-    tile[4 * x_of_thread() + j][y_of_thread()] = {
-        {operand(x[0][j], rounds), operand(x[1][j], rounds), operand(x[2][j], rounds), operand(x[3][j], rounds)}};
+    quad_at(tile, 4 * x_of_thread() + j,
+            y_of_thread()) = {{operand(x[0][j], rounds), operand(x[1][j], rounds), operand(x[2][j], rounds), operand(x[3][j], rounds)}};
 }
 /// tile[4y + i][4x + j] = x[i][j]: a row for each query.
 GPU_FUNCTION void store_by_query(const F32Sums& x, bool rounds, F32Tile tile) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    tile[4 * y_of_thread() + i][x_of_thread()] = {
-        {operand(x[i][0], rounds), operand(x[i][1], rounds), operand(x[i][2], rounds), operand(x[i][3], rounds)}};
+    quad_at(tile, 4 * y_of_thread() + i,
+            x_of_thread()) = {{operand(x[i][0], rounds), operand(x[i][1], rounds), operand(x[i][2], rounds), operand(x[i][3], rounds)}};
 }
 
 /// Rows first + 4y + i and columns column + 4x + j of a head, as far as they are inside it.

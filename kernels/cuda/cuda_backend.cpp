@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_backend.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace elastiform::ELASTIFORM_GPU {
 namespace {
@@ -13,7 +14,8 @@ constexpr bool kOnHost = std::string_view(ELASTIFORM_WORD_OF(ELASTIFORM_GPU)) ==
 
 }  // namespace
 
-CudaBackend::CudaBackend(Precision precision) : precision_(precision), space_(stream_), uploads_(stream_), scratch_(stream_) {}
+CudaBackend::CudaBackend(Precision precision, std::unique_ptr<LibraryGemm> library)
+    : precision_(precision), library_(std::move(library)), space_(stream_), uploads_(stream_), scratch_(stream_) {}
 
 CudaBackend::~CudaBackend() {
   try {
@@ -109,32 +111,6 @@ void CudaBackend::forget_collected() {
   collected_before_body_ = 0;
 }
 
-template <class... Views>
-bool CudaBackend::begin(ConstView output, const Views&... others) {
-  settle();
-  space_.wrote(output);
-  (space_.wrote(others), ...);
-  return output.size() > 0 && !prepares_;
-}
-
-void CudaBackend::do_matmul(const Matmul& op) {
-  Matmul product = op;
-  product.w = weight(op.w);
-  if (!begin(op.y)) return;
-  ELASTIFORM_GPU::matmul(stream_, product, precision_);
-}
-
-void CudaBackend::do_matmul_dx(const MatmulDx& op) {
-  MatmulDx product = op;
-  product.w = weight(op.w);
-  if (!begin(op.dx)) return;
-  ELASTIFORM_GPU::matmul_dx(stream_, product, precision_);
-}
-
-void CudaBackend::do_matmul_dw(const MatmulDw& op) {
-  if (begin(op.dw, op.dbias)) ELASTIFORM_GPU::matmul_dw(stream_, op, precision_);
-}
-
 void CudaBackend::do_norm_forward(const NormForward& op) {
   if (begin(op.y, op.rstd, op.mean)) ELASTIFORM_GPU::norm_forward(stream_, op);
 }
@@ -227,17 +203,19 @@ void CudaBackend::do_adamw(const Adamw& op) {
 }
 
 void CudaBackend::do_zero(View x) {
-  settle();
-  if (x.size() == 0) return;
-  space_.wrote(x);
-  if (x.dtype != DType::float32) return ELASTIFORM_GPU::zero(stream_, x);
+  if (!begin(x)) return;
+  // Alone it needs no list, whose upload could not be recorded.
+  if (loops_ == 0 || x.dtype != DType::float32) return ELASTIFORM_GPU::zero(stream_, x);
   rectangles_.push_back(rectangle_of(x, rectangle_tiles_));
   rectangle_tiles_ += tiles_of(x);
-  if (loops_ == 0) run_collected();
 }
 
 void CudaBackend::do_scale(View x, double factor) {
   if (begin(x)) ELASTIFORM_GPU::scale(stream_, x, factor);
+}
+
+void CudaBackend::do_add(View to, ConstView from) {
+  if (begin(to)) ELASTIFORM_GPU::add(stream_, to, from);
 }
 
 void CudaBackend::do_copy(View to, ConstView from) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "kernels/cuda/cuda_backend_memory.hpp"
 #include "kernels/cuda/graph_cache.hpp"
 #include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/library_gemm.hpp"
 #include "kernels/precision.hpp"
 
 namespace elastiform::ELASTIFORM_GPU {
@@ -21,7 +23,7 @@ namespace elastiform::ELASTIFORM_GPU {
 /// work in the stream at a later call.
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(Precision precision = Precision::f32);
+  explicit CudaBackend(Precision precision = Precision::f32, std::unique_ptr<LibraryGemm> library = make_library_gemm());
   ~CudaBackend() override;
 
   std::string_view name() const override;
@@ -67,6 +69,7 @@ class CudaBackend final : public Backend {
   void do_copy(View to, ConstView from) override;
   void do_zero(View x) override;
   void do_scale(View x, double factor) override;
+  void do_add(View to, ConstView from) override;
 
   /// Before an operation that writes these views: what its body has collected runs first, and shadows of their memory become stale.
   /// False where there is nothing to launch: the first view has no elements, or all is only prepared.
@@ -79,12 +82,19 @@ class CudaBackend final : public Backend {
   void run_collected();
   void forget_collected();
 
+  /// c = scale · (A · B + bias) + add by the device's library, where it has that; along_k: stored with the summed axis in its rows.
+  struct Factors {
+    ConstView a, b;
+    bool a_along_k = false, b_along_k = false;
+  };
+  bool multiply_with_library(View c, const Factors& factors, ConstView bias, ConstView add, double scale);
   ConstView weight(ConstView w) { return precision_ == Precision::bf16 ? space_.shadow_of(w) : w; }
   TokenOrder order_of(std::span<const std::int32_t> tokens, std::int64_t vocabulary);
   /// `count` doubles of device memory, in host memory, when they have been computed.
   std::span<const double> read(const double* on_device, std::int64_t count);
 
   const Precision precision_;
+  const std::unique_ptr<LibraryGemm> library_;
   OwnStream stream_;
   mutable DeviceSpace space_;
   UploadRing uploads_;
@@ -104,5 +114,13 @@ class CudaBackend final : public Backend {
   std::vector<std::int32_t> occurrences_;  // of each token; all 0 between calls
   std::vector<std::int32_t> distinct_;
 };
+
+template <class... Views>
+bool CudaBackend::begin(ConstView output, const Views&... others) {
+  settle();
+  space_.wrote(output);
+  (space_.wrote(others), ...);
+  return output.size() > 0 && !prepares_;
+}
 
 }  // namespace elastiform::ELASTIFORM_GPU

@@ -130,6 +130,17 @@ GPU_KERNEL scale_kernel(Strided<T> x, float factor, Extent extent) {
   });
 }
 
+GPU_KERNEL add_kernel(Strided<float> to, Strided<const float> from, Extent extent) {
+  for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t c) {
+    float sum[kFour], v[kFour];
+    load_four(sum, to, n, c, extent);
+    load_four(v, from, n, c, extent);
+#pragma unroll
+    for (int i = 0; i < kFour; ++i) sum[i] += v[i];
+    store_four(to, n, c, extent, sum);
+  });
+}
+
 template <class To, class From>
 GPU_KERNEL copy_kernel(Strided<To> to, Strided<const From> from, Extent extent) {
   for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t c) {
@@ -199,6 +210,11 @@ void scale(Stream stream, View x, double factor) {
   dispatch_storage(x.dtype, [&]<class T>() {
     launch(over("scale", extent, stream), scale_kernel<T>, strided<T>(x), static_cast<float>(factor), extent);
   });
+}
+
+void add(Stream stream, View to, ConstView from) {
+  const Extent extent = extent_of(to, from);
+  launch(over("add", extent, stream), add_kernel, strided<float>(to), strided<float>(from), extent);
 }
 
 void copy(Stream stream, View to, ConstView from) {

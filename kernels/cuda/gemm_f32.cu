@@ -77,13 +77,14 @@ GPU_KERNEL __launch_bounds__(kThreads, 2) gemm_f32_kernel(Product p) {
   const Place place = place_of_block(p.M, p.N, kTile);
   float sums[Shape::kOfThread][Shape::kOfThread] = {};
   float a[4], b[4];
-  ShareA::load(p.a, place.row, 0, a);
-  ShareB::load(p.b, place.column, 0, b);
+  const Depth depth = depth_of_block(p);
+  ShareA::load(p.a, place.row, depth.begin, a);
+  ShareB::load(p.b, place.column, depth.begin, b);
   ShareA::store(a_tiles[0], a);
   ShareB::store(b_tiles[0], b);
   __syncthreads();
-  for (int k = 0, now = 0; k < p.K; k += Shape::kDepth, now ^= 1) {
-    const bool more = k + Shape::kDepth < p.K;
+  for (int k = depth.begin, now = 0; k < depth.end; k += Shape::kDepth, now ^= 1) {
+    const bool more = k + Shape::kDepth < depth.end;
     if (more) {
       ShareA::load(p.a, place.row, k + Shape::kDepth, a);
       ShareB::load(p.b, place.column, k + Shape::kDepth, b);
@@ -107,7 +108,7 @@ GPU_KERNEL __launch_bounds__(kThreads, 2) gemm_f32_kernel(Product p) {
 
 template <int kTile>
 void start(Stream stream, const Product& p) {
-  const Launch l{"gemm_f32", {tiles_of(p, kTile)}, {kThreads}, 0, stream};
+  const Launch l{"gemm_f32", grid_of(p, kTile), {kThreads}, 0, stream};
   if (!p.a_along_k) launch(l, gemm_f32_kernel<kTile, false, false>, p);
   else if (p.b_along_k) launch(l, gemm_f32_kernel<kTile, true, true>, p);
   else launch(l, gemm_f32_kernel<kTile, true, false>, p);

@@ -70,21 +70,35 @@ GPU_FUNCTION void multiply_stage(TileAt a_tile, TileAt b_tile, float (&sums)[Gem
   }
 }
 
+/// Sums go through shared memory, so that a thread stores four neighbours and a warp whole rows. Quads of a row change places, so that the
+/// pairs that half a warp stores at a time lie in different banks.
 template <class Gemm>
-GPU_FUNCTION void store_tile(const Product& p, const Place& place, const float (&sums)[Gemm::kRowTiles][Gemm::kColumnTiles][4]) {
+GPU_FUNCTION void store_tile(const Product& p, const Place& place, const float (&sums)[Gemm::kRowTiles][Gemm::kColumnTiles][4],
+                             Quad* tile) {
+  constexpr int kQuads = Gemm::kTile / 4;
+  static_assert(sizeof(Quad) * Gemm::kTile * kQuads <= Gemm::kSharedBytes);
+  const auto quad_at = [&](int row, int quad) -> Quad& { return tile[row * kQuads + (quad ^ row % 4 * 2)]; };
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = place.row + warp / Gemm::kWarpsAcross * Gemm::kRows + lane / 4;
-  const int column = place.column + warp % Gemm::kWarpsAcross * Gemm::kColumns + lane % 4 * 2;
+  const int row = warp / Gemm::kWarpsAcross * Gemm::kRows + lane / 4;
+  const int column = warp % Gemm::kWarpsAcross * Gemm::kColumns + lane % 4 * 2;
+  __syncthreads();  // nobody reads factors any more
 #pragma unroll
   for (int i = 0; i < Gemm::kRowTiles; ++i) {
 #pragma unroll
     for (int j = 0; j < Gemm::kColumnTiles; ++j) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float pair[2] = {sums[i][j][2 * half], sums[i][j][2 * half + 1]};
-        store_sums(p, row + 16 * i + 8 * half, column + 8 * j, pair);
+        Quad& quad = quad_at(row + 16 * i + 8 * half, (column + 8 * j) / 4);
+        quad.items[column % 4] = sums[i][j][2 * half];
+        quad.items[column % 4 + 1] = sums[i][j][2 * half + 1];
       }
     }
+  }
+  __syncthreads();
+#pragma unroll 2
+  for (int i = static_cast<int>(threadIdx.x); i < Gemm::kTile * kQuads; i += Gemm::kThreads) {
+    const int r = i / kQuads, quad = i % kQuads;
+    store_sums(p, place.row + r, place.column + 4 * quad, quad_at(r, quad).items);
   }
 }
 
@@ -94,15 +108,16 @@ GPU_KERNEL __launch_bounds__(Gemm::kThreads, 1) gemm_tensor_cores_kernel(Product
   using ShareA = TileShare<Gemm, typename Gemm::TileA, Gemm::kAlongKA, Gemm::kConvertA>;
   using ShareB = TileShare<Gemm, typename Gemm::TileB, Gemm::kAlongKB, Gemm::kConvertB>;
   const Place place = place_of_block(p.M, p.N, Gemm::kTile);
-  const int steps = (p.K + Gemm::kDepth - 1) / Gemm::kDepth;
+  const Depth depth = depth_of_block(p);
+  const int steps = (depth.end - depth.begin + Gemm::kDepth - 1) / Gemm::kDepth;
   float a[Gemm::kShare][8], b[Gemm::kShare][8];
   float sums[Gemm::kRowTiles][Gemm::kColumnTiles][4] = {};
   const auto tile_a = [&](int step) { return TileAt{shared, step % Gemm::kStages * 2 * Gemm::kTileChunks}; };
   const auto tile_b = [&](int step) { return TileAt{shared, (step % Gemm::kStages * 2 + 1) * Gemm::kTileChunks}; };
   const auto begin = [&](int step) {
     if (step < steps) {
-      ShareA::begin(p.a, place.row, step * Gemm::kDepth, tile_a(step), a);
-      ShareB::begin(p.b, place.column, step * Gemm::kDepth, tile_b(step), b);
+      ShareA::begin(p.a, place.row, depth.begin + step * Gemm::kDepth, tile_a(step), a);
+      ShareB::begin(p.b, place.column, depth.begin + step * Gemm::kDepth, tile_b(step), b);
     }
     cp_async_commit();
   };
@@ -123,15 +138,14 @@ GPU_KERNEL __launch_bounds__(Gemm::kThreads, 1) gemm_tensor_cores_kernel(Product
     multiply_stage<Gemm>(tile_a(step), tile_b(step), sums);
     end(next);
   }
-  store_tile<Gemm>(p, place, sums);
+  store_tile<Gemm>(p, place, sums, reinterpret_cast<Quad*>(shared));
 }
 
 template <class T, bool kAlongKA, bool kAlongKB, bool kConvertA, bool kConvertB>
 void start_tensor_gemm(Stream stream, const Product& p) {
   const auto start = [&](auto gemm) {
     using Gemm = decltype(gemm);
-    launch({"gemm_tensor_cores", {tiles_of(p, Gemm::kTile)}, {Gemm::kThreads}, Gemm::kSharedBytes, stream}, gemm_tensor_cores_kernel<Gemm>,
-           p);
+    launch({"gemm_tensor_cores", grid_of(p, Gemm::kTile), {Gemm::kThreads}, Gemm::kSharedBytes, stream}, gemm_tensor_cores_kernel<Gemm>, p);
   };
   if (fills_large_tiles(p)) start(TensorGemm<T, kAlongKA, kAlongKB, kConvertA, kConvertB, true>{});
   else start(TensorGemm<T, kAlongKA, kAlongKB, kConvertA, kConvertB, false>{});

@@ -17,13 +17,17 @@
 // dimensions. All return when the work is in the stream. Scratch is device memory of at least `…_scratch_bytes(op)`, 16-byte aligned.
 namespace elastiform::ELASTIFORM_GPU {
 
-// gemm_f32.cu, gemm_tensor_cores.cu. w is float32, or bfloat16 (a shadow) where `precision` is bf16: then operands are rounded to bfloat16
-// (float16 ones multiply as float16) and tensor cores multiply; sums are float32.
+// matmul.cu (gemm_f32.cu, gemm_tensor_cores*.cu). w is float32, or bfloat16 (a shadow) where `precision` is bf16: then operands are rounded
+// to bfloat16 (where one is float16, both to float16) and tensor cores multiply; sums are float32. dw is summed in parts where it has few
+// tiles and many tokens, as its sizes say; without scratch (nullptr) in one part, whose blocks occupy a GPU badly.
 void matmul(Stream stream, const Matmul& op, Precision precision);
 void matmul_dx(Stream stream, const MatmulDx& op, Precision precision);
-void matmul_dw(Stream stream, const MatmulDw& op, Precision precision);
+std::int64_t matmul_dw_scratch_bytes(const MatmulDw& op);
+void matmul_dw(Stream stream, const MatmulDw& op, Precision precision, std::byte* scratch = nullptr);
+void bias_gradient(Stream stream, const MatmulDw& op);  // dbias alone
 
-// attention_forward.cu, attention_backward.cu: flash attention. In f32 any head_dim up to 256; in bf16 tensor cores for 32, 64 and 128.
+// attention.cu (attention_forward_*.cu, attention_backward_*.cu): flash attention. In f32 any head_dim; in bf16 every operand is rounded to
+// bfloat16, also one that is stored in float16, and tensor cores multiply for 32, 64 and 128.
 void attention_forward(Stream stream, const AttentionForward& op, Precision precision);
 std::int64_t attention_backward_scratch_bytes(const AttentionBackward& op);
 void attention_backward(Stream stream, const AttentionBackward& op, Precision precision, std::byte* scratch);
@@ -42,6 +46,7 @@ void gelu_backward(Stream stream, const GeluBackward& op);
 void rope(Stream stream, const Rope& op);
 void zero(Stream stream, View x);
 void scale(Stream stream, View x, double factor);
+void add(Stream stream, View to, ConstView from);   // to += from, float32
 void copy(Stream stream, View to, ConstView from);  // same shape; converts between element types
 void round_to_bf16(Stream stream, const float* from, BFloat16* to, std::int64_t count);
 

@@ -18,8 +18,15 @@ struct Unwind {};
 
 std::uint64_t random_state = 0;
 Tokens static_tokens;
-Fiber *idle = nullptr, *last_idle = nullptr;
-int fibers_made = 0;
+Fiber* idle = nullptr;
+
+// ThreadSanitizer of LLVM 14 has 255 slots for threads. With more, who takes over a slot is thought to be ordered after whoever had it, and
+// nothing is found. So the threads of a block share kIdentities identities, number modulo that many, and neighbouring blocks take the one
+// and the other half of the fibers; the rest is for streams and the host. A fiber keeps its identity, or accesses of its stack would be races.
+constexpr int kIdentities = 121;  // odd: threads a power of two apart differ
+Fiber* fibers_of_identities[2 * kMostThreads];
+void* identities[2 * kIdentities];
+int first_fiber = 0;  // of the running block
 
 void begin_random(std::uint64_t seed) { random_state = seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u; }
 
@@ -88,11 +95,11 @@ void report_deadlock() {
   begin_unwinding();
 }
 
-Fiber* take_fiber();
+Fiber* fiber_for(const Thread& thread);
 
 /// Goes on with `thread`, from a fiber that waits or ended its thread.
 void enter(Fiber& from, Thread& thread) {
-  if (thread.fiber == nullptr) thread.fiber = take_fiber();
+  if (thread.fiber == nullptr) thread.fiber = fiber_for(thread);
   become_current(thread);
   switch_fiber(from, *thread.fiber);
 }
@@ -120,15 +127,9 @@ void run_current() {
 }
 
 void put_back(Fiber& fiber) {
-  fiber.next = nullptr;
-  if (!fibers_are_identities()) {  // the last one used is in the cache
-    fiber.next = idle;
-    idle = &fiber;
-  } else if (idle == nullptr) {
-    idle = last_idle = &fiber;
-  } else {
-    last_idle = last_idle->next = &fiber;
-  }
+  if (fibers_are_identities()) return;
+  fiber.next = idle;  // the last one used is in the cache
+  idle = &fiber;
 }
 
 void fiber_main() {
@@ -152,21 +153,37 @@ void fiber_main() {
   }
 }
 
-/// A fiber for a thread. ThreadSanitizer knows threads by their fiber, so there a block takes others than the block before it.
-Fiber* take_fiber() {
-  constexpr int kFewest = 256;
-  const int wanted = fibers_are_identities() ? (2 * block.count > kFewest ? 2 * block.count : kFewest) : 0;
-  if (idle != nullptr && fibers_made >= wanted) {
-    Fiber* const fiber = idle;
-    idle = fiber->next;
-    return fiber;
+Fiber* new_fiber(void* identity) {
+  Fiber* const fiber = make_fiber(fiber_main, identity);
+  if (fiber != nullptr) return fiber;
+  std::fputs("CUDA-on-host: no memory for the stack of a thread\n", stderr);
+  std::abort();
+}
+
+/// All fibers of blocks of this size, made by the launcher: whoever makes an identity is ordered before it, so no thread of a block may.
+void make_fibers_of_identities() {
+  if (!fibers_are_identities()) return;
+  for (int half = 0; half < 2; ++half) {
+    for (int i = 0; i < block.count || i < kIdentities; ++i) {
+      void*& identity = identities[half * kIdentities + i % kIdentities];
+      if (identity == nullptr) identity = make_identity();
+      Fiber*& fiber = fibers_of_identities[half * kMostThreads + i];
+      if (fiber == nullptr) fiber = new_fiber(identity);
+    }
   }
-  Fiber* const fiber = make_fiber(fiber_main);
-  if (fiber == nullptr) {
-    std::fputs("CUDA-on-host: no memory for the stack of a thread\n", stderr);
-    std::abort();
-  }
-  ++fibers_made;
+}
+
+/// Small blocks go through all identities before one is used again, large ones alternate between the halves.
+void choose_fibers_of_block() {
+  const int half = first_fiber / kMostThreads, next = first_fiber % kMostThreads + block.count;
+  first_fiber = next + block.count <= kIdentities ? half * kMostThreads + next : (1 - half) * kMostThreads;
+}
+
+Fiber* fiber_for(const Thread& thread) {
+  if (fibers_are_identities()) return fibers_of_identities[first_fiber + thread.number];
+  if (idle == nullptr) return new_fiber(nullptr);
+  Fiber* const fiber = idle;
+  idle = fiber->next;
   return fiber;
 }
 
@@ -188,6 +205,7 @@ void make_all_ready() {
 }
 
 void begin_block() {
+  choose_fibers_of_block();
   for (int i = 0; i < block.count; ++i) {
     Thread& thread = block.threads[i];
     thread.state = State::not_begun;
@@ -243,6 +261,15 @@ void make_ready_first(Thread& thread) {
   thread.state = State::ready;
   thread.next = block.ready;
   block.ready = &thread;
+}
+
+void report_block(const char* format, ...) {
+  if (block.message[0] != '\0') return;
+  add_to_message("block (%u,%u,%u): ", block_index.x, block_index.y, block_index.z);
+  va_list arguments;
+  va_start(arguments, format);
+  add_to_message(format, arguments);
+  va_end(arguments);
 }
 
 void fail(const char* format, ...) {
@@ -306,6 +333,7 @@ void run_grid(const Launch& launch, const Kernel& kernel) {
   begin_random(how.seed);
   adopt_current(block.launcher);
   release_token(kernel.begin);
+  make_fibers_of_identities();
   const std::uint64_t blocks = std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   std::uint64_t step = 1, first = 0;
   if (how.order == Order::shuffle && blocks > 1) {  // i · step + first runs through all numbers below `blocks`

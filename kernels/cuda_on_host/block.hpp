@@ -79,6 +79,9 @@ void make_ready_first(Thread& thread);
 
 bool same(Site a, Site b);
 
+/// Fails the launch for what the block has done, unless it has failed.
+void report_block(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
 /// What a warp operation is called in kernels.
 const char* name_of(WarpOperation operation);
 /// Adds to block.message why thread, in a warp operation, waits for ever.

@@ -106,7 +106,7 @@ void switch_stack(Fiber& from, Fiber& to) { elastiform_switch_stack(&from.stack_
 
 #endif
 
-Fiber* make_fiber(void (*main)()) {
+Fiber* make_fiber(void (*main)(), void* identity) {
   void* memory = ::mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
   ::mprotect(memory, kGuardBytes, PROT_NONE);  // a kernel that recurses too deep dies here
@@ -118,9 +118,7 @@ Fiber* make_fiber(void (*main)()) {
   const std::size_t stagger = static_cast<std::size_t>(fibers_made++ % 61) * 192;
   prepare_stack(*fiber, static_cast<char*>(fiber->bounds) + kStackBytes - 64 - stagger, main);
   if (fiber->stack_pointer == nullptr) return nullptr;
-#ifdef ELASTIFORM_THREAD_SANITIZER
-  fiber->sanitizer_context = __tsan_create_fiber(0);
-#endif
+  fiber->sanitizer_context = identity;
   return fiber;
 }
 

@@ -17,8 +17,9 @@ struct Fiber {
   Fiber* next = nullptr;              // in a list of idle ones
 };
 
-/// Makes a fiber that calls main() when it is first switched to; main never returns. nullptr when memory is short.
-Fiber* make_fiber(void (*main)());
+/// Makes a fiber that calls main() when it is first switched to; main never returns. nullptr when memory is short. Its accesses are those of
+/// the identity.
+Fiber* make_fiber(void (*main)(), void* identity);
 /// Saves the running stack as `from` and goes on with `to`.
 void switch_fiber(Fiber& from, Fiber& to);
 /// The first thing that a new fiber does: tells AddressSanitizer that the switch is over.
@@ -26,7 +27,7 @@ void begin_fiber();
 /// `fiber` becomes the one that the calling OS thread runs in now.
 void adopt_current(Fiber& fiber);
 
-/// Whether each CUDA thread must have a fiber of its own, because ThreadSanitizer tells threads apart by their fiber.
+/// Whether each CUDA thread must have a fiber of its own, because ThreadSanitizer tells threads apart by their fiber's identity.
 bool fibers_are_identities();
 
 // What orders memory for ThreadSanitizer; without it they do nothing. A token is any address.
@@ -43,7 +44,8 @@ class UnseenAccesses {
 /// Forgets earlier accesses of this page-aligned anonymous memory, and its content.
 void forget_accesses(void* memory, std::size_t bytes);
 
-/// Another identity for what the calling OS thread does next, without another stack: a stream is one. nullptr without ThreadSanitizer.
+/// A thread in ThreadSanitizer's eyes; of fibers, and of streams, which have no stack of their own. nullptr without it. What makes one is
+/// ordered before all that it does.
 void* make_identity();
 void destroy_identity(void* identity);
 /// body(data) as `identity`, after acquiring `begin`; releases `end` at last.

@@ -31,7 +31,8 @@ constexpr std::size_t kPage = 4096;
 
 struct Array {
   const void* key;
-  std::size_t offset, bytes;
+  const char* name;
+  std::size_t offset, bytes, whole;  // with the gap behind it
 };
 Array arrays[kMostArrays];  // [0] is the dynamic part
 int array_count = 0;
@@ -68,18 +69,30 @@ void fill(char* memory, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; ++i) to[i] = static_cast<char>(0xff);
 }
 
-void* add_array(const void* key, std::size_t bytes) {
+void* add_array(const void* key, const char* name, std::size_t bytes) {
   char* const memory = arena + used;
-  arrays[array_count++] = {key, used, bytes};
-  used += (bytes + kGap - 1) / kGap * kGap + kGap;
-  unpoison(memory, bytes);
-  fill(memory, bytes);
+  const std::size_t whole = (bytes + kGap - 1) / kGap * kGap + kGap;
+  arrays[array_count++] = {key, name, used, bytes, whole};
+  used += whole;
+  unpoison(memory, whole);
+  fill(memory, whole);
+  poison(memory + bytes, whole - bytes);
   return memory;
 }
+
+#ifndef ELASTIFORM_ADDRESS_SANITIZER  // which has seen it when it happened
+/// Where bits of the gap behind an array were cleared; its end if nowhere.
+std::size_t first_written_behind(const Array& array) {
+  std::size_t i = array.bytes;
+  while (i < array.whole && arena[array.offset + i] == static_cast<char>(0xff)) ++i;
+  return i;
+}
+#endif
 
 AsyncCopies& copies_of_current() { return copies_of_threads[block.current->number]; }
 
 void* map(std::size_t bytes) {
+  const UnseenAccesses unseen;
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory != MAP_FAILED) return memory;
   std::fputs("CUDA-on-host: no memory for shared memory\n", stderr);
@@ -97,10 +110,17 @@ void begin_shared_memory(std::size_t dynamic_bytes) {
   array_count = 0;
   used = kGap;
   static_bytes = 0;
-  add_array(nullptr, dynamic_bytes);
+  add_array(nullptr, "the dynamic part", dynamic_bytes);
 }
 
 void end_shared_memory() {
+#ifndef ELASTIFORM_ADDRESS_SANITIZER
+  for (int i = 0; i < array_count; ++i) {
+    const std::size_t written = first_written_behind(arrays[i]);
+    if (written < arrays[i].whole)
+      report_block("%s has %zu bytes of shared memory, and byte %zu was written", arrays[i].name, arrays[i].bytes, written);
+  }
+#endif
   poison(arena, used);
   if (fibers_are_identities()) forget_accesses(arena, (used + kPage - 1) / kPage * kPage);  // the next block's is another memory
 }
@@ -116,7 +136,7 @@ void* shared_array(const void* key, std::size_t bytes, std::size_t alignment, co
   if (static_bytes + arrays[0].bytes > kMostTotal)
     fail("with array %s the block has %zu bytes of arrays and %zu dynamic bytes in shared memory, %zu more than there are", name,
          static_bytes, arrays[0].bytes, static_bytes + arrays[0].bytes - kMostTotal);
-  return add_array(key, bytes);
+  return add_array(key, name, bytes);
 }
 
 void* dynamic_shared() { return arena + arrays[0].offset; }
@@ -137,6 +157,8 @@ void forget_async_copies(int thread) {
 void begin_async_copy(const AsyncCopy& copy, Site site) {
   AsyncCopies& mine = copies_of_current();
   if (mine.issued - mine.done == kMostCopies) fail("cp.async in %s:%d: more than %d copies in flight", site.file, site.line, kMostCopies);
+  for (unsigned int i = mine.done; i != mine.issued; ++i)
+    if (mine.copies[i % kMostCopies].to == copy.to) fail("cp.async in %s:%d: to where another one is in flight", site.file, site.line);
   mine.copies[mine.issued++ % kMostCopies] = copy;
 }
 

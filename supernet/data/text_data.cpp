@@ -196,7 +196,8 @@ Batch TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int6
   return batch;
 }
 
-void TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch) const {
+void TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch,
+                              std::int64_t first_sequence) const {
   if (sequences < 1 || tokens < 1) throw std::logic_error("TextData::training_batch: needs at least one sequence of one token");
   const std::vector<Segment>& train = segments(Split::train);
   const std::vector<std::int64_t> other = tokens == impl_->context ? std::vector<std::int64_t>{} : count_starts(train, tokens);
@@ -214,7 +215,7 @@ void TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64
   batch.targets.reserve(static_cast<std::size_t>(batch.rows()));
   for (std::int64_t b = 0; b < sequences; ++b) {
     // A stream of its own for each sequence: any share of the batch can be drawn without the rest.
-    RandomStream random(seed, Purpose::batch, step, static_cast<std::uint32_t>(b));
+    RandomStream random(seed, Purpose::batch, step, static_cast<std::uint32_t>(first_sequence + b));
     const auto draw = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(first.back())));
     const auto s = static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), draw) - first.begin()) - 1;
     const std::uint8_t* window = bytes() + train[s].begin + (draw - first[s]);

@@ -52,8 +52,9 @@ class TextData {
 
   /// Training batch of step t: B windows of T inputs at places drawn uniformly from the train split; a pure function of (seed, t).
   Batch training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens) const;
-  /// The same into a batch whose memory serves again.
-  void training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch) const;
+  /// Sequences [first, first + sequences) of step t, into a batch whose memory serves again: micro-batches of a step are its parts.
+  void training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch,
+                      std::int64_t first = 0) const;
 
   /// Windows that score a split: each segment by itself, windows of T inputs every `stride` bytes; of each window but the first of its
   /// segment only the targets that no window before has seen are counted. limit > 0: only the first `limit` segments of the split.

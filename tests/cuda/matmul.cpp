@@ -156,8 +156,8 @@ TEST_CASE("products on tensor cores agree with float64 products of rounded facto
 }
 
 TEST_CASE("large tiles give the bits of small ones", "[cuda][matmul]") {
-  // 11 x 11 tiles of 128 fill a GPU; the first 200 rows and columns do not, and are multiplied in tiles of 64.
-  constexpr std::int64_t kMany = 1300, kFew = 200, kDepth = kSanitized ? 20 : 50;
+  // 2 x 60 tiles of 128 fill a GPU; the first rows and columns do not, and are multiplied in tiles of 64.
+  constexpr std::int64_t kRows = 130, kColumns = 7560, kFewColumns = 200, kDepth = kSanitized ? 20 : 50;
   const Kind kind = GENERATE(Kind::forward, Kind::dx, Kind::dw);
   const Precision precision = GENERATE(Precision::f32, Precision::bf16);
   const DType left = GENERATE(DType::float32, DType::bfloat16), right = GENERATE(DType::float32, DType::bfloat16);
@@ -175,7 +175,7 @@ TEST_CASE("large tiles give the bits of small ones", "[cuda][matmul]") {
                  .right = right};
     return c;
   };
-  const Case large = product(kMany, kMany);
+  const Case large = product(kRows, kColumns);
   const Operands in(large, 8);
   const DeviceMatrix a(in.left), b(in.right), add(in.add), whole(in.add), part(in.add);
   const auto multiply = [&](const Case& c, const DeviceMatrix& result) {
@@ -188,12 +188,47 @@ TEST_CASE("large tiles give the bits of small ones", "[cuda][matmul]") {
       matmul_dw(nullptr, {.dw = first(result, c.I, c.O), .dbias = {}, .x = first(a, c.N, c.I), .dy = first(b, c.N, c.O)}, precision);
   };
   multiply(large, whole);
-  multiply(product(kFew, kFew), part);
+  multiply(product(kRows, kFewColumns), part);
   const Matrix all = whole.read(), some = part.read();
   bool same = true;
-  for (std::int64_t i = 0; i < kFew; ++i)
-    for (std::int64_t j = 0; j < kFew; ++j) same = same && all.at(i, j) == some.at(i, j);
+  for (std::int64_t i = 0; i < kRows; ++i)
+    for (std::int64_t j = 0; j < kFewColumns; ++j) same = same && all.at(i, j) == some.at(i, j);
   CHECK(same);
+}
+
+TEST_CASE("matmul_dw over many tokens is summed in parts", "[cuda][matmul]") {
+  // Two parts, and three; the last one is shorter and ends inside a step of every kernel.
+  const std::int64_t N = GENERATE(1100, 1542), I = 37, O = 65;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  const DType stored = precision == Precision::f32 ? DType::float32 : GENERATE(DType::float32, DType::bfloat16, DType::float16);
+  const bool transposed = GENERATE(false, true), accumulate = GENERATE(false, true);
+  CAPTURE(N, name_of(precision), name_of(stored), transposed, accumulate);
+  Case c{.kind = Kind::dw, .N = N, .I = I, .O = O, .transposed = transposed, .precision = precision, .left = stored, .right = stored};
+  const auto on_device = [&](std::int64_t padding) {
+    const Operands in(c, padding);
+    const Matrix before = accumulate ? in.add : canary(in.add.rows(), in.add.columns(), in.add.columns() + padding, DType::float32);
+    const DeviceMatrix x(in.left), dy(in.right), dw(before);
+    const MatmulDw op{
+        .dw = dw.view(), .dbias = {}, .x = x.view(), .dy = dy.view(), .scale = kScale, .transposed = transposed, .accumulate = accumulate};
+    REQUIRE(matmul_dw_scratch_bytes(op) == static_cast<std::int64_t>((N / 512) * I * O * sizeof(float)));
+    void* const scratch = allocate_on_device(matmul_dw_scratch_bytes(op));
+    matmul_dw(nullptr, op, precision, static_cast<std::byte*>(scratch));
+    Matrix result = dw.read();
+    free_on_device(scratch);
+    return result;
+  };
+  Matrix expected = reference(c);
+  if (!accumulate) {
+    const Operands in(c, 0);
+    for (std::int64_t i = 0; i < expected.rows(); ++i)
+      for (std::int64_t j = 0; j < expected.columns(); ++j) expected.set(i, j, expected.at(i, j) - in.add.at(i, j));
+  }
+  const Matrix tight = on_device(0);
+  CHECK_THAT(tight, near(expected, tolerance("matmul_dw", DType::float32).scaled(expected.largest_magnitude())));
+  CHECK(on_device(3).same_bits(tight));
+  set_order(Order::shuffle, 11);
+  CHECK(on_device(8).same_bits(tight));
+  set_order(Order::forward);
 }
 
 TEST_CASE("matmul_dw sums dy as it is stored, in one order", "[cuda][matmul]") {

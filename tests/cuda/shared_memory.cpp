@@ -8,6 +8,7 @@
 #include "tests/cuda/launches.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/device_array.hpp"
+#include "tests/support/sanitized.hpp"
 
 namespace elastiform::ELASTIFORM_GPU {
 
@@ -47,6 +48,13 @@ GPU_KERNEL arrays_of_functions(int* out) {
   out[threadIdx.x] = first == second && first != mine ? 1 : 0;
 }
 
+[[maybe_unused]] GPU_KERNEL write_behind(char* out, int i) {
+  SHARED(char, small, [10]);
+  char* const p = small;
+  p[i] = 1;
+  out[0] = p[0];
+}
+
 /// Sums rows of 32 · stages floats, `stages` of them in flight; WAIT is how many groups may stay unfinished.
 template <int WAIT>
 GPU_KERNEL sum_in_stages(const float* x, float* sums, int stages) {
@@ -74,7 +82,7 @@ GPU_KERNEL copy_some_bytes(const float* x, float* y, int bytes) {
   for (int i = 0; i < 4; ++i) y[i] = four[i];
 }
 
-enum class Fault { none, shared_address, misaligned, misaligned_source, bytes, beyond };
+enum class Fault { none, shared_address, misaligned, misaligned_source, bytes, beyond, in_flight };
 GPU_KERNEL misuse_copy(const float* x, Fault fault) {
   SHARED(float, four, [8]);
   float local[4];
@@ -83,6 +91,7 @@ GPU_KERNEL misuse_copy(const float* x, Fault fault) {
   if (fault == Fault::misaligned_source) cp_async16(four, x + 1);
   if (fault == Fault::bytes) cp_async16(four, x, 17);
   if (fault == Fault::beyond) cp_async16(four + 8, x);
+  if (fault == Fault::in_flight) cp_async16(four, x), cp_async16(four, x + 4);
   cp_async_commit();
   cp_async_wait<0>();
 }
@@ -111,6 +120,16 @@ TEST_CASE("more shared memory than a GPU has is refused", "[cuda]") {
   CHECK_THAT(failure_of(), Contains("with array b the block has 49154 bytes of arrays in shared memory, of which 49152 are allowed"));
 }
 
+#if !ELASTIFORM_SANITIZED  // AddressSanitizer ends the process
+TEST_CASE("who writes behind an array in shared memory is told", "[cuda]") {
+  const DeviceArray<char> out(1);
+  launch({"write_behind", {1}, {1}}, write_behind, out.data(), 9);
+  CHECK(failure_of().empty());
+  launch({"write_behind", {2}, {1}}, write_behind, out.data(), 10);
+  CHECK_THAT(failure_of(), Contains("block (0,0,0): small has 10 bytes of shared memory, and byte 10 was written"));
+}
+#endif
+
 TEST_CASE("cp.async arrives when it has been waited for", "[cuda]") {
   constexpr int kStages = 5;
   std::vector<float> x(3 * kStages * 128);
@@ -126,7 +145,7 @@ TEST_CASE("cp.async arrives when it has been waited for", "[cuda]") {
       CHECK(got[i] == expected);
     }
   }
-  launch({"sum_in_stages", {3}, {32}}, sum_in_stages<2>, from.data(), sums.data(), kStages);  // waits for one group too few
+  launch({"sum_in_stages", {3}, {32}}, sum_in_stages<2>, from.data(), sums.data(), 1);  // waits for one group too few
   for (const float sum : sums.values()) CHECK(std::isnan(sum));
 }
 
@@ -150,6 +169,7 @@ TEST_CASE("cp.async to or from a wrong address is reported", "[cuda]") {
   CHECK_THAT(failure(Fault::misaligned), Contains("an address of shared memory is no multiple of 16"));
   CHECK_THAT(failure(Fault::misaligned_source), Contains("an address of global memory is no multiple of 16"));
   CHECK_THAT(failure(Fault::bytes), Contains("17 of 16 bytes"));
+  CHECK_THAT(failure(Fault::in_flight), Contains("to where another one is in flight"));
   CHECK_THAT(failure(Fault::beyond), Contains("16 bytes that are not inside an array of shared memory"));
 }
 

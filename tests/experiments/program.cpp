@@ -18,18 +18,16 @@
 namespace elastiform {
 namespace {
 
-[[noreturn]] void become_program(const std::string& folder, const std::vector<std::string>& arguments, int out, const std::string& err,
+[[noreturn]] void become_program(const std::string& folder, const std::vector<std::string>& line, int out, const std::string& err,
                                  const std::string& cache) {
   ::setenv("XDG_CACHE_HOME", cache.c_str(), 1);
   std::vector<char*> argv;
-  std::string program = ELASTIFORM_PROGRAM;
-  argv.push_back(program.data());
-  std::vector<std::string> copies = arguments;
+  std::vector<std::string> copies = line;
   for (auto& text : copies) argv.push_back(text.data());
   argv.push_back(nullptr);
   const int error = ::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   if (::chdir(folder.c_str()) != 0 || ::dup2(out, 1) < 0 || ::dup2(error, 2) < 0) ::_exit(126);
-  ::execv(program.c_str(), argv.data());
+  ::execvp(argv.front(), argv.data());
   ::_exit(127);
 }
 
@@ -54,15 +52,17 @@ std::string content_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
-                             const std::function<void(int, const std::string&)>& on_line) {
+namespace {
+
+ProgramResult run_line_in(const std::string& folder, const std::vector<std::string>& command,
+                          const std::function<void(int, const std::string&)>& on_line) {
   static const TemporaryFolder cache;  // a test leaves the user's alone, and measures the machine's peak once
   const TemporaryFolder scratch;
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
   const pid_t process = ::fork();
   if (process < 0) throw std::runtime_error("fork");
-  if (process == 0) become_program(folder, arguments, ends[1], scratch / "err", cache.path());
+  if (process == 0) become_program(folder, command, ends[1], scratch / "err", cache.path());
   ::close(ends[1]);
   ProgramResult result;
   std::string line;
@@ -83,6 +83,48 @@ ProgramResult run_program_in(const std::string& folder, const std::vector<std::s
   result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   result.err = content_of(scratch / "err");
   return result;
+}
+
+std::vector<std::string> joined(std::vector<std::string> line, const std::vector<std::string>& arguments) {
+  line.insert(line.end(), arguments.begin(), arguments.end());
+  return line;
+}
+
+}  // namespace
+
+ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
+                             const std::function<void(int, const std::string&)>& on_line) {
+  return run_line_in(folder, joined({ELASTIFORM_PROGRAM}, arguments), on_line);
+}
+
+ProgramResult run_ranks_in(const std::string& folder, int ranks, const std::vector<std::string>& arguments,
+                           const std::function<void(int, const std::string&)>& on_line) {
+  // Containers run tests as root, on few cores.
+  for (const char* name :
+       {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe", "OMPI_MCA_mpi_yield_when_idle"})
+    ::setenv(name, "1", 1);
+  return run_line_in(folder, joined({"mpirun", "-np", std::to_string(ranks), ELASTIFORM_PROGRAM}, arguments), on_line);
+}
+
+std::string no_mpirun() {
+  static const std::string reason = [] {
+    const TemporaryFolder folder;
+    const ProgramResult result = run_ranks_in(folder.path(), 2, {"--version"});
+    return result.status == 0 ? "" : "status " + std::to_string(result.status) + ": " + result.err;
+  }();
+  return reason;
+}
+
+int process_of_rank(int mpirun, int rank) {
+  const std::string variable = "OMPI_COMM_WORLD_RANK=" + std::to_string(rank), parent = "PPid:\t" + std::to_string(mpirun) + "\n";
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (content_of(entry.path().string() + "/status").find(parent) == std::string::npos) continue;
+    const std::string environment = '\0' + content_of(entry.path().string() + "/environ");
+    if (environment.find('\0' + variable + '\0') != std::string::npos) return std::stoi(name);
+  }
+  return 0;
 }
 
 std::vector<std::string> words(const std::string& line) {

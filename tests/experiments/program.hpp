@@ -18,6 +18,14 @@ struct ProgramResult {
 ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
                              const std::function<void(int process, const std::string& line)>& on_line = nullptr);
 
+/// The same under mpirun on so many processes, more than the machine has cores perhaps; `process` is mpirun's.
+ProgramResult run_ranks_in(const std::string& folder, int ranks, const std::vector<std::string>& arguments,
+                           const std::function<void(int process, const std::string& line)>& on_line = nullptr);
+/// "" where the program runs under mpirun, else why it cannot.
+std::string no_mpirun();
+/// The process of a rank that this mpirun started; 0: none.
+int process_of_rank(int mpirun, int rank);
+
 /// "cost micro.toml --subnet largest" as arguments.
 std::vector<std::string> words(const std::string& line);
 

@@ -6,8 +6,10 @@
 
 #include "kernels/random.hpp"
 #include "search/prefix_tree.hpp"
+#include "search/shared_evaluator.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
+#include "tests/support/ranks.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -118,6 +120,40 @@ TEST_CASE("an evaluation that is told to stop ends between batches, and the next
   CHECK(asked.load() <= 1 + pool.size());  // nobody begins another batch
   evaluator.stop_when([] { return false; });
   CHECK(evaluator.evaluate(std::span(&subnet, 1)).front().block_losses == whole.block_losses);
+}
+
+TEST_CASE("ranks that share an evaluator give rank 0 the bits of one process", "[search][data_parallel][bits]") {
+  const Fixture f("llama");
+  const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = GENERATE(0, 1)};
+  std::vector<Subnet> subnets;
+  for (std::uint64_t i = 0; i < 12; ++i) subnets.push_back(random_subnet(f.space, i));
+  subnets.push_back({.embed = 16, .blocks = {f.space.middle().blocks[0], f.space.middle().blocks[0]}, .kept = {0, 2}});
+  const std::span<const Subnet> all(subnets);
+  const ThreadPool pool(1);
+  PrefixEvaluator alone(f.network, f.weights, f.data, set, pool, Precision::f32);
+  const std::vector<Score> expected = alone.evaluate(all);
+  for (const int size : {1, 2, 3, 7}) {  // with one segment there are fewer batches than ranks
+    CAPTURE(set.segments, size);
+    std::vector<Score> scores;
+    std::atomic<int> followed{0};
+    run_ranks(size, [&](Communicator& ranks) {
+      const ThreadPool mine(1);
+      PrefixEvaluator own(f.network, f.weights, f.data, set, mine, Precision::f32);
+      SharedEvaluator shared(own, ranks);
+      if (!ranks.leads()) {
+        shared.follow();
+        ++followed;
+        return;
+      }
+      scores = shared.evaluate(all.first(5));
+      CHECK(shared.evaluate({}).empty());
+      for (Score& score : shared.evaluate(all.subspan(5))) scores.push_back(std::move(score));
+      shared.finish();
+    });
+    CHECK(followed == size - 1);
+    REQUIRE(scores.size() == expected.size());
+    for (std::size_t i = 0; i < scores.size(); ++i) CHECK(same(scores[i], expected[i]));
+  }
 }
 
 TEST_CASE("shared prefixes are nodes once", "[search]") {

@@ -258,6 +258,10 @@ TEST_CASE("training batches are windows of train segments, uniform over all star
   // A share of a batch is the batch's beginning.
   const Batch whole = data.training_batch(7, 3, 9, T), part = data.training_batch(7, 3, 4, T);
   CHECK(std::equal(part.inputs.begin(), part.inputs.end(), whole.inputs.begin()));
+  // Micro-batches are its parts, and each is drawn without the others.
+  Batch middle;
+  data.training_batch(7, 3, 3, T, middle, 4);
+  CHECK(middle.inputs == std::vector<std::int32_t>(whole.inputs.begin() + 4 * T, whole.inputs.begin() + 7 * T));
   CHECK_THROWS_AS(data.training_batch(7, 3, 9, 100'000), InputError);
 }
 

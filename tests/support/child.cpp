@@ -17,6 +17,8 @@ ChildResult run_in_child(const std::function<int()>& body) {
   if (child < 0) throw std::runtime_error("no child process");
   if (child == 0) {
     int status = kException;
+    constexpr unsigned int kSeconds = 120;
+    ::alarm(kSeconds);  // a child that hangs is killed
     ::dup2(ends[1], STDERR_FILENO);
     for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) ::signal(signal, SIG_DFL);  // not the test program's reports
     try {

@@ -163,13 +163,15 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   const std::string sampler = GENERATE("largest", "balanced", "sandwich");
   const int threads = GENERATE(1, 2);
   const Precision precision = GENERATE(from_range(precisions_here()));
-  CAPTURE(sampler, threads, name_of(precision));
+  const int accumulation = GENERATE(1, 3);
+  CAPTURE(sampler, threads, name_of(precision), accumulation);
   const SearchSpace space = small_space();
   const TemporaryFolder folder;
   const TextData data(folder.write("text.txt", letters(40000)),
                       {.text = "text.txt", .tokenizer = "bytes", .splits = {80, 10, 10}, .split_block = 4096}, space.model().context);
   TrainOptions options;
   options.sequences = 11;
+  options.accumulation = accumulation;
   std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = sampler}};
   if (sampler == "sandwich") stages.front().objective = "labels+largest", stages.front().random = 2;
   resolve_stages(stages, options.steps);

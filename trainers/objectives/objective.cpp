@@ -26,16 +26,14 @@ LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Ba
 /// Cross-entropy with the text's next token.
 class Labels final : public Objective {
  public:
-  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
-                                           const Batch& batch) const override {
-    std::vector<LossReport> reports;
-    reports.reserve(subnets.size());
-    LossOptions options{.share = 1.0 / static_cast<double>(subnets.size()), .accumulate = context.accumulate};
+  void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
+                        std::vector<LossReport>& reports) const override {
+    reports.clear();
+    LossOptions options{.share = context.share / static_cast<double>(subnets.size()), .accumulate = context.accumulate};
     for (const Subnet& subnet : subnets) {
       reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
       options.accumulate = true;
     }
-    return reports;
   }
   bool needs_largest() const override { return false; }
   std::int64_t extra_arena_bytes(const SearchSpace&, DType, std::int64_t) const override { return 0; }
@@ -47,21 +45,19 @@ class LabelsAndLargest final : public Objective {
  public:
   explicit LabelsAndLargest(const Stage& stage) : teacher_weight_(stage.teacher_weight), temperature_(stage.temperature) {}
 
-  std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
-                                           const Batch& batch) const override {
+  void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
+                        std::vector<LossReport>& reports) const override {
     const Subnet& largest = subnets.front();
     if (largest != context.largest) throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
     const ArenaScope scope(context.arena);
     const View hidden = context.arena.matrix(batch.rows(), largest.embed, context.network.dtype());
-    const double share = 1.0 / static_cast<double>(subnets.size());
-    std::vector<LossReport> reports;
-    reports.reserve(subnets.size());
+    const double share = context.share / static_cast<double>(subnets.size());
+    reports.clear();
     reports.push_back(run_planned(context, largest, batch, {.share = share, .accumulate = context.accumulate}, {}, hidden));
     const LossOptions taught{
         .label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
     for (const Subnet& subnet : subnets.subspan(1))
       reports.push_back(run_planned(context, subnet, batch, taught, {.hidden = hidden, .embed = largest.embed}, {}));
-    return reports;
   }
   bool needs_largest() const override { return true; }
   std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const override {

@@ -22,20 +22,22 @@ struct ObjectiveContext {
   Arena& arena;
   PlanCache& plans;
   bool accumulate = true;  // what begin_gradients said: false: the first subnet writes gradients
+  double share = 1;        // of the step's mean that the batch is: 1 / its micro-batches
 };
 
-/// Makes `gradients` ready for the passes of a step. Where the first subnet covers all that the others touch, as in a step of one subnet
+/// Makes `gradients` ready for the passes of a micro-batch. Where the first subnet covers all that the others touch, as in a step of one subnet
 /// and in a sandwich, its pass writes them and only what lookups add to is cleared; else all of it is. Returns whether the first
 /// accumulates.
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
                      const ActiveBands& active, BandScratch& scratch);
 
-/// From the subnets of a step to gradients: forward and backward of each, its loss weighted by 1/K so that gradients are the mean over
-/// the K subnets.
+/// From the subnets of a step to gradients: forward and backward of each, its loss weighted by share/K so that gradients are the mean over
+/// the K subnets, and over the micro-batches of the step once these are added.
 struct Objective {
   virtual ~Objective() = default;
-  virtual std::vector<LossReport> forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets,
-                                                   const Batch& batch) const = 0;
+  /// `reports` receives one report a subnet.
+  virtual void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
+                                std::vector<LossReport>& reports) const = 0;
   virtual bool needs_largest() const = 0;
   /// Arena bytes beside Network's own plan, for the largest subnet of `space`.
   virtual std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const = 0;

@@ -52,7 +52,7 @@ TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights
 void TrainingSteps::step(std::span<const Subnet> subnets) {
   active_.assign(weights_.table(), subnets);
   const bool accumulate = begin_gradients(backend_, network_, gradients_, subnets, active_, bands_);
-  objective_->forward_backward({backend_, network_, largest_, weights_, gradients_, arena_, plans_, accumulate}, subnets, batch_);
+  objective_->forward_backward({backend_, network_, largest_, weights_, gradients_, arena_, plans_, accumulate}, subnets, batch_, losses_);
   const double norm = global_norm(backend_, gradients_, active_, bands_);
   optimizer_->update(backend_, weights_, gradients_, active_, {.step = updates_, .rate = 3e-4, .gradient_scale = clip_scale(norm, clip_)});
   ++updates_;

@@ -37,6 +37,7 @@ class TrainingSteps {
   Arena arena_;
   double clip_ = 0;
   std::int64_t updates_ = 0;
+  std::vector<LossReport> losses_;  // of the last step
 };
 
 /// Losses of single subnets as the evaluator forms them: every worker scores its own sequences with a serial backend.

@@ -6,6 +6,7 @@
 
 #include "experiments/elastiform/demo_steps.hpp"
 #include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/search_evaluator.hpp"
 #include "experiments/elastiform/train_run.hpp"
 #include "kernels/errors.hpp"
 
@@ -101,7 +102,8 @@ class DemoCommand final : public Command {
   bool search(Run& run, const SearchRequest& request, const CommonOptions& common) {
     const auto feasible = feasible_set(run, request);
     const auto store = run.results(ResultStore::Mode::write);
-    auto outcome = run_budget_search(run, *store, request, feasible, common);
+    SearchEvaluator scoring(run, common);
+    auto outcome = run_budget_search(run, *store, request, feasible, scoring.evaluator(), common);
     if (outcome.interrupted || !outcome.best) {
       fmt::print(stream_, "stopped; what was evaluated is kept: elastiform search {}\n", run.name());
       return false;

@@ -2,6 +2,7 @@
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/search_evaluator.hpp"
 #include "experiments/elastiform/search_steps.hpp"
 #include "kernels/errors.hpp"
 #include "search/algorithms/algorithm.hpp"
@@ -13,9 +14,12 @@ namespace {
 class SearchCommand final : public Command {
  public:
   std::string_view name() const override { return "search"; }
-  std::string_view help() const override { return "Find the best subnets inside a budget; the same command continues it"; }
+  std::string_view help() const override {
+    return "Find the best subnets inside a budget; the same command continues it, under mpirun on several processes";
+  }
   std::string_view example() const override { return "elastiform search runs/demo --budget parameters=..60% --evaluations 100"; }
   bool computes() const override { return true; }
+  bool shares_work() const override { return true; }
   void declare(Options& options) override {
     options.positional("run", run_, "Run folder of a trained supernet");
     options.option("budget", budgets_,
@@ -28,6 +32,10 @@ class SearchCommand final : public Command {
   }
   int run(const CommonOptions& common) override {
     Run run(run_);
+    if (!ranks_of(common).leads()) {
+      SearchEvaluator(run, common).follow();
+      return 0;
+    }
     std::vector<SearchRequest> requests;
     for (const auto& budget : budgets_of(run.recipe())) requests.push_back(request_of(run.recipe(), budget));
     // An impossible budget is refused before any search has spent time.
@@ -36,14 +44,16 @@ class SearchCommand final : public Command {
     const auto store = run.results(ResultStore::Mode::write);
     std::vector<std::string> documents;
     int status = 0;
+    SearchEvaluator scoring(run, common);
     for (std::size_t i = 0; i < requests.size(); ++i) {
-      const SearchOutcome outcome = run_budget_search(run, *store, requests[i], sets[i], common);
+      const SearchOutcome outcome = run_budget_search(run, *store, requests[i], sets[i], scoring.evaluator(), common);
       documents.push_back(outcome_json(outcome));
       if (!common.json) fmt::print("\n{}\n", outcome_text(outcome));
       if (!outcome.interrupted) continue;
       status = kInterruptedStatus;
       break;
     }
+    scoring.finish();
     if (common.json) fmt::print("{}\n", json_list(documents));
     return status;
   }

@@ -31,11 +31,12 @@ std::string outcome_json(const TrainOutcome& outcome) {
 class TrainCommand final : public Command {
  public:
   std::string_view name() const override { return "train"; }
-  std::string_view help() const override { return "Train a supernet, or continue a run"; }
+  std::string_view help() const override { return "Train a supernet, or continue a run; under mpirun on several processes"; }
   std::string_view example() const override {
     return "elastiform train experiments/recipes/demo.toml --run runs/first --set train.steps=500";
   }
   bool computes() const override { return true; }
+  bool shares_work() const override { return true; }
   void declare(Options& options) override {
     options.positional("recipe", recipe_, "TOML file (docs/recipes.md)", false);
     options.option("run", run_, "Folder of the new run (default: runs/ and the recipe's name)");

@@ -1,0 +1,165 @@
+#include "kernels/collectives/mpi.hpp"
+
+#include <dlfcn.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <ctime>
+#include <utility>
+
+#include "kernels/collectives/mpi_functions.hpp"
+#include "kernels/errors.hpp"
+
+namespace elastiform {
+namespace {
+
+/// What the ranks of a machine know of each other, in memory that they share and that begins as zeros.
+struct Machine {
+  struct Rank {
+    std::atomic<int> process, rank, ended;
+  };
+  std::atomic<int> reported;
+  Rank ranks[(MpiFunctions::kMachineBytes - 64) / sizeof(Rank)];
+};
+static_assert(sizeof(Machine) <= MpiFunctions::kMachineBytes && std::atomic<int>::is_always_lock_free);
+constexpr int kMostRanks = static_cast<int>(std::size(Machine{}.ranks));
+
+bool is_alive(int process) noexcept { return ::kill(process, 0) == 0 || errno != ESRCH; }
+
+}  // namespace
+
+std::optional<Launch> launched() {
+  const auto number = [](const char* name) -> std::optional<int> {
+    const char* const text = std::getenv(name);
+    return text && *text ? std::optional(std::max(0, std::atoi(text))) : std::nullopt;
+  };
+  // Open MPI; MPICH and Slurm; whoever speaks PMIx alone.
+  for (const auto& [processes, rank] : {std::pair{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"}, {"PMI_SIZE", "PMI_RANK"}})
+    if (const auto said = number(processes)) return Launch{*said, number(rank).value_or(0)};
+  if (const auto rank = number("PMIX_RANK")) return Launch{number("SLURM_NTASKS").value_or(0), *rank};
+  return std::nullopt;
+}
+
+struct MpiRanks::State {
+  const MpiFunctions* mpi = nullptr;
+  Machine* machine = nullptr;  // nullptr: MPI has ended, or processes of this machine cannot see each other
+  int size = 0;                // of the ranks that are watched
+
+  const Machine::Rank& at(int i) const { return machine->ranks[i]; }
+};
+
+MpiRanks::MpiRanks(const std::string& module) : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  // Global: some versions of MPI load parts of themselves that look for their symbols there.
+  void* const library = ::dlopen(module.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (!library)
+    throw InputError({"mpirun", "a program that was built with MPI (apt-get install libopenmpi-dev openmpi-bin, then ./dev build)",
+                      std::string(::dlerror()), "without mpirun it needs none"});
+  const auto start = reinterpret_cast<StartMpi>(::dlsym(library, kStartMpi));
+  if (!start) throw std::logic_error(module + " has no " + kStartMpi);
+  char reason[256] = "";
+  s.mpi = start(reason, sizeof reason);
+  if (!s.mpi) throw std::runtime_error(std::string("MPI cannot be started: ") + reason);
+
+  Machine* const machine = static_cast<Machine*>(s.mpi->machine_memory);
+  if (s.mpi->machine_rank < kMostRanks) {
+    Machine::Rank& mine = machine->ranks[s.mpi->machine_rank];
+    mine.rank = s.mpi->rank;
+    mine.process = static_cast<int>(::getpid());
+  }
+  check(s.mpi->barrier());
+  s.size = std::min(s.mpi->machine_ranks, kMostRanks);
+  s.machine = machine;
+  // In containers of their own processes have numbers that mean nothing to others.
+  for (int i = 0; i < s.size; ++i)
+    if (!is_alive(s.at(i).process)) s.machine = nullptr;
+  check(s.mpi->barrier());  // nobody ends before everybody has looked
+}
+
+MpiRanks::~MpiRanks() = default;
+
+int MpiRanks::rank() const { return state_->mpi->rank; }
+int MpiRanks::size() const { return state_->mpi->size; }
+int MpiRanks::machine_ranks() const { return state_->mpi->machine_ranks; }
+
+int MpiRanks::lost_rank() const noexcept {
+  const State& s = *state_;
+  for (int i = 0; s.machine && i < s.size; ++i)
+    if (s.at(i).ended == 0 && !is_alive(s.at(i).process)) return s.at(i).rank;
+  return -1;
+}
+
+bool MpiRanks::claim_report() noexcept { return !state_->machine || state_->machine->reported.exchange(1) == 0; }
+bool MpiRanks::report_claimed() const noexcept { return state_->machine && state_->machine->reported != 0; }
+
+bool MpiRanks::leader_is_alive() const noexcept {
+  const State& s = *state_;
+  for (int i = 0; s.machine && i < s.size; ++i)
+    if (s.at(i).rank == 0) return is_alive(s.at(i).process);
+  return false;
+}
+
+void MpiRanks::end() {
+  State& s = *state_;
+  if (s.machine) s.machine->ranks[s.mpi->machine_rank].ended = 1;
+  s.machine = nullptr;  // its memory goes with MPI
+  check(s.mpi->end());
+}
+
+void MpiRanks::abort(int status) noexcept {
+  state_->mpi->abort(status);
+  ::_exit(status);
+}
+
+void MpiRanks::check(int error) const {
+  if (error == 0) return;
+  if (const int lost = lost_rank(); lost >= 0) throw RankLost(lost, size());
+  char text[256] = "";
+  state_->mpi->error_text(error, text, sizeof text);
+  throw std::runtime_error(std::string("MPI: ") + text);
+}
+
+void MpiRanks::wait() {
+  // Awake while an answer can be near; then asleep between looks, so that ranks which compute have the cores.
+  constexpr int kAwake = 2000, kBetweenChecks = 200;
+  constexpr timespec kNap{0, 50'000};
+  for (int looks = 0;; ++looks) {
+    int done = 0;
+    check(state_->mpi->test(&done));
+    if (done) return;
+    if (looks < kAwake) {
+      ::sched_yield();
+      continue;
+    }
+    ::nanosleep(&kNap, nullptr);
+    if (looks % kBetweenChecks != 0) continue;
+    if (const int lost = lost_rank(); lost >= 0) throw RankLost(lost, size());
+  }
+}
+
+void MpiRanks::do_send(int to, std::span<const std::byte> bytes) {
+  do {
+    const std::size_t piece = std::min<std::size_t>(bytes.size(), MpiFunctions::kMostBytes);
+    check(state_->mpi->start_send(to, bytes.data(), static_cast<int>(piece)));
+    wait();
+    bytes = bytes.subspan(piece);
+  } while (!bytes.empty());
+}
+
+void MpiRanks::do_receive(int from, std::span<std::byte> bytes) {
+  do {
+    const std::size_t piece = std::min<std::size_t>(bytes.size(), MpiFunctions::kMostBytes);
+    check(state_->mpi->start_receive(from, bytes.data(), static_cast<int>(piece)));
+    wait();
+    bytes = bytes.subspan(piece);
+  } while (!bytes.empty());
+  // Memory of another process is read in place: had it died in between, MPI may call the message received all the same.
+  if (const int lost = lost_rank(); lost >= 0) throw RankLost(lost, size());
+}
+
+}  // namespace elastiform

@@ -1,0 +1,126 @@
+// Whole trainings on CUDA-on-host beside the CPU's.
+#include <cmath>
+#include <string>
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
+#include "search/prefix_evaluator.hpp"
+#include "tests/cuda/launches.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/conformance.hpp"
+#include "tests/support/sanitized.hpp"
+#include "tests/support/tolerances.hpp"
+#include "tests/trainers/fixture.hpp"
+#include "trainers/checkpoint.hpp"
+
+namespace elastiform {
+namespace {
+
+namespace gpu = ELASTIFORM_GPU;
+using gpu::CudaBackend;
+
+/// A sandwich of a small supernet, labels and in-place distillation: 2 blocks of embed 64.
+struct Sandwich : Fixture {
+  Sandwich() {
+    ModelConfig model = space.model();
+    model.head_dim = 16;
+    model.queries_per_group = 2;
+    const SearchSpace::Block choices{.heads = {2, 4}, .ffn = {.widths = {96, 128}, .ratios = {}}};
+    space = SearchSpace(model, {32, 64}, {1, 2}, {choices, choices});
+    options.steps = kSanitized ? 4 : 20;
+    options.sequences = 2;
+    stages = {{.share = 1, .steps = 0, .sampler = "sandwich", .objective = "labels+largest"}};
+    resolve_stages(stages, options.steps);
+  }
+};
+
+struct Trained {
+  std::string hash;
+  std::vector<double> losses;
+};
+
+Trained train(const Fixture& f, Backend& backend) {
+  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+  Trained result;
+  while (!trainer.done())
+    for (const LossReport& loss : trainer.step().losses) result.losses.push_back(loss.label_loss);
+  result.hash = weights_hash(trainer.weights());
+  return result;
+}
+
+void check_close(const std::vector<double>& found, const std::vector<double>& expected, const char* row) {
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    CAPTURE(i);
+    CHECK(found[i] == Approx(expected[i]).epsilon(tolerance(row, DType::float32).relative));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a sandwich trained on the device has the CPU's losses, and the same bits in every order", "[cuda][training]") {
+  Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  f.options.precision = name_of(precision);
+  CAPTURE(f.options.precision);
+  CudaBackend device(precision);
+  const Trained found = train(f, device);
+  CHECK(device.recorded() > 0);  // blocks that were met again
+  if (precision == Precision::f32 || precisions_here().back() == Precision::bf16) {
+    Cpu cpu(2, precision);
+    check_close(found.losses, train(f, cpu.backend).losses, precision == Precision::f32 ? "training" : "training bf16");
+  }
+  for (const gpu::Order order : {gpu::Order::reverse, gpu::Order::shuffle}) {
+    if (kSanitized && order == gpu::Order::reverse) continue;
+    const gpu::OrderGuard guard(order, 7);
+    CudaBackend other(precision);
+    CHECK(train(f, other).hash == found.hash);
+  }
+}
+
+TEST_CASE("a training goes on on the other device", "[cuda][training]") {
+  const Sandwich f;
+  Cpu cpu(2);
+  const Trained straight = train(f, cpu.backend);
+  const bool device_first = GENERATE(false, true);
+  CAPTURE(device_first);
+  CudaBackend device;
+  Backend &first = device_first ? static_cast<Backend&>(device) : cpu.backend,
+          &second = device_first ? static_cast<Backend&>(cpu.backend) : device;
+  std::vector<double> losses;
+  std::string hash;
+  {
+    Trainer trainer(f.space, f.options, f.stages, *f.data, first);
+    while (trainer.next_step() < f.options.steps / 2)
+      for (const LossReport& loss : trainer.step().losses) losses.push_back(loss.label_loss);
+    save_checkpoint(trainer, "recipe", f.data->sha256(), f.folder / "supernet.h5");
+    hash = weights_hash(trainer.weights());
+  }
+  Trainer trainer(f.space, f.options, f.stages, *f.data, second);
+  const BuildIdentity identity = load_checkpoint(trainer, f.folder / "supernet.h5");
+  CHECK(identity.isa == first.arithmetic());
+  CHECK(identity.isa != second.arithmetic());
+  CHECK(weights_hash(trainer.weights()) == hash);
+  while (!trainer.done())
+    for (const LossReport& loss : trainer.step().losses) losses.push_back(loss.label_loss);
+  check_close(losses, straight.losses, "training");
+}
+
+TEST_CASE("subnets scored on the device have the CPU's losses", "[cuda][evaluation]") {
+  offer_device(Device::cuda_on_host,
+               [](Precision precision) -> std::unique_ptr<Backend> { return std::make_unique<CudaBackend>(precision); });
+  const Sandwich f;
+  const ThreadPool pool(2);
+  const Network network(f.space, DType::float32);
+  const Weights weights = random_weights(f.space, DType::float32, 3);
+  const ScoringSet set{Split::search, f.space.model().context, 1};
+  const std::vector<Subnet> subnets{f.space.smallest(), f.space.largest(), random_subnet(f.space, 1)};
+  PrefixEvaluator here(network, weights, *f.data, set, pool, Precision::f32);
+  PrefixEvaluator there(network, weights, *f.data, set, pool, Compute(Device::cuda_on_host, Precision::f32));
+  const std::vector<Score> expected = here.evaluate(subnets), found = there.evaluate(subnets);
+  for (std::size_t i = 0; i < subnets.size(); ++i)
+    CHECK(found[i].loss == Approx(expected[i].loss).epsilon(tolerance("network loss", DType::float32).relative));
+  CHECK(there.plan_bytes(subnets) > 0);
+}
+
+}  // namespace elastiform

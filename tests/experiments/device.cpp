@@ -1,0 +1,56 @@
+#include "kernels/device.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "kernels/errors.hpp"
+#include "tests/experiments/program.hpp"
+#include "tests/support/catch.hpp"
+
+namespace elastiform {
+namespace {
+
+using Catch::Matchers::Contains;
+
+TEST_CASE("commands run on CUDA-on-host, and their results say so", "[experiments][device]") {
+  const auto& folder = micro_folder();
+  const auto program = [&](const std::string& line) { return run_program_in(folder.path(), words(line)); };
+  const auto trained = program(
+      "train micro.toml --run device/a --device cuda-on-host --set train.steps=4 --set train.sequences=2 --set train.log_every=4 --set "
+      "train.checkpoint_every=2");
+  INFO(trained.err);
+  REQUIRE(trained.status == 0);
+  CHECK_THAT(program("inspect device/a/supernet.h5").out, Contains("cuda-on-host"));
+  std::filesystem::copy_file(folder / "device/a/checkpoints/step-000002.h5", folder / "device/a/supernet.h5",
+                             std::filesystem::copy_options::overwrite_existing);
+  const auto resumed = program("train --resume device/a");  // on the CPU
+  CHECK(resumed.status == 0);
+  CHECK_THAT(resumed.out + resumed.err, Contains("the instruction set was cuda-on-host"));
+  const auto scored = program("evaluate device/a --subnet smallest --json --split search --device cuda-on-host");
+  INFO(scored.err);
+  REQUIRE(scored.status == 0);
+  CHECK_THAT(scored.out, Contains("\"precision\": \"f32 on cuda-on-host\""));
+  CHECK_THAT(program("evaluate device/a --subnet smallest --json --split search").out, Contains("\"precision\": \"f32\""));
+  const auto said = program("generate device/a --subnet smallest --prompt the --tokens 3 --temperature 0 --device cuda-on-host");
+  CHECK(said.status == 0);
+  CHECK(said.out == program("generate device/a --subnet smallest --prompt the --tokens 3 --temperature 0").out);
+}
+
+TEST_CASE("a GPU that is not there is one line that says what is missing", "[experiments][device]") {
+  if (std::filesystem::exists("/dev/nvidiactl")) return;  // there is one
+  const auto result = run_program_in(micro_folder().path(), words("train micro.toml --run device/gpu --device cuda"));
+  CHECK(result.status == 2);
+  CHECK_THAT(result.err, Contains("--device cuda: expected "));
+  CHECK_THAT(result.err, !Contains("undefined symbol"));
+  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  CHECK_FALSE(std::filesystem::exists(micro_folder() / "device/gpu"));
+}
+
+TEST_CASE("names of devices", "[experiments][device]") {
+  CHECK(parse_device("cuda-on-host", "here") == Device::cuda_on_host);
+  CHECK_THROWS_WITH(parse_device("gpu", "here"), Contains("here: expected one of cpu, cuda, cuda-on-host, found \"gpu\""));
+  CHECK(text(Compute(Device::cuda, Precision::bf16)) == "bf16 on cuda");
+}
+
+}  // namespace
+}  // namespace elastiform
