@@ -125,6 +125,7 @@ void check(const Case& c) {
                                      .scaled(expected[i].largest_magnitude())));
   }
   check_same_bits(run(c, {.padding = 5, .shift = 3}), tight);
+  if (kSanitized) return;
   for (const Order order : {Order::reverse, Order::shuffle}) {
     set_order(order, 5);
     check_same_bits(run(c, {.padding = 32}), tight);
@@ -146,6 +147,7 @@ TEST_CASE("attention in float32 agrees with float64, for head dimensions of any 
 TEST_CASE("attention in bf16 agrees with float64 of rounded operands, stored in any type", "[cuda][attention]") {
   const std::int64_t head_dim = GENERATE(32, 64, 128, 48);  // the last one without tensor cores
   const DType stored = GENERATE(DType::float32, DType::bfloat16, DType::float16);
+  if (kSanitized && head_dim == 128 && stored != DType::bfloat16) return;
   check({shape(1, 1, 1, 1, 1, head_dim), Precision::bf16, stored});
   check({shape(2, 67, 67, 4, 2, head_dim), Precision::bf16, stored});
   if (stored == DType::float32) check({shape(1, 131, 131, 1, 1, head_dim), Precision::bf16, stored});

@@ -25,8 +25,8 @@ class TestedBackend {
   static std::vector<Precision> precisions();
   /// Runs body with every kernel for products of bf16 that there is: several, one, or none.
   static void for_each_bf16_kernel(const std::function<void()>& body);
-  /// Whether this program compares the reference with itself too: one of the two is enough.
-  static bool tests_reference();
+  /// Whether it takes hundreds of times as long as the CPU: then large cases are smaller, and the reference is compared with itself elsewhere.
+  static bool is_slow();
   static std::int64_t largest_head_dim();
 
  private:

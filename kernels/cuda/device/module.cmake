@@ -23,14 +23,15 @@ if(NOT ELASTIFORM_CUDART OR NOT ELASTIFORM_CUBLASLT)
   return()
 endif()
 
-# CMake 3.25 knows no C++20 for CUDA, so nvcc is called as a plain command; it writes the dependencies itself.
+# CMake 3.25 knows no C++20 for CUDA, so nvcc is called as a plain command; it writes the dependencies itself. -fmad=false: fused multiply-add
+# only where it is written, as -ffp-contract=off says on the host, or an aligned and an unaligned path could differ in the last bit.
 set(objects)
 foreach(kernel ${cuda_kernels})
   get_filename_component(name ${kernel} NAME_WE)
   set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
   add_custom_command(
     OUTPUT ${object}
-    COMMAND ${ELASTIFORM_NVCC} -std=c++20 -O3 -DELASTIFORM_GPU=cuda -I${CMAKE_SOURCE_DIR} --Werror all-warnings
+    COMMAND ${ELASTIFORM_NVCC} -std=c++20 -O3 -fmad=false -DELASTIFORM_GPU=cuda -I${CMAKE_SOURCE_DIR} --Werror all-warnings
             -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden
             -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
             -MD -MF ${object}.d -c ${CMAKE_SOURCE_DIR}/${kernel} -o ${object}

@@ -22,7 +22,7 @@ std::vector<std::string> TestedBackend::arrangements() {
 }
 std::vector<Precision> TestedBackend::precisions() { return precisions_here(); }
 void TestedBackend::for_each_bf16_kernel(const std::function<void()>& body) { elastiform::for_each_bf16_kernel(body); }
-bool TestedBackend::tests_reference() { return true; }
+bool TestedBackend::is_slow() { return false; }
 std::int64_t TestedBackend::largest_head_dim() { return std::numeric_limits<std::int64_t>::max(); }
 
 }  // namespace elastiform
