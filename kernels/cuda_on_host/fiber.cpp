@@ -174,14 +174,43 @@ void forget_accesses(void* memory, std::size_t bytes) {
   ::mmap(memory, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 void* make_identity() { return __tsan_create_fiber(0); }
-void destroy_identity(void* identity) { __tsan_destroy_fiber(identity); }
-void run_as(void* identity, const void* begin, const void* end, void (*body)(void*), void* data) {
-  void* const caller = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(identity, __tsan_switch_to_fiber_no_sync);
-  __tsan_acquire(const_cast<void*>(begin));
-  body(data);
-  __tsan_release(const_cast<void*>(end));
-  __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+
+namespace {
+
+/// What a stream's fiber is to do next, and who waits for it.
+struct Errand {
+  const void *begin, *end;
+  void (*body)(void*);
+  void* data;
+  Fiber *fiber, *caller;
+};
+Errand errand{};
+
+void stream_main() {
+  begin_fiber();
+  for (;;) {
+    const Errand mine = errand;
+    acquire_token(mine.begin);
+    mine.body(mine.data);
+    release_token(mine.end);
+    switch_fiber(*mine.fiber, *mine.caller);
+  }
+}
+
+}  // namespace
+
+Fiber* make_stream_fiber() { return make_fiber(stream_main, make_identity()); }
+void destroy_stream_fiber(Fiber* fiber) {
+  __tsan_destroy_fiber(fiber->sanitizer_context);
+  const UnseenAccesses unseen;
+  ::munmap(static_cast<char*>(fiber->bounds) - kGuardBytes, kGuardBytes + kStackBytes);
+  delete fiber;
+}
+void run_on(Fiber* fiber, const void* begin, const void* end, void (*body)(void*), void* data) {
+  Fiber caller;
+  adopt_current(caller);
+  errand = {begin, end, body, data, fiber, &caller};
+  switch_fiber(caller, *fiber);
 }
 
 #else
@@ -193,8 +222,9 @@ UnseenAccesses::UnseenAccesses() {}
 UnseenAccesses::~UnseenAccesses() {}
 void forget_accesses(void* /*memory*/, std::size_t /*bytes*/) {}
 void* make_identity() { return nullptr; }
-void destroy_identity(void* /*identity*/) {}
-void run_as(void* /*identity*/, const void* /*begin*/, const void* /*end*/, void (*body)(void*), void* data) { body(data); }
+Fiber* make_stream_fiber() { return nullptr; }
+void destroy_stream_fiber(Fiber* /*fiber*/) {}
+void run_on(Fiber* /*fiber*/, const void* /*begin*/, const void* /*end*/, void (*body)(void*), void* data) { body(data); }
 
 #endif
 

@@ -44,11 +44,13 @@ class UnseenAccesses {
 /// Forgets earlier accesses of this page-aligned anonymous memory, and its content.
 void forget_accesses(void* memory, std::size_t bytes);
 
-/// A thread in ThreadSanitizer's eyes; of fibers, and of streams, which have no stack of their own. nullptr without it. What makes one is
-/// ordered before all that it does.
+/// A thread in ThreadSanitizer's eyes; nullptr without it. What makes one is ordered before all that it does.
 void* make_identity();
-void destroy_identity(void* identity);
-/// body(data) as `identity`, after acquiring `begin`; releases `end` at last.
-void run_as(void* identity, const void* begin, const void* end, void (*body)(void*), void* data);
+
+/// For ThreadSanitizer a stream is a thread, with a stack: on the caller's its accesses would race with the caller's. nullptr without it.
+Fiber* make_stream_fiber();
+void destroy_stream_fiber(Fiber* fiber);
+/// body(data) on that fiber, after acquiring `begin`; releases `end` at last. Without a fiber it is only called.
+void run_on(Fiber* fiber, const void* begin, const void* end, void (*body)(void*), void* data);
 
 }  // namespace elastiform::ELASTIFORM_GPU::host

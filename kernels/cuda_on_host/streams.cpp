@@ -36,13 +36,13 @@ struct Queue {
   std::deque<Item> items;
   std::int64_t added = 0, done = 0;
   Graph recording = nullptr;
-  void* identity = host::make_identity();
+  host::Fiber* fiber = host::make_stream_fiber();
   char token = 0;
 
   Queue() = default;
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
-  ~Queue() { host::destroy_identity(identity); }
+  ~Queue() { host::destroy_stream_fiber(fiber); }
 };
 
 }  // namespace
@@ -95,12 +95,12 @@ void run_first(Queue& queue) {
   ++queue.done;
   if (item.other != nullptr) {
     run_until(*item.other, item.place);
-    host::run_as(
-        queue.identity, item.happened, &queue.token, [](void*) {}, nullptr);
+    host::run_on(
+        queue.fiber, item.happened, &queue.token, [](void*) {}, nullptr);
     return;
   }
   host::Work* const work = item.work.release();
-  host::run_as(queue.identity, work, &queue.token, run_and_delete, work);
+  host::run_on(queue.fiber, work, &queue.token, run_and_delete, work);
   if (item.launch.block.x == 0 || *host::grid_failure() == '\0') return;
   host::acquire_token(&queue.token);
   failure = "CUDA kernel " + text(item.launch) + ": " + host::grid_failure();

@@ -28,7 +28,7 @@ TestedBackend::~TestedBackend() = default;
 std::vector<std::string> TestedBackend::arrangements() { return {"again"}; }  // a GPU has orders of its own
 std::vector<Precision> TestedBackend::precisions() { return {Precision::f32, Precision::bf16}; }
 void TestedBackend::for_each_bf16_kernel(const std::function<void()>& body) { body(); }
-bool TestedBackend::tests_reference() { return false; }
+bool TestedBackend::is_slow() { return false; }
 std::int64_t TestedBackend::largest_head_dim() { return 256; }
 
 }  // namespace elastiform
