@@ -9,6 +9,7 @@
 #include "supernet/initialization.hpp"
 #include "supernet/layers/head.hpp"
 #include "supernet/plan_cache.hpp"
+#include "supernet/work_sizes.hpp"
 #include "trainers/gradient_sum.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
@@ -82,13 +83,15 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
   return most;
 }
 
-std::int64_t workspace_bytes(const Backend& backend, const SearchSpace& space, const WeightTable& table) {
+std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options, const WeightTable& table) {
+  const SearchSpace& space = table.space();
   std::int64_t most = 0;
   for (const TensorSpec& tensor : table.tensors()) {
     const bool in_panels = tensor.role != Role::embedding || !Head::shares_vocabulary(space.model());
     most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns, in_panels));
   }
-  return most;
+  const std::int64_t tokens = options.sequences * space.model().context;
+  return most + kept_bytes_at_most(backend.traits(), work_sizes(table, backend.traits(), tokens, true));
 }
 
 }  // namespace
@@ -233,7 +236,7 @@ Trainer::Memory Trainer::memory() const {
           .gradients = p.gradients.bytes(),
           .optimizer = p.state.optimizer->bytes(),
           .arena = p.arena.capacity(),
-          .workspace = workspace_bytes(p.backend, p.space, p.state.weights.table()),
+          .workspace = workspace_bytes(p.backend, p.options, p.state.weights.table()),
           .arena_keeping_all = p.needs.keeping_all,
           .least_arena = p.needs.least,
           .recomputed_share = recomputed_share(p.network, p.options, p.running, p.backend.traits(), p.arena.capacity())};
@@ -251,7 +254,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
           .gradients = GradientSum::plan_bytes(table, backend.dtype(), options.accumulation, ranks),
           .optimizer = find_optimizer(options.optimizer).state_bytes(options, table.elements(), table.band_count()),
           .arena = arena,
-          .workspace = workspace_bytes(backend, space, table),
+          .workspace = workspace_bytes(backend, options, table),
           .arena_keeping_all = needs.keeping_all,
           .least_arena = needs.least,
           .recomputed_share = recomputed_share(network, options, running, backend.traits(), arena)};

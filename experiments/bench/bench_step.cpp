@@ -1,6 +1,7 @@
 // Speed and memory of whole steps of a GPT-2-like supernet (support/shape.hpp) beside this machine's measured peak:
 //   fixed      the largest subnet, labels, one update            single     the subnets of a list, one an update
 //   sandwich   the largest from labels, then the smallest and two of the list, half labels, half the largest's logits; one update
+//   members    the sandwich's four subnets one after the other, labels, an update each: what a sandwich must not exceed
 //   eval       losses of the list's subnets, one after the other
 //   elastic    each subnet's step inside the supernet and as a dense network of its size
 //   population scores by the prefix evaluator and one by one     growth     a dense step against tokens, layers and width
@@ -13,6 +14,7 @@
 #include <charconv>
 #include <fstream>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -65,12 +67,14 @@ StepRow train(const std::string& mode, const Shape& shape, const Options& option
     if (mode == "single") return {listed(i)};
     return {shape.space.largest(), shape.space.smallest(), listed(2 * i), listed(2 * i + 1)};
   };
-  const std::int64_t all = mode == "fixed"      ? shape.fixed_steps
-                           : mode == "sandwich" ? shape.sandwich_steps
-                                                : static_cast<std::int64_t>(shape.list.size());
+  const std::int64_t all = mode == "fixed"                           ? shape.fixed_steps
+                           : mode == "sandwich" || mode == "members" ? shape.sandwich_steps
+                                                                     : static_cast<std::int64_t>(shape.list.size());
   return time_steps(options.steps > 0 ? options.steps : all, mode == "fixed", [&](std::int64_t i) {
     const std::vector<Subnet> subnets = subnets_of(i);
-    steps.step(subnets);
+    if (mode == "members")
+      for (const Subnet& subnet : subnets) steps.step(std::span(&subnet, 1));
+    else steps.step(subnets);
     backend->wait();
     return model_flops(shape.space, subnets, 6, shape.tokens());
   });
@@ -168,7 +172,7 @@ std::int64_t number(const std::string& option, const std::string& text) {
 }
 
 Options parse(int argc, char** argv) {
-  const std::vector<std::string> modes{"fixed", "single", "sandwich", "eval", "elastic", "population", "growth"};
+  const std::vector<std::string> modes{"fixed", "single", "sandwich", "members", "eval", "elastic", "population", "growth"};
   Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -186,13 +190,13 @@ Options parse(int argc, char** argv) {
     else if (option == "--steps") options.steps = number(option, value);
     else if (option == "--mode" && std::find(modes.begin(), modes.end(), value) != modes.end()) options.modes = {value};
     else
-      throw InputError(
-          {.where = "bench_step",
-           .expected = fmt::format("--mode {}, --shape small|medium|large, --precision f32|bf16, --device, --threads, --steps, --json, "
-                                   "--write-work FILE or --write-check FILE",
-                                   fmt::join(modes, "|")),
-           .found = "'" + option + " " + value + "'",
-           .remedy = ""});
+      throw InputError({.where = "bench_step",
+                        .expected = fmt::format(
+                            "--mode {}, --shape small|medium|large|gpt2, --precision f32|bf16, --device, --threads, --steps, --json, "
+                            "--write-work FILE or --write-check FILE",
+                            fmt::join(modes, "|")),
+                        .found = "'" + option + " " + value + "'",
+                        .remedy = ""});
   }
   if (options.modes.front() == "growth" && (options.shape_given || options.steps > 0))
     throw InputError({.where = "bench_step --mode growth", .expected = "no --shape and no --steps", .found = "one", .remedy = ""});
@@ -205,7 +209,7 @@ void run(const Options& options) {
   if (options.device != Device::cpu &&
       (options.modes.front() == "elastic" || options.modes.front() == "population" || options.modes.front() == "growth"))
     throw InputError({.where = "bench_step --device",
-                      .expected = "--mode fixed, single, sandwich or eval",
+                      .expected = "--mode fixed, single, sandwich, members or eval",
                       .found = options.modes.front(),
                       .remedy = ""});
   const double start_mib = peak_resident_mib();

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/devices.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
@@ -83,17 +84,39 @@ std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const 
   return PrefixEvaluator(network, unread, data, set, pool, compute).plan_bytes(ends);
 }
 
+namespace {
+
+// What a device has not is refused before anything is allocated there, with both numbers.
+void require_free(const PlannedMemory& memory, const Backend& backend) {
+  const std::string device(backend.name());
+  const std::optional<std::int64_t> free = free_bytes_of(parse_device(device, "backend"));
+  if (!free || memory.total() <= *free) return;
+  const std::string remedy =
+      memory.least() <= *free
+          ? "--memory-limit " + memory_limit_text(*free, Rounded::down)
+          : "fewer sequences, a shorter context or a smaller space; the least for this recipe is " + memory_limit_text(memory.least());
+  throw InputError({"--device " + device, memory_limit_text(memory.total()) + " of free memory, as planned",
+                    memory_limit_text(*free, Rounded::down) + " free", remedy});
+}
+
+}  // namespace
+
 std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
                                              std::optional<std::int64_t> memory_limit, const Communicator& ranks) {
-  if (!memory_limit) return std::nullopt;
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, std::nullopt, ranks), evaluation,
-                             ranks.size()};
+  PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, std::nullopt, ranks), evaluation, ranks.size()};
+  if (!memory_limit) {
+    require_free(memory, backend);
+    return std::nullopt;
+  }
   if (*memory_limit < memory.least())
     throw InputError({"--memory-limit", fmt::format("at least {} for this recipe", memory_limit_text(memory.least())),
                       memory_limit_text(*memory_limit, Rounded::down),
                       fmt::format("{} more, or fewer sequences, a shorter context, a smaller space",
                                   memory_limit_text(memory.least() - *memory_limit))});
-  return *memory_limit - (memory.total() - memory.trainer.arena);
+  const std::int64_t activations = *memory_limit - (memory.total() - memory.trainer.arena);
+  memory.trainer.arena = std::min(memory.trainer.arena_keeping_all, activations);
+  require_free(memory, backend);
+  return activations;
 }
 
 namespace {
@@ -117,6 +140,7 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
   if (memory.ranks > 1) fmt::print(stream, "    all of this is of one of {} processes\n", memory.ranks);
+  if (memory.on_device) return;
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (static_cast<double>(memory.total() * memory.ranks + PlannedMemory::kCheckpoint) > available)
     fmt::print(stream, "warning: {} are free now: the machine may swap; --memory-limit, a smaller batch, context or space need less\n",
@@ -150,7 +174,7 @@ int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
   const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_limit, ranks);
   const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations, ranks), evaluation,
-                             ranks.size()};
+                             ranks.size(), common.device != Device::cpu};
   print_plan(text_stream(json), recipe, memory);
   if (common.job != nullptr) common.job->call_followers();
   const double seconds = estimated_seconds(recipe, data, backend, activations, ranks);

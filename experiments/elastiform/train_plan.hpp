@@ -19,7 +19,8 @@ double expected_flops(const Recipe& recipe);
 struct PlannedMemory {
   Trainer::Memory trainer;
   std::int64_t evaluation = 0;
-  int ranks = 1;  // each takes that
+  int ranks = 1;           // each takes that
+  bool on_device = false;  // and not of the host's
   std::int64_t total() const { return trainer.total() + evaluation; }
   /// The total under the lowest --memory-limit.
   std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }

@@ -65,7 +65,7 @@ class Session {
   Trainer& trainer() { return trainer_; }
   const TextData& data() const { return data_; }
 
-  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size()}; }
+  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size(), compute_.device != Device::cpu}; }
 
   TrainOutcome run() {
     require_equal_sessions();

@@ -14,6 +14,8 @@ constexpr bool kOnHost = std::string_view(ELASTIFORM_WORD_OF(ELASTIFORM_GPU)) ==
 
 }  // namespace
 
+static_assert(sizeof(AdamwRectangle) <= kRectangleBytes);
+
 CudaBackend::CudaBackend(Precision precision, std::unique_ptr<LibraryGemm> library)
     : precision_(precision), library_(std::move(library)), space_(stream_), uploads_(stream_), scratch_(stream_) {}
 
@@ -28,7 +30,8 @@ CudaBackend::~CudaBackend() {
 std::string_view CudaBackend::name() const { return kOnHost ? "cuda-on-host" : "cuda"; }
 
 std::string CudaBackend::arithmetic() const {
-  return std::string(name()) + ", " + device_name() + (precision_ == Precision::bf16 ? ", bf16" : "");
+  return std::string(name()) + ", " + device_name() + (library_ ? ", " + library_->name() : "") +
+         (precision_ == Precision::bf16 ? ", bf16" : "");
 }
 
 void CudaBackend::wait() { synchronize(stream_); }
@@ -53,15 +56,15 @@ void CudaBackend::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> b
 // their genes. The first meeting runs as it is, the second is recorded, later ones are one launch.
 void CudaBackend::repeated(const RepeatKey& key, FunctionRef<void()> body) {
   if (records_ || loops_ > 0) return body();
-  graphs_.keep_only(scratch_.generation());
+  graphs_.keep_only(generation());
   if (const Graph graph = graphs_.find(key)) {
     prepare(body);
-    if (graphs_.generation() == scratch_.generation()) return play(graph, stream_);
-    graphs_.keep_only(scratch_.generation());  // scratch grew, so the graph's is gone
+    if (graphs_.generation() == generation()) return play(graph, stream_);
+    graphs_.keep_only(generation());  // scratch grew, so the graph's is gone
   }
   if (!graphs_.met_before(key)) return body();
   prepare(body);
-  graphs_.keep_only(scratch_.generation());
+  graphs_.keep_only(generation());
   begin_recording(stream_);
   records_ = true;
   try {

@@ -38,7 +38,7 @@ class CudaBackend final : public Backend {
   int slots() const override { return 1; }
   int slot() const override { return 0; }
 
-  /// Device memory that it keeps for itself: scratch, uploads, shadows of weights.
+  /// Device memory that it keeps for itself by now: scratch, uploads, shadows of weights. The library's comes on top.
   std::int64_t kept_bytes() const { return scratch_.bytes() + uploads_.bytes() + space_.shadow_bytes(); }
   /// How many pieces of work are recorded.
   std::int64_t recorded() const { return graphs_.size(); }
@@ -77,6 +77,8 @@ class CudaBackend final : public Backend {
   bool begin(ConstView output, const Views&... others);
   /// Runs body() without its launches: shadows of the weights that it multiplies become fresh, scratch becomes large enough.
   void prepare(FunctionRef<void()> body);
+  /// Changes with every address that recorded work holds and its key does not tell: of scratch, of shadows, of what was released.
+  std::int64_t generation() const { return scratch_.generation() + space_.generation(); }
   /// A loop over bodies: what was collected before this one began.
   void settle();
   void run_collected();

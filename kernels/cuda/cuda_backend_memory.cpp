@@ -56,8 +56,7 @@ void UploadRing::release() {
 }
 
 void UploadRing::grow(std::int64_t bytes) {
-  constexpr std::int64_t kLeast = 64 << 10;
-  std::int64_t wanted = std::max(segment_bytes_, kLeast);
+  std::int64_t wanted = std::max(segment_bytes_, kLeastUploadSegment);
   while (wanted < bytes) wanted *= 2;
   if (segment_bytes_ > 0) synchronize(stream_);
   release();
@@ -113,6 +112,7 @@ std::byte* DeviceSpace::allocate(std::int64_t bytes) {
 
 void DeviceSpace::release(std::byte* memory) noexcept {
   synchronize_quietly(stream_);  // it may be in use
+  ++generation_;
   const auto found = allocations_.find(memory);
   if (found != allocations_.end()) {
     if (found->second.shadow) shadow_bytes_ -= found->second.bytes / 2;

@@ -7,6 +7,7 @@
 #include <span>
 #include <type_traits>
 
+#include "kernels/cuda/kept_bytes.hpp"
 #include "kernels/cuda/runtime.hpp"
 #include "kernels/memory_block.hpp"
 #include "kernels/view.hpp"
@@ -71,7 +72,7 @@ class UploadRing {
   std::int64_t waits() const { return waits_; }
 
  private:
-  static constexpr int kSegments = 8;
+  static constexpr int kSegments = static_cast<int>(kUploadSegments);
   struct Segment {
     Event left = nullptr;  // recorded when the ring went on to the next
     bool in_use = false;
@@ -114,6 +115,8 @@ class DeviceSpace final : public MemorySpace {
     if (shadow_bytes_ > 0) mark_stale(view.data);
   }
   std::int64_t shadow_bytes() const { return shadow_bytes_; }
+  /// Changes when memory is released: what stands at its address, and its shadow's, is something else from then on.
+  std::int64_t generation() const { return generation_; }
 
  private:
   struct Allocation {
@@ -129,7 +132,7 @@ class DeviceSpace final : public MemorySpace {
 
   Stream stream_;
   Allocations allocations_;
-  std::int64_t shadow_bytes_ = 0;
+  std::int64_t shadow_bytes_ = 0, generation_ = 0;
 };
 
 }  // namespace elastiform::ELASTIFORM_GPU

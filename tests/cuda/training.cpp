@@ -78,6 +78,40 @@ TEST_CASE("a sandwich trained on the device has the CPU's losses, and the same b
   }
 }
 
+TEST_CASE("what the backend keeps for itself stays within the plan", "[cuda][training]") {
+  Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  f.options.precision = name_of(precision);
+  f.options.steps = 3;
+  CudaBackend device(precision);
+  const std::int64_t planned = Trainer::plan(f.space, f.options, f.stages, device).workspace;
+  CHECK(device.kept_bytes() == 0);
+  train(f, device);
+  CHECK(device.kept_bytes() > 0);
+  CHECK(device.kept_bytes() + kLibraryWorkspaceBytes <= planned);
+}
+
+TEST_CASE("a steady step allocates nothing on the device, and waits for its losses and its norm alone", "[cuda][training]") {
+  Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  const std::string sampler = GENERATE("largest", "sandwich");
+  f.options.precision = name_of(precision);
+  f.options.steps = 6;
+  f.stages = {{.share = 1, .steps = 0, .sampler = sampler, .objective = sampler == "sandwich" ? "labels+largest" : "labels"}};
+  resolve_stages(f.stages, f.options.steps);
+  CudaBackend device(precision);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, device);
+  for (int i = 0; i < 3; ++i) trainer.step();  // warm: scratch and uploads have their size, the largest is recorded
+  for (int i = 0; i < 3; ++i) {
+    const gpu::host::Counts before = gpu::host::counts();
+    const StepReport report = trainer.step();
+    const gpu::host::Counts after = gpu::host::counts();
+    CAPTURE(name_of(precision), sampler, report.step);
+    CHECK(after.allocations == before.allocations);
+    CHECK(after.waits - before.waits <= 2 * static_cast<std::int64_t>(report.losses.size()) + 1);
+  }
+}
+
 TEST_CASE("a training goes on on the other device", "[cuda][training]") {
   const Sandwich f;
   Cpu cpu(2);

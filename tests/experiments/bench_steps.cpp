@@ -21,7 +21,8 @@ TEST_CASE("the shapes of the step benchmark are what their names say", "[experim
   CHECK(format(find_shape("medium").space.largest()) == "e384:6xh6f1536");
   CHECK(format(find_shape("small").space.largest()) == "e192:4xh3f768");
   CHECK_THROWS_AS(find_shape("huge"), InputError);
-  for (const char* name : {"small", "medium", "large"}) {
+  CHECK(find_shape("gpt2").tokens() == 64 * 1024);
+  for (const char* name : {"small", "medium", "large", "gpt2"}) {
     const Shape shape = find_shape(name);
     for (const Subnet& subnet : shape.list) shape.space.check(subnet, name);
     CHECK(work_text(shape).find(format(shape.list.back())) != std::string::npos);

@@ -34,6 +34,7 @@ constexpr ToleranceRow kTolerances[] = {
      {1e-6, 1e-6, "products of bf16 are exact in float32, and the reference rounds operands too: sums as f32"}},
     {"matmul_dx bf16", DType::float32, {1e-6, 1e-6, "as matmul bf16"}},
     {"matmul_dw bf16", DType::float32, {2e-6, 2e-6, "as matmul_dw"}},
+    {"matmul stored", DType::float32, {2e-3, 2e-3, "the bias rounded to bf16, and then the sum: 2^-9 of each"}},
     {"norm", DType::float32, {2e-6, 1e-6, "two sums over ≤ 160 channels, a square root and a division"}},
     {"norm_backward", DType::float32, {4e-6, 4e-6, "three sums, and rstd of the forward that is itself rounded"}},
     {"sum_panels", DType::float32, {1e-6, 1e-6, "a tree of ≤ 9 partials"}},

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -12,10 +13,10 @@
 
 namespace elastiform {
 
-/// Memory for the operands of a case line, filled with random numbers in (-0.5, 0.5), and its scalars. Remembers what was asked for, so
+/// Memory of a backend for the operands of a case line, filled with random numbers in (-0.5, 0.5), and its scalars. Remembers what was asked for, so
 /// that nothing of a line is ignored. Throws InputError (where: "case") for what is missing or no number.
 struct CaseOperands {
-  explicit CaseOperands(CaseLine line);
+  CaseOperands(CaseLine line, MemorySpace& memory);
   CaseOperands(const CaseOperands&) = delete;
   CaseOperands& operator=(const CaseOperands&) = delete;
 
@@ -33,8 +34,11 @@ struct CaseOperands {
 
  private:
   const std::string* scalar(const std::string& name);
+  /// Every element of the line's operand is next().
+  View filled(const std::string& name, const std::function<float()>& next);
 
   CaseLine line_;
+  MemorySpace& memory_;
   Arena arena_;
   std::vector<std::int32_t> tokens_;
   std::set<std::string> used_;

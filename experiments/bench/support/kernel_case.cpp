@@ -25,7 +25,7 @@ Made in_panels(Backend& k, const Op& op, std::int64_t rows, double flops, void (
   op.check();
   return {.run = [&k, op, rows, call, part] { k.panels(rows, [&](Rows r) { (k.*call)(part(op, r)); }); },
           .flops = flops,
-          .pieces = BackendTraits{}.panel_count(rows)};
+          .pieces = k.traits().panel_count(rows)};
 }
 
 template <class Op>
@@ -103,8 +103,8 @@ Made norm_backward(CaseOperands& o, Backend& k) {
                         .gain = o.get("gain"),
                         .kind = o.either("kind", "layer", "rms") ? Norm::layer : Norm::rms};
   op.check();
-  const std::int64_t panels = BackendTraits{}.panel_count(op.dx.rows);
-  const auto sums = std::make_shared<Arena>(2 * Arena::bytes_for(panels, op.dx.columns, DType::float32));
+  const std::int64_t panels = k.traits().panel_count(op.dx.rows);
+  const auto sums = std::make_shared<Arena>(2 * Arena::bytes_for(panels, op.dx.columns, DType::float32), k.memory());
   const View gains = sums->matrix(panels, op.dx.columns, DType::float32), biases = sums->matrix(panels, op.dx.columns, DType::float32);
   return in_panels(k, op, op.dx.rows, 0, &Backend::norm_backward, [sums, gains, biases](NormBackward part, Rows r) {
     part.dx = part.dx[r], part.dy = part.dy[r], part.residual = part.residual[r], part.x = part.x[r];
@@ -278,7 +278,7 @@ const std::map<std::string, Made (*)(CaseOperands&, Backend&)>& makers() {
 
 }  // namespace
 
-KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::make_unique<CaseOperands>(line)) {
+KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::make_unique<CaseOperands>(line, backend.memory())) {
   const auto maker = makers().find(line.operation);
   if (maker == makers().end())
     throw InputError({.where = "case",
