@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 
+#include "kernels/collectives/communicator.hpp"
 #include "kernels/ops/checks.hpp"
 #include "kernels/verbose.hpp"
 
@@ -27,6 +28,7 @@ std::array<const char*, 5> names(const SwigluBackward&) { return {"dgate", "dup"
 std::array<const char*, 2> names(const GeluForward&) { return {"y", "x"}; }
 std::array<const char*, 3> names(const GeluBackward&) { return {"dx", "dy", "x"}; }
 std::array<const char*, 3> names(const Rope&) { return {"x", "cosine", "sine"}; }
+std::array<const char*, 3> names(const Dropout&) { return {"y", "x", "add"}; }
 std::array<const char*, 3> names(const EmbeddingForward&) { return {"y", "table", "positions"}; }
 std::array<const char*, 3> names(const EmbeddingBackward&) { return {"dtable", "dpositions", "dy"}; }
 std::array<const char*, 5> names(const AttentionForward&) { return {"out", "lse", "q", "k", "v"}; }
@@ -44,6 +46,7 @@ std::string scalars(const Op& op) {
   if constexpr (requires { op.period; }) text += fmt::format(" period={}", op.period);
   if constexpr (requires { op.offset; }) text += fmt::format(" offset={}", op.offset);
   if constexpr (requires { op.first_row; }) text += fmt::format(" first_row={} inverse={:d}", op.first_row, op.inverse);
+  if constexpr (requires { op.place; }) text += fmt::format(" rate={}", op.rate);
   if constexpr (requires { op.temperature; })
     text += fmt::format(" label_weight={} teacher_weight={} temperature={} label_smoothing={} gradient_scale={}", op.label_weight,
                         op.teacher_weight, op.temperature, op.label_smoothing, op.gradient_scale);
@@ -151,12 +154,15 @@ template TimedCall Backend::begin(const SwigluBackward&);
 template TimedCall Backend::begin(const GeluForward&);
 template TimedCall Backend::begin(const GeluBackward&);
 template TimedCall Backend::begin(const Rope&);
+template TimedCall Backend::begin(const Dropout&);
 template TimedCall Backend::begin(const EmbeddingForward&);
 template TimedCall Backend::begin(const EmbeddingBackward&);
 template TimedCall Backend::begin(const AttentionForward&);
 template TimedCall Backend::begin(const AttentionBackward&);
 template TimedCall Backend::begin(const SoftmaxLoss&);
 template TimedCall Backend::begin(const Adamw&);
+
+std::unique_ptr<Link> Backend::make_link(Communicator& /*ranks*/) { return nullptr; }
 
 void Backend::panels(std::int64_t N, FunctionRef<void(Rows)> body) {
   struct Loop {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "kernels/function_ref.hpp"
 #include "kernels/memory_block.hpp"
 #include "kernels/ops/attention.hpp"
+#include "kernels/ops/dropout.hpp"
 #include "kernels/ops/elementwise.hpp"
 #include "kernels/ops/kinds.hpp"
 #include "kernels/ops/loss.hpp"
@@ -40,6 +42,11 @@ constexpr BackendTraits traits_of(Precision precision, int slots) {
 using RepeatKey = std::array<std::int64_t, 16>;
 inline std::int64_t address(const void* memory) { return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(memory)); }
 
+class Communicator;
+class Link;
+/// Makes a link between devices, whose messages are queued in a stream of this one. Called by every rank; nullptr, on all: there is none.
+using LinkMaker = std::unique_ptr<Link> (*)(Communicator& ranks, void* stream);
+
 /// The arithmetic of one device; each operation is described beside its struct in kernels/ops/. Forward writes its outputs; backward
 /// writes input gradients and adds to weight gradients. Public functions check shapes and trace once; the do_ functions trust them.
 class Backend {
@@ -58,6 +65,9 @@ class Backend {
   virtual void wait() {}
   /// Where all views of its operations live.
   virtual MemorySpace& memory() const { return host_memory(); }
+  /// Between this memory and the other ranks', in the order of the work that is asked for. Called by every rank; nullptr, on all: there is
+  /// none, and messages go through the host's memory. Gone before the backend is.
+  virtual std::unique_ptr<Link> make_link(Communicator& ranks);
 
   /// Calls body(rows) for panels of panel_rows() of N rows (the last is shorter), possibly at the same time on several workers. Bounds
   /// depend on N only. Operations inside run serially, so a panel's data stays in its core's L2. What they take as `w` is the same in all
@@ -90,6 +100,7 @@ class Backend {
   void gelu_forward(const GeluForward& op) { run(op, &Backend::do_gelu_forward); }
   void gelu_backward(const GeluBackward& op) { run(op, &Backend::do_gelu_backward); }
   void rope(const Rope& op) { run(op, &Backend::do_rope); }
+  void dropout(const Dropout& op) { run(op, &Backend::do_dropout); }
   void softmax_loss(const SoftmaxLoss& op) { run(op, &Backend::do_softmax_loss); }
   void adamw(const Adamw& op) { run(op, &Backend::do_adamw); }
 
@@ -137,6 +148,7 @@ class Backend {
   virtual void do_gelu_forward(const GeluForward& op) = 0;
   virtual void do_gelu_backward(const GeluBackward& op) = 0;
   virtual void do_rope(const Rope& op) = 0;
+  virtual void do_dropout(const Dropout& op) = 0;
   virtual void do_embedding_forward(const EmbeddingForward& op) = 0;
   virtual void do_embedding_backward(const EmbeddingBackward& op) = 0;
   virtual void do_attention_forward(const AttentionForward& op) = 0;

@@ -87,7 +87,7 @@ struct Pass {
   std::int64_t head_flops = 0;
 
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
-    BlockShape shape{.batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed};
+    BlockShape shape{.batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed, .dropout = {.rate = pass.dropout}};
     base = 2 * TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
     const HeadTensors tensors = Head::tensors(model, shape, traits, pass.with_teacher);
     for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);

@@ -28,6 +28,7 @@ struct ActivationPlan {
 struct PassShape {
   std::int64_t batch = 0, tokens = 0;
   bool with_teacher = false;
+  double dropout = 0;  // rate
   bool operator==(const PassShape&) const = default;
 };
 

@@ -19,8 +19,9 @@ std::int64_t linear_parameters(const ModelConfig& model, std::int64_t in, std::i
 }  // namespace
 
 CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences,
-                     std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes, Precision precision)
-    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), state_bytes_(std::move(state_bytes)) {
+                     std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes, Precision precision, double dropout)
+    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), dropout_(dropout),
+      state_bytes_(std::move(state_bytes)) {
   if (deploy_.context == 0) deploy_.context = space_.model().context;
 }
 
@@ -76,8 +77,9 @@ Costs CostModel::of(const Subnet& subnet) const {
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
   costs.inference_bytes =
       weights + deploy_.batch * generation_arena_bytes(model, traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
-  costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
-                         plan_activations(model, traits_of(precision_, deploy_.threads), dense, {sequences_, model.context}).arena_bytes;
+  costs.training_bytes =
+      2 * weights + state_bytes_(table.elements(), table.band_count()) +
+      plan_activations(model, traits_of(precision_, deploy_.threads), dense, {sequences_, model.context, false, dropout_}).arena_bytes;
   return costs;
 }
 

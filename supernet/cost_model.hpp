@@ -38,9 +38,9 @@ struct AdditiveCosts {
 class CostModel {
  public:
   /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences, precision: of
-  /// training.
+  /// training, as is the rate of its dropout.
   CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes,
-            Precision precision = Precision::f32);
+            Precision precision = Precision::f32, double dropout = 0);
 
   Costs of(const Subnet& subnet) const;
   /// parameters = frame + Σ blocks, macs likewise: what FeasibleSet counts with. A block's are linear in (heads, groups, ffn) at fixed
@@ -57,6 +57,7 @@ class CostModel {
   Deploy deploy_;
   int sequences_;
   Precision precision_;
+  double dropout_;
   std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "kernels/arena.hpp"
 #include "kernels/backend.hpp"
+#include "supernet/dropout.hpp"
 
 namespace elastiform {
 
@@ -22,6 +23,8 @@ struct TensorShape {
 struct BlockShape {
   std::int64_t batch = 0, tokens = 0;
   std::int64_t embed = 0, heads = 0, groups = 0, ffn = 0;
+  int block = 0;  // of the supernet
+  PassDropout dropout = {};
   std::int64_t rows() const { return batch * tokens; }
 };
 

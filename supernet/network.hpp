@@ -20,8 +20,13 @@ struct LossOptions {
   double teacher_weight = 0;
   double temperature = 1;
   double share = 1;
-  bool accumulate = true;  // gradients are added to; false: those that Network::writes_gradient names are written
+  bool accumulate = true;    // gradients are added to; false: those that Network::writes_gradient names are written
+  PassDropout dropout = {};  // the plan is of its rate
 };
+
+/// Told which of the supernet's blocks a backward pass has just been through: the pass changes their gradients no more.
+using BlockDone = FunctionRef<void(int block)>;
+inline constexpr auto kNobodyIsTold = [](int) {};
 
 /// Mean losses over the counted tokens of a batch, nats per token.
 struct LossReport {
@@ -60,7 +65,7 @@ class Network {
   /// subnet and batch shape.
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
-                              Arena& arena) const;
+                              Arena& arena, BlockDone block_done = kNobodyIsTold) const;
   /// Whether a pass that does not accumulate writes a tensor's gradient, so that it need not be cleared before. Lookups add to theirs.
   bool writes_gradient(const TensorSpec& tensor) const;
   /// plan_activations (supernet/activation_plan.hpp) for this network.

@@ -1,6 +1,7 @@
 #include <vector>
 
 #include "supernet/activation_plan.hpp"
+#include "supernet/layers/residual.hpp"
 #include "supernet/network_parts.hpp"
 
 namespace elastiform {
@@ -34,14 +35,20 @@ class Network::TrainingPass {
     passed_.reserve(subnet.blocks.size());
   }
 
-  LossReport run(const LossOptions& options, const Teacher& teacher, View keep_hidden) {
+  LossReport run(const LossOptions& options, const Teacher& teacher, View keep_hidden, BlockDone block_done) {
     accumulate_ = options.accumulate;
+    dropout_ = options.dropout;
     const View embedded = stream();
     p_.embed(backend_, values_, subnet_.embed, batch_.inputs, batch_.tokens, 0, embedded);
+    drop(backend_, dropout_.embedding(), embedded);
     ConstView x = embedded;
     for (int i = 0; i < subnet_.depth(); ++i) x = plan_of(i).middle ? forward_without_middle(i, x) : forward(i, x);
     const LossReport report = head(x, options, teacher, keep_hidden);
-    for (int i = subnet_.depth(); i-- > 0;) plan_of(i).middle ? backward_without_middle(i) : backward(i);
+    for (int i = subnet_.depth(); i-- > 0;) {
+      plan_of(i).middle ? backward_without_middle(i) : backward(i);
+      block_done(subnet_.block_index(i));
+    }
+    drop(backend_, dropout_.embedding(), d_);
     backend_.embedding_backward({.dtable = p_.slice(gradients_, p_.token.weight, p_.space.model().vocabulary, subnet_.embed),
                                  .dpositions = p_.slice(gradients_, p_.position.weight, p_.space.model().context, subnet_.embed),
                                  .dy = d_,
@@ -54,7 +61,12 @@ class Network::TrainingPass {
   View stream() { return arena_.matrix(batch_.rows(), subnet_.embed, p_.dtype); }
   const BlockPlan& plan_of(int i) const { return plan_.blocks[static_cast<std::size_t>(i)]; }
   const BlockGenes& genes_of(int i) const { return subnet_.blocks[static_cast<std::size_t>(i)]; }
-  BlockShape shape_of(int i) const { return p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, genes_of(i)); }
+  BlockShape shape_of(int i) const {
+    BlockShape shape = p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, genes_of(i));
+    shape.block = subnet_.block_index(i);
+    shape.dropout = dropout_;
+    return shape;
+  }
   PassedBlock& passed(int i) { return passed_[static_cast<std::size_t>(i)]; }
 
   Saved save_attention(int i, TensorSet dropped) {
@@ -84,21 +96,23 @@ class Network::TrainingPass {
             address(values_.data()),
             address(gradients_.data())};
   }
+  /// A mask is of one step, so what draws one is never the same work again.
+  void repeated(const RepeatKey& key, FunctionRef<void()> body) { dropout_.is_on() ? body() : backend_.repeated(key, body); }
   void attention_forward(int i, const Saved& saved, View y, ConstView x) {
-    backend_.repeated(key_of(kAttentionForward, i, saved, y, x), [&] {
+    repeated(key_of(kAttentionForward, i, saved, y, x), [&] {
       p_.attention.forward(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved,
                            y, x, arena_);
     });
   }
   void feed_forward_forward(int i, const Saved& saved, View y, ConstView x) {
-    backend_.repeated(key_of(kFeedForwardForward, i, saved, y, x), [&] {
+    repeated(key_of(kFeedForwardForward, i, saved, y, x), [&] {
       p_.feed_forward.forward(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i),
                               saved, y, x, arena_);
     });
   }
   void attention_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
-    backend_.repeated(key_of(kAttentionBackward, i, saved, d_, x), [&] {
+    repeated(key_of(kAttentionBackward, i, saved, d_, x), [&] {
       p_.attention.backward(backend_, p_.attention_slices(values_, block, subnet_.embed, genes_of(i)),
                             p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_,
                             arena_);
@@ -106,7 +120,7 @@ class Network::TrainingPass {
   }
   void feed_forward_backward(int i, const Saved& saved, ConstView x) {
     const int block = subnet_.block_index(i);
-    backend_.repeated(key_of(kFeedForwardBackward, i, saved, d_, x), [&] {
+    repeated(key_of(kFeedForwardBackward, i, saved, d_, x), [&] {
       p_.feed_forward.backward(backend_, p_.feed_forward_slices(values_, block, subnet_.embed, genes_of(i)),
                                p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x,
                                accumulate_, arena_);
@@ -194,15 +208,16 @@ class Network::TrainingPass {
   const ActivationPlan& plan_;
   Arena& arena_;
   bool accumulate_ = true;
+  PassDropout dropout_;
   View d_;  // the gradient on its way back through the blocks
   std::vector<PassedBlock>& passed_;
 };
 
 LossReport Network::forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                                      const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
-                                     Arena& arena) const {
+                                     Arena& arena, BlockDone block_done) const {
   const ArenaScope scope(arena);
-  return TrainingPass(*parts_, backend, values, gradients, subnet, batch, plan, arena).run(options, teacher, keep_hidden);
+  return TrainingPass(*parts_, backend, values, gradients, subnet, batch, plan, arena).run(options, teacher, keep_hidden, block_done);
 }
 
 bool Network::writes_gradient(const TensorSpec& tensor) const {

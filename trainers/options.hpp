@@ -17,6 +17,7 @@ struct TrainOptions {
   double rate = 2e-3;  // peak learning rate
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double decay = 0.1;                 // decoupled weight decay, matrices only
+  double dropout = 0;                 // of the embedding and of what branches add to the residual stream, while training; [0, 1)
   std::string policy = "lazy-local";  // dense | lazy-global | lazy-local | catch-up
   std::int64_t band_warmup = 20;      // updates over which a band's own rate rises after it is first met; 0: none
   std::string schedule = "wsd";       // constant | wsd | cosine

@@ -52,7 +52,7 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
   for (const RunningStage& stage : stages) {
-    const PassShape pass{options.sequences, context, stage.objective->needs_largest()};
+    const PassShape pass{options.sequences, context, stage.objective->needs_largest(), options.dropout};
     const std::int64_t extra = stage.objective->extra_arena_bytes(space, network.dtype(), options.sequences * context);
     needs.keeping_all = std::max(needs.keeping_all, network.plan_training(traits, space.largest(), pass).arena_bytes + extra);
     needs.unlimited = std::max(needs.unlimited, network.unlimited_training_bytes(traits, space.largest(), pass) + extra);
@@ -78,7 +78,8 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
   for (const RunningStage& stage : stages) {
     // As an objective runs it: the largest has no teacher.
     const std::int64_t extra = stage.objective->extra_arena_bytes(space, network.dtype(), options.sequences * context);
-    most = std::max(most, network.plan_training(traits, space.largest(), {options.sequences, context}, arena - extra).recomputed_share());
+    const PassShape pass{options.sequences, context, false, options.dropout};
+    most = std::max(most, network.plan_training(traits, space.largest(), pass, arena - extra).recomputed_share());
   }
   return most;
 }
@@ -142,16 +143,18 @@ struct Trainer::Parts {
   /// Forward and backward of this rank's micro-batches of step t, their gradients and losses added up with those of the others.
   const Weights& form_gradients(std::int64_t t, const RunningStage& stage, StepReport& report) {
     active.assign(state.weights.table(), report.subnets);
-    gradients.begin(active);
+    gradients.begin(active, report.subnets);
+    const auto block_done = [&](int block) { gradients.block_done(block); };
     losses.assign(static_cast<std::size_t>(options.accumulation) * report.subnets.size() * 3, 0);
     for (std::int64_t i = gradients.first(); i < gradients.first() + gradients.count(); ++i) {
       data.training_batch(options.seed, static_cast<std::uint64_t>(t), options.sequences, space.model().context, batch,
                           i * options.sequences);
       Weights& formed = gradients.next();
       const bool accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
+      const PassDropout dropout{options.dropout, options.seed, static_cast<std::uint64_t>(t), i * batch.rows()};
       stage.objective->forward_backward(
-          {backend, network, largest, state.weights, formed, arena, plans, accumulate, 1.0 / options.accumulation}, report.subnets, batch,
-          micro_losses);
+          {backend, network, largest, state.weights, formed, arena, plans, accumulate, 1.0 / options.accumulation, block_done, dropout},
+          report.subnets, batch, micro_losses);
       gradients.add();
       double* numbers = losses.data() + static_cast<std::size_t>(i) * micro_losses.size() * 3;
       for (const LossReport& loss : micro_losses) {

@@ -277,8 +277,8 @@ int run_program(int argc, const char* const* argv, std::span<const std::unique_p
   Job* job = nullptr;
   try {
     check_environment();
-    offer_devices();
     job = &started.emplace();
+    offer_devices(job->machine_rank(), job->machine_ranks());
     if (const auto status = job->wait_for_leader()) return *status;
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
     const std::string first = arguments.empty() ? "" : arguments.front();

@@ -1,28 +1,30 @@
 #include "experiments/elastiform/devices.hpp"
 
 #include <dlfcn.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
-#include <filesystem>
+#include <cstdlib>
+#include <sstream>
 #include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
+#include "kernels/collectives/communicator.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
-#include "kernels/device.hpp"
 #include "kernels/errors.hpp"
 #include "kernels_stamp.hpp"
 
 namespace elastiform {
 namespace {
 
-constexpr const char* kModule = "elastiform_cuda.so";
+constexpr const char *kCuda = "elastiform_cuda.so", *kNccl = "elastiform_nccl.so";
+int g_process = 0, g_processes = 1;  // on this machine
 
-std::unique_ptr<Backend> make_on_host(Precision precision) {
-#if defined(__x86_64__)
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
-    throw InputError({"--device cuda-on-host", "a processor with AVX2 and FMA", "none", "use --device cpu"});
-#endif
-  return std::make_unique<cuda_on_host::CudaBackend>(precision);
+std::filesystem::path beside_program(const char* module) {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / module;
 }
 
 /// Function `name` of an opened module; throws InputError for one that lacks it.
@@ -33,14 +35,43 @@ Function* function_of(void* module, const std::filesystem::path& path, const cha
   return function;
 }
 
-}  // namespace
-
-std::filesystem::path cuda_module() {
-  std::error_code error;
-  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / kModule;
+/// CUDA shows each process one GPU. A list of one is a launcher's, which has dealt them.
+void take_own_gpu() {
+  static bool taken = false;
+  if (g_processes == 1 || std::exchange(taken, true)) return;
+  const char* const said = std::getenv("CUDA_VISIBLE_DEVICES");
+  std::vector<std::string> shown;
+  std::stringstream list(said != nullptr ? said : "");
+  for (std::string one; std::getline(list, one, ',');) shown.push_back(one);
+  if (shown.size() == 1) return;
+  const auto at = static_cast<std::size_t>(g_process);
+  if (!shown.empty() && at >= shown.size())
+    throw InputError({"CUDA_VISIBLE_DEVICES", fmt::format("a GPU for each of the {} processes on this machine", g_processes), said,
+                      "name more GPUs, or start fewer processes"});
+  ::setenv("CUDA_VISIBLE_DEVICES", shown.empty() ? std::to_string(g_process).c_str() : shown[at].c_str(), 1);
 }
 
-namespace {
+/// All ranks have NCCL, or none uses it.
+std::unique_ptr<Link> make_nccl_link(Communicator& ranks, void* stream) {
+  using Maker = Link* (*)(Communicator&, void*);
+  const std::filesystem::path path = beside_program(kNccl);
+  std::error_code error;
+  void* const module = std::filesystem::exists(path, error) ? ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;  // never closed
+  const auto maker = module != nullptr ? reinterpret_cast<Maker>(::dlsym(module, "elastiform_make_nccl_link")) : nullptr;
+  if (!any(ranks, maker == nullptr)) return std::unique_ptr<Link>(maker(ranks, stream));
+  if (ranks.leads())
+    fmt::print(stderr, "note: a process has no {} beside the program, or not the library that it needs: gradients go through the host\n",
+               kNccl);
+  return nullptr;
+}
+
+std::unique_ptr<Backend> make_on_host(Precision precision) {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+    throw InputError({"--device cuda-on-host", "a processor with AVX2 and FMA", "none", "use --device cpu"});
+#endif
+  return std::make_unique<cuda_on_host::CudaBackend>(precision);
+}
 
 /// Opened once and never closed: its kernels serve to the end.
 void* opened(const std::filesystem::path& path) {
@@ -48,6 +79,7 @@ void* opened(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path, error))
     throw InputError({"--device cuda", path.filename().string() + " beside the program", "none",
                       "this build has no CUDA: install the CUDA Toolkit (nvcc), then ./dev clean and ./dev build; or use --device cpu"});
+  take_own_gpu();
   void* const module = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (module == nullptr)
     throw InputError({"--device cuda", "libraries of the CUDA Toolkit that this program was built with", ::dlerror(),
@@ -61,9 +93,11 @@ void* opened(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::filesystem::path cuda_module() { return beside_program(kCuda); }
+
 std::unique_ptr<Backend> make_cuda(Precision precision, Products products, const std::filesystem::path& path) {
-  auto* const make = function_of<Backend*(Precision, bool)>(opened(path), path, "elastiform_make_cuda_backend");
-  return std::unique_ptr<Backend>(make(precision, products == Products::library));
+  auto* const make = function_of<Backend*(Precision, bool, LinkMaker, int)>(opened(path), path, "elastiform_make_cuda_backend");
+  return std::unique_ptr<Backend>(make(precision, products == Products::library, make_nccl_link, g_process));
 }
 
 std::optional<std::int64_t> free_bytes_of(Device device) {
@@ -73,7 +107,8 @@ std::optional<std::int64_t> free_bytes_of(Device device) {
   return function_of<std::int64_t()>(opened(path), path, "elastiform_cuda_free_bytes")();
 }
 
-void offer_devices() {
+void offer_devices(int process, int processes) {
+  g_process = process, g_processes = processes;
   offer_device(Device::cuda, [](Precision precision) { return make_cuda(precision, Products::library); });
   offer_device(Device::cuda_on_host, make_on_host);
 }

@@ -11,8 +11,9 @@
 namespace elastiform {
 
 /// Says how the devices of --device are made: `cuda` by the module elastiform_cuda.so beside the program, loaded when it is asked for, so
-/// that nothing else needs CUDA; `cuda-on-host` by this program.
-void offer_devices();
+/// that nothing else needs CUDA; `cuda-on-host` by this program. Of several processes on a machine each takes a GPU of its own, by its number;
+/// they are linked by elastiform_nccl.so, if that is there too.
+void offer_devices(int process = 0, int processes = 1);
 
 /// Whose matrix products a GPU computes: cuBLASLt's where it has them, whose bits differ between leading dimensions, or our kernels'.
 enum class Products { library, ours };

@@ -72,6 +72,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   train.beta2 = table.number("beta2", train.beta2, 0, 0.999999);
   train.eps = table.number("eps", train.eps, 1e-30, 1);
   train.decay = table.number("decay", train.decay, 0, 100);
+  train.dropout = table.number("dropout", train.dropout, 0, 0.99);
   train.policy = table.choice("policy", train.policy, {"dense", "lazy-global", "lazy-local", "catch-up"});
   train.band_warmup = table.integer("band_warmup", train.band_warmup, 0, kMost);
   train.schedule = table.choice("schedule", train.schedule, names_of(schedules()));
@@ -258,7 +259,7 @@ CostModel cost_model_of(const Recipe& recipe) {
     return training_state_bytes(train, elements, bands);
   };
   return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes,
-                   parse_precision(recipe.train.precision, "train.precision"));
+                   parse_precision(recipe.train.precision, "train.precision"), recipe.train.dropout);
 }
 
 }  // namespace elastiform

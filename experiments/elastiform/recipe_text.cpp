@@ -12,6 +12,7 @@ std::string train_table(const TrainOptions& train) {
                   train.sequences, train.accumulation, train.seed, toml_text(train.precision), toml_text(train.optimizer));
   text += fmt::format("rate = {}\nbeta1 = {}\nbeta2 = {}\neps = {}\ndecay = {}\npolicy = {}\n", train.rate, train.beta1, train.beta2,
                       train.eps, train.decay, toml_text(train.policy));
+  text += fmt::format("dropout = {}\n", train.dropout);
   if (uses_band_warmup(train)) text += fmt::format("band_warmup = {}\n", train.band_warmup);
   text += fmt::format("schedule = {}\nwarmup = {}\n", toml_text(train.schedule), train.warmup);
   if (uses_cooldown(train)) text += fmt::format("cooldown = {}\n", train.cooldown);

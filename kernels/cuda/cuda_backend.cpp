@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/collectives/communicator.hpp"
+
 namespace elastiform::ELASTIFORM_GPU {
 namespace {
 
@@ -16,8 +18,8 @@ constexpr bool kOnHost = std::string_view(ELASTIFORM_WORD_OF(ELASTIFORM_GPU)) ==
 
 static_assert(sizeof(AdamwRectangle) <= kRectangleBytes);
 
-CudaBackend::CudaBackend(Precision precision, std::unique_ptr<LibraryGemm> library)
-    : precision_(precision), library_(std::move(library)), space_(stream_), uploads_(stream_), scratch_(stream_) {}
+CudaBackend::CudaBackend(Precision precision, std::unique_ptr<LibraryGemm> library, LinkMaker links)
+    : precision_(precision), library_(std::move(library)), links_(links), space_(stream_), uploads_(stream_), scratch_(stream_) {}
 
 CudaBackend::~CudaBackend() {
   try {
@@ -32,6 +34,10 @@ std::string_view CudaBackend::name() const { return kOnHost ? "cuda-on-host" : "
 std::string CudaBackend::arithmetic() const {
   return std::string(name()) + ", " + device_name() + (library_ ? ", " + library_->name() : "") +
          (precision_ == Precision::bf16 ? ", bf16" : "");
+}
+
+std::unique_ptr<Link> CudaBackend::make_link(Communicator& ranks) {
+  return links_ != nullptr ? links_(ranks, static_cast<Stream>(stream_)) : nullptr;
 }
 
 void CudaBackend::wait() { synchronize(stream_); }
@@ -145,6 +151,10 @@ void CudaBackend::do_gelu_backward(const GeluBackward& op) {
 
 void CudaBackend::do_rope(const Rope& op) {
   if (begin(op.x)) ELASTIFORM_GPU::rope(stream_, op);
+}
+
+void CudaBackend::do_dropout(const Dropout& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::dropout(stream_, op);
 }
 
 void CudaBackend::do_embedding_forward(const EmbeddingForward& op) {

@@ -23,7 +23,9 @@ namespace elastiform::ELASTIFORM_GPU {
 /// work in the stream at a later call.
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(Precision precision = Precision::f32, std::unique_ptr<LibraryGemm> library = make_library_gemm());
+  /// links: how it reaches the devices of other ranks; nullptr: through the host.
+  explicit CudaBackend(Precision precision = Precision::f32, std::unique_ptr<LibraryGemm> library = make_library_gemm(),
+                       LinkMaker links = nullptr);
   ~CudaBackend() override;
 
   std::string_view name() const override;
@@ -32,6 +34,7 @@ class CudaBackend final : public Backend {
   std::string arithmetic() const override;
   void wait() override;
   MemorySpace& memory() const override { return space_; }
+  std::unique_ptr<Link> make_link(Communicator& ranks) override;
   std::int64_t panel_rows() const override { return kAllRows; }
   void for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) override;
   void repeated(const RepeatKey& key, FunctionRef<void()> body) override;
@@ -57,6 +60,7 @@ class CudaBackend final : public Backend {
   void do_gelu_forward(const GeluForward& op) override;
   void do_gelu_backward(const GeluBackward& op) override;
   void do_rope(const Rope& op) override;
+  void do_dropout(const Dropout& op) override;
   void do_embedding_forward(const EmbeddingForward& op) override;
   void do_embedding_backward(const EmbeddingBackward& op) override;
   void do_attention_forward(const AttentionForward& op) override;
@@ -97,6 +101,7 @@ class CudaBackend final : public Backend {
 
   const Precision precision_;
   const std::unique_ptr<LibraryGemm> library_;
+  const LinkMaker links_;
   OwnStream stream_;
   mutable DeviceSpace space_;
   UploadRing uploads_;

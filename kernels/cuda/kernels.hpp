@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/launch.hpp"
 #include "kernels/ops/attention.hpp"
+#include "kernels/ops/dropout.hpp"
 #include "kernels/ops/elementwise.hpp"
 #include "kernels/ops/loss.hpp"
 #include "kernels/ops/matmul.hpp"
@@ -49,6 +50,9 @@ void scale(Stream stream, View x, double factor);
 void add(Stream stream, View to, ConstView from);   // to += from, float32
 void copy(Stream stream, View to, ConstView from);  // same shape; converts between element types
 void round_to_bf16(Stream stream, const float* from, BFloat16* to, std::int64_t count);
+
+// dropout.cu
+void dropout(Stream stream, const Dropout& op);
 
 // embedding.cu. tokens: those of op, in device memory.
 void embedding_forward(Stream stream, const EmbeddingForward& op, const std::int32_t* tokens);

@@ -26,6 +26,7 @@ class ReferenceBackend final : public Backend {
   void do_gelu_forward(const GeluForward& op) override;
   void do_gelu_backward(const GeluBackward& op) override;
   void do_rope(const Rope& op) override;
+  void do_dropout(const Dropout& op) override;
   void do_embedding_forward(const EmbeddingForward& op) override;
   void do_embedding_backward(const EmbeddingBackward& op) override;
   void do_attention_forward(const AttentionForward& op) override;

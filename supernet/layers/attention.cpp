@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "supernet/layers/normalize.hpp"
+#include "supernet/layers/residual.hpp"
 
 namespace elastiform {
 
@@ -22,8 +23,9 @@ LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shap
                   {.shape = {means, N}},
                   {.shape = {shape.heads, N}}};
   tensors.result_flops = 2 * N * C * A;
-  // d(mixed), dq, dk, dv, sums of the norm's gain and bias per panel, d(normed) of a panel.
-  tensors.backward_scratch = {{N, A}, {N, A}, {N, G}, {N, G}, {panels, C}, {means * panels, C}, PanelScratch::shape(traits, N, C)};
+  // d(mixed), dq, dk, dv, sums of the norm's gain and bias per panel, d(normed) of a panel, d(result).
+  tensors.backward_scratch = {
+      {N, A}, {N, A}, {N, G}, {N, G}, {panels, C}, {means * panels, C}, PanelScratch::shape(traits, N, C), branch_gradient_shape(shape)};
   return tensors;
 }
 
@@ -70,8 +72,9 @@ void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockS
     rotate(backend, k[r], r.first, shape.tokens, 0, false);
   });
   backend.attention_forward({.out = mixed, .lse = t.whole(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
+  const DropoutPlace dropout = shape.dropout.attention(shape.block);
   backend.panels(x.rows, [&](Rows r) {
-    backend.matmul({.y = y[r], .x = mixed[r], .w = w.out.weight, .bias = w.out.bias, .add = x[r], .scale = model_.branch_scale});
+    join(backend, dropout, {.y = y[r], .x = mixed[r], .w = w.out.weight, .bias = w.out.bias, .add = x[r], .scale = model_.branch_scale}, r);
   });
 }
 
@@ -99,7 +102,7 @@ Attention::Operands Attention::recall(Backend& backend, const AttentionSlices& w
 
 void Attention::backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape,
                          const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
-  enum { kDMixed, kDQuery, kDKey, kDValue, kDGain, kDBias, kPanel };
+  enum { kDMixed, kDQuery, kDKey, kDValue, kDGain, kDBias, kPanel, kDResult };
   const ArenaScope scope(arena);
   const LayerTensors declared = tensors(model_, shape, backend.traits());
   const BackwardTensors t(backend, arena, declared, saved);
@@ -108,11 +111,12 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
   const View dgain = t.scratch(kDGain), dbias = w.norm.bias.empty() ? View{} : t.scratch(kDBias);
   const PanelScratch panel(t.scratch(kPanel), backend.slots());
 
+  const ConstView dresult = branch_gradient(backend, shape.dropout.attention(shape.block), d, t.scratch(kDResult));
   // d is overwritten below, so the weights that need the gradient at y come first.
   backend.matmul_dw(
-      {.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
+      {.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = dresult, .scale = model_.branch_scale, .accumulate = accumulate});
   backend.panels(d.rows, [&](Rows r) {
-    backend.matmul_dx({.dx = dmixed[r], .dy = d[r], .w = w.out.weight, .add = {}, .scale = model_.branch_scale});
+    backend.matmul_dx({.dx = dmixed[r], .dy = dresult[r], .w = w.out.weight, .add = {}, .scale = model_.branch_scale});
   });
   backend.attention_backward({.dq = dq,
                               .dk = dk,

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "supernet/layers/normalize.hpp"
+#include "supernet/layers/residual.hpp"
 
 namespace elastiform {
 
@@ -19,8 +20,8 @@ LayerTensors FeedForward::tensors(const ModelConfig& model, const BlockShape& sh
                   {.shape = {1, N}},
                   {.shape = {means, N}}};
   tensors.result_flops = product;
-  // Sums of the norm's gain and bias per panel, d(normed) of a panel.
-  tensors.backward_scratch = {{panels, C}, {means * panels, C}, PanelScratch::shape(traits, N, C)};
+  // Sums of the norm's gain and bias per panel, d(normed) of a panel, d(result).
+  tensors.backward_scratch = {{panels, C}, {means * panels, C}, PanelScratch::shape(traits, N, C), branch_gradient_shape(shape)};
   return tensors;
 }
 
@@ -40,19 +41,20 @@ void FeedForward::forward(Backend& backend, const FeedForwardSlices& w, const Bl
   const ArenaScope scope(arena);
   const ForwardTensors t(backend, arena, tensors(model_, shape, backend.traits()), saved);
   const View rstd = t.whole(kRstd), mean = t.whole(kMean);
+  const DropoutPlace dropout = shape.dropout.feed_forward(shape.block);
   backend.panels(x.rows, [&](Rows r) {
     const View h = t.rows(kNormed, r), gate = t.rows(kGate, r), up = t.rows(kUp, r), act = t.rows(kActivated, r);
     normalize(backend, model_, w.norm, h, rstd, mean, x, r);
     backend.matmul({.y = up, .x = h, .w = w.up.weight, .bias = w.up.bias, .add = {}});
     if (gated()) backend.matmul({.y = gate, .x = h, .w = w.gate.weight, .bias = w.gate.bias, .add = {}});
     activate(backend, act, gate, up);
-    backend.matmul({.y = y[r], .x = act, .w = w.down.weight, .bias = w.down.bias, .add = x[r], .scale = model_.branch_scale});
+    join(backend, dropout, {.y = y[r], .x = act, .w = w.down.weight, .bias = w.down.bias, .add = x[r], .scale = model_.branch_scale}, r);
   });
 }
 
 void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const FeedForwardGradients& dw, const BlockShape& shape,
                            const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
-  enum { kDGain, kDBias, kPanel };
+  enum { kDGain, kDBias, kPanel, kDResult };
   const ArenaScope scope(arena);
   const LayerTensors declared = tensors(model_, shape, backend.traits());
   const BackwardTensors t(backend, arena, declared, saved);
@@ -66,14 +68,15 @@ void FeedForward::backward(Backend& backend, const FeedForwardSlices& w, const F
   const View dgain = t.scratch(kDGain), dbias = w.norm.bias.empty() ? View{} : t.scratch(kDBias);
   const PanelScratch panel(t.scratch(kPanel), backend.slots());
 
+  const ConstView dresult = branch_gradient(backend, shape.dropout.feed_forward(shape.block), d, t.scratch(kDResult));
   // d is overwritten below, so the weights that need the gradient at y come first.
   backend.matmul_dw(
-      {.dw = dw.down.weight, .dbias = dw.down.bias, .x = act, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
+      {.dw = dw.down.weight, .dbias = dw.down.bias, .x = act, .dy = dresult, .scale = model_.branch_scale, .accumulate = accumulate});
   // After that nobody reads act, and gate only once more: the gradients that [N, F] would hold take their places.
   const View dgate = gate, dup = act;
   backend.panels(d.rows, [&](Rows r) {
     const View dh = panel.at(backend.slot(), r.count);
-    backend.matmul_dx({.dx = dup[r], .dy = d[r], .w = w.down.weight, .add = {}, .scale = model_.branch_scale});
+    backend.matmul_dx({.dx = dup[r], .dy = dresult[r], .w = w.down.weight, .add = {}, .scale = model_.branch_scale});
     if (gated()) {
       backend.swiglu_backward({.dgate = dgate[r], .dup = dup[r], .dy = dup[r], .gate = gate[r], .up = up[r]});
       backend.matmul_dx({.dx = dh, .dy = dgate[r], .w = w.gate.weight, .add = {}});

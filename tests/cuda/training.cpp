@@ -112,6 +112,21 @@ TEST_CASE("a steady step allocates nothing on the device, and waits for its loss
   }
 }
 
+TEST_CASE("dropout on the device has the CPU's masks", "[cuda][training][dropout]") {
+  Sandwich f;
+  f.options.dropout = 0.3;
+  f.options.steps = kSanitized ? 2 : 6;
+  resolve_stages(f.stages, f.options.steps);
+  CudaBackend device;
+  const Trained found = train(f, device);
+  Cpu cpu(2);
+  check_close(found.losses, train(f, cpu.backend).losses, "training");
+  CudaBackend again;
+  CHECK(train(f, again).hash == found.hash);
+  f.options.dropout = 0;
+  CHECK(train(f, cpu.backend).losses.back() != Approx(found.losses.back()).epsilon(1e-3));  // they were no small thing
+}
+
 TEST_CASE("a training goes on on the other device", "[cuda][training]") {
   const Sandwich f;
   Cpu cpu(2);

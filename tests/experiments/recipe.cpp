@@ -145,7 +145,8 @@ TEST_CASE("wrong values of a recipe are refused with the key and what was expect
       Case{"search.law=balance", "nearest balanced"}, Case{"search.budgets=parameter=..2M", "parameter"},
       Case{"search.budgets=parameters", "parameters"}, Case{"search.evaluations=-3", "an integer from 1"},
       Case{"train.steps", "table.key=value"}, Case{"steps=4", "table.key=value"}, Case{"train=4", "table.key=value"},
-      Case{"train.steps.more=4", "a key inside a value"}, Case{"stage.x=1", "a list of 1 to 100 tables"}, Case{"", "table.key=value"});
+      Case{"train.steps.more=4", "a key inside a value"}, Case{"stage.x=1", "a list of 1 to 100 tables"}, Case{"", "table.key=value"},
+      Case{"train.dropout=1", "a number from 0 to 0.99"});
   CAPTURE(c.set);
   CHECK_THAT(message_of(micro_recipe(), {c.set}), Contains(c.says));
 }
@@ -173,7 +174,8 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
   for (const auto& used :
        {std::vector<std::string>{"train.schedule=cosine", "train.final_rate=0.1"},
         std::vector<std::string>{"stage.1.objective=labels+largest", "stage.1.temperature=2"}, std::vector<std::string>{"train.warmup=0.7"},
-        std::vector<std::string>{"train.policy=dense"}, std::vector<std::string>{"train.schedule=constant", "train.warmup=0.9"}}) {
+        std::vector<std::string>{"train.policy=dense"}, std::vector<std::string>{"train.schedule=constant", "train.warmup=0.9"},
+        std::vector<std::string>{"train.dropout=0.15"}}) {
     CAPTURE(used);
     const auto recipe = Recipe::parse(stages, "micro.toml", used);
     CHECK(same(recipe, Recipe::parse(recipe.text(), "resolved")));

@@ -7,5 +7,8 @@
 
 #ifdef MODULE_KERNELS
 EXPORTED const char* elastiform_cuda_kernels() { return MODULE_KERNELS; }
-EXPORTED elastiform::Backend* elastiform_make_cuda_backend(elastiform::Precision /*precision*/, bool /*with_library*/) { return nullptr; }
+EXPORTED elastiform::Backend* elastiform_make_cuda_backend(elastiform::Precision /*precision*/, bool /*with_library*/,
+                                                           elastiform::LinkMaker /*links*/, int /*process*/) {
+  return nullptr;
+}
 #endif

@@ -331,4 +331,34 @@ TEST_CASE("forward in pieces gives the training pass's losses, and decoding with
   }
 }
 
+TEST_CASE("a pass says when it has been through a block, and changes the block's gradients no more", "[supernet][network]") {
+  const SearchSpace space = tiny_space(GENERATE("llama", "gpt2"));
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Network network(space, DType::float32);
+  const Weights weights = random_weights(space, DType::float32, 11);
+  const Batch batch = random_batch(space, 3, 24, 8);
+  const BlockGenes genes = space.largest().blocks.front();
+  const bool least_memory = GENERATE(false, true);
+  for (const Subnet& subnet :
+       {space.largest(), space.smallest(), Subnet{.embed = 16, .blocks = {genes, {0, 0, genes.ffn}}, .kept = {0, 2}}}) {
+    CAPTURE(format(subnet), least_memory);
+    Weights gradients(weights.shared_table(), DType::float32);
+    const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {3, 24}, least_memory ? 0 : kNoLimit);
+    Arena arena(plan.arena_bytes);
+    std::vector<int> blocks;
+    std::vector<Weights> then;
+    network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena, [&](int block) {
+      blocks.push_back(block);
+      then.emplace_back(weights.shared_table(), DType::float32).assign(gradients);
+    });
+    REQUIRE(blocks.size() == subnet.blocks.size());
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      CHECK(blocks[i] == subnet.block_index(subnet.depth() - 1 - static_cast<int>(i)));
+      for (const TensorSpec& tensor : gradients.table().tensors())
+        if (tensor.block == blocks[i]) CHECK(same_bits(then[i].view(tensor), gradients.view(tensor)));
+    }
+  }
+}
+
 }  // namespace elastiform

@@ -34,6 +34,7 @@ class StagedBackend final : public Backend {
   void do_gelu_forward(const GeluForward& op) override { run_staged(op, &Backend::gelu_forward); }
   void do_gelu_backward(const GeluBackward& op) override { run_staged(op, &Backend::gelu_backward); }
   void do_rope(const Rope& op) override { run_staged(op, &Backend::rope); }
+  void do_dropout(const Dropout& op) override { run_staged(op, &Backend::dropout); }
   void do_embedding_forward(const EmbeddingForward& op) override { run_staged(op, &Backend::embedding_forward); }
   void do_embedding_backward(const EmbeddingBackward& op) override { run_staged(op, &Backend::embedding_backward); }
   void do_attention_forward(const AttentionForward& op) override { run_staged(op, &Backend::attention_forward); }

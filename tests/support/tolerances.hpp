@@ -41,6 +41,7 @@ constexpr ToleranceRow kTolerances[] = {
     {"swiglu", DType::float32, {2e-6, 1e-7, "exp of at most 2 ulp and a division"}},
     {"gelu", DType::float32, {2e-6, 3e-7, "1 + tanh cancels in the left tail: an ulp of x is left there", 1}},
     {"rope", DType::float32, {1e-6, 2e-7, "two products and a sum that may cancel"}},
+    {"dropout", DType::float32, {1e-6, 2e-7, "a product and a sum that may cancel"}},
     {"embedding", DType::float32, {1e-6, 1e-6, "one sum forward; up to 90 rows of one token backward"}},
     {"attention", DType::float32, {4e-6, 4e-6, "scores of ≤ 64 products through exp, sums over ≤ 300 keys"}},
     {"attention_backward", DType::float32, {1e-5, 1e-5, "p from the rounded lse; differences dP - D cancel"}},

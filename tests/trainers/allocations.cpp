@@ -172,6 +172,7 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   TrainOptions options;
   options.sequences = 11;
   options.accumulation = accumulation;
+  options.dropout = accumulation > 1 ? 0.1 : 0;
   std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = sampler}};
   if (sampler == "sandwich") stages.front().objective = "labels+largest", stages.front().random = 2;
   resolve_stages(stages, options.steps);

@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/ranks.hpp"
+#include "tests/support/watched_ranks.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/checkpoint.hpp"
 #include "trainers/optimizers/bands.hpp"
@@ -157,6 +158,59 @@ TEST_CASE("a rank that fails ends the steps of the others", "[trainers][data_par
                                     if (ranks.rank() == 3 && trainer.next_step() == 4) throw std::runtime_error("out of power");
                                     trainer.step();
                                   }
+                                } catch (const RankLost&) {
+                                  ++told;
+                                  throw;
+                                }
+                              }),
+                    "out of power");
+  CHECK(told == 3);
+}
+
+TEST_CASE("a step's messages are the parts of its gradients, there and back, from the deepest block on", "[trainers][data_parallel]") {
+  const ShortRun f(4);
+  const int parts = f.space.max_depth() + 1;
+  run_ranks(2, [&](Communicator& inner) {
+    std::vector<int> tags;
+    std::int64_t bytes = 0;
+    WatchedRanks ranks(inner, [&](const WatchedRanks::Message& message) {
+      if (message.tag == 0 || !message.sends) return;
+      tags.push_back(message.tag);
+      bytes += static_cast<std::int64_t>(message.bytes);
+    });
+    const ThreadPool pool(1);
+    CpuBackend backend(pool);
+    Trainer trainer(f.space, f.options, f.stages, *f.data, backend, std::nullopt, ranks);
+    while (!trainer.done()) {
+      tags.clear();
+      bytes = 0;
+      const StepReport report = trainer.step();
+      // Rank 1 sends its sum of each part to rank 0, which sends the whole one back.
+      const bool ascending = std::is_sorted(tags.begin(), tags.end()) || ranks.leads();
+      if (!ascending || tags.size() > static_cast<std::size_t>(parts) || bytes != active_bytes(f.space, report.subnets))
+        throw std::runtime_error("rank " + std::to_string(ranks.rank()) + " sends other messages in step " + std::to_string(report.step));
+    }
+  });
+}
+
+TEST_CASE("a rank that fails in the middle of a backward pass ends the step of the others", "[trainers][data_parallel]") {
+  const ShortRun f(4);
+  const int message = GENERATE(1, 2, 3);  // of those that rank 3 begins to send in its fifth step
+  std::atomic<int> told{0};
+  CHECK_THROWS_WITH(run_ranks(4,
+                              [&](Communicator& inner) {
+                                Trainer* running = nullptr;
+                                int sent = 0;
+                                WatchedRanks ranks(inner, [&](const WatchedRanks::Message& one) {
+                                  if (inner.rank() == 3 && running && running->next_step() == 4 && one.sends && ++sent == message)
+                                    throw std::runtime_error("out of power");
+                                });
+                                const ThreadPool pool(1);
+                                CpuBackend backend(pool);
+                                Trainer trainer(f.space, f.options, f.stages, *f.data, backend, std::nullopt, ranks);
+                                running = &trainer;
+                                try {
+                                  while (!trainer.done()) trainer.step();
                                 } catch (const RankLost&) {
                                   ++told;
                                   throw;

@@ -10,13 +10,14 @@ namespace elastiform {
 namespace {
 
 /// Runs one subnet as planned and asserts that the arena used what the plan says, to the byte.
-LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Batch& batch, const LossOptions& options,
-                       const Teacher& teacher, View keep_hidden) {
+LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Batch& batch, LossOptions options, const Teacher& teacher,
+                       View keep_hidden) {
+  options.dropout = c.dropout;
   const std::int64_t before = c.arena.used(), left = c.arena.capacity() - before;
-  const ActivationPlan& plan = c.plans.of(subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty()}, left);
+  const ActivationPlan& plan = c.plans.of(subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty(), c.dropout.rate}, left);
   c.arena.reset_peak();
-  const LossReport report =
-      c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden, plan, c.arena);
+  const LossReport report = c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden,
+                                                       plan, c.arena, c.block_done);
   if (c.arena.peak() - before != plan.arena_bytes)
     throw std::logic_error("subnet " + format(subnet) + " used " + std::to_string(c.arena.peak() - before) + " arena bytes, planned " +
                            std::to_string(plan.arena_bytes));

@@ -23,6 +23,8 @@ struct ObjectiveContext {
   PlanCache& plans;
   bool accumulate = true;  // what begin_gradients said: false: the first subnet writes gradients
   double share = 1;        // of the step's mean that the batch is: 1 / its micro-batches
+  BlockDone block_done = kNobodyIsTold;
+  PassDropout dropout = {};
 };
 
 /// Makes `gradients` ready for the passes of a micro-batch. Where the first subnet covers all that the others touch, as in a step of one subnet
@@ -31,7 +33,7 @@ struct ObjectiveContext {
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
                      const ActiveBands& active, BandScratch& scratch);
 
-/// From the subnets of a step to gradients: forward and backward of each, its loss weighted by share/K so that gradients are the mean over
+/// From the subnets of a step to gradients: forward and backward of each, once, its loss weighted by share/K so that gradients are the mean over
 /// the K subnets, and over the micro-batches of the step once these are added.
 struct Objective {
   virtual ~Objective() = default;

@@ -153,6 +153,14 @@ Made gelu_backward(CaseOperands& o, Backend& k) {
   });
 }
 
+Made dropout(CaseOperands& o, Backend& k) {
+  const Dropout op{.y = o.get("y"), .x = o.get("x"), .add = o.optional("add"), .rate = o.number("rate", 0.1)};
+  return in_panels(k, op, op.y.rows, 0, &Backend::dropout, [](Dropout part, Rows r) {
+    part.y = part.y[r], part.x = part.x[r], part.add = part.add[r], part.rows_before = r.first;
+    return part;
+  });
+}
+
 Made rope(CaseOperands& o, Backend& k) {
   const Rope op{.x = o.get("x"),
                 .cosine = o.get("cosine"),
@@ -266,6 +274,7 @@ const std::map<std::string, Made (*)(CaseOperands&, Backend&)>& makers() {
       {"gelu_forward", gelu_forward},
       {"gelu_backward", gelu_backward},
       {"rope", rope},
+      {"dropout", dropout},
       {"embedding_forward", embedding_forward},
       {"embedding_backward", embedding_backward},
       {"attention_forward", attention_forward},

@@ -61,6 +61,7 @@ void add_rest(std::vector<std::string>& lines) {
   lines.push_back(alike("swiglu_forward", {"y", "gate", "up"}, kTokens, 688));
   lines.push_back(alike("swiglu_backward", {"dgate", "dup", "dy", "gate", "up"}, kTokens, 688));
   lines.push_back("rope" + operand("x", kTokens, C) + operand("cosine", 256, 32) + operand("sine", 256, 32) + " period=256");
+  lines.push_back(alike("dropout", {"y", "x", "add"}, kTokens, C) + " rate=0.1");
   lines.push_back("embedding_forward" + operand("y", kTokens, C) + operand("table", V, C) + operand("positions", 256, C) + " period=256");
   lines.push_back("embedding_backward" + operand("dtable", V, C) + operand("dpositions", 256, C) + operand("dy", kTokens, C) +
                   " period=256");

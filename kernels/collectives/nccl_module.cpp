@@ -1,0 +1,7 @@
+// What the program looks for in the module of NCCL: experiments/elastiform/devices.cpp.
+#include "kernels/collectives/nccl_link.hpp"
+
+extern "C" __attribute__((visibility("default"))) elastiform::Link* elastiform_make_nccl_link(elastiform::Communicator& ranks,
+                                                                                              void* stream) {
+  return new elastiform::ELASTIFORM_NCCL::NcclLink(ranks, stream);
+}
