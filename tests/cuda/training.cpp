@@ -124,7 +124,7 @@ TEST_CASE("dropout on the device has the CPU's masks", "[cuda][training][dropout
   CudaBackend again;
   CHECK(train(f, again).hash == found.hash);
   f.options.dropout = 0;
-  CHECK(train(f, cpu.backend).losses.back() != Approx(found.losses.back()).epsilon(1e-3));  // they were no small thing
+  CHECK(train(f, cpu.backend).losses.back() != Approx(found.losses.back()).epsilon(1e-4));  // they were no small thing
 }
 
 TEST_CASE("a training goes on on the other device", "[cuda][training]") {
