@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <ctime>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -56,18 +55,21 @@ struct MpiRanks::Message {
   enum class State { free, on_its_way, ended } state = State::free;
 };
 
+// The job that this thread started; others have none.
+thread_local const void* state_of_this_thread = nullptr;
+
 struct MpiRanks::State {
   const MpiFunctions* mpi = nullptr;
   Machine* machine = nullptr;     // nullptr: MPI has ended, or processes of this machine cannot see each other
   int size = 0;                   // of the ranks that are watched
   std::vector<Message> messages;  // by ticket, which is also the number of its request
-  const std::thread::id thread = std::this_thread::get_id();
 
   const Machine::Rank& at(int i) const { return machine->ranks[i]; }
 };
 
 MpiRanks::MpiRanks(const std::string& module) : state_(std::make_unique<State>()) {
   State& s = *state_;
+  state_of_this_thread = state_.get();
   // Global: some versions of MPI load parts of themselves that look for their symbols there.
   void* const library = ::dlopen(module.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (!library)
@@ -150,7 +152,7 @@ MpiRanks::Ticket MpiRanks::start(const Message& message) {
 }
 
 void MpiRanks::start_piece(Ticket ticket) {
-  if (std::this_thread::get_id() != state_->thread) throw std::logic_error("MPI is used by another thread than the one that started it");
+  if (state_of_this_thread != state_.get()) throw std::logic_error("MPI is used by another thread than the one that started it");
   const Message& m = state_->messages[static_cast<std::size_t>(ticket)];
   const int count = static_cast<int>(std::min<std::size_t>(m.bytes, MpiFunctions::kMostBytes));
   check(m.sent ? state_->mpi->start_send(ticket, m.peer, m.sent, count, m.tag)

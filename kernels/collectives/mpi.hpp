@@ -17,7 +17,7 @@ struct Launch {
 std::optional<Launch> launched();
 
 /// The processes of an MPI job. A rank that waits for another one looks whether the others on its machine are alive, and throws RankLost
-/// when one is not. Made once a process and never again, and used by the thread that made it (MPI_THREAD_FUNNELED).
+/// when one is not. Made once a process and never again, and used by the thread that made it alone.
 class MpiRanks final : public Communicator {
  public:
   /// Loads `module` (mpi_module.cpp) and starts MPI. Throws InputError that says what is missing.

@@ -291,6 +291,7 @@ void destroy(Event event) {
   if (event->queue != nullptr) {
     const host::DeviceAccess access;
     run_until(*event->queue, event->place);
+    host::acquire_token(&event->queue->token);  // its record is over, ThreadSanitizer too must see
   }
   delete event;
 }
