@@ -9,6 +9,7 @@
 #include "supernet/network.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
 
@@ -60,14 +61,8 @@ TEST_CASE("gradients with dropout agree with finite differences under the same m
       const auto row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(extent.rows)));
       const auto column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(extent.columns)));
       double& w = weights.view(tensor).row<double>(row)[column];
-      const double kept = w, h = 1e-5;
-      w = kept + h;
-      const double up = loss();
-      w = kept - h;
-      const double down = loss();
-      w = kept;
       CAPTURE(tensor.name, row, column);
-      CHECK(pass.gradients.view(tensor).row<double>(row)[column] == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+      CHECK(pass.gradients.view(tensor).row<double>(row)[column] == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
     }
   }
 }

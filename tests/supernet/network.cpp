@@ -10,6 +10,7 @@
 #include "supernet/layers/head.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
 
@@ -61,13 +62,7 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet, const LossO
         continue;
       }
       double& w = element(weights, tensor, row, column);
-      const double kept = w, h = 1e-5;
-      w = kept + h;
-      const double up = loss();
-      w = kept - h;
-      const double down = loss();
-      w = kept;
-      CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+      CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
     }
   }
 }
@@ -135,14 +130,8 @@ TEST_CASE("distillation gradients agree and leave the teacher alone", "[supernet
     const TensorSpec& tensor = weights.table().at(name);
     const double gradient = pass.gradients.view(tensor).row<double>(0)[1];
     double& w = element(weights, tensor, 0, 1);
-    const double kept = w, h = 1e-5;
-    w = kept + h;
-    const double up = loss();
-    w = kept - h;
-    const double down = loss();
-    w = kept;
     CAPTURE(name);
-    CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+    CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
   }
 }
 
