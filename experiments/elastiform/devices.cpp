@@ -51,17 +51,28 @@ void take_own_gpu() {
   ::setenv("CUDA_VISIBLE_DEVICES", shown.empty() ? std::to_string(g_process).c_str() : shown[at].c_str(), 1);
 }
 
-/// All ranks have NCCL, or none uses it.
-std::unique_ptr<Link> make_nccl_link(Communicator& ranks, void* stream) {
-  using Maker = Link* (*)(Communicator&, void*);
+using NcclLinkMaker = Link*(Communicator&, void*);
+
+/// nullptr without the module, without the library that it needs, and for a module of other kernels/.
+NcclLinkMaker* nccl_link_maker() {
   const std::filesystem::path path = beside_program(kNccl);
   std::error_code error;
   void* const module = std::filesystem::exists(path, error) ? ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;  // never closed
-  const auto maker = module != nullptr ? reinterpret_cast<Maker>(::dlsym(module, "elastiform_make_nccl_link")) : nullptr;
+  if (module == nullptr) return nullptr;
+  auto* const kernels = reinterpret_cast<const char* (*)()>(::dlsym(module, "elastiform_nccl_kernels"));
+  if (kernels == nullptr || std::string(kernels()) != ELASTIFORM_KERNELS) return nullptr;
+  return reinterpret_cast<NcclLinkMaker*>(::dlsym(module, "elastiform_make_nccl_link"));
+}
+
+/// All ranks have NCCL, or none uses it.
+std::unique_ptr<Link> make_nccl_link(Communicator& ranks, void* stream) {
+  NcclLinkMaker* const maker = nccl_link_maker();
   if (!any(ranks, maker == nullptr)) return std::unique_ptr<Link>(maker(ranks, stream));
   if (ranks.leads())
-    fmt::print(stderr, "note: a process has no {} beside the program, or not the library that it needs: gradients go through the host\n",
-               kNccl);
+    fmt::print(
+        stderr,
+        "note: a process has no {} of this build beside the program, or not the library that it needs: gradients go through the host\n",
+        kNccl);
   return nullptr;
 }
 
