@@ -9,6 +9,7 @@
 
 #include "kernels/function_ref.hpp"
 #include "kernels/memory_block.hpp"
+#include "kernels/ops/affine.hpp"
 #include "kernels/ops/attention.hpp"
 #include "kernels/ops/dropout.hpp"
 #include "kernels/ops/elementwise.hpp"
@@ -95,6 +96,8 @@ class Backend {
   void matmul_dx(const MatmulDx& op) { run(op, &Backend::do_matmul_dx); }
   void norm_forward(const NormForward& op) { run(op, &Backend::do_norm_forward); }
   void norm_backward(const NormBackward& op) { run(op, &Backend::do_norm_backward); }
+  void affine_forward(const AffineForward& op) { run(op, &Backend::do_affine_forward); }
+  void affine_backward(const AffineBackward& op) { run(op, &Backend::do_affine_backward); }
   void swiglu_forward(const SwigluForward& op) { run(op, &Backend::do_swiglu_forward); }
   void swiglu_backward(const SwigluBackward& op) { run(op, &Backend::do_swiglu_backward); }
   void gelu_forward(const GeluForward& op) { run(op, &Backend::do_gelu_forward); }
@@ -103,12 +106,17 @@ class Backend {
   void dropout(const Dropout& op) { run(op, &Backend::do_dropout); }
   void softmax_loss(const SoftmaxLoss& op) { run(op, &Backend::do_softmax_loss); }
   void adamw(const Adamw& op) { run(op, &Backend::do_adamw); }
+  void adamw_8bit(const Adamw8bit& op) { run(op, &Backend::do_adamw_8bit); }
+  void momentum_step(const MomentumStep& op) { run(op, &Backend::do_momentum_step); }
+  void factored_moments(const FactoredMoments& op) { run(op, &Backend::do_factored_moments); }
+  void factored_step(const FactoredStep& op) { run(op, &Backend::do_factored_step); }
 
   // Outside panels: parallel inside
   void matmul_dw(const MatmulDw& op) { run(op, &Backend::do_matmul_dw); }
   void sum_panels(const SumPanels& op) { run(op, &Backend::do_sum_panels); }
   void embedding_forward(const EmbeddingForward& op) { run(op, &Backend::do_embedding_forward); }
   void embedding_backward(const EmbeddingBackward& op) { run(op, &Backend::do_embedding_backward); }
+  void scatter_rows(const ScatterRows& op) { run(op, &Backend::do_scatter_rows); }
   void attention_forward(const AttentionForward& op) { run(op, &Backend::do_attention_forward); }
   void attention_backward(const AttentionBackward& op) { run(op, &Backend::do_attention_backward); }
 
@@ -120,6 +128,10 @@ class Backend {
     sum_squares(std::span(&x, 1), std::span(&sum, 1));
     return sum;
   }
+  /// squares[i] of ops[i], in double in a fixed order. Parallel over them. Called outside panels.
+  void adamw_directions(std::span<const AdamwDirection> ops, std::span<StepSquares> squares);
+  /// The same of what factored steps would do, with u as direction; nothing moves.
+  void factored_squares(std::span<const FactoredStep> steps, std::span<StepSquares> squares);
   /// Σ x of a row, in double in a fixed order. Called outside panels.
   double sum(ConstView row);
 
@@ -129,8 +141,9 @@ class Backend {
   void zero(View x);
   void scale(View x, double factor);
 
-  /// to += from, element by element, in the backend's type. Spread with for_each.
-  void add(View to, ConstView from);
+  /// to += factor · from and to *= from, element by element, in the backend's type. Spread with for_each.
+  void add(View to, ConstView from, double factor = 1);
+  void multiply(View to, ConstView from);
 
  private:
   // Around a loop over panels: until its end the weights stay as they are.
@@ -142,6 +155,8 @@ class Backend {
   virtual void do_matmul_dw(const MatmulDw& op) = 0;
   virtual void do_norm_forward(const NormForward& op) = 0;
   virtual void do_norm_backward(const NormBackward& op) = 0;
+  virtual void do_affine_forward(const AffineForward& op) = 0;
+  virtual void do_affine_backward(const AffineBackward& op) = 0;
   virtual void do_sum_panels(const SumPanels& op) = 0;
   virtual void do_swiglu_forward(const SwigluForward& op) = 0;
   virtual void do_swiglu_backward(const SwigluBackward& op) = 0;
@@ -151,10 +166,19 @@ class Backend {
   virtual void do_dropout(const Dropout& op) = 0;
   virtual void do_embedding_forward(const EmbeddingForward& op) = 0;
   virtual void do_embedding_backward(const EmbeddingBackward& op) = 0;
+  virtual void do_scatter_rows(const ScatterRows& op) = 0;
   virtual void do_attention_forward(const AttentionForward& op) = 0;
   virtual void do_attention_backward(const AttentionBackward& op) = 0;
   virtual void do_softmax_loss(const SoftmaxLoss& op) = 0;
   virtual void do_adamw(const Adamw& op) = 0;
+  virtual void do_adamw_8bit(const Adamw8bit& op) = 0;
+  virtual void do_momentum_step(const MomentumStep& op) = 0;
+  virtual void do_factored_moments(const FactoredMoments& op) = 0;
+  virtual void do_factored_step(const FactoredStep& op) = 0;
+  virtual StepSquares do_adamw_direction(const AdamwDirection& op) = 0;
+  virtual StepSquares do_factored_squares(const FactoredStep& step) = 0;
+  virtual void do_adamw_directions(std::span<const AdamwDirection> ops, std::span<StepSquares> squares);
+  virtual void do_factored_squares(std::span<const FactoredStep> steps, std::span<StepSquares> squares);
   virtual double do_sum_squares(ConstView x) = 0;
   virtual void do_sum_squares(std::span<const ConstView> views, std::span<double> sums);
   // Over the host's memory, one thread; a device has its own.
@@ -162,7 +186,8 @@ class Backend {
   virtual void do_copy(View to, ConstView from);
   virtual void do_zero(View x);
   virtual void do_scale(View x, double factor);
-  virtual void do_add(View to, ConstView from);
+  virtual void do_add(View to, ConstView from, double factor);
+  virtual void do_multiply(View to, ConstView from);
 
   template <class Op>
   void run(const Op& op, void (Backend::*compute)(const Op&)) {
@@ -170,7 +195,9 @@ class Backend {
     (this->*compute)(op);
   }
   template <class Op>
-  TimedCall begin(const Op& op);  // backend.cpp: check(), element types, trace
+  TimedCall begin(const Op& op);  // backend.cpp: check_operands, trace
+  template <class Op>
+  void check_operands(const Op& op) const;  // check(), element types
 };
 
 }  // namespace elastiform

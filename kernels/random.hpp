@@ -16,6 +16,7 @@ enum class Purpose : std::uint32_t {
   generation = 7,
   bootstrap = 8,
   dropout = 20,
+  kept_tokens = 21,
   test = 99,
 };
 

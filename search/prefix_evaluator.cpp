@@ -129,7 +129,7 @@ class Walk {
     for (const PrefixTree::Node& child : node.children) {
       const ArenaScope scope(arena_);
       const View y = arena_.matrix(batch_.rows(), node.embed, DType::float32);
-      network_.forward_block(backend_, weights_, node.embed, child.genes, child.block, batch_.tokens, x, y, arena_);
+      network_.forward_block(backend_, weights_, node.embed, child.genes, child.block, child.depth, batch_.tokens, x, y, arena_);
       visit(child, y, results);
     }
   }
@@ -253,7 +253,7 @@ std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const 
 std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   const auto start = std::chrono::steady_clock::now();
   State& s = *state_;
-  const PrefixTree tree = PrefixTree::of(subnets);
+  const PrefixTree tree = PrefixTree::of(subnets, s.network.depends_on_depth());
   s.work = {.blocks_run = tree.nodes * static_cast<std::int64_t>(s.batches.size()), .blocks_one_by_one = 0};
   for (const Subnet& subnet : subnets) s.work.blocks_one_by_one += subnet.depth() * static_cast<std::int64_t>(s.batches.size());
 

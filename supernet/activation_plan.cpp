@@ -13,28 +13,18 @@ namespace {
 /// Bytes and costs of one block's plans: Network::forward_backward's arena, line by line.
 class BlockCosts {
  public:
-  BlockCosts(const ModelConfig& model, const BackendTraits& traits, const BlockShape& shape)
-      : traits_(traits), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0),
+  /// around: bytes that stand below the block's own from forward to backward.
+  BlockCosts(const ModelConfig& model, const BackendTraits& traits, const BlockShape& shape, std::int64_t around)
+      : traits_(traits), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0), around_(around),
         result_(TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype)) {
     if (has_attention_) attention_ = Attention::tensors(model, shape, traits);
     if (has_feed_forward_) feed_forward_ = FeedForward::tensors(model, shape, traits);
   }
 
   LinkOption of(const BlockPlan& plan) const {
-    if (plan.middle) return without_middle(plan);
-    const std::int64_t a = attention_.saved_bytes(plan.attention, traits_), f = feed_forward_.saved_bytes(plan.feed_forward, traits_);
-    LinkOption option;
-    if (has_attention_) {
-      option.stored = a + result_;
-      option.work = std::max(option.stored + forward(attention_, plan.attention), a + backward(attention_, plan.attention));
-    }
-    if (has_feed_forward_) {
-      const std::int64_t below = option.stored;
-      option.stored += f + result_;
-      option.work = std::max(
-          {option.work, option.stored + forward(feed_forward_, plan.feed_forward), below + f + backward(feed_forward_, plan.feed_forward)});
-    }
-    option.cost = attention_.recomputed_cost(plan.attention, traits_) + feed_forward_.recomputed_cost(plan.feed_forward, traits_);
+    LinkOption option = plan.middle ? without_middle(plan) : with_middle(plan);
+    option.stored += around_;
+    option.work += around_;
     return option;
   }
 
@@ -59,6 +49,23 @@ class BlockCosts {
   std::int64_t forward(const LayerTensors& layer, TensorSet dropped) const { return layer.forward_bytes(dropped, traits_); }
   std::int64_t backward(const LayerTensors& layer, TensorSet dropped) const { return layer.backward_bytes(dropped, traits_); }
 
+  LinkOption with_middle(const BlockPlan& plan) const {
+    const std::int64_t a = attention_.saved_bytes(plan.attention, traits_), f = feed_forward_.saved_bytes(plan.feed_forward, traits_);
+    LinkOption option;
+    if (has_attention_) {
+      option.stored = a + result_;
+      option.work = std::max(option.stored + forward(attention_, plan.attention), a + backward(attention_, plan.attention));
+    }
+    if (has_feed_forward_) {
+      const std::int64_t below = option.stored;
+      option.stored += f + result_;
+      option.work = std::max(
+          {option.work, option.stored + forward(feed_forward_, plan.feed_forward), below + f + backward(feed_forward_, plan.feed_forward)});
+    }
+    option.cost = attention_.recomputed_cost(plan.attention, traits_) + feed_forward_.recomputed_cost(plan.feed_forward, traits_);
+    return option;
+  }
+
   LinkOption without_middle(const BlockPlan& plan) const {
     const TensorSet nothing_kept = Attention::levels().back();
     const std::int64_t a = attention_.saved_bytes(plan.attention, traits_), again = a + result_;
@@ -75,6 +82,7 @@ class BlockCosts {
 
   BackendTraits traits_;
   bool has_attention_, has_feed_forward_;
+  std::int64_t around_;
   std::int64_t result_;  // [N, C], the output of a branch
   LayerTensors attention_, feed_forward_;
 };
@@ -82,20 +90,29 @@ class BlockCosts {
 /// The whole pass: the blocks' costs and what stands before and after them.
 struct Pass {
   std::vector<BlockCosts> blocks;
-  std::int64_t base = 0;  // the gradient that runs back through the blocks, and the embedding's output
+  std::int64_t base = 0;  // the gradient that runs back through the blocks, of kept tokens too, and the embedding's output
   std::int64_t head = 0;
   std::int64_t head_flops = 0;
 
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
-    BlockShape shape{.batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed, .dropout = {.rate = pass.dropout}};
-    base = 2 * TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
+    BlockShape shape{
+        .batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed, .dropout = {.rate = pass.dropout}, .cosine = {}, .sine = {}};
+    const std::int64_t kept_rows = pass.batch * pass.kept, stream = TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
+    const std::int64_t kept_stream = TensorShape{kept_rows, shape.embed}.bytes(traits.dtype);
+    base = 2 * stream + kept_stream;
     const HeadTensors tensors = Head::tensors(model, shape, traits, pass.with_teacher);
     for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);
     for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(traits.dtype);
     head_flops = 2 * shape.rows() * shape.embed * model.vocabulary;
-    for (const BlockGenes& genes : subnet.blocks) {
+    // Around a block of kept tokens: what all tokens are after it, its input, and their rotary positions.
+    const TensorShape angles{model.positions == Positions::rope ? kept_rows : 0, model.head_dim / 2};
+    const std::int64_t around = stream + kept_stream + 2 * angles.bytes(traits.dtype);
+    for (int i = 0; i < subnet.depth(); ++i) {
+      const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
+      const bool keeps = pass.kept > 0 && keeps_some_tokens(i, subnet.depth());
+      shape.tokens = keeps ? pass.kept : pass.tokens;
       shape.heads = genes.heads, shape.groups = genes.groups, shape.ffn = genes.ffn;
-      blocks.emplace_back(model, traits, shape);
+      blocks.emplace_back(model, traits, shape, keeps ? around : 0);
     }
   }
 

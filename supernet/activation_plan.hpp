@@ -28,9 +28,13 @@ struct ActivationPlan {
 struct PassShape {
   std::int64_t batch = 0, tokens = 0;
   bool with_teacher = false;
-  double dropout = 0;  // rate
+  std::int64_t kept = 0;  // tokens of a sequence in blocks between the first and the last (KeptTokens::count); 0: all
+  double dropout = 0;     // rate
   bool operator==(const PassShape&) const = default;
 };
+
+/// Of block i of `depth`: all tokens pass the first and the last one, whatever PassShape::kept is.
+constexpr bool keeps_some_tokens(int i, int depth) { return i > 0 && i + 1 < depth; }
 
 constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
 

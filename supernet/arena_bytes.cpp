@@ -10,7 +10,14 @@ namespace elastiform {
 namespace {
 
 BlockShape shape_of(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) {
-  return {.batch = batch, .tokens = tokens, .embed = embed, .heads = genes.heads, .groups = genes.groups, .ffn = genes.ffn};
+  return {.batch = batch,
+          .tokens = tokens,
+          .embed = embed,
+          .heads = genes.heads,
+          .groups = genes.groups,
+          .ffn = genes.ffn,
+          .cosine = {},
+          .sine = {}};
 }
 
 std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {

@@ -11,15 +11,24 @@ namespace elastiform {
 namespace {
 
 std::int64_t norm_parameters(const ModelConfig& model, std::int64_t embed) {
+  if (residual_form(model).norm == NormPlace::none) return 0;
   return embed * (model.norm == Norm::layer && model.biases ? 2 : 1);
 }
 
 std::int64_t linear_parameters(const ModelConfig& model, std::int64_t in, std::int64_t out) { return in * out + (model.biases ? out : 0); }
 
+/// What the residual rule stores for a branch with so many shifts; what exports fold into other weights is not stored.
+std::int64_t residual_parameters(const ModelConfig& model, std::int64_t embed, int shifts) {
+  const ResidualForm& form = residual_form(model);
+  if (form.folds()) return 0;
+  const std::int64_t gate = form.gate == Gate::branch ? 1 : form.gate == Gate::channels ? embed : 0;
+  return gate + (form.skip_gain ? embed : 0) + (form.shifts ? shifts : 0);
+}
+
 }  // namespace
 
-CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences,
-                     std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes, Precision precision, double dropout)
+CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(const WeightTable&)> state_bytes,
+                     Precision precision, double dropout)
     : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), dropout_(dropout),
       state_bytes_(std::move(state_bytes)) {
   if (deploy_.context == 0) deploy_.context = space_.model().context;
@@ -29,29 +38,32 @@ AdditiveCosts CostModel::frame(int embed) const {
   const ModelConfig& model = space_.model();
   const std::int64_t table = static_cast<std::int64_t>(model.vocabulary) * embed;
   AdditiveCosts costs;
-  costs.parameters = table * (model.tied ? 1 : 2) + norm_parameters(model, embed);
+  costs.parameters = table * (model.tied ? 1 : 2) + (residual_form(model).final_norm() ? norm_parameters(model, embed) : 0);
   if (model.positions == Positions::learned) costs.parameters += static_cast<std::int64_t>(model.context) * embed;
   costs.macs = table;  // the head
   return costs;
 }
 
-AdditiveCosts CostModel::block(int embed, const BlockGenes& genes) const {
+AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t context) const {
   const ModelConfig& model = space_.model();
   const std::int64_t C = embed, F = genes.ffn;
   const std::int64_t A = static_cast<std::int64_t>(genes.heads) * model.head_dim,
                      G = static_cast<std::int64_t>(genes.groups) * model.head_dim;
   AdditiveCosts costs;
   if (genes.heads > 0) {
+    costs.parameters += residual_parameters(model, C, 2);
     costs.parameters +=
         norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) + linear_parameters(model, A, C);
     // Token t of T sees t keys: scores and mixing are 2·A·(T+1)/2 multiply-adds on average.
-    costs.macs += 2 * C * A + 2 * C * G + A * (deploy_.context + 1);
+    costs.macs += 2 * C * A + 2 * C * G + A * (context + 1);
   }
   if (F > 0) {
     const int inputs = model.ffn == FeedForwardKind::swiglu ? 2 : 1;
+    costs.parameters += residual_parameters(model, C, 3);
     costs.parameters += norm_parameters(model, C) + inputs * linear_parameters(model, C, F) + linear_parameters(model, F, C);
     costs.macs += (inputs + 1) * C * F;
   }
+  if (residual_form(model).gate == Gate::block) costs.parameters += 1;
   costs.block_parameters = costs.parameters;
   return costs;
 }
@@ -77,9 +89,9 @@ Costs CostModel::of(const Subnet& subnet) const {
   const std::int64_t weights = table.elements() * bytes_of(DType::float32);
   costs.inference_bytes =
       weights + deploy_.batch * generation_arena_bytes(model, traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
+  const PassShape pass{.batch = sequences_, .tokens = model.context, .dropout = dropout_};
   costs.training_bytes =
-      2 * weights + state_bytes_(table.elements(), table.band_count()) +
-      plan_activations(model, traits_of(precision_, deploy_.threads), dense, {sequences_, model.context, false, dropout_}).arena_bytes;
+      2 * weights + state_bytes_(table) + plan_activations(model, traits_of(precision_, deploy_.threads), dense, pass).arena_bytes;
   return costs;
 }
 

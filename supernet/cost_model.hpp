@@ -7,6 +7,7 @@
 
 #include "kernels/precision.hpp"
 #include "supernet/search_space.hpp"
+#include "supernet/weights.hpp"
 
 namespace elastiform {
 
@@ -37,16 +38,18 @@ struct AdditiveCosts {
 
 class CostModel {
  public:
-  /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences, precision: of
-  /// training, as is the rate of its dropout.
-  CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes,
+  /// `state_bytes(table)` is what training keeps for the dense network of that table beside weights and gradients; sequences, precision:
+  /// of training, as is the rate of its dropout.
+  CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(const WeightTable&)> state_bytes,
             Precision precision = Precision::f32, double dropout = 0);
 
   Costs of(const Subnet& subnet) const;
   /// parameters = frame + Σ blocks, macs likewise: what FeasibleSet counts with. A block's are linear in (heads, groups, ffn) at fixed
   /// embed as long as neither heads nor ffn is 0.
   AdditiveCosts frame(int embed) const;
-  AdditiveCosts block(int embed, const BlockGenes& genes) const;
+  AdditiveCosts block(int embed, const BlockGenes& genes) const { return block(embed, genes, deploy_.context); }
+  /// With another context than Deploy's, whose tokens alone attend to each other.
+  AdditiveCosts block(int embed, const BlockGenes& genes, std::int64_t context) const;
   AdditiveCosts additive(const Subnet& subnet) const;  // frame and blocks together
 
   const SearchSpace& space() const { return space_; }
@@ -58,7 +61,7 @@ class CostModel {
   int sequences_;
   Precision precision_;
   double dropout_;
-  std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes_;
+  std::function<std::int64_t(const WeightTable&)> state_bytes_;
 };
 
 }  // namespace elastiform

@@ -25,6 +25,8 @@ struct BlockShape {
   std::int64_t embed = 0, heads = 0, groups = 0, ffn = 0;
   int block = 0;  // of the supernet
   PassDropout dropout = {};
+  ConstView cosine, sine;  // rotary positions of each row, where rows are not whole sequences; empty: row % tokens
+  int depth = 0;           // blocks of the subnet, for residual rules that follow it; no size depends on it
   std::int64_t rows() const { return batch * tokens; }
 };
 
@@ -32,7 +34,7 @@ struct BlockShape {
 template <class T>
 class ShortList {
  public:
-  static constexpr std::size_t kCapacity = 9;
+  static constexpr std::size_t kCapacity = 12;
   ShortList() = default;
   ShortList(std::initializer_list<T> items) {
     for (const T& item : items) push_back(item);

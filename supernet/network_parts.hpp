@@ -21,8 +21,12 @@ struct ConstantTable {
 struct LinearPlace {
   int weight = -1, bias = -1;
 };
+struct ResidualPlaces {
+  int gate = -1, skip = -1, input = -1, activation = -1, output = -1;
+};
 struct BlockPlaces {
   LinearPlace attention_norm, query, key, value, out, ffn_norm, gate, up, down;
+  ResidualPlaces attention_residual, ffn_residual;
 };
 
 /// What a Network is made of: its layers and the places of their tensors in the weight table.
@@ -50,18 +54,22 @@ struct Network::Parts {
       const auto linear = [&](const char* name) { return place(prefix + name, prefix + name + ".bias"); };
       const auto norm = [&](const char* name) { return place(prefix + name + ".gain", prefix + name + ".bias"); };
       blocks.push_back({norm(".attention.norm"), linear(".attention.query"), linear(".attention.key"), linear(".attention.value"),
-                        linear(".attention.out"), norm(".ffn.norm"), linear(".ffn.gate"), linear(".ffn.up"), linear(".ffn.down")});
+                        linear(".attention.out"), norm(".ffn.norm"), linear(".ffn.gate"), linear(".ffn.up"), linear(".ffn.down"),
+                        residual(prefix, ".attention"), residual(prefix, ".ffn")});
     }
   }
 
   /// cos or sin of position · theta^(-2i/D), computed in double whatever the element type; empty for learned positions.
   ConstantTable rotary(double (*function)(double)) const;
 
-  LinearPlace place(const std::string& weight, const std::string& bias) const {
-    const auto index = [&](const std::string& name) {
-      return table.has(name) ? static_cast<int>(&table.at(name) - table.tensors().data()) : -1;
-    };
-    return {index(weight), index(bias)};
+  int index(const std::string& name) const { return table.has(name) ? static_cast<int>(&table.at(name) - table.tensors().data()) : -1; }
+  LinearPlace place(const std::string& weight, const std::string& bias) const { return {index(weight), index(bias)}; }
+  /// A gate that the branches of a block share is both's.
+  ResidualPlaces residual(const std::string& block, const char* branch) const {
+    const std::string prefix = block + branch + ".residual.";
+    const int gate = index(prefix + "gate");
+    return {gate >= 0 ? gate : index(block + ".residual.gate"), index(prefix + "skip"), index(prefix + "input"),
+            index(prefix + "activation"), index(prefix + "output")};
   }
 
   /// The first rows × columns of a tensor; empty where the model has none. W is Weights or const Weights.
@@ -80,6 +88,17 @@ struct Network::Parts {
     using V = decltype(weights.view(table.tensors()[0]));
     return BasicNormSlice<V>{slice(weights, place.weight, 1, embed), slice(weights, place.bias, 1, embed)};
   }
+  /// [1, C], or the single number that a tensor is.
+  template <class W>
+  auto row(W& weights, int index, std::int64_t embed) const {
+    return slice(weights, index, 1, index >= 0 && table.tensors()[static_cast<std::size_t>(index)].column_axis == Axis::embed ? embed : 1);
+  }
+  template <class W>
+  auto residual_slices(W& weights, const ResidualPlaces& at, std::int64_t embed) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    return BasicResidualSlices<V>{row(weights, at.gate, embed), row(weights, at.skip, embed), row(weights, at.input, embed),
+                                  row(weights, at.activation, embed), row(weights, at.output, embed)};
+  }
   template <class W>
   auto attention_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
     using V = decltype(weights.view(table.tensors()[0]));
@@ -87,15 +106,16 @@ struct Network::Parts {
     const std::int64_t A = static_cast<std::int64_t>(genes.heads) * space.model().head_dim;
     const std::int64_t G = static_cast<std::int64_t>(genes.groups) * space.model().head_dim;
     return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed), linear(weights, at.query, embed, A),
-                                   linear(weights, at.key, embed, G), linear(weights, at.value, embed, G),
-                                   linear(weights, at.out, A, embed)};
+                                   linear(weights, at.key, embed, G),       linear(weights, at.value, embed, G),
+                                   linear(weights, at.out, A, embed),       residual_slices(weights, at.attention_residual, embed)};
   }
   template <class W>
   auto feed_forward_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
     using V = decltype(weights.view(table.tensors()[0]));
     const BlockPlaces& at = blocks[static_cast<std::size_t>(block)];
     return BasicFeedForwardSlices<V>{norm(weights, at.ffn_norm, embed), linear(weights, at.gate, embed, genes.ffn),
-                                     linear(weights, at.up, embed, genes.ffn), linear(weights, at.down, genes.ffn, embed)};
+                                     linear(weights, at.up, embed, genes.ffn), linear(weights, at.down, genes.ffn, embed),
+                                     residual_slices(weights, at.ffn_residual, embed)};
   }
   template <class W>
   auto head_slices(W& weights, int embed) const {
@@ -103,8 +123,17 @@ struct Network::Parts {
     return BasicHeadSlices<V>{norm(weights, final_norm, embed), slice(weights, head_table.weight, space.model().vocabulary, embed)};
   }
 
-  BlockShape shape(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) const {
-    return {.batch = batch, .tokens = tokens, .embed = embed, .heads = genes.heads, .groups = genes.groups, .ffn = genes.ffn};
+  /// depth: of the subnet, where there is one.
+  BlockShape shape(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes, int depth) const {
+    return {.batch = batch,
+            .tokens = tokens,
+            .embed = embed,
+            .heads = genes.heads,
+            .groups = genes.groups,
+            .ffn = genes.ffn,
+            .cosine = {},
+            .sine = {},
+            .depth = depth};
   }
 
   void embed(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,

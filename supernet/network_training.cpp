@@ -1,7 +1,7 @@
+#include <stdexcept>
 #include <vector>
 
 #include "supernet/activation_plan.hpp"
-#include "supernet/layers/residual.hpp"
 #include "supernet/network_parts.hpp"
 
 namespace elastiform {
@@ -12,6 +12,7 @@ struct PassedBlock {
   ConstView x, middle;  // inputs of its branches
   Saved attention, feed_forward;
   std::int64_t after_attention_saved = 0, after_feed_forward_saved = 0;  // marks of the arena
+  View cosine, sine;                                                     // rotary positions of kept tokens
 };
 
 /// The calling thread's list, empty, with the memory of its earlier passes: a steady step allocates nothing. Networks are shared by
@@ -31,24 +32,28 @@ class Network::TrainingPass {
   TrainingPass(const Parts& parts, Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                const ActivationPlan& plan, Arena& arena)
       : p_(parts), backend_(backend), values_(values), gradients_(gradients), subnet_(subnet), batch_(batch), plan_(plan), arena_(arena),
-        d_(stream()), passed_(passed_blocks()) {
+        d_(stream()), kept_d_(batch.kept.count > 0 ? matrix(kept_rows(), subnet.embed) : View{}), passed_(passed_blocks()) {
     passed_.reserve(subnet.blocks.size());
   }
 
   LossReport run(const LossOptions& options, const Teacher& teacher, View keep_hidden, BlockDone block_done) {
     accumulate_ = options.accumulate;
     dropout_ = options.dropout;
+    if (dropout_.is_on() && batch_.kept.count > 0) throw std::logic_error("dropout's masks are of all rows, not of those that blocks keep");
     const View embedded = stream();
     p_.embed(backend_, values_, subnet_.embed, batch_.inputs, batch_.tokens, 0, embedded);
-    drop(backend_, dropout_.embedding(), embedded);
+    drop(dropout_.embedding(), embedded);
     ConstView x = embedded;
-    for (int i = 0; i < subnet_.depth(); ++i) x = plan_of(i).middle ? forward_without_middle(i, x) : forward(i, x);
+    for (int i = 0; i < subnet_.depth(); ++i) {
+      passed_.emplace_back();
+      x = keeps(i) ? forward_of_kept(i, x) : forward(i, x);
+    }
     const LossReport report = head(x, options, teacher, keep_hidden);
     for (int i = subnet_.depth(); i-- > 0;) {
-      plan_of(i).middle ? backward_without_middle(i) : backward(i);
+      keeps(i) ? backward_of_kept(i) : backward(i);
       block_done(subnet_.block_index(i));
     }
-    drop(backend_, dropout_.embedding(), d_);
+    drop(dropout_.embedding(), d_);
     backend_.embedding_backward({.dtable = p_.slice(gradients_, p_.token.weight, p_.space.model().vocabulary, subnet_.embed),
                                  .dpositions = p_.slice(gradients_, p_.position.weight, p_.space.model().context, subnet_.embed),
                                  .dy = d_,
@@ -58,16 +63,27 @@ class Network::TrainingPass {
   }
 
  private:
-  View stream() { return arena_.matrix(batch_.rows(), subnet_.embed, p_.dtype); }
+  /// Dropout of x [N, C] in place.
+  void drop(const DropoutPlace& dropout, View x) {
+    if (dropout.is_on()) backend_.panels(x.rows, [&](Rows r) { dropout.apply(backend_, x[r], x[r], {}, r.first); });
+  }
+  View matrix(std::int64_t rows, std::int64_t columns) { return arena_.matrix(rows, columns, p_.dtype); }
+  View stream() { return matrix(batch_.rows(), subnet_.embed); }
+  View stream_of(int i) { return matrix(batch_.sequences * tokens_of(i), subnet_.embed); }
+  /// Whether block i gets some tokens only.
+  bool keeps(int i) const { return batch_.kept.count > 0 && keeps_some_tokens(i, subnet_.depth()); }
+  std::int64_t tokens_of(int i) const { return keeps(i) ? batch_.kept.count : batch_.tokens; }
+  std::int64_t kept_rows() const { return batch_.sequences * batch_.kept.count; }
   const BlockPlan& plan_of(int i) const { return plan_.blocks[static_cast<std::size_t>(i)]; }
   const BlockGenes& genes_of(int i) const { return subnet_.blocks[static_cast<std::size_t>(i)]; }
   BlockShape shape_of(int i) const {
-    BlockShape shape = p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, genes_of(i));
+    BlockShape shape = p_.shape(batch_.sequences, tokens_of(i), subnet_.embed, genes_of(i), subnet_.depth());
+    shape.cosine = passed(i).cosine, shape.sine = passed(i).sine;
     shape.block = subnet_.block_index(i);
     shape.dropout = dropout_;
     return shape;
   }
-  PassedBlock& passed(int i) { return passed_[static_cast<std::size_t>(i)]; }
+  PassedBlock& passed(int i) const { return passed_[static_cast<std::size_t>(i)]; }
 
   Saved save_attention(int i, TensorSet dropped) {
     return Saved(arena_, Attention::tensors(p_.space.model(), shape_of(i), backend_.traits()), dropped, backend_.traits());
@@ -76,17 +92,17 @@ class Network::TrainingPass {
     return Saved(arena_, FeedForward::tensors(p_.space.model(), shape_of(i), backend_.traits()), dropped, backend_.traits());
   }
   // Each is the same work whenever genes and addresses are, which keys say.
-  enum Branch : std::uint8_t { kAttentionForward, kFeedForwardForward, kAttentionBackward, kFeedForwardBackward };
+  enum Branch : std::uint8_t { kAttentionForward, kFeedForwardForward, kAttentionBackward, kFeedForwardBackward, kBranches };
   RepeatKey key_of(Branch branch, int i, const Saved& saved, ConstView y, ConstView x) const {
     const BlockGenes& genes = genes_of(i);
-    return {branch,
+    return {branch + kBranches * (2 * subnet_.depth() + (keeps(i) ? 1 : 0)),
             subnet_.block_index(i),
             subnet_.embed,
             genes.heads,
             genes.groups,
             genes.ffn,
             batch_.sequences,
-            batch_.tokens,
+            tokens_of(i),
             saved.dropped().bits(),
             accumulate_,
             arena_.mark(),
@@ -127,21 +143,56 @@ class Network::TrainingPass {
     });
   }
 
+  /// The kept tokens' rows of x are the block's input; what it makes of them takes their places beside the others.
+  ConstView forward_of_kept(int i, ConstView x) {
+    PassedBlock& block = passed(i);
+    const std::span<const std::int32_t> rows = rows_of(i);
+    const View y = stream(), kept = stream_of(i);
+    backend_.embedding_forward({.y = kept, .table = x, .positions = {}, .tokens = rows});
+    block.cosine = angles_of(i, p_.cosine.view);
+    block.sine = angles_of(i, p_.sine.view);
+    const ConstView result = forward(i, kept);
+    backend_.panels(x.rows, [&](Rows r) { backend_.copy(y[r], x[r]); });
+    backend_.scatter_rows({.y = y, .x = result, .rows = rows});
+    return y;
+  }
+
+  void backward_of_kept(int i) {
+    const View whole = d_;
+    const std::span<const std::int32_t> rows = rows_of(i);
+    backend_.embedding_forward({.y = kept_d_, .table = whole, .positions = {}, .tokens = rows});
+    d_ = kept_d_;
+    backward(i);
+    d_ = whole;
+    backend_.scatter_rows({.y = d_, .x = kept_d_, .rows = rows});
+  }
+
+  std::span<const std::int32_t> rows_of(int i) const { return batch_.kept.rows_of(subnet_.block_index(i), batch_.sequences); }
+  /// Rows of a table of angles at the places that kept tokens have in their sequences.
+  View angles_of(int i, ConstView table) {
+    if (table.empty()) return {};
+    const View angles = matrix(kept_rows(), table.columns);
+    backend_.embedding_forward(
+        {.y = angles, .table = table, .positions = {}, .tokens = batch_.kept.positions_of(subnet_.block_index(i), batch_.sequences)});
+    return angles;
+  }
+
   ConstView forward(int i, ConstView x) {
-    PassedBlock& block = passed_.emplace_back();
+    if (plan_of(i).middle) return forward_without_middle(i, x);
+    PassedBlock& block = passed(i);
     block.x = block.middle = x;
     ConstView result = x;
     if (genes_of(i).heads > 0) {
       block.attention = save_attention(i, plan_of(i).attention);
       block.after_attention_saved = arena_.mark();
-      const View y = stream();
+      const View y = stream_of(i);
       attention_forward(i, block.attention, y, x);
       block.middle = result = y;
     }
     if (genes_of(i).ffn > 0) {
       block.feed_forward = save_feed_forward(i, plan_of(i).feed_forward);
       block.after_feed_forward_saved = arena_.mark();
-      const View y = stream();
+      const View y = stream_of(i);
       feed_forward_forward(i, block.feed_forward, y, block.middle);
       result = y;
     }
@@ -149,6 +200,7 @@ class Network::TrainingPass {
   }
 
   void backward(int i) {
+    if (plan_of(i).middle) return backward_without_middle(i);
     const PassedBlock& block = passed(i);
     if (genes_of(i).ffn > 0) {
       arena_.release(block.after_feed_forward_saved);  // the block's output has served the one after it
@@ -161,12 +213,12 @@ class Network::TrainingPass {
   }
 
   ConstView forward_without_middle(int i, ConstView x) {
-    PassedBlock& block = passed_.emplace_back();
+    PassedBlock& block = passed(i);
     block.x = x;
     block.after_attention_saved = arena_.mark();
-    const View y = stream();
+    const View y = stream_of(i);
     const ArenaScope scope(arena_);
-    const View middle = stream();
+    const View middle = stream_of(i);
     attention_forward(i, save_attention(i, Attention::levels().back()), middle, x);
     feed_forward_forward(i, save_feed_forward(i, plan_of(i).feed_forward), y, middle);
     return y;
@@ -178,7 +230,7 @@ class Network::TrainingPass {
     const Saved attention = save_attention(i, plan_of(i).attention);
     {
       const ArenaScope scope(arena_);
-      const View middle = stream();
+      const View middle = stream_of(i);
       attention_forward(i, attention, middle, block.x);
       feed_forward_backward(i, save_feed_forward(i, plan_of(i).feed_forward), middle);
     }
@@ -188,14 +240,16 @@ class Network::TrainingPass {
   /// Loss, and the gradient at the blocks' output into d.
   LossReport head(ConstView x, const LossOptions& options, const Teacher& teacher, View keep_hidden) {
     const ArenaScope scope(arena_);
-    const BlockShape shape = p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, {});
+    const BlockShape shape = p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, {}, 0);
     const bool taught = !teacher.hidden.empty();
     const Saved saved(arena_, Head::tensors(p_.space.model(), shape, backend_.traits(), taught).saved, p_.dtype);
-    const ConstView teacher_table = !taught ? ConstView{} : p_.head_slices(values_, teacher.embed).table;
+    const Weights& teaching = teacher.weights ? *teacher.weights : values_;
+    const ConstView teacher_table = !taught ? ConstView{} : p_.head_slices(teaching, teacher.embed).table;
     const LossReport report =
         p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_table,
                                  shape, saved, d_, x, batch_, options, teacher, arena_);
     if (!keep_hidden.empty()) backend_.copy(keep_hidden, saved.read(Head::kHidden));
+    if (!options.token_losses.empty()) backend_.copy(options.token_losses, saved.read(Head::kLosses));
     return report;
   }
 
@@ -209,7 +263,8 @@ class Network::TrainingPass {
   Arena& arena_;
   bool accumulate_ = true;
   PassDropout dropout_;
-  View d_;  // the gradient on its way back through the blocks
+  View d_;       // the gradient on its way back through the blocks
+  View kept_d_;  // its rows in a block that gets some tokens only
   std::vector<PassedBlock>& passed_;
 };
 
@@ -222,7 +277,7 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
 
 bool Network::writes_gradient(const TensorSpec& tensor) const {
   if (tensor.name == "embedding.token") return space().model().tied;  // the head writes a tied table before its lookups add to it
-  return tensor.name != "embedding.position";
+  return tensor.name != "embedding.position" && tensor.role != Role::gate && tensor.role != Role::shift;
 }
 
 ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit) const {

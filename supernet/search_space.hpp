@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/ops/kinds.hpp"
+#include "supernet/residual_rules/residual_rule.hpp"
 #include "supernet/subnet.hpp"
 
 namespace elastiform {
@@ -26,8 +27,10 @@ struct ModelConfig {
   Positions positions = Positions::rope;
   double rope_theta = 10000;
   bool biases = false;
-  bool tied = true;         // the head is the token embedding
+  bool tied = true;  // the head is the token embedding
+  ResidualRule residual = ResidualRule::branch_scale;
   double branch_scale = 1;  // s in x + s·branch(x); (2·N_max)^-1/2 when trained from scratch (design: subnets of any depth share it)
+  double skip_scale = 1;    // α of the residual rule
 
   bool operator==(const ModelConfig&) const = default;
 };

@@ -26,6 +26,15 @@ struct Name {
 constexpr std::array<Name<Norm>, 2> kNorms = {{{Norm::rms, "rms"}, {Norm::layer, "layer"}}};
 constexpr std::array<Name<FeedForwardKind>, 3> kFeedForwards = {
     {{FeedForwardKind::swiglu, "swiglu"}, {FeedForwardKind::gelu_tanh, "gelu_tanh"}, {FeedForwardKind::gelu_erf, "gelu_erf"}}};
+/// Known rules by name.
+ResidualRule residual_named(std::string_view name, const std::string& where) {
+  std::vector<std::string_view> known;
+  for (const ResidualRuleEntry* entry : residual_rules()) {
+    if (entry->name == name) return entry->rule;
+    known.push_back(entry->name);
+  }
+  throw unknown_name(where, name, known);
+}
 constexpr std::array<Name<Positions>, 2> kPositions = {{{Positions::rope, "rope"}, {Positions::learned, "learned"}}};
 
 template <class T, std::size_t N>
@@ -89,6 +98,7 @@ class Object {
     }
     return values;
   }
+  std::string place(const std::string& key) const { return where_ + ": " + path_ + key; }
   const Json& list(const std::string& key) {
     const Json& value = member(key);
     if (!value.is_array()) fail(path_ + key, "a list", value);
@@ -138,6 +148,10 @@ ModelConfig parse_model(Object object) {
   model.biases = object.flag("biases");
   model.tied = object.flag("tied");
   model.branch_scale = object.number("branch_scale");
+  if (object.has("residual")) {
+    model.residual = residual_named(object.word("residual"), object.place("residual"));
+    model.skip_scale = object.number("skip_scale");
+  }
   object.end();
   return model;
 }
@@ -169,6 +183,10 @@ std::string SearchSpace::text() const {
                    {"biases", m.biases},
                    {"tied", m.tied},
                    {"branch_scale", m.branch_scale}};
+  if (m.residual != ResidualRule::branch_scale) {  // unwritten, spaces of before there was a choice keep their hash
+    json["model"]["residual"] = std::string(residual_rule(m.residual).name);
+    json["model"]["skip_scale"] = m.skip_scale;
+  }
   json["embed"] = embed_;
   json["depth"] = depth_;
   json["blocks"] = OrderedJson::array();

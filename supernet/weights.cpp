@@ -56,6 +56,7 @@ struct Declared {
   Role role;
   Axis rows, columns;
   std::int64_t fixed_rows = 1, fixed_columns = 1;
+  double rate = 1;
 };
 
 void declare_norm(std::vector<Declared>& list, const std::string& name, const ModelConfig& model) {
@@ -68,23 +69,40 @@ void declare_linear(std::vector<Declared>& list, const std::string& name, const 
   if (model.biases) list.push_back({name + ".bias", Role::bias, Axis::fixed, out});
 }
 
+/// What the residual rule adds to a branch: `shifts` names its single biases.
+void declare_residual(std::vector<Declared>& list, const std::string& branch, const ModelConfig& model,
+                      std::initializer_list<const char*> shifts) {
+  const ResidualForm& form = residual_form(model);
+  const std::string name = branch + ".residual.";
+  if (form.gate == Gate::branch) list.push_back({name + "gate", Role::gate, Axis::fixed, Axis::fixed, 1, 1, form.gate_rate});
+  if (form.gate == Gate::channels) list.push_back({name + "gate", Role::gate, Axis::fixed, Axis::embed, 1, 1, form.gate_rate});
+  if (form.skip_gain) list.push_back({name + "skip", Role::gate, Axis::fixed, Axis::embed});
+  if (!form.shifts) return;
+  for (const char* shift : shifts) list.push_back({name + shift, Role::shift, Axis::fixed, Axis::fixed, 1, 1, form.gate_rate});
+}
+
 std::vector<Declared> declare_block(const ModelConfig& model, const std::string& prefix, bool attention, bool ffn) {
   std::vector<Declared> list;
+  const ResidualForm& form = residual_form(model);
+  const bool norms = form.norm != NormPlace::none;
   if (attention) {
     const std::string name = prefix + ".attention";
-    declare_norm(list, name + ".norm", model);
+    if (norms) declare_norm(list, name + ".norm", model);
     declare_linear(list, name + ".query", model, Axis::embed, Axis::query, Role::matrix);
     declare_linear(list, name + ".key", model, Axis::embed, Axis::key_value, Role::matrix);
     declare_linear(list, name + ".value", model, Axis::embed, Axis::key_value, Role::matrix);
     declare_linear(list, name + ".out", model, Axis::query, Axis::embed, Role::residual_out);
+    declare_residual(list, name, model, {"input", "output"});
   }
   if (ffn) {
     const std::string name = prefix + ".ffn";
-    declare_norm(list, name + ".norm", model);
+    if (norms) declare_norm(list, name + ".norm", model);
     if (model.ffn == FeedForwardKind::swiglu) declare_linear(list, name + ".gate", model, Axis::embed, Axis::ffn, Role::matrix);
     declare_linear(list, name + ".up", model, Axis::embed, Axis::ffn, Role::matrix);
     declare_linear(list, name + ".down", model, Axis::ffn, Axis::embed, Role::residual_out);
+    declare_residual(list, name, model, {"input", "activation", "output"});
   }
+  if (form.gate == Gate::block) list.push_back({prefix + ".residual.gate", Role::gate, Axis::fixed, Axis::fixed, 1, 1, form.gate_rate});
   return list;
 }
 
@@ -100,6 +118,7 @@ WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
                       .row_axis = one.rows,
                       .column_axis = one.columns,
                       .role = one.role,
+                      .rate = one.rate,
                       .row_bands = {one.fixed_rows},
                       .column_bands = {one.fixed_columns}};
       if (one.rows != Axis::fixed) spec.row_bands = bounds.of(one.rows);
@@ -114,7 +133,7 @@ WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
   for (int block = 0; block < space.max_depth(); ++block)
     add_all(declare_block(model, "block." + std::to_string(block), space.max_heads(block) > 0, space.max_ffn(block) > 0), block);
   std::vector<Declared> back;
-  declare_norm(back, "final.norm", model);
+  if (residual_form(model).final_norm()) declare_norm(back, "final.norm", model);
   if (!model.tied) back.push_back({"head", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary});
   add_all(back, -1);
 }
@@ -146,8 +165,8 @@ Extent WeightTable::extent(const TensorSpec& tensor, const Subnet& subnet) const
       if (subnet.kept[i] == tensor.block) place = static_cast<int>(i);
     if (place < 0 || place >= subnet.depth()) return {};
     genes = subnet.blocks[static_cast<std::size_t>(place)];
-    const bool attention = tensor.name.find(".attention.") != std::string::npos;
-    if (attention ? genes.heads == 0 : genes.ffn == 0) return {};
+    const auto is_of = [&](const char* branch) { return tensor.name.find(branch) != std::string::npos; };
+    if ((genes.heads == 0 && is_of(".attention.")) || (genes.ffn == 0 && is_of(".ffn."))) return {};
   }
   const int head_dim = space_.model().head_dim;
   const auto along = [&](Axis axis, std::int64_t whole) -> std::int64_t {

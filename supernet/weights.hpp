@@ -17,14 +17,16 @@ namespace elastiform {
 /// Which gene an axis of a tensor follows. One that follows none is fixed, and says so.
 enum class Axis : std::uint8_t { fixed, embed, query, key_value, ffn };
 
-/// What a tensor is for: decides weight decay (matrices only), initialization and the exporter's names.
-enum class Role : std::uint8_t { matrix, embedding, gain, bias, residual_out };
+/// What a tensor is for: decides weight decay (matrices only), initialization and the exporter's names. gate: γ and ω of a residual rule,
+/// shift: its single biases.
+enum class Role : std::uint8_t { matrix, embedding, gain, bias, residual_out, gate, shift };
 
 struct TensorSpec {
   std::string name;  // "block.3.attention.query", "embedding.token", …: WeightTable lists them all
   int block = -1;    // the supernet's block; -1: outside
   Axis row_axis = Axis::fixed, column_axis = Axis::fixed;
   Role role = Role::matrix;
+  double rate = 1;  // learning rate, of the schedule's
   std::int64_t rows = 0, columns = 0, ld = 0;
   std::int64_t offset = 0;              // elements from the start of a weight block
   std::vector<std::int64_t> row_bands;  // upper bounds of the bands, ascending; the last is `rows`

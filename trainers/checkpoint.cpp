@@ -15,6 +15,7 @@ namespace elastiform {
 namespace {
 
 constexpr const char* kKind = "supernet";
+constexpr const char *kWeights = "/weights", *kAverage = "/average";
 
 /// A whole number of a file's root that must lie in [0, high].
 std::int64_t count_attribute(const Hdf5Reader& file, const std::string& path, const std::string& name, std::int64_t high) {
@@ -31,13 +32,53 @@ BuildIdentity identity_of(const Hdf5Reader& file) {
           .precision = file.text_attribute("/", "precision")};
 }
 
-Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::shared_ptr<const WeightTable> table) {
-  check_weights(file, "/weights", *table);
+const char* hash_name(const char* group) { return group == kAverage ? "average_hash" : "weights_hash"; }
+
+Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::shared_ptr<const WeightTable> table,
+                        const char* group = kWeights) {
+  check_weights(file, group, *table);
   Weights weights(std::move(table), DType::float32);
-  read_weights(file, "/weights", weights);
-  if (weights_hash(weights) != file.text_attribute("/", "weights_hash"))
+  read_weights(file, group, weights);
+  if (weights_hash(weights) != file.text_attribute("/", hash_name(group)))
     throw InputError({path, "weights with the stored hash", "other weights", "use an earlier checkpoint"});
   return weights;
+}
+
+/// What a checkpoint holds in the shape of the weights, beside them.
+std::map<std::string, Weights*> state_moments(const Trainer::State& state) {
+  std::map<std::string, Weights*> all;
+  for (const auto& [name, moment] : state.optimizer->moments()) all["/optimizer/" + name] = moment;
+  for (const auto& [name, moment] : state.rule->moments()) all["/rule/" + name] = moment;
+  return all;
+}
+
+/// Lists of numbers: one a band, one a token.
+std::map<std::string, std::vector<double>*> state_numbers(const Trainer::State& state) {
+  std::map<std::string, std::vector<double>*> all;
+  for (const auto& [name, numbers] : state.optimizer->band_numbers()) all["/bands/" + name] = numbers;
+  if (state.average) all["/bands/average"] = &state.average->counts();
+  for (const auto& [name, numbers] : state.tokens->state()) all["/tokens/" + name] = numbers;
+  return all;
+}
+
+/// Arrays of an optimizer's state, whatever they hold, as one row each.
+void write_array(Hdf5Writer& file, const std::string& name, const StateArray& array) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(array.bytes()));
+  array.memory().copy(bytes.data(), array.data(), array.bytes());
+  const auto count = static_cast<std::size_t>(array.count());
+  if (array.dtype() == DType::uint8) file.dataset(name, std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), count));
+  else file.dataset(name, std::span(reinterpret_cast<const float*>(bytes.data()), count));
+}
+
+/// The bytes that `array` will take, checked.
+std::vector<std::byte> read_array(const Hdf5Reader& file, const std::string& name, const StateArray& array) {
+  const auto as_bytes = [&](const auto& values) {
+    if (static_cast<std::int64_t>(values.size()) != array.count())
+      throw InputError({file.path() + ": " + name, std::to_string(array.count()) + " numbers", std::to_string(values.size()), ""});
+    const auto* begin = reinterpret_cast<const std::byte*>(values.data());
+    return std::vector<std::byte>(begin, begin + array.bytes());
+  };
+  return array.dtype() == DType::uint8 ? as_bytes(file.bytes(name)) : as_bytes(file.floats(name));
 }
 
 }  // namespace
@@ -71,8 +112,17 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
   // takes the seed from the recipe, which the program compares with the one above.
   file.attribute("/", "seed", static_cast<std::int64_t>(trainer.options().seed));
   write_weights(file, "/weights", state.weights);
-  for (const auto& [name, moment] : state.optimizer->moments()) write_weights(file, "/optimizer/" + name, *moment);
-  for (const auto& [name, numbers] : state.optimizer->band_numbers()) file.dataset("/bands/" + name, std::span<const double>(*numbers));
+  for (const auto& [name, moment] : state_moments(state)) write_weights(file, name, *moment);
+  for (const auto& [name, array] : state.optimizer->arrays()) write_array(file, "/optimizer/" + name, *array);
+  for (const auto& [name, numbers] : state_numbers(state)) file.dataset(name, std::span<const double>(*numbers));
+  if (state.average) {
+    write_weights(file, kAverage, state.average->weights());
+    file.attribute("/", "average_hash", std::string_view(weights_hash(state.average->weights())));
+  }
+  if (trainer.options().noise_scale) {
+    file.attribute("/", "noise_signal", state.noise.signal);
+    file.attribute("/", "noise_trace", state.noise.trace);
+  }
   file.close();
 }
 
@@ -87,33 +137,47 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   const std::int64_t steps = trainer.options().steps, step = count_attribute(file, path, "step", steps);
   const std::int64_t updates = count_attribute(file, path, "updates", step), skipped = count_attribute(file, path, "skipped", step);
   Weights weights = checked_weights(file, path, state.weights.shared_table());
-  const auto numbers = state.optimizer->band_numbers();
+  const auto numbers = state_numbers(state);
   std::map<std::string, std::vector<double>> bands;
   for (const auto& [name, held] : numbers) {
-    std::vector<double> values = file.doubles("/bands/" + name);
+    std::vector<double> values = file.doubles(name);
     if (values.size() != held->size())
-      throw InputError({path + ": /bands/" + name, std::to_string(held->size()) + " bands", std::to_string(values.size()), ""});
+      throw InputError({path + ": " + name, std::to_string(held->size()) + " numbers", std::to_string(values.size()), ""});
     bands[name] = std::move(values);
   }
-  const auto moments = state.optimizer->moments();
-  for (const auto& [name, moment] : moments) check_weights(file, "/optimizer/" + name, moment->table());
+  const auto moments = state_moments(state);
+  for (const auto& [name, moment] : moments) check_weights(file, name, moment->table());
+  const auto arrays = state.optimizer->arrays();
+  std::map<std::string, std::vector<std::byte>> contents;
+  for (const auto& [name, array] : arrays) contents[name] = read_array(file, "/optimizer/" + name, *array);
 
-  for (const auto& [name, moment] : moments) read_weights(file, "/optimizer/" + name, *moment);
+  std::optional<Weights> average;
+  GradientNoise noise;
+  if (state.average) average.emplace(checked_weights(file, path, state.weights.shared_table(), kAverage));
+  if (trainer.options().noise_scale) noise = {file.real_attribute("/", "noise_signal"), file.real_attribute("/", "noise_trace")};
+
+  for (const auto& [name, array] : arrays) array->memory().copy(array->data(), contents[name].data(), array->bytes());
+  for (const auto& [name, moment] : moments) read_weights(file, name, *moment);
   for (const auto& [name, held] : numbers) *held = std::move(bands[name]);
   state.weights.assign(weights);
+  if (average) state.average->weights().assign(*average);
+  state.noise = noise;
   state.next_step = step, state.updates = updates, state.skipped = skipped;
   return identity_of(file);
 }
 
-LoadedSupernet load_supernet(const std::string& path) {
+LoadedSupernet load_supernet(const std::string& path, Which which) {
   const Hdf5Reader file(path, kKind);
+  if (which == Which::average && !file.has(kAverage))
+    throw InputError({path, "a running average of the weights", "none", "train with train.ema, or use the trained weights"});
   SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
-  Weights weights = checked_weights(file, path, std::make_shared<const WeightTable>(space));
+  const char* const group = which == Which::average ? kAverage : kWeights;
+  Weights weights = checked_weights(file, path, std::make_shared<const WeightTable>(space), group);
   return {.space = std::move(space),
           .weights = std::move(weights),
           .recipe_toml = file.text_attribute("/", "recipe"),
           .data_sha256 = file.text_attribute("/", "data_sha256"),
-          .weights_hash = file.text_attribute("/", "weights_hash"),
+          .weights_hash = file.text_attribute("/", hash_name(group)),
           .steps = count_attribute(file, path, "step", INT64_MAX),
           .identity = identity_of(file)};
 }

@@ -22,6 +22,9 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
 /// Fills a freshly made trainer of the same space and options from a checkpoint. Returns the identity that wrote it.
 BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path);
 
+/// Which weights of a checkpoint: those that training goes on with, or their running average (train.ema).
+enum class Which : std::uint8_t { trained, average };
+
 /// The weights alone, for evaluation, search and export.
 struct LoadedSupernet {
   SearchSpace space;
@@ -30,6 +33,6 @@ struct LoadedSupernet {
   std::int64_t steps = 0;  // trained so far
   BuildIdentity identity;
 };
-LoadedSupernet load_supernet(const std::string& path);
+LoadedSupernet load_supernet(const std::string& path, Which which = Which::trained);
 
 }  // namespace elastiform

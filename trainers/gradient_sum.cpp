@@ -169,7 +169,7 @@ void GradientSum::go_on() {
   }
 }
 
-const Weights& GradientSum::finish() {
+Weights& GradientSum::finish() {
   if (formed_ != count()) throw std::logic_error("GradientSum: fewer micro-batches than this rank has");
   for (go_on(); !tickets_.empty(); go_on()) link_->wait_for_any(tickets_);
   link_->check_queued();

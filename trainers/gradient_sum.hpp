@@ -34,8 +34,9 @@ class GradientSum {
   /// block nothing may change the block's gradients: in this rank's last micro-batch they set out.
   void block_done(int block);
   void add();
-  /// The sum over all micro-batches, on every rank: defined in the active bands, until the next step. Returns when all have it.
-  const Weights& finish();
+  /// The sum over all micro-batches, on every rank: defined in the active bands, until the next begin(), and the caller's to write to.
+  /// Returns when all have it.
+  Weights& finish();
 
   std::int64_t packed_bytes() const { return packed_bytes_; }    // of the active bands: what one message of each takes
   std::int64_t reduced_bytes() const { return reduced_bytes_; }  // that this rank sent towards the last sum

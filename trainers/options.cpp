@@ -1,10 +1,20 @@
 #include "trainers/options.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/errors.hpp"
 
 namespace elastiform {
+
+bool names_key(std::string_view keys, std::string_view key) {
+  for (std::string_view left = keys; !left.empty();) {
+    const std::size_t end = std::min(left.find(' '), left.size());
+    if (left.substr(0, end) == key) return true;
+    left.remove_prefix(std::min(end + 1, left.size()));
+  }
+  return false;
+}
 
 void resolve_stages(std::vector<Stage>& stages, std::int64_t steps) {
   double total = 0;

@@ -10,6 +10,7 @@
 #include "kernels/collectives/communicator.hpp"
 #include "supernet/data/text_data.hpp"
 #include "supernet/network.hpp"
+#include "trainers/gradient_noise.hpp"
 #include "trainers/options.hpp"
 
 namespace elastiform {
@@ -18,11 +19,11 @@ struct StepReport {
   std::int64_t step = 0;           // counted from 0
   std::vector<Subnet> subnets;     // in the order they were trained
   std::vector<LossReport> losses;  // one each, the mean over the micro-batches
-  double gradient_norm = 0;        // before clipping, of the mean over subnets
+  double gradient_norm = 0;        // before clipping, of the mean over subnets, as the step rule gives it
   double rate = 0;
   bool skipped = false;            // a loss or the norm was not finite: weights, state and counters stayed as they were
   std::int64_t tokens = 0;         // tokens that went through some subnet
-  double flops = 0;                // forward and backward, 6·macs per token
+  double flops = 0;                // forward and backward, 6·macs per token; of blocks that get some tokens, of these
   std::int64_t reduced_bytes = 0;  // of gradients that this rank sent to others, to be added
 };
 
@@ -49,14 +50,18 @@ class Trainer {
   const Weights& weights() const;
   std::int64_t skipped_steps() const;
   std::int64_t updates() const;
+  /// The running average of the weights; nullptr without train.ema.
+  const Weights* average() const;
+  const GradientNoise& noise() const;
 
   /// Bytes this trainer holds: weights, gradients (a buffer for each partial sum of micro-batches, and one message where there are other
-  /// ranks), optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts that it used what its plan says.
+  /// ranks), optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts that it used what its plan says. rule:
+  /// of the step rule, with what teachers leave for its second pass; average: of the weights.
   struct Memory {
-    std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0, workspace = 0;
+    std::int64_t weights = 0, gradients = 0, optimizer = 0, rule = 0, average = 0, arena = 0, workspace = 0;
     std::int64_t arena_keeping_all = 0, least_arena = 0;  // what a higher limit gives, and the lowest limit
     double recomputed_share = 0;                          // of the largest subnet's forward FLOPs
-    std::int64_t total() const { return weights + gradients + optimizer + arena + workspace; }
+    std::int64_t total() const { return weights + gradients + optimizer + rule + average + arena + workspace; }
   };
   Memory memory() const;
   static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend,
@@ -72,8 +77,8 @@ class Trainer {
   std::unique_ptr<Parts> parts_;
 };
 
-/// What training a dense network of that many elements and bands in one process keeps beside one value and one gradient an element:
-/// optimizer state, and the gradients of further micro-batches. CostModel is given it.
-std::int64_t training_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands);
+/// What training a network of that table in one process keeps beside one value and one gradient an element:
+/// state of optimizer and step rule, the weights' average, and the gradients of further micro-batches. CostModel is given it.
+std::int64_t training_state_bytes(const TrainOptions& options, const WeightTable& table);
 
 }  // namespace elastiform

@@ -5,6 +5,7 @@
 //   eval       losses of the list's subnets, one after the other
 //   elastic    each subnet's step inside the supernet and as a dense network of its size
 //   population scores by the prefix evaluator and one by one     growth     a dense step against tokens, layers and width
+//   updates    every optimizer's update of the largest subnet beside AdamW's
 // Without --mode the first four. bench/peer/torch_supernet.py does those in PyTorch on the same list, which --write-work makes;
 // --write-check writes weights, losses and gradients for it to compare.
 
@@ -24,6 +25,7 @@
 #include "experiments/bench/support/machine.hpp"
 #include "experiments/bench/support/population.hpp"
 #include "experiments/bench/support/steps.hpp"
+#include "experiments/bench/support/updates.hpp"
 #include "experiments/elastiform/devices.hpp"
 #include "kernels/errors.hpp"
 
@@ -142,6 +144,19 @@ void bench_population(const Shape& shape, const Options& options) {
                  static_cast<double>(row.blocks_one_by_one) / static_cast<double>(row.blocks_together));
 }
 
+void bench_updates(const Shape& shape, const Options& options) {
+  const ThreadPool pool(options.threads);
+  for (const UpdateRow& row : measure_updates(shape, pool, options.steps > 0 ? static_cast<int>(options.steps) : 21))
+    if (options.json)
+      fmt::print(
+          "{{\"shape\": \"{}\", \"mode\": \"updates\", \"optimizer\": \"{}\", \"ms\": {:.3f}, \"ratio\": {:.4f}, \"state_bytes\": "
+          "{:.4f}}}\n",
+          shape.name, row.optimizer, row.ms, row.ratio, row.state_bytes);
+    else
+      fmt::print("updates   {:<10} {:8.2f} ms, {:.2f} of AdamW's, state of {:.2f} bytes a parameter\n", row.optimizer, row.ms, row.ratio,
+                 row.state_bytes);
+}
+
 void bench_growth(const Options& options) {
   for (const GrowthRow& row : measure_growth(options.precision, options.threads))
     if (options.json)
@@ -172,7 +187,7 @@ std::int64_t number(const std::string& option, const std::string& text) {
 }
 
 Options parse(int argc, char** argv) {
-  const std::vector<std::string> modes{"fixed", "single", "sandwich", "members", "eval", "elastic", "population", "growth"};
+  const std::vector<std::string> modes{"fixed", "single", "sandwich", "members", "eval", "elastic", "population", "growth", "updates"};
   Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -206,8 +221,8 @@ Options parse(int argc, char** argv) {
 void run(const Options& options) {
   offer_devices();
   if (options.device == Device::cpu) require_precision(options.precision, "bench_step --precision bf16");
-  if (options.device != Device::cpu &&
-      (options.modes.front() == "elastic" || options.modes.front() == "population" || options.modes.front() == "growth"))
+  if (options.device != Device::cpu && (options.modes.front() == "elastic" || options.modes.front() == "population" ||
+                                        options.modes.front() == "growth" || options.modes.front() == "updates"))
     throw InputError({.where = "bench_step --device",
                       .expected = "--mode fixed, single, sandwich, members or eval",
                       .found = options.modes.front(),
@@ -226,6 +241,7 @@ void run(const Options& options) {
     if (mode == "elastic") bench_elastic(shape, options);
     else if (mode == "population") bench_population(shape, options);
     else if (mode == "growth") bench_growth(options);
+    else if (mode == "updates") bench_updates(shape, options);
     else bench_steps(mode, shape, options, peak, start_mib);
     std::fflush(stdout);
   }

@@ -44,8 +44,11 @@ struct Recipe {
 
 // Whether the schedule, policy, sampler or objective chosen reads a key: others are refused when set, and not written.
 bool uses_band_warmup(const TrainOptions& train);
+bool scales_rate(const TrainOptions& train);
 bool uses_cooldown(const TrainOptions& train);
 bool uses_final_rate(const TrainOptions& train);
+bool uses_tokens_kept(const TrainOptions& train);  // tokens_step too
+bool uses_tokens_full(const TrainOptions& train);
 bool uses_ends(const Stage& stage);  // largest, smallest
 bool uses_random(const Stage& stage);
 bool uses_teacher(const Stage& stage);  // teacher_weight, temperature

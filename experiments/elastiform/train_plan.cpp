@@ -15,6 +15,9 @@
 #include "search/feasible_set.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "trainers/samplers/sampler.hpp"
+#include "trainers/step_flops.hpp"
+#include "trainers/step_rules/step_rule.hpp"
+#include "trainers/token_selection/token_selection.hpp"
 
 namespace elastiform {
 namespace {
@@ -53,7 +56,7 @@ double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& ba
 
 double expected_flops(const Recipe& recipe) {
   const auto costs = cost_model_of(recipe);
-  const double rows = static_cast<double>(sequences_of_step(recipe.train)) * recipe.space.model().context;
+  const auto tokens = make_token_selection(recipe.train, recipe.space);
   double flops = 0;
   std::int64_t begin = 0;
   for (const auto& stage : recipe.stages) {
@@ -62,16 +65,13 @@ double expected_flops(const Recipe& recipe) {
     double sum = 0;
     for (std::int64_t i = 0; i < sampled; ++i) {
       const auto step = i * stage.steps / sampled;
-      for (const auto& subnet : sampler->sample(static_cast<std::uint64_t>(begin + step), static_cast<std::uint64_t>(step))) {
-        double macs = static_cast<double>(costs.frame(subnet.embed).macs);
-        for (const auto& genes : subnet.blocks) macs += static_cast<double>(costs.block(subnet.embed, genes).macs);
-        sum += 6 * macs * rows;  // forward 2, backward 4
-      }
+      const auto subnets = sampler->sample(static_cast<std::uint64_t>(begin + step), static_cast<std::uint64_t>(step));
+      sum += pass_flops(costs, recipe.train, subnets, tokens->kept(begin + step));
     }
     if (sampled > 0) flops += sum / static_cast<double>(sampled) * static_cast<double>(stage.steps);
     begin += stage.steps;
   }
-  return flops;
+  return flops * find_step_rule(recipe.train.step_rule).passes_of(recipe.train);
 }
 
 // Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
@@ -133,9 +133,12 @@ std::string what_is_recomputed(const Trainer::Memory& memory) {
 void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   const auto& trainer = memory.trainer;
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + workspace {} + live losses {}\n",
-             unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena),
-             unit(trainer.workspace), unit(memory.evaluation));
+  const auto part = [&](const char* name, std::int64_t bytes) {
+    return bytes == 0 ? std::string() : fmt::format(" + {} {}", name, unit(bytes));
+  };
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {}{}{} + activations {} + workspace {} + live losses {}\n",
+             unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), part("step rule", trainer.rule),
+             part("average", trainer.average), unit(trainer.arena), unit(trainer.workspace), unit(memory.evaluation));
   fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
   fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));

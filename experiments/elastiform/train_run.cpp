@@ -159,13 +159,15 @@ class Session {
         .add("gradient_norm", last_.gradient_norm)
         .add("rate", last_.rate)
         .add("skipped", trainer_.skipped_steps());
+    if (recipe_.train.noise_scale) row.add("noise_scale", trainer_.noise().scale());
     row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
     row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds)
         .add("flops_per_second", interval_.flops / interval_.seconds);
     log.append(row.text());
-    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}", step,
+    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}{}", step,
                               std::to_string(recipe_.train.steps).size(), bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle),
                               bits_per_byte(losses_->largest), speed(),
+                              recipe_.train.noise_scale ? fmt::format("  noise scale {:.0f} sequences", trainer_.noise().scale()) : "",
                               trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : ""));
     interval_ = {};

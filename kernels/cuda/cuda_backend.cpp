@@ -16,7 +16,8 @@ constexpr bool kOnHost = std::string_view(ELASTIFORM_WORD_OF(ELASTIFORM_GPU)) ==
 
 }  // namespace
 
-static_assert(sizeof(AdamwRectangle) <= kRectangleBytes);
+static_assert(std::max({sizeof(AdamwRectangle), sizeof(MomentumRectangle), sizeof(FactoredRectangle), sizeof(CodedRectangle)}) <=
+              kRectangleBytes);
 
 CudaBackend::CudaBackend(Precision precision, std::unique_ptr<LibraryGemm> library, LinkMaker links)
     : precision_(precision), library_(std::move(library)), links_(links), space_(stream_), uploads_(stream_), scratch_(stream_) {}
@@ -46,7 +47,7 @@ void CudaBackend::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> b
   ++loops_;
   try {
     for (std::int64_t i = 0; i < count; ++i) {
-      if (loops_ == 1) collected_before_body_ = steps_.size() + rectangles_.size();
+      if (loops_ == 1) collected_before_body_ = collected();
       body(i);
     }
     if (loops_ == 1) run_collected();
@@ -98,28 +99,6 @@ void CudaBackend::prepare(FunctionRef<void()> body) {
   body();
 }
 
-void CudaBackend::settle() {
-  if (steps_.size() + rectangles_.size() > collected_before_body_) run_collected();
-}
-
-void CudaBackend::run_collected() {
-  struct Forget {  // also when a launch fails
-    CudaBackend& backend;
-    ~Forget() { backend.forget_collected(); }
-  } forget{*this};
-  if (!steps_.empty())
-    ELASTIFORM_GPU::adamw(stream_, uploads_.upload(std::span(steps_)), static_cast<std::int64_t>(steps_.size()), step_tiles_);
-  if (!rectangles_.empty())
-    ELASTIFORM_GPU::zero(stream_, uploads_.upload(std::span(rectangles_)), static_cast<std::int64_t>(rectangles_.size()), rectangle_tiles_);
-}
-
-void CudaBackend::forget_collected() {
-  steps_.clear();
-  rectangles_.clear();
-  step_tiles_ = rectangle_tiles_ = 0;
-  collected_before_body_ = 0;
-}
-
 void CudaBackend::do_norm_forward(const NormForward& op) {
   if (begin(op.y, op.rstd, op.mean)) ELASTIFORM_GPU::norm_forward(stream_, op);
 }
@@ -127,6 +106,15 @@ void CudaBackend::do_norm_forward(const NormForward& op) {
 void CudaBackend::do_norm_backward(const NormBackward& op) {
   std::byte* const scratch = scratch_.at_least(norm_backward_scratch_bytes(op));
   if (begin(op.dx, op.dgain, op.dbias)) ELASTIFORM_GPU::norm_backward(stream_, op, scratch);
+}
+
+void CudaBackend::do_affine_forward(const AffineForward& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::affine_forward(stream_, op);
+}
+
+void CudaBackend::do_affine_backward(const AffineBackward& op) {
+  const View written = !op.dx.empty() ? op.dx : !op.dgain.empty() ? op.dgain : op.dshift;
+  if (begin(written, op.dx, op.dgain, op.dshift)) ELASTIFORM_GPU::affine_backward(stream_, op);
 }
 
 void CudaBackend::do_sum_panels(const SumPanels& op) {
@@ -159,6 +147,10 @@ void CudaBackend::do_dropout(const Dropout& op) {
 
 void CudaBackend::do_embedding_forward(const EmbeddingForward& op) {
   if (begin(op.y)) ELASTIFORM_GPU::embedding_forward(stream_, op, uploads_.upload(op.tokens));
+}
+
+void CudaBackend::do_scatter_rows(const ScatterRows& op) {
+  if (begin(op.y) && op.x.size() > 0) ELASTIFORM_GPU::scatter_rows(stream_, op, uploads_.upload(op.rows));
 }
 
 void CudaBackend::do_embedding_backward(const EmbeddingBackward& op) {
@@ -205,30 +197,24 @@ void CudaBackend::do_softmax_loss(const SoftmaxLoss& op) {
   if (op.logits.rows > 0) ELASTIFORM_GPU::softmax_loss(stream_, op, uploads_.upload(op.targets));
 }
 
-void CudaBackend::do_adamw(const Adamw& op) {
-  settle();
-  if (op.weight.size() == 0) return;
-  steps_.push_back(rectangle_of(op, space_.kept_shadow(op.weight), step_tiles_));
-  step_tiles_ += tiles_of(op.weight);
-  space_.wrote(op.m);
-  space_.wrote(op.v);
-  if (loops_ == 0) run_collected();
-}
-
 void CudaBackend::do_zero(View x) {
   if (!begin(x)) return;
   // Alone it needs no list, whose upload could not be recorded.
   if (loops_ == 0 || x.dtype != DType::float32) return ELASTIFORM_GPU::zero(stream_, x);
-  rectangles_.push_back(rectangle_of(x, rectangle_tiles_));
-  rectangle_tiles_ += tiles_of(x);
+  zeroed_.list.push_back(rectangle_of(x, zeroed_.tiles));
+  zeroed_.tiles += tiles_of(ConstView(x));
 }
 
 void CudaBackend::do_scale(View x, double factor) {
   if (begin(x)) ELASTIFORM_GPU::scale(stream_, x, factor);
 }
 
-void CudaBackend::do_add(View to, ConstView from) {
-  if (begin(to)) ELASTIFORM_GPU::add(stream_, to, from);
+void CudaBackend::do_add(View to, ConstView from, double factor) {
+  if (begin(to)) ELASTIFORM_GPU::add(stream_, to, from, factor);
+}
+
+void CudaBackend::do_multiply(View to, ConstView from) {
+  if (begin(to)) ELASTIFORM_GPU::multiply(stream_, to, from);
 }
 
 void CudaBackend::do_copy(View to, ConstView from) {
@@ -262,16 +248,15 @@ void CudaBackend::do_sum_squares(std::span<const ConstView> views, std::span<dou
   settle();
   std::fill(sums.begin(), sums.end(), 0.0);
   squared_.clear();
-  std::int64_t tiles = 0;
   for (const ConstView& view : views) {
-    squared_.push_back(rectangle_of(view, tiles));
-    tiles += tiles_of(view);
+    squared_.list.push_back(rectangle_of(view, squared_.tiles));
+    squared_.tiles += tiles_of(view);
   }
-  if (tiles == 0) return;
+  if (squared_.tiles == 0) return;
   const auto count = static_cast<std::int64_t>(views.size()), result_bytes = count * static_cast<std::int64_t>(sizeof(double));
-  std::byte* scratch = scratch_.at_least(result_bytes + sum_squares_scratch_bytes(tiles));
+  std::byte* scratch = scratch_.at_least(result_bytes + sum_squares_scratch_bytes(squared_.tiles));
   auto* results = reinterpret_cast<double*>(scratch);
-  ELASTIFORM_GPU::sum_squares(stream_, uploads_.upload(std::span(squared_)), count, tiles, results, scratch + result_bytes);
+  ELASTIFORM_GPU::sum_squares(stream_, uploads_.upload(std::span(squared_.list)), count, squared_.tiles, results, scratch + result_bytes);
   const std::span<const double> read_sums = read(results, count);
   std::copy(read_sums.begin(), read_sums.end(), sums.begin());
 }

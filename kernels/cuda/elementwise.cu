@@ -130,14 +130,25 @@ GPU_KERNEL scale_kernel(Strided<T> x, float factor, Extent extent) {
   });
 }
 
-GPU_KERNEL add_kernel(Strided<float> to, Strided<const float> from, Extent extent) {
+GPU_KERNEL add_kernel(Strided<float> to, Strided<const float> from, float factor, Extent extent) {
   for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t c) {
     float sum[kFour], v[kFour];
     load_four(sum, to, n, c, extent);
     load_four(v, from, n, c, extent);
 #pragma unroll
-    for (int i = 0; i < kFour; ++i) sum[i] += v[i];
+    for (int i = 0; i < kFour; ++i) sum[i] = fmaf(factor, v[i], sum[i]);
     store_four(to, n, c, extent, sum);
+  });
+}
+
+GPU_KERNEL multiply_kernel(Strided<float> to, Strided<const float> from, Extent extent) {
+  for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t c) {
+    float product[kFour], v[kFour];
+    load_four(product, to, n, c, extent);
+    load_four(v, from, n, c, extent);
+#pragma unroll
+    for (int i = 0; i < kFour; ++i) product[i] *= v[i];
+    store_four(to, n, c, extent, product);
   });
 }
 
@@ -212,9 +223,14 @@ void scale(Stream stream, View x, double factor) {
   });
 }
 
-void add(Stream stream, View to, ConstView from) {
+void add(Stream stream, View to, ConstView from, double factor) {
   const Extent extent = extent_of(to, from);
-  launch(over("add", extent, stream), add_kernel, strided<float>(to), strided<float>(from), extent);
+  launch(over("add", extent, stream), add_kernel, strided<float>(to), strided<float>(from), static_cast<float>(factor), extent);
+}
+
+void multiply(Stream stream, View to, ConstView from) {
+  const Extent extent = extent_of(to, from);
+  launch(over("multiply", extent, stream), multiply_kernel, strided<float>(to), strided<float>(from), extent);
 }
 
 void copy(Stream stream, View to, ConstView from) {

@@ -19,7 +19,7 @@ struct WorkSizes {
 };
 
 constexpr std::int64_t kLibraryWorkspaceBytes = std::int64_t{32} << 20;  // of cuBLASLt: what NVIDIA advises for Hopper
-constexpr std::int64_t kRectangleBytes = 160;                            // of a rectangle in the longest list that is uploaded
+constexpr std::int64_t kRectangleBytes = 232;                            // of a rectangle in the longest list that is uploaded
 constexpr std::int64_t kUploadSegments = 8, kLeastUploadSegment = 64 << 10;
 
 /// The most that one operation takes of DeviceScratch.
@@ -29,8 +29,8 @@ inline std::int64_t scratch_bytes_at_most(const WorkSizes& s, bool in_bf16) {
   constexpr std::int64_t kParts = 2 * 264 * 64 * 64 * kFloat;
   constexpr std::int64_t kNormRows = 128, kTileElements = 4096, kNarrowest = 4;
   const std::int64_t norm = 2 * ((s.tokens + kNormRows - 1) / kNormRows) * s.widest * kFloat, attention = s.heads * s.tokens * kFloat;
-  const std::int64_t tiles = s.weight_bytes / kFloat * kNarrowest / kTileElements + s.bands;  // sums of squares
-  std::int64_t most = std::max({norm, attention, s.bands > 0 ? kParts : 0, (tiles + s.bands) * kDouble});
+  const std::int64_t tiles = s.weight_bytes / kFloat * kNarrowest / kTileElements + s.bands;  // two sums of squares each
+  std::int64_t most = std::max({norm, attention, s.bands > 0 ? kParts : 0, 2 * (tiles + s.bands) * kDouble});
   if (in_bf16) {  // both factors of a product rounded, where they are stored in float32
     const std::int64_t column = padded_ld(2, s.widest) * kHalf;
     most = std::max({most, 2 * s.tokens * column, s.logit_rows * (padded_ld(2, s.logits) * kHalf + column)}) + s.widest * kFloat;  // a bias

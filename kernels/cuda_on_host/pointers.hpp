@@ -37,11 +37,19 @@ void for_each_pointer_of(const Body& body, const Members&... members) {
   (for_each_pointer(members, body), ...);
 }
 
+/// Of a struct with arrays, which says that nothing in it is a pointer.
+template <class T>
+concept NumbersOnly = requires {
+  requires T::kNumbersOnly;
+};
+
 /// body(pointer) for the argument, or for each pointer among its members and theirs.
 template <class T, class Body>
 void for_each_pointer(const T& x, const Body& body) {
   if constexpr (std::is_pointer_v<T>) {
     body(x);
+  } else if constexpr (NumbersOnly<T>) {
+    static_assert(std::is_trivially_copyable_v<T>, "arguments of kernels are values");
   } else if constexpr (std::is_class_v<T>) {
     static_assert(std::is_aggregate_v<T> && std::is_trivially_copyable_v<T>, "arguments of kernels are values");
     constexpr std::size_t kCount = member_count<T>();

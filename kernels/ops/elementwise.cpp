@@ -71,6 +71,15 @@ void EmbeddingForward::check() const {
   checks.at_least("positions.rows", positions.rows, "offset + the largest position", offset + std::min(period, y.rows));
 }
 
+void ScatterRows::check() const {
+  const Checks checks(kName);
+  checks.present("x", x);
+  checks.present("y", y);
+  checks.same("rows.size()", static_cast<std::int64_t>(rows.size()), "x.rows", x.rows);
+  checks.same("y.columns", y.columns, "x.columns", x.columns);
+  check_tokens(checks, rows, y.rows);
+}
+
 void EmbeddingBackward::check() const {
   const Checks checks(kName);
   checks.present("dy", dy);

@@ -81,6 +81,17 @@ struct EmbeddingForward {
   auto fields() const { return std::tie(y, table, positions); }
 };
 
+/// y[rows[n], 0:C] = x[n, 0:C]; no row twice. What a lookup of these rows (EmbeddingForward) took goes back to its places. rows.size() = N.
+/// Called outside panels.
+struct ScatterRows {
+  static constexpr const char* kName = "scatter_rows";
+  View y;
+  ConstView x;
+  std::span<const std::int32_t> rows;
+  void check() const;
+  auto fields() const { return std::tie(y, x); }
+};
+
 /// dtable[token] += dy rows, dpositions likewise, in the order of the tokens whatever the number of threads. Called outside panels.
 struct EmbeddingBackward {
   static constexpr const char* kName = "embedding_backward";

@@ -83,6 +83,11 @@ void ReferenceBackend::do_embedding_forward(const EmbeddingForward& op) {
   }
 }
 
+void ReferenceBackend::do_scatter_rows(const ScatterRows& op) {
+  for (std::int64_t n = 0; n < op.x.rows; ++n)
+    for (std::int64_t c = 0; c < op.x.columns; ++c) op.y.row<double>(op.rows[n])[c] = op.x.row<double>(n)[c];
+}
+
 void ReferenceBackend::do_embedding_backward(const EmbeddingBackward& op) {
   for (std::int64_t n = 0; n < op.dy.rows; ++n) {
     const double* dy = op.dy.row<double>(n);

@@ -20,6 +20,8 @@ class ReferenceBackend final : public Backend {
   void do_matmul_dw(const MatmulDw& op) override;
   void do_norm_forward(const NormForward& op) override;
   void do_norm_backward(const NormBackward& op) override;
+  void do_affine_forward(const AffineForward& op) override;
+  void do_affine_backward(const AffineBackward& op) override;
   void do_sum_panels(const SumPanels& op) override;
   void do_swiglu_forward(const SwigluForward& op) override;
   void do_swiglu_backward(const SwigluBackward& op) override;
@@ -29,10 +31,17 @@ class ReferenceBackend final : public Backend {
   void do_dropout(const Dropout& op) override;
   void do_embedding_forward(const EmbeddingForward& op) override;
   void do_embedding_backward(const EmbeddingBackward& op) override;
+  void do_scatter_rows(const ScatterRows& op) override;
   void do_attention_forward(const AttentionForward& op) override;
   void do_attention_backward(const AttentionBackward& op) override;
   void do_softmax_loss(const SoftmaxLoss& op) override;
   void do_adamw(const Adamw& op) override;
+  void do_adamw_8bit(const Adamw8bit& op) override;
+  void do_momentum_step(const MomentumStep& op) override;
+  void do_factored_moments(const FactoredMoments& op) override;
+  void do_factored_step(const FactoredStep& op) override;
+  StepSquares do_adamw_direction(const AdamwDirection& op) override;
+  StepSquares do_factored_squares(const FactoredStep& step) override;
   double do_sum_squares(ConstView x) override;
 };
 

@@ -20,9 +20,19 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
   return "";
 }
 
+/// `model_name`'s blocks begin with `norm`.
+std::string why_not_residual(const ModelConfig& model, const std::string& model_name, const std::string& norm) {
+  const ResidualRuleEntry& rule = residual_rule(model.residual);
+  if (rule.form.folds()) return "";
+  const std::string what = rule.form.norm == NormPlace::none ? " has no norms; " : " has its norms after the branches; ";
+  return "its residual rule " + std::string(rule.name) + what + model_name + "'s branches begin with " + norm;
+}
+
 }  // namespace
 
 std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
+  const std::string residual = why_not_residual(model, "Llama", "RMSNorm");
+  if (!residual.empty()) return residual;
   if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
   if (model.positions != Positions::rope) return "its positions are learned; Llama's are rotary";
@@ -36,6 +46,8 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
 }
 
 std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
+  const std::string residual = why_not_residual(model, "GPT-2", "LayerNorm");
+  if (!residual.empty()) return residual;
   if (model.norm != Norm::layer) return "its norm is RMSNorm; GPT-2's is LayerNorm";
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
   if (model.positions != Positions::learned) return "its positions are rotary; GPT-2's are learned";

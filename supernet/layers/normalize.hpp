@@ -10,6 +10,10 @@ namespace elastiform {
 void normalize(Backend& backend, const ModelConfig& model, const BasicNormSlice<ConstView>& w, View y, View rstd, View mean, ConstView x,
                Rows r);
 
+/// The same where x is the panel's rows alone.
+void normalize_panel(Backend& backend, const ModelConfig& model, const BasicNormSlice<ConstView>& w, View y, View rstd, View mean,
+                     ConstView x, Rows r);
+
 /// Operands of normalize's backward pass, whole matrices except dy.
 struct NormGradient {
   View d;              // [N, C]: receives residual + the gradient at x

@@ -8,6 +8,7 @@
 #include "tests/cuda/launches.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
+#include "tests/support/residual.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/tolerances.hpp"
 #include "tests/trainers/fixture.hpp"
@@ -82,6 +83,7 @@ TEST_CASE("what the backend keeps for itself stays within the plan", "[cuda][tra
   Sandwich f;
   const Precision precision = GENERATE(Precision::f32, Precision::bf16);
   f.options.precision = name_of(precision);
+  f.options.optimizer = GENERATE("adamw", "adamw8bit", "lamb");
   f.options.steps = 3;
   CudaBackend device(precision);
   const std::int64_t planned = Trainer::plan(f.space, f.options, f.stages, device).workspace;
@@ -114,6 +116,7 @@ TEST_CASE("a steady step allocates nothing on the device, and waits for its loss
 
 TEST_CASE("dropout on the device has the CPU's masks", "[cuda][training][dropout]") {
   Sandwich f;
+  f.space = with_residual(f.space, GENERATE(ResidualRule::branch_scale, ResidualRule::layerscale, ResidualRule::deepnorm));
   f.options.dropout = 0.3;
   f.options.steps = kSanitized ? 2 : 6;
   resolve_stages(f.stages, f.options.steps);
@@ -125,6 +128,23 @@ TEST_CASE("dropout on the device has the CPU's masks", "[cuda][training][dropout
   CHECK(train(f, again).hash == found.hash);
   f.options.dropout = 0;
   CHECK(train(f, cpu.backend).losses.back() != Approx(found.losses.back()).epsilon(1e-4));  // they were no small thing
+}
+
+TEST_CASE("residual rules and kept tokens train on the device as on the CPU", "[cuda][training][residual][tokens]") {
+  const ResidualRule rule = GENERATE(ResidualRule::fixup, ResidualRule::layerscale, ResidualRule::admin, ResidualRule::rezero);
+  CAPTURE(residual_rule(rule).name);
+  Sandwich f;
+  const SearchSpace::Block& block = f.space.blocks().front();
+  f.space = with_residual(SearchSpace(f.space.model(), f.space.embed(), {2, 3}, {block, block, block}), rule);
+  f.options.steps = kSanitized ? 3 : 8;
+  f.options.tokens = rule == ResidualRule::admin ? "importance" : "random_ltd";
+  f.options.tokens_step = 4;
+  resolve_stages(f.stages, f.options.steps);
+  CudaBackend device;
+  Cpu cpu(2);
+  const Trained found = train(f, device);
+  CHECK(device.recorded() > 0);
+  check_close(found.losses, train(f, cpu.backend).losses, "training");
 }
 
 TEST_CASE("a training goes on on the other device", "[cuda][training]") {

@@ -14,7 +14,7 @@ namespace {
 
 TEST_CASE("the shapes of the step benchmark are what their names say", "[experiments][bench]") {
   const Shape large = find_shape("large");
-  const CostModel costs(large.space, {}, 1, [](std::int64_t, std::int64_t) { return std::int64_t{0}; });
+  const CostModel costs(large.space, {}, 1, [](const WeightTable&) { return std::int64_t{0}; });
   // GPT-2 124M has 124,439,808 parameters with 1,024 positions of 768.
   CHECK(costs.of(large.space.largest()).parameters == 124'439'808 - 512 * 768);
   CHECK(large.tokens() == 1024);

@@ -10,6 +10,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
 #include "tests/support/finite_difference.hpp"
+#include "tests/support/residual.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
 
@@ -26,7 +27,8 @@ struct Pass {
 Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
          const PassDropout& dropout, std::int64_t limit = kNoLimit) {
   Weights gradients(weights.shared_table(), weights.dtype());
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens, false, dropout.rate}, limit);
+  const PassShape shape{.batch = batch.sequences, .tokens = batch.tokens, .dropout = dropout.rate};
+  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, shape, limit);
   Arena arena(plan.arena_bytes);
   const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, {.dropout = dropout}, {}, {}, plan, arena);
   CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
@@ -42,10 +44,8 @@ bool same_bits(const Weights& a, const Weights& b) {
   return true;
 }
 
-}  // namespace
-
-TEST_CASE("gradients with dropout agree with finite differences under the same masks", "[supernet][dropout]") {
-  const SearchSpace space = tiny_space(GENERATE("llama", "gpt2"));
+/// Central differences of the loss at a few elements of every tensor.
+void check_gradients(const SearchSpace& space) {
   ReferenceBackend backend;
   const Network network(space, DType::float64);
   Weights weights = random_weights(space, DType::float64, 5);
@@ -67,6 +67,27 @@ TEST_CASE("gradients with dropout agree with finite differences under the same m
   }
 }
 
+}  // namespace
+
+TEST_CASE("gradients with dropout agree with finite differences under the same masks", "[supernet][dropout]") {
+  check_gradients(tiny_space(GENERATE("llama", "gpt2")));
+}
+
+TEST_CASE("under every residual rule dropout is the last thing that a branch does", "[supernet][dropout][residual]") {
+  const ResidualRule rule = GENERATE(from_range(every_residual_rule()));
+  CAPTURE(residual_rule(rule).name);
+  const SearchSpace space = with_residual(tiny_space("gpt2"), rule);
+  check_gradients(space);
+  // What backward computes again is dropped alike.
+  const Network network(space, DType::float32);
+  const Weights weights = random_weights(space, DType::float32, 5);
+  const Batch batch = random_batch(space, 14, 23, 8);
+  Cpu one(1), three(3);
+  const Pass whole = run(network, one.backend, weights, space.largest(), batch, kDropout);
+  CHECK(same_bits(run(network, three.backend, weights, space.largest(), batch, kDropout, 0).gradients, whole.gradients));
+  CHECK(whole.report.label_loss != run(network, one.backend, weights, space.largest(), batch, {}).report.label_loss);
+}
+
 TEST_CASE("every plan repeats the masks of dropout", "[supernet][dropout]") {
   const std::string preset = GENERATE("llama", "gpt2");
   const SearchSpace space = tiny_space(preset);
@@ -76,7 +97,7 @@ TEST_CASE("every plan repeats the masks of dropout", "[supernet][dropout]") {
   const Weights weights = random_weights(space, DType::float32, 11);
   const Batch batch = random_batch(space, 14, 23, 8);  // 322 rows: a whole panel and a short one
   for (const Subnet& subnet : {space.largest(), random_subnet(space, 4)}) {
-    const PassShape shape{batch.sequences, batch.tokens, false, kDropout.rate};
+    const PassShape shape{.batch = batch.sequences, .tokens = batch.tokens, .dropout = kDropout.rate};
     const auto bytes = [&](std::int64_t limit) { return network.plan_training(cpu.backend.traits(), subnet, shape, limit).arena_bytes; };
     const std::int64_t most = bytes(kNoLimit), least = bytes(0);
     CHECK(least < most);

@@ -286,7 +286,7 @@ TEST_CASE("forward in pieces gives the training pass's losses, and decoding with
   View x = arena.matrix(40, subnet.embed, DType::float32), y = arena.matrix(40, subnet.embed, DType::float32);
   network.embed(backend, weights, subnet.embed, batch, x);
   for (int i = 0; i < subnet.depth(); ++i) {
-    network.forward_block(backend, weights, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], i, 20, x, y, arena);
+    network.forward_block(backend, weights, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], i, subnet.depth(), 20, x, y, arena);
     std::swap(x, y);
   }
   const View losses = arena.matrix(1, 40, DType::float32);

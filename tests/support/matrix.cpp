@@ -14,6 +14,8 @@ namespace {
 constexpr std::int64_t kMarginElements = 64;  // before the first row and after the last: two vectors of any instruction set
 constexpr std::int64_t kAlignment = 64;       // as the arena gives
 
+constexpr std::byte kByteMark{0xa5};  // what numbers that no byte holds, the marks among them, leave in one
+
 // binary16 by arithmetic: sign, 5 bits of exponent from -14 on, 10 bits after the point; below 2^-14 the same steps of 2^-24.
 std::uint16_t f16_bits(double value) {
   const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
@@ -40,6 +42,10 @@ void store(std::byte* to, DType dtype, double value) {
   if (dtype == DType::float16) {
     const std::uint16_t bits = f16_bits(value);
     std::memcpy(to, &bits, sizeof bits);
+    return;
+  }
+  if (dtype == DType::uint8) {
+    *to = value >= 0 && value <= 255 ? static_cast<std::byte>(value) : kByteMark;
     return;
   }
   dispatch(dtype, [&]<class T>() {
@@ -88,6 +94,7 @@ double Matrix::at(std::int64_t row, std::int64_t column) const {
     std::memcpy(&bits, element(row, column), sizeof bits);
     return f16_value(bits);
   }
+  if (dtype_ == DType::uint8) return static_cast<double>(*element(row, column));
   return dispatch(dtype_, [&]<class T>() {
     T value;
     std::memcpy(&value, element(row, column), sizeof(T));

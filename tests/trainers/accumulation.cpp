@@ -40,7 +40,7 @@ struct ByDefinition {
 
   ByDefinition(const Fixture& fixture, CpuBackend& cpu, const Trainer& like)
       : f(fixture), backend(cpu), arena(like.memory().arena), weights(like.weights().shared_table(), DType::float32),
-        optimizer(find_optimizer(f.options.optimizer).make(f.options, weights.shared_table(), cpu)) {
+        optimizer(make_optimizer(f.options, weights.shared_table(), cpu)) {
     std::copy_n(like.weights().data(), weights.bytes(), weights.data());
   }
 
@@ -62,7 +62,7 @@ struct ByDefinition {
   }
 
   void step(const Stage& stage, std::int64_t t, const StepReport& like) {
-    const Weights sum = gradients(*make_objective(stage), like.subnets, t, 0, f.options.accumulation);
+    Weights sum = gradients(*make_objective(stage), like.subnets, t, 0, f.options.accumulation);
     const ActiveBands active(weights.table(), like.subnets);
     BandScratch scratch(weights.table());
     const double norm = global_norm(backend, sum, active, scratch);

@@ -94,7 +94,7 @@ struct Steps {
         bands(weights.table()),
         limit(network.plan_training(cpu.backend.traits(), space.largest(), {batch.sequences, batch.tokens, true}, bytes).arena_bytes),
         arena(limit + Arena::bytes_for(batch.rows(), space.max_embed(), DType::float32)),
-        optimizer(find_optimizer(options.optimizer).make(options, weights.shared_table(), cpu.backend)) {}
+        optimizer(make_optimizer(options, weights.shared_table(), cpu.backend)) {}
 
   void step() {
     const ArenaScope scope(arena);
@@ -121,6 +121,15 @@ SearchSpace small_space() {
   model.head_dim = 4;
   const SearchSpace::Block block{{2}, {.widths = {}, .ratios = {1, 2}}};
   return SearchSpace(model, {8, 16}, {2}, {block, block});
+}
+
+/// With matrices that are coded in 8 bits.
+SearchSpace wide_space() {
+  ModelConfig model = preset_model("llama");
+  model.context = 8;
+  model.head_dim = 16;
+  const SearchSpace::Block block{{2, 4}, {.widths = {96, 160}, .ratios = {}}};
+  return SearchSpace(model, {48, 64}, {1, 2}, {block, block});
 }
 
 std::string letters(std::size_t bytes) {
@@ -153,6 +162,21 @@ TEST_CASE("a steady pass and update allocate nothing", "[trainers][memory]") {
   TrainOptions options;
   options.policy = policy;
   Steps steps(tiny_space(preset), threads, precision, options, least_memory ? 0 : kNoLimit);
+  steps.step();
+  const std::int64_t blocks = allocated_blocks();
+  CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
+  CHECK(allocated_blocks() == blocks);
+}
+
+TEST_CASE("a steady update of any optimizer allocates nothing", "[trainers][memory]") {
+  const OptimizerEntry& entry = GENERATE(from_range(optimizers().begin(), optimizers().end()));
+  const std::string policy = GENERATE("lazy-local", "catch-up");
+  if (!entry.refuses(parse_band_policy(policy)).empty()) return;
+  const int threads = GENERATE(1, 2);
+  CAPTURE(entry.name, policy, threads);
+  TrainOptions options;
+  options.optimizer = entry.name, options.policy = policy;
+  Steps steps(wide_space(), threads, Precision::f32, options, kNoLimit);
   steps.step();
   const std::int64_t blocks = allocated_blocks();
   CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);

@@ -15,6 +15,7 @@ namespace {
 struct Trained {
   std::string weights;
   std::vector<StepReport> steps;
+  GradientNoise noise;
 };
 
 /// All steps of the fixture by each of `size` ranks, a thread with a backend of its own.
@@ -27,6 +28,7 @@ std::vector<Trained> train_on(const Fixture& f, int size) {
     Trained& mine = trained[static_cast<std::size_t>(ranks.rank())];
     while (!trainer.done()) mine.steps.push_back(trainer.step());
     mine.weights = weights_hash(trainer.weights());
+    mine.noise = trainer.noise();
   });
   return trained;
 }
@@ -81,6 +83,23 @@ TEST_CASE("ranks that share the micro-batches have the bits of one process that 
       }
     }
   }
+}
+
+TEST_CASE("step rules that go over a batch twice send two sums, and ranks have the bits of one process",
+          "[trainers][data_parallel][bits]") {
+  ShortRun f(4);
+  f.options.step_rule = GENERATE("sam", "looksam");
+  f.options.look_every = 3;
+  f.options.noise_scale = true;
+  const Trained expected = train_on(f, 1).front();
+  for (const int size : {2, 4})
+    for (const Trained& one : train_on(f, size)) {
+      CAPTURE(f.options.step_rule, size);
+      CHECK(one.weights == expected.weights);
+      CHECK((one.noise.signal == expected.noise.signal && one.noise.trace == expected.noise.trace));
+      for (std::size_t t = 0; t < one.steps.size(); ++t) CHECK(one.steps[t].gradient_norm == expected.steps[t].gradient_norm);
+    }
+  CHECK(expected.noise.trace != 0);
 }
 
 TEST_CASE("ranks send each other the active bands of gradients and nothing else", "[trainers][data_parallel]") {

@@ -14,7 +14,12 @@ LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Ba
                        View keep_hidden) {
   options.dropout = c.dropout;
   const std::int64_t before = c.arena.used(), left = c.arena.capacity() - before;
-  const ActivationPlan& plan = c.plans.of(subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty(), c.dropout.rate}, left);
+  const PassShape pass{.batch = batch.sequences,
+                       .tokens = batch.tokens,
+                       .with_teacher = !teacher.hidden.empty(),
+                       .kept = batch.kept.count,
+                       .dropout = c.dropout.rate};
+  const ActivationPlan& plan = c.plans.of(subnet, pass, left);
   c.arena.reset_peak();
   const LossReport report = c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden,
                                                        plan, c.arena, c.block_done);
@@ -30,10 +35,13 @@ class Labels final : public Objective {
   void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
                         std::vector<LossReport>& reports) const override {
     reports.clear();
-    LossOptions options{.share = context.share / static_cast<double>(subnets.size()), .accumulate = context.accumulate};
+    LossOptions options{.share = context.share / static_cast<double>(subnets.size()),
+                        .token_losses = context.token_losses,
+                        .accumulate = context.accumulate};
     for (const Subnet& subnet : subnets) {
       reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
       options.accumulate = true;
+      options.token_losses = {};
     }
   }
   bool needs_largest() const override { return false; }
@@ -51,14 +59,17 @@ class LabelsAndLargest final : public Objective {
     const Subnet& largest = subnets.front();
     if (largest != context.largest) throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
     const ArenaScope scope(context.arena);
-    const View hidden = context.arena.matrix(batch.rows(), largest.embed, context.network.dtype());
+    const View hidden =
+        context.teacher.empty() ? context.arena.matrix(batch.rows(), largest.embed, context.network.dtype()) : context.teacher;
     const double share = context.share / static_cast<double>(subnets.size());
     reports.clear();
-    reports.push_back(run_planned(context, largest, batch, {.share = share, .accumulate = context.accumulate}, {}, hidden));
+    const LossOptions first{.share = share, .token_losses = context.token_losses, .accumulate = context.accumulate};
+    reports.push_back(run_planned(context, largest, batch, first, {}, context.teaching ? View{} : hidden));
     const LossOptions taught{
         .label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
     for (const Subnet& subnet : subnets.subspan(1))
-      reports.push_back(run_planned(context, subnet, batch, taught, {.hidden = hidden, .embed = largest.embed}, {}));
+      reports.push_back(
+          run_planned(context, subnet, batch, taught, {.hidden = hidden, .embed = largest.embed, .weights = context.teaching}, {}));
   }
   bool needs_largest() const override { return true; }
   std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const override {

@@ -23,6 +23,11 @@ struct ObjectiveContext {
   PlanCache& plans;
   bool accumulate = true;  // what begin_gradients said: false: the first subnet writes gradients
   double share = 1;        // of the step's mean that the batch is: 1 / its micro-batches
+  /// Where the hidden states of a teacher [N, C] stay for a second pass over the same batch; empty: in the arena. In a second pass, at
+  /// perturbed weights, `teaching` are those that the states were made with, and the teacher is what it was in the first.
+  View teacher{};
+  const Weights* teaching = nullptr;
+  View token_losses{};  // [1, N]: receives the losses from labels of the first subnet; empty: nobody asks
   BlockDone block_done = kNobodyIsTold;
   PassDropout dropout = {};
 };

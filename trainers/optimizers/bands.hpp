@@ -67,6 +67,23 @@ void band_rectangles(const WeightTable& table, const Key& key, std::vector<BandR
   }
 }
 
+/// body(rectangle) for every band of a table, whole, in the order of their numbers.
+template <class Body>
+void for_each_band(const WeightTable& table, const Body& body) {
+  for (const TensorSpec& tensor : table.tensors()) {
+    const std::size_t columns = tensor.column_bands.size();
+    for (std::size_t r = 0; r < tensor.row_bands.size(); ++r)
+      for (std::size_t c = 0; c < columns; ++c) {
+        const std::int64_t top = r == 0 ? 0 : tensor.row_bands[r - 1], left = c == 0 ? 0 : tensor.column_bands[c - 1];
+        body(BandRectangle{&tensor, tensor.first_band + static_cast<std::int64_t>(r * columns + c), top, tensor.row_bands[r] - top, left,
+                           tensor.column_bands[c] - left});
+      }
+  }
+}
+
+/// What decay pulls to zero: matrices, but not embeddings, gains and biases.
+inline bool decays(const TensorSpec& tensor) { return tensor.role == Role::matrix || tensor.role == Role::residual_out; }
+
 /// What the functions below write for themselves, kept by their caller so that a steady step allocates nothing.
 struct BandScratch {
   std::vector<BandRectangle> rectangles;

@@ -30,14 +30,15 @@ View CaseOperands::filled(const std::string& name, const std::function<float()>&
     if (operand.name != name) continue;
     used_.insert(name);
     // One row of all elements is tight, so the view can have any leading dimension.
-    const DType dtype = operand.bf16 ? DType::bfloat16 : DType::float32;
+    const DType dtype = operand.bf16 ? DType::bfloat16 : operand.codes ? DType::uint8 : DType::float32;
     const View block = arena_.matrix(1, operand.rows * std::max(operand.ld, operand.columns), dtype);
     const std::int64_t bytes = block.columns * bytes_of(dtype);
     const MemoryBlock staged = allocate_block(bytes);
     const View host{staged.get(), 1, block.columns, block.columns, dtype};
     for (std::int64_t i = 0; i < block.columns; ++i) {
       const float x = next();
-      if (operand.bf16) host.row<BFloat16>(0)[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16);
+      if (operand.codes) host.row<std::uint8_t>(0)[i] = static_cast<std::uint8_t>(i);
+      else if (operand.bf16) host.row<BFloat16>(0)[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16);
       else host.row<float>(0)[i] = x;
     }
     memory_.copy(block.data, host.data, bytes);

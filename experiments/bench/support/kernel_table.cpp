@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/arena.hpp"
+#include "kernels/ops/dynamic_map.hpp"
 
 namespace elastiform {
 namespace {
@@ -68,8 +69,17 @@ void add_rest(std::vector<std::string>& lines) {
   lines.push_back("softmax_loss" + operand("losses", 1, kTokens) + alike("", {"dlogits", "logits"}, kTokens, V));
   lines.push_back("softmax_loss" + operand("losses", 1, 256) + alike("", {"dlogits", "logits", "teacher"}, 256, 50257) +
                   " label_weight=0.5 teacher_weight=0.5");
+  lines.push_back(alike("affine_forward", {"y", "x", "add"}, kTokens, C) + operand("gain", 1, C));
+  lines.push_back(alike("affine_backward", {"dx", "dy", "x"}, kTokens, C) + operand("dgain", 1, C) + operand("gain", 1, C));
   lines.push_back("sum_panels" + operand("sum", 1, C) + operand("partials", 8, C));
   lines.push_back(alike("adamw", {"weight", "m", "v", "gradient"}, 4096, 1024));
+  lines.push_back(alike("momentum_step", {"weight", "m", "gradient"}, 4096, 1024));
+  lines.push_back("factored_moments" + operand("row", 1, 4096) + operand("column", 1, 1024) + operand("gradient", 4096, 1024));
+  lines.push_back("factored_step" + operand("weight", 4096, 1024) + operand("row", 1, 4096) + operand("column", 1, 1024) +
+                  operand("gradient", 4096, 1024));
+  const std::int64_t blocks = CodeBlocks(4096, 1024).count();
+  lines.push_back("adamw_8bit" + operand("weight", 4096, 1024) + operand("m", 4096, 1024) + ":uint8" + operand("v", 4096, 1024) + ":uint8" +
+                  operand("m_scale", 1, blocks) + operand("v_scale", 1, blocks) + operand("gradient", 4096, 1024));
 }
 
 }  // namespace

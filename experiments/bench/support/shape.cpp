@@ -83,7 +83,7 @@ std::string work_text(const Shape& shape) {
 }
 
 double model_flops(const SearchSpace& space, const std::vector<Subnet>& subnets, double per_mac, std::int64_t tokens) {
-  const CostModel costs(space, {}, 1, [](std::int64_t, std::int64_t) { return std::int64_t{0}; });
+  const CostModel costs(space, {}, 1, [](const WeightTable&) { return std::int64_t{0}; });
   double macs = 0;
   for (const Subnet& subnet : subnets) macs += static_cast<double>(costs.additive(subnet).macs);
   return per_mac * macs * static_cast<double>(tokens);

@@ -45,7 +45,7 @@ TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights
       plans_(network_, backend.traits()), largest_(space.largest()), active_(weights_.table(), {}), bands_(weights_.table()),
       arena_(training_bytes(network_, backend, *objective_, sequences), backend.memory()) {
   const TrainOptions options;
-  optimizer_ = find_optimizer(options.optimizer).make(options, weights_.shared_table(), backend);
+  optimizer_ = make_optimizer(options, weights_.shared_table(), backend);
   clip_ = options.clip;
 }
 
@@ -90,7 +90,7 @@ void EvaluationSteps::step(const Subnet& subnet) {
     network_.embed(w.backend, weights_, subnet.embed, w.batch, x);
     for (int b = 0; b < subnet.depth(); ++b) {
       network_.forward_block(w.backend, weights_, subnet.embed, subnet.blocks[static_cast<std::size_t>(b)], subnet.block_index(b),
-                             w.batch.tokens, x, y, w.arena);
+                             subnet.depth(), w.batch.tokens, x, y, w.arena);
       std::swap(x, y);
     }
     network_.score(w.backend, weights_, subnet.embed, x, w.batch, losses, {}, w.arena);

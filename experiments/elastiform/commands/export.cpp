@@ -43,6 +43,7 @@ class ExportCommand final : public Command {
     for (const Format& format : export_formats()) formats.emplace_back(format.name);
     options.positional("run", run_, "Run folder");
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
+    options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.choice("format", format_, formats, "What to write (docs/exports.md)");
     options.option("to", to_, "Where to write; nothing may be there (default: exports/ of the run)");
   }
@@ -50,7 +51,7 @@ class ExportCommand final : public Command {
     if (subnet_.empty()) throw InputError({"elastiform export", "--subnet", "none", "elastiform front RUN lists good ones"});
     if (to_ && to_->empty()) throw InputError({"elastiform export: --to", "a path", "an empty one", ""});
     const Format& format = find_format(format_);
-    Run run(run_);
+    Run run(run_, weights_);
     const Exported exported = export_subnet(run, run.subnet(subnet_), format, to_.value_or(""), common);
     if (common.json) fmt::print("{}\n", exported_json(exported, format));
     auto* const stream = text_stream(common.json);
@@ -67,7 +68,7 @@ class ExportCommand final : public Command {
   }
 
  private:
-  std::string run_, subnet_, format_ = "elastiform";
+  std::string run_, subnet_, format_ = "elastiform", weights_ = "trained";
   std::optional<std::string> to_;
 };
 
