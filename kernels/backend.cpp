@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 
 #include "kernels/collectives/communicator.hpp"
@@ -29,6 +30,7 @@ std::array<const char*, 3> names(const SwigluForward&) { return {"y", "gate", "u
 std::array<const char*, 5> names(const SwigluBackward&) { return {"dgate", "dup", "dy", "gate", "up"}; }
 std::array<const char*, 2> names(const GeluForward&) { return {"y", "x"}; }
 std::array<const char*, 3> names(const GeluBackward&) { return {"dx", "dy", "x"}; }
+std::array<const char*, 3> names(const Hadamard&) { return {"y", "a", "b"}; }
 std::array<const char*, 3> names(const Rope&) { return {"x", "cosine", "sine"}; }
 std::array<const char*, 3> names(const Dropout&) { return {"y", "x", "add"}; }
 std::array<const char*, 3> names(const EmbeddingForward&) { return {"y", "table", "positions"}; }
@@ -37,6 +39,9 @@ std::array<const char*, 2> names(const ScatterRows&) { return {"y", "x"}; }
 std::array<const char*, 5> names(const AttentionForward&) { return {"out", "lse", "q", "k", "v"}; }
 std::array<const char*, 9> names(const AttentionBackward&) { return {"dq", "dk", "dv", "dout", "out", "lse", "q", "k", "v"}; }
 std::array<const char*, 6> names(const SoftmaxLoss&) { return {"losses", "teacher_losses", "correct", "dlogits", "logits", "teacher"}; }
+std::array<const char*, 2> names(const Compress&) { return {"codes", "x"}; }
+std::array<const char*, 2> names(const Decompress&) { return {"x", "codes"}; }
+std::array<const char*, 2> names(const Round&) { return {"y", "x"}; }
 std::array<const char*, 4> names(const Adamw&) { return {"weight", "m", "v", "gradient"}; }
 std::array<const char*, 4> names(const AdamwDirection&) { return {"weight", "m", "v", "gradient"}; }
 std::array<const char*, 6> names(const Adamw8bit&) { return {"weight", "m", "v", "m_scale", "v_scale", "gradient"}; }
@@ -52,9 +57,10 @@ std::string scalars(const Op& op) {
   if constexpr (requires { op.transposed; }) text += fmt::format(" scale={} transposed={:d}", op.scale, op.transposed);
   if constexpr (std::is_same_v<Op, AffineForward> || std::is_same_v<Op, AffineBackward>) text += fmt::format(" scale={}", op.scale);
   if constexpr (requires { op.accumulate; }) text += fmt::format(" accumulate={:d}", op.accumulate);
+  if constexpr (requires { op.bits; }) text += fmt::format(" bits={}", op.bits);
   if constexpr (requires { op.period; }) text += fmt::format(" period={}", op.period);
   if constexpr (requires { op.offset; }) text += fmt::format(" offset={}", op.offset);
-  if constexpr (requires { op.first_row; }) text += fmt::format(" first_row={} inverse={:d}", op.first_row, op.inverse);
+  if constexpr (requires { op.inverse; }) text += fmt::format(" first_row={} inverse={:d}", op.first_row, op.inverse);
   if constexpr (requires { op.place; }) text += fmt::format(" rate={}", op.rate);
   if constexpr (requires { op.temperature; })
     text += fmt::format(" label_weight={} teacher_weight={} temperature={} label_smoothing={} gradient_scale={}", op.label_weight,
@@ -182,6 +188,7 @@ template TimedCall Backend::begin(const SwigluForward&);
 template TimedCall Backend::begin(const SwigluBackward&);
 template TimedCall Backend::begin(const GeluForward&);
 template TimedCall Backend::begin(const GeluBackward&);
+template TimedCall Backend::begin(const Hadamard&);
 template TimedCall Backend::begin(const Rope&);
 template TimedCall Backend::begin(const Dropout&);
 template TimedCall Backend::begin(const EmbeddingForward&);
@@ -190,6 +197,9 @@ template TimedCall Backend::begin(const ScatterRows&);
 template TimedCall Backend::begin(const AttentionForward&);
 template TimedCall Backend::begin(const AttentionBackward&);
 template TimedCall Backend::begin(const SoftmaxLoss&);
+template TimedCall Backend::begin(const Compress&);
+template TimedCall Backend::begin(const Decompress&);
+template TimedCall Backend::begin(const Round&);
 template TimedCall Backend::begin(const Adamw&);
 template TimedCall Backend::begin(const Adamw8bit&);
 template TimedCall Backend::begin(const MomentumStep&);
@@ -210,6 +220,10 @@ void Backend::panels(std::int64_t N, FunctionRef<void(Rows)> body) {
     const std::int64_t first = panel * rows;
     body({.first = first, .count = std::min(N - first, rows), .panel = panel});
   });
+}
+
+void Backend::round_operands(OperandRounding* rounding) {
+  if (rounding) throw std::logic_error(std::string(name()) + " does not round operands");
 }
 
 void Backend::sum_squares(std::span<const ConstView> views, std::span<double> sums) {

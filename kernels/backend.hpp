@@ -9,8 +9,10 @@
 
 #include "kernels/function_ref.hpp"
 #include "kernels/memory_block.hpp"
+#include "kernels/operand_rounding.hpp"
 #include "kernels/ops/affine.hpp"
 #include "kernels/ops/attention.hpp"
+#include "kernels/ops/compression.hpp"
 #include "kernels/ops/dropout.hpp"
 #include "kernels/ops/elementwise.hpp"
 #include "kernels/ops/kinds.hpp"
@@ -18,6 +20,7 @@
 #include "kernels/ops/matmul.hpp"
 #include "kernels/ops/norm.hpp"
 #include "kernels/ops/optimizer.hpp"
+#include "kernels/ops/rounding.hpp"
 #include "kernels/precision.hpp"
 #include "kernels/timed_call.hpp"
 
@@ -40,7 +43,7 @@ constexpr BackendTraits traits_of(Precision precision, int slots) {
 }
 
 /// What the operations of a piece of work depend on: sizes and addresses. The last elements may stay 0.
-using RepeatKey = std::array<std::int64_t, 16>;
+using RepeatKey = std::array<std::int64_t, 17>;
 inline std::int64_t address(const void* memory) { return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(memory)); }
 
 class Communicator;
@@ -91,6 +94,12 @@ class Backend {
   /// At most what operations on weights of up to rows x columns allocate for themselves and keep; in_panels: in loops over panels too.
   virtual std::int64_t workspace_bytes(std::int64_t /*rows*/, std::int64_t /*columns*/, bool /*in_panels*/) const { return 0; }
 
+  /// From now on products round their operands as it says, or null: no longer. A backend that cannot says so by rounds_operands().
+  virtual void round_operands(OperandRounding* rounding);
+  virtual bool rounds_operands() const { return false; }
+  /// What workspace_bytes() is more by then.
+  virtual std::int64_t rounding_workspace_bytes(std::int64_t /*rows*/, std::int64_t /*columns*/) const { return 0; }
+
   // Inside panels
   void matmul(const Matmul& op) { run(op, &Backend::do_matmul); }
   void matmul_dx(const MatmulDx& op) { run(op, &Backend::do_matmul_dx); }
@@ -102,9 +111,13 @@ class Backend {
   void swiglu_backward(const SwigluBackward& op) { run(op, &Backend::do_swiglu_backward); }
   void gelu_forward(const GeluForward& op) { run(op, &Backend::do_gelu_forward); }
   void gelu_backward(const GeluBackward& op) { run(op, &Backend::do_gelu_backward); }
+  void hadamard(const Hadamard& op) { run(op, &Backend::do_hadamard); }
   void rope(const Rope& op) { run(op, &Backend::do_rope); }
   void dropout(const Dropout& op) { run(op, &Backend::do_dropout); }
   void softmax_loss(const SoftmaxLoss& op) { run(op, &Backend::do_softmax_loss); }
+  void compress(const Compress& op) { run(op, &Backend::do_compress); }
+  void decompress(const Decompress& op) { run(op, &Backend::do_decompress); }
+  void round(const Round& op) { run(op, &Backend::do_round); }
   void adamw(const Adamw& op) { run(op, &Backend::do_adamw); }
   void adamw_8bit(const Adamw8bit& op) { run(op, &Backend::do_adamw_8bit); }
   void momentum_step(const MomentumStep& op) { run(op, &Backend::do_momentum_step); }
@@ -162,6 +175,7 @@ class Backend {
   virtual void do_swiglu_backward(const SwigluBackward& op) = 0;
   virtual void do_gelu_forward(const GeluForward& op) = 0;
   virtual void do_gelu_backward(const GeluBackward& op) = 0;
+  virtual void do_hadamard(const Hadamard& op) = 0;
   virtual void do_rope(const Rope& op) = 0;
   virtual void do_dropout(const Dropout& op) = 0;
   virtual void do_embedding_forward(const EmbeddingForward& op) = 0;
@@ -170,6 +184,9 @@ class Backend {
   virtual void do_attention_forward(const AttentionForward& op) = 0;
   virtual void do_attention_backward(const AttentionBackward& op) = 0;
   virtual void do_softmax_loss(const SoftmaxLoss& op) = 0;
+  virtual void do_compress(const Compress& op) = 0;
+  virtual void do_decompress(const Decompress& op) = 0;
+  virtual void do_round(const Round& op) = 0;
   virtual void do_adamw(const Adamw& op) = 0;
   virtual void do_adamw_8bit(const Adamw8bit& op) = 0;
   virtual void do_momentum_step(const MomentumStep& op) = 0;

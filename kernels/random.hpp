@@ -15,6 +15,8 @@ enum class Purpose : std::uint32_t {
   sample = 6,
   generation = 7,
   bootstrap = 8,
+  activation = 9,
+  weight_rounding = 10,
   dropout = 20,
   kept_tokens = 21,
   test = 99,

@@ -5,6 +5,8 @@
 
 #include "supernet/activation_plan.hpp"
 #include "supernet/arena_bytes.hpp"
+#include "supernet/parametrizations/merge.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/weights.hpp"
 
 namespace elastiform {
@@ -49,7 +51,10 @@ AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t 
   const std::int64_t C = embed, F = genes.ffn;
   const std::int64_t A = static_cast<std::int64_t>(genes.heads) * model.head_dim,
                      G = static_cast<std::int64_t>(genes.groups) * model.head_dim;
+  // What follows a branch, a matrix in and one out.
+  const std::int64_t end = 2 * C * parametrization_of(model.tuning).how->adapter_width(model);
   AdditiveCosts costs;
+  costs.macs = costs.parameters = end * ((genes.heads > 0 ? 1 : 0) + (F > 0 ? 1 : 0));
   if (genes.heads > 0) {
     costs.parameters += residual_parameters(model, C, 2);
     costs.parameters +=
@@ -79,19 +84,33 @@ AdditiveCosts CostModel::additive(const Subnet& subnet) const {
   return sum;
 }
 
+double CostModel::training_flops(const Subnet& subnet) const {
+  const ModelConfig& model = space_.model();
+  std::int64_t attention = 0;
+  for (const BlockGenes& genes : subnet.blocks)
+    attention += static_cast<std::int64_t>(genes.heads) * model.head_dim * (deploy_.context + 1);
+  return training_flops(static_cast<double>(additive(subnet).macs), static_cast<double>(attention));
+}
+
+double CostModel::training_flops(double macs, double attention) const {
+  const int products = 1 + parametrization_of(space_.model().tuning).how->backward_products();
+  return 2.0 * products * (macs - attention) + 6.0 * attention;  // products of activations have both gradients, whatever learns
+}
+
 Costs CostModel::of(const Subnet& subnet) const {
   const ModelConfig& model = space_.model();
   const AdditiveCosts sum = additive(subnet);
   Costs costs{.parameters = sum.parameters, .block_parameters = sum.block_parameters, .macs = sum.macs};
-  const SearchSpace dense_space = SearchSpace::of(model, subnet);
+  const SearchSpace dense_space = SearchSpace::of(model, subnet), deployed = merged_space(dense_space);
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();
-  const std::int64_t weights = table.elements() * bytes_of(DType::float32);
+  constexpr std::int64_t kFloat = bytes_of(DType::float32);
   costs.inference_bytes =
-      weights + deploy_.batch * generation_arena_bytes(model, traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
+      WeightTable(deployed).elements() * kFloat +
+      deploy_.batch * generation_arena_bytes(deployed.model(), traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
   const PassShape pass{.batch = sequences_, .tokens = model.context, .dropout = dropout_};
-  costs.training_bytes =
-      2 * weights + state_bytes_(table) + plan_activations(model, traits_of(precision_, deploy_.threads), dense, pass).arena_bytes;
+  costs.training_bytes = (table.elements() + table.trained_elements()) * kFloat + state_bytes_(table) +
+                         plan_activations(model, traits_of(precision_, deploy_.threads), dense, pass).arena_bytes;
   return costs;
 }
 

@@ -1,10 +1,20 @@
 #include "supernet/initialization.hpp"
 
+#include <cmath>
+
 #include "kernels/random.hpp"
 #include "supernet/residual_rules/residual_rule.hpp"
 
 namespace elastiform {
 namespace {
+
+/// Tensors that a method of tuning adds have starts of their own, whatever the rule: low-rank matrices [in, rank] the deviation of the
+/// uniform law on ±1/√in, with which LoRA's A begins as a rule.
+Start start_of(const TensorSpec& tensor, const SearchSpace& space) {
+  if (tensor.role == Role::zero) return {};
+  if (tensor.role == Role::low_rank) return {.deviation = 1 / std::sqrt(3.0 * static_cast<double>(tensor.rows))};
+  return residual_rule(space.model().residual).start(tensor, space);
+}
 
 template <class T>
 void fill_normal(View view, std::uint64_t seed, std::uint32_t tensor, double deviation) {
@@ -24,11 +34,10 @@ void initialize(Weights& weights, std::uint64_t seed) {
     return weights.assign(on_host);
   }
   const SearchSpace& space = weights.table().space();
-  const ResidualRuleEntry& rule = residual_rule(space.model().residual);
   std::uint32_t index = 0;
   for (const TensorSpec& tensor : weights.table().tensors()) {
     const View view = weights.view(tensor);
-    const Start start = rule.start(tensor, space);
+    const Start start = start_of(tensor, space);
     dispatch(weights.dtype(), [&]<class T>() {
       if (start.deviation > 0) fill_normal<T>(view, seed, index, start.deviation);
       else if (start.mean != 0)

@@ -50,12 +50,14 @@ void Network::forward_block(Backend& backend, const Weights& values, int embed, 
   if (genes.heads > 0) {
     const Saved nothing(arena, Attention::tensors(model, shape, backend.traits()), Attention::levels().back(), backend.traits());
     const View y = genes.ffn > 0 ? arena.matrix(x_in.rows, embed, p.dtype) : x_out;
-    p.attention.forward(backend, p.attention_slices(values, index, embed, genes), shape, nothing, y, x, arena);
+    const ArenaScope layer_scope(arena);
+    p.attention.forward(backend, p.effective(backend, p.attention_slices(values, index, embed, genes), arena), shape, nothing, y, x, arena);
     x = y;
   }
   if (genes.ffn > 0) {
     const Saved nothing(arena, FeedForward::tensors(model, shape, backend.traits()), FeedForward::levels().back(), backend.traits());
-    p.feed_forward.forward(backend, p.feed_forward_slices(values, index, embed, genes), shape, nothing, x_out, x, arena);
+    p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, index, embed, genes), arena), shape, nothing, x_out,
+                           x, arena);
   }
 }
 
@@ -82,15 +84,18 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
     const std::size_t at = static_cast<std::size_t>(i);
     const BlockGenes& genes = subnet.blocks[at];
     const BlockShape shape = p.shape(1, count, subnet.embed, genes, subnet.depth());
+    const int block = subnet.block_index(i);
     if (genes.heads > 0) {
-      p.attention.decode(backend, p.attention_slices(values, subnet.block_index(i), subnet.embed, genes), shape,
+      const ArenaScope layer_scope(arena);
+      p.attention.decode(backend, p.effective(backend, p.attention_slices(values, block, subnet.embed, genes), arena), shape,
                          {cache.keys[at], cache.values[at], cache.tokens}, y, x, arena);
       std::swap(x, y);
     }
     if (genes.ffn > 0) {
       const ArenaScope layer_scope(arena);
       const Saved saved(arena, FeedForward::tensors(model, shape, backend.traits()), {}, backend.traits());
-      p.feed_forward.forward(backend, p.feed_forward_slices(values, subnet.block_index(i), subnet.embed, genes), shape, saved, y, x, arena);
+      p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, block, subnet.embed, genes), arena), shape, saved,
+                             y, x, arena);
       std::swap(x, y);
     }
   }

@@ -14,6 +14,14 @@
 
 namespace elastiform {
 
+/// Names the random bits with which a pass compresses activations: they differ from step to step, from pass to pass of a step, and from row
+/// to row of all its micro-batches.
+struct PassNoise {
+  std::uint64_t seed = 0, step = 0;
+  int pass = 0;                // of the step's subnets; below 4096
+  std::int64_t first_row = 0;  // of the batch, counted through the step's micro-batches
+};
+
 /// How a subnet's loss is formed from labels and a teacher. Weights are multiplied by `share`, the subnet's part of the step's mean.
 struct LossOptions {
   double label_weight = 1;
@@ -23,6 +31,8 @@ struct LossOptions {
   View token_losses{};       // [1, N], here or in the host's memory: receives every token's loss from its label; empty: no
   bool accumulate = true;    // gradients are added to; false: those that Network::writes_gradient names are written
   PassDropout dropout = {};  // the plan is of its rate
+  PassNoise noise = {};
+  bool checks_gradient = false;  // LossReport::finite is of the gradient too
 };
 
 /// Told which of the supernet's blocks a backward pass has just been through: the pass changes their gradients no more.
@@ -34,6 +44,7 @@ struct LossReport {
   double label_loss = 0;
   double teacher_loss = 0;
   std::int64_t tokens = 0;
+  bool finite = true;  // the losses, and if asked for the gradient that came back to the embedding through all layers
 };
 
 /// The final hidden states of a teacher on this batch and the embed width they were made with; logits are formed again chunk by chunk,
@@ -63,18 +74,20 @@ class Network {
   Network(Network&&) noexcept;
 
   /// Forward and backward of one subnet; gradients are added (LossOptions::accumulate). `keep_hidden` (may be empty) receives the final
-  /// hidden states [N, C] for use as a teacher. Arena use is exactly plan.arena_bytes, and the bits are the same under every plan of this
-  /// subnet and batch shape. Blocks between the first and the last one get the tokens that batch.kept names.
+  /// hidden states [N, C] for use as a teacher. Arena use is exactly plan.arena_bytes. Losses are the same bits under every plan of this
+  /// subnet and batch shape, gradients under every one that compresses nothing. away: where plans send what waits outside the arena. Blocks between the first
+  /// and the last one get the tokens that batch.kept names.
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
-                              Arena& arena, BlockDone block_done = kNobodyIsTold) const;
+                              Arena& arena, BlockDone block_done = kNobodyIsTold, Arena* away = nullptr) const;
   /// Whether a pass that does not accumulate writes a tensor's gradient, so that it need not be cleared before. Lookups and residual rules'
   /// gates and shifts, which several branches may share, add to theirs.
   bool writes_gradient(const TensorSpec& tensor) const;
   /// plan_activations (supernet/activation_plan.hpp) for this network.
-  ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
-                               std::int64_t limit = kNoLimit) const;
-  std::int64_t unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) const;
+  ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit = kNoLimit,
+                               const ActivationChoices& choices = {}) const;
+  std::int64_t unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
+                                        const ActivationChoices& choices = {}) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;

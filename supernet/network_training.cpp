@@ -1,6 +1,9 @@
+#include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
+#include "kernels/random.hpp"
 #include "supernet/activation_plan.hpp"
 #include "supernet/network_parts.hpp"
 
@@ -30,9 +33,9 @@ std::vector<PassedBlock>& passed_blocks() {
 class Network::TrainingPass {
  public:
   TrainingPass(const Parts& parts, Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
-               const ActivationPlan& plan, Arena& arena)
+               const ActivationPlan& plan, Arena& arena, Arena* away)
       : p_(parts), backend_(backend), values_(values), gradients_(gradients), subnet_(subnet), batch_(batch), plan_(plan), arena_(arena),
-        d_(stream()), kept_d_(batch.kept.count > 0 ? matrix(kept_rows(), subnet.embed) : View{}), passed_(passed_blocks()) {
+        away_(away), d_(stream()), kept_d_(batch.kept.count > 0 ? matrix(kept_rows(), subnet.embed) : View{}), passed_(passed_blocks()) {
     passed_.reserve(subnet.blocks.size());
   }
 
@@ -40,6 +43,7 @@ class Network::TrainingPass {
     accumulate_ = options.accumulate;
     dropout_ = options.dropout;
     if (dropout_.is_on() && batch_.kept.count > 0) throw std::logic_error("dropout's masks are of all rows, not of those that blocks keep");
+    noise_ = options.noise;
     const View embedded = stream();
     p_.embed(backend_, values_, subnet_.embed, batch_.inputs, batch_.tokens, 0, embedded);
     drop(dropout_.embedding(), embedded);
@@ -48,21 +52,20 @@ class Network::TrainingPass {
       passed_.emplace_back();
       x = keeps(i) ? forward_of_kept(i, x) : forward(i, x);
     }
-    const LossReport report = head(x, options, teacher, keep_hidden);
+    LossReport report = head(x, options, teacher, keep_hidden);
     for (int i = subnet_.depth(); i-- > 0;) {
       keeps(i) ? backward_of_kept(i) : backward(i);
       block_done(subnet_.block_index(i));
     }
-    drop(dropout_.embedding(), d_);
-    backend_.embedding_backward({.dtable = p_.slice(gradients_, p_.token.weight, p_.space.model().vocabulary, subnet_.embed),
-                                 .dpositions = p_.slice(gradients_, p_.position.weight, p_.space.model().context, subnet_.embed),
-                                 .dy = d_,
-                                 .tokens = batch_.inputs,
-                                 .period = batch_.tokens});
+    embedding_backward();
+    report.finite = std::isfinite(report.label_loss) && std::isfinite(report.teacher_loss);
+    if (options.checks_gradient) report.finite = report.finite && std::isfinite(backend_.sum_squares(d_));
     return report;
   }
 
  private:
+  enum Branch : std::uint8_t { kAttentionForward, kFeedForwardForward, kAttentionBackward, kFeedForwardBackward, kBranches };
+
   /// Dropout of x [N, C] in place.
   void drop(const DropoutPlace& dropout, View x) {
     if (dropout.is_on()) backend_.panels(x.rows, [&](Rows r) { dropout.apply(backend_, x[r], x[r], {}, r.first); });
@@ -85,14 +88,57 @@ class Network::TrainingPass {
   }
   PassedBlock& passed(int i) const { return passed_[static_cast<std::size_t>(i)]; }
 
-  Saved save_attention(int i, TensorSet dropped) {
-    return Saved(arena_, Attention::tensors(p_.space.model(), shape_of(i), backend_.traits()), dropped, backend_.traits());
+  void embedding_backward() {
+    const View dtable = p_.slice(gradients_, p_.token.weight, p_.space.model().vocabulary, subnet_.embed);
+    if (dtable.empty()) return;  // frozen, and positions with it
+    drop(dropout_.embedding(), d_);
+    backend_.embedding_backward({.dtable = dtable,
+                                 .dpositions = p_.slice(gradients_, p_.position.weight, p_.space.model().context, subnet_.embed),
+                                 .dy = d_,
+                                 .tokens = batch_.inputs,
+                                 .period = batch_.tokens});
   }
-  Saved save_feed_forward(int i, TensorSet dropped) {
-    return Saved(arena_, FeedForward::tensors(p_.space.model(), shape_of(i), backend_.traits()), dropped, backend_.traits());
+
+  // Weights as layers multiply by them.
+  AttentionSlices attention_weights(int i) {
+    return p_.effective(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), arena_);
+  }
+  FeedForwardSlices feed_forward_weights(int i) {
+    return p_.effective(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), arena_);
+  }
+  LayerTensors attention_tensors(int i) const { return Attention::tensors(p_.space.model(), shape_of(i), backend_.traits()); }
+  LayerTensors feed_forward_tensors(int i) const { return FeedForward::tensors(p_.space.model(), shape_of(i), backend_.traits()); }
+  Saved save_attention(int i, const LayerPlan& plan) { return Saved(arena_, attention_tensors(i), plan, backend_.traits(), away_); }
+  Saved save_feed_forward(int i, const LayerPlan& plan) { return Saved(arena_, feed_forward_tensors(i), plan, backend_.traits(), away_); }
+
+  /// Runs a branch's forward with room for what is not kept as it is, and compresses it or sends it away.
+  template <class Forward>
+  void storing(int i, Saved& saved, const LayerTensors& tensors, Branch branch, const Forward& forward) {
+    if (saved.plan().bits.empty()) return forward();
+    const ArenaScope scope(arena_);
+    saved.make_room(arena_, tensors, backend_.traits());
+    forward();
+    store(backend_, saved, noise_of(branch, i), noise_.first_row, away_);
+  }
+  /// Runs a branch's backward with all of that brought back.
+  template <class Backward>
+  void restoring(Saved& saved, const LayerTensors& tensors, const Backward& backward) {
+    if (saved.plan().bits.empty()) return backward();
+    const ArenaScope scope(arena_);
+    saved.make_room(arena_, tensors, backend_.traits());
+    restore(backend_, saved);
+    backward();
+  }
+  /// Bits 8 to 11 are left to the tensor; a step has 2^11 passes and a network 2^8 blocks at most.
+  NoiseName noise_of(Branch branch, int i) const {
+    const auto block = static_cast<std::uint32_t>(subnet_.block_index(i)), pass = static_cast<std::uint32_t>(noise_.pass);
+    if (block >> 8 != 0 || pass >> 11 != 0) throw std::logic_error("TrainingPass: noise has no name");
+    const std::uint32_t feed_forward = branch == kFeedForwardForward ? 1 : 0;
+    return {noise_.seed,
+            {static_cast<std::uint32_t>(noise_.step),
+             static_cast<std::uint32_t>(Purpose::activation) | feed_forward << 12 | block << 13 | pass << 21}};
   }
   // Each is the same work whenever genes and addresses are, which keys say.
-  enum Branch : std::uint8_t { kAttentionForward, kFeedForwardForward, kAttentionBackward, kFeedForwardBackward, kBranches };
   RepeatKey key_of(Branch branch, int i, const Saved& saved, ConstView y, ConstView x) const {
     const BlockGenes& genes = genes_of(i);
     return {branch + kBranches * (2 * subnet_.depth() + (keeps(i) ? 1 : 0)),
@@ -104,6 +150,7 @@ class Network::TrainingPass {
             batch_.sequences,
             tokens_of(i),
             saved.dropped().bits(),
+            static_cast<std::int64_t>(saved.plan().bits.pattern()),
             accumulate_,
             arena_.mark(),
             saved.address(),
@@ -116,30 +163,30 @@ class Network::TrainingPass {
   void repeated(const RepeatKey& key, FunctionRef<void()> body) { dropout_.is_on() ? body() : backend_.repeated(key, body); }
   void attention_forward(int i, const Saved& saved, View y, ConstView x) {
     repeated(key_of(kAttentionForward, i, saved, y, x), [&] {
-      p_.attention.forward(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved,
-                           y, x, arena_);
+      const ArenaScope scope(arena_);
+      p_.attention.forward(backend_, attention_weights(i), shape_of(i), saved, y, x, arena_);
     });
   }
   void feed_forward_forward(int i, const Saved& saved, View y, ConstView x) {
     repeated(key_of(kFeedForwardForward, i, saved, y, x), [&] {
-      p_.feed_forward.forward(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i),
-                              saved, y, x, arena_);
+      const ArenaScope scope(arena_);
+      p_.feed_forward.forward(backend_, feed_forward_weights(i), shape_of(i), saved, y, x, arena_);
     });
   }
   void attention_backward(int i, const Saved& saved, ConstView x) {
-    const int block = subnet_.block_index(i);
     repeated(key_of(kAttentionBackward, i, saved, d_, x), [&] {
-      p_.attention.backward(backend_, p_.attention_slices(values_, block, subnet_.embed, genes_of(i)),
-                            p_.attention_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x, accumulate_,
-                            arena_);
+      const ArenaScope scope(arena_);
+      p_.attention.backward(backend_, attention_weights(i),
+                            p_.attention_slices(gradients_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x,
+                            accumulate_, arena_);
     });
   }
   void feed_forward_backward(int i, const Saved& saved, ConstView x) {
-    const int block = subnet_.block_index(i);
     repeated(key_of(kFeedForwardBackward, i, saved, d_, x), [&] {
-      p_.feed_forward.backward(backend_, p_.feed_forward_slices(values_, block, subnet_.embed, genes_of(i)),
-                               p_.feed_forward_slices(gradients_, block, subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x,
-                               accumulate_, arena_);
+      const ArenaScope scope(arena_);
+      p_.feed_forward.backward(backend_, feed_forward_weights(i),
+                               p_.feed_forward_slices(gradients_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved,
+                               d_, x, accumulate_, arena_);
     });
   }
 
@@ -186,29 +233,31 @@ class Network::TrainingPass {
       block.attention = save_attention(i, plan_of(i).attention);
       block.after_attention_saved = arena_.mark();
       const View y = stream_of(i);
-      attention_forward(i, block.attention, y, x);
+      storing(i, block.attention, attention_tensors(i), kAttentionForward, [&] { attention_forward(i, block.attention, y, x); });
       block.middle = result = y;
     }
     if (genes_of(i).ffn > 0) {
       block.feed_forward = save_feed_forward(i, plan_of(i).feed_forward);
       block.after_feed_forward_saved = arena_.mark();
       const View y = stream_of(i);
-      feed_forward_forward(i, block.feed_forward, y, block.middle);
+      storing(i, block.feed_forward, feed_forward_tensors(i), kFeedForwardForward,
+              [&] { feed_forward_forward(i, block.feed_forward, y, block.middle); });
       result = y;
     }
     return result;
   }
 
   void backward(int i) {
+    if (away_ && i > 0) recall(passed(i - 1).attention, *away_), recall(passed(i - 1).feed_forward, *away_);
     if (plan_of(i).middle) return backward_without_middle(i);
-    const PassedBlock& block = passed(i);
+    PassedBlock& block = passed(i);
     if (genes_of(i).ffn > 0) {
       arena_.release(block.after_feed_forward_saved);  // the block's output has served the one after it
-      feed_forward_backward(i, block.feed_forward, block.middle);
+      restoring(block.feed_forward, feed_forward_tensors(i), [&] { feed_forward_backward(i, block.feed_forward, block.middle); });
     }
     if (genes_of(i).heads > 0) {
       arena_.release(block.after_attention_saved);
-      attention_backward(i, block.attention, block.x);
+      restoring(block.attention, attention_tensors(i), [&] { attention_backward(i, block.attention, block.x); });
     }
   }
 
@@ -261,7 +310,9 @@ class Network::TrainingPass {
   const Batch& batch_;
   const ActivationPlan& plan_;
   Arena& arena_;
+  Arena* away_;  // null: plans send nothing away
   bool accumulate_ = true;
+  PassNoise noise_;
   PassDropout dropout_;
   View d_;       // the gradient on its way back through the blocks
   View kept_d_;  // its rows in a block that gets some tokens only
@@ -270,9 +321,11 @@ class Network::TrainingPass {
 
 LossReport Network::forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                                      const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
-                                     Arena& arena, BlockDone block_done) const {
+                                     Arena& arena, BlockDone block_done, Arena* away) const {
   const ArenaScope scope(arena);
-  return TrainingPass(*parts_, backend, values, gradients, subnet, batch, plan, arena).run(options, teacher, keep_hidden, block_done);
+  std::optional<ArenaScope> away_scope;
+  if (away) away_scope.emplace(*away);
+  return TrainingPass(*parts_, backend, values, gradients, subnet, batch, plan, arena, away).run(options, teacher, keep_hidden, block_done);
 }
 
 bool Network::writes_gradient(const TensorSpec& tensor) const {
@@ -280,12 +333,14 @@ bool Network::writes_gradient(const TensorSpec& tensor) const {
   return tensor.name != "embedding.position" && tensor.role != Role::gate && tensor.role != Role::shift;
 }
 
-ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit) const {
-  return plan_activations(space().model(), traits, subnet, pass, limit);
+ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit,
+                                      const ActivationChoices& choices) const {
+  return plan_activations(space().model(), traits, subnet, pass, limit, choices);
 }
 
-std::int64_t Network::unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) const {
-  return unlimited_activation_bytes(space().model(), traits, subnet, pass);
+std::int64_t Network::unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
+                                               const ActivationChoices& choices) const {
+  return unlimited_activation_bytes(space().model(), traits, subnet, pass, choices);
 }
 
 }  // namespace elastiform

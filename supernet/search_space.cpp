@@ -6,6 +6,7 @@
 
 #include "kernels/errors.hpp"
 #include "supernet/nearest_name.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/sha256.hpp"
 
 namespace elastiform {
@@ -61,6 +62,7 @@ void check_model(const ModelConfig& m) {
   if (rule.zero_head && m.tied)
     refuse("tied", "false with residual " + std::string(rule.name) + ", whose head starts at 0", "true",
            "the token embedding cannot start at 0: set model.tied = false");
+  parametrization_of(m.tuning).how->check(m);
 }
 
 int width_of(double ratio, int embed) { return static_cast<int>(8 * std::llround(ratio * embed / 8)); }

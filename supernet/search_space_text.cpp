@@ -6,6 +6,7 @@
 #include "kernels/errors.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/nearest_name.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/search_space.hpp"
 
 namespace elastiform {
@@ -58,6 +59,7 @@ class Object {
     return *found;
   }
   bool has(const std::string& key) const { return json_.contains(key); }
+  const std::string& where() const { return where_; }
 
   int integer(const std::string& key) { return to_int(member(key), path_ + key); }
   double number(const std::string& key) {
@@ -133,6 +135,18 @@ class Object {
   std::size_t asked_ = 0;
 };
 
+Tuning parse_tuning(Object object, std::string_view where) {
+  Tuning tuning;
+  tuning.method = find_parametrization(object.word("method"), std::string(where) + ": model.tuning.method").method;
+  tuning.rank = object.integer("rank");
+  tuning.alpha = object.number("alpha");
+  tuning.width = object.integer("width");
+  for (const Json& target : object.list("targets"))
+    tuning.targets.insert(find_linear_map(target.is_string() ? target.get<std::string>() : "", where));
+  object.end();
+  return tuning;
+}
+
 ModelConfig parse_model(Object object) {
   ModelConfig model;
   model.preset = object.word("preset");
@@ -152,6 +166,7 @@ ModelConfig parse_model(Object object) {
     model.residual = residual_named(object.word("residual"), object.place("residual"));
     model.skip_scale = object.number("skip_scale");
   }
+  if (object.has("tuning")) model.tuning = parse_tuning({object.member("tuning"), "model.tuning.", object.where()}, object.where());
   object.end();
   return model;
 }
@@ -187,6 +202,12 @@ std::string SearchSpace::text() const {
     json["model"]["residual"] = std::string(residual_rule(m.residual).name);
     json["model"]["skip_scale"] = m.skip_scale;
   }
+  if (m.tuning != Tuning{})
+    json["model"]["tuning"] = {{"method", parametrization_of(m.tuning).name},
+                               {"rank", m.tuning.rank},
+                               {"alpha", m.tuning.alpha},
+                               {"width", m.tuning.width},
+                               {"targets", names_of(m.tuning.targets)}};
   json["embed"] = embed_;
   json["depth"] = depth_;
   json["blocks"] = OrderedJson::array();

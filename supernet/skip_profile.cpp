@@ -25,11 +25,12 @@ std::vector<double> Network::branch_variances(Backend& backend, const Weights& v
   const ModelConfig& model = p.space.model();
   const BackendTraits traits = backend.traits();
   const std::int64_t stream = TensorShape{batch.rows(), subnet.embed}.bytes(p.dtype);
+  const auto bytes_of = [&](const LayerTensors& tensors) { return tensors.saved_bytes({}, traits) + tensors.forward_bytes({}, traits); };
   std::int64_t most = 0;
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = p.shape(batch.sequences, batch.tokens, subnet.embed, genes, subnet.depth());
-    if (genes.heads > 0) most = std::max(most, Attention::tensors(model, shape, traits).saved_bytes({}, traits));
-    if (genes.ffn > 0) most = std::max(most, FeedForward::tensors(model, shape, traits).saved_bytes({}, traits));
+    if (genes.heads > 0) most = std::max(most, bytes_of(Attention::tensors(model, shape, traits)));
+    if (genes.ffn > 0) most = std::max(most, bytes_of(FeedForward::tensors(model, shape, traits)));
   }
   Arena arena(3 * stream + most, backend.memory());
   View x = arena.matrix(batch.rows(), subnet.embed, p.dtype), y = arena.matrix(batch.rows(), subnet.embed, p.dtype);
@@ -49,14 +50,14 @@ std::vector<double> Network::branch_variances(Backend& backend, const Weights& v
     if (genes.heads > 0) {
       const ArenaScope scope(arena);
       const Saved saved(arena, Attention::tensors(model, shape, traits), {}, traits);
-      const AttentionSlices w = p.attention_slices(values, subnet.block_index(i), subnet.embed, genes);
+      const AttentionSlices w = p.effective(backend, p.attention_slices(values, subnet.block_index(i), subnet.embed, genes), arena);
       p.attention.forward(backend, w, shape, saved, y, x, arena);
       measure(saved.read(Attention::kBranch), w.residual.skip);
     }
     if (genes.ffn > 0) {
       const ArenaScope scope(arena);
       const Saved saved(arena, FeedForward::tensors(model, shape, traits), {}, traits);
-      const FeedForwardSlices w = p.feed_forward_slices(values, subnet.block_index(i), subnet.embed, genes);
+      const FeedForwardSlices w = p.effective(backend, p.feed_forward_slices(values, subnet.block_index(i), subnet.embed, genes), arena);
       p.feed_forward.forward(backend, w, shape, saved, y, x, arena);
       measure(saved.read(FeedForward::kBranch), w.residual.skip);
     }

@@ -17,7 +17,7 @@ SumTree tree_of(std::int64_t micro_batches, const Communicator& ranks) {
 }
 
 std::int64_t message_capacity(const WeightTable& table, DType dtype, const Communicator& ranks) {
-  return ranks.size() > 1 ? table.elements() * bytes_of(dtype) : 0;  // all bands may be active
+  return ranks.size() > 1 ? table.trained_elements() * bytes_of(dtype) : 0;  // all bands may be active
 }
 
 }  // namespace
@@ -74,7 +74,7 @@ GradientSum::GradientSum(std::shared_ptr<const WeightTable> table, Backend& back
       message_capacity_(message_capacity(*table, backend.dtype(), ranks)), message_(allocate_block(message_capacity_, backend.memory())),
       passes_(static_cast<std::size_t>(table->space().max_depth())), passes_of_step_(passes_) {
   const SumTree tree = tree_of(micro_batches, ranks);
-  for (int slot = 0; slot < tree.slots(); ++slot) buffers_.emplace_back(table, backend.dtype(), backend.memory());
+  for (int slot = 0; slot < tree.slots(); ++slot) buffers_.emplace_back(table, backend.dtype(), backend.memory(), Held::trained);
   const int parts = overlaps_ ? table->space().max_depth() + 1 : 1;
   for (int part = 0; part < parts; ++part) parts_.push_back(std::make_unique<Part>(*this, micro_batches, part + 1));
   found_.reserve(most_band_rectangles(*table));
@@ -181,7 +181,7 @@ std::int64_t GradientSum::bytes() const {
 }
 
 std::int64_t GradientSum::plan_bytes(const WeightTable& table, DType dtype, std::int64_t micro_batches, const Communicator& ranks) {
-  return tree_of(micro_batches, ranks).slots() * table.elements() * bytes_of(dtype) + message_capacity(table, dtype, ranks);
+  return tree_of(micro_batches, ranks).slots() * table.trained_elements() * bytes_of(dtype) + message_capacity(table, dtype, ranks);
 }
 
 }  // namespace elastiform

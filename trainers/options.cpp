@@ -16,6 +16,17 @@ bool names_key(std::string_view keys, std::string_view key) {
   return false;
 }
 
+ActivationChoices activation_choices(const TrainOptions& options, bool offloads) {
+  if (options.activations == "exact") return {.offloads = offloads};
+  if (offloads)
+    throw InputError(
+        {"--offload", "train.activations = \"exact\": plans that compress are the recipe's alone", '"' + options.activations + '"', ""});
+  for (const int bits : {8, 4, 2})
+    if (options.activations == std::to_string(bits) + "bit") return {.bits = bits};
+  if (options.activations == "auto") return {.bits = 2, .allocates = true};
+  throw InputError({"recipe: train.activations", "one of exact, 8bit, 4bit, 2bit, auto", '"' + options.activations + '"', ""});
+}
+
 void resolve_stages(std::vector<Stage>& stages, std::int64_t steps) {
   double total = 0;
   for (const Stage& stage : stages) total += stage.share;

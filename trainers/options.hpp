@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "supernet/activation_plan.hpp"
+
 namespace elastiform {
 
 /// [train] of a recipe.
@@ -13,7 +15,13 @@ struct TrainOptions {
   int sequences = 16;    // B, sequences of a micro-batch
   int accumulation = 1;  // micro-batches a step
   std::uint64_t seed = 0;
-  std::string precision = "f32";  // f32 | bf16: of matrix products and what stands between them; weights and state are float32
+  std::string precision = "f32";  // f32 | bf16 | fp16 | bf16-pure | fp8 (precisions()); the optimizer's state is float32
+  double loss_scale = 65536;      // fp16: what losses are first multiplied by
+  int fp8_window = 1024;          // fp8: steps whose largest magnitudes set a scale; at least until the largest subnet has returned
+  // exact | 8bit | 4bit | 2bit | auto: what backward may read instead of the activations themselves (ActivationChoices). auto: 2 bits where
+  // memory is short, up to 8 where it is not.
+  std::string activations = "exact";
+  std::int64_t activation_bytes = 0;  // that they may take, for one worker; 0: what costs a tenth of a step. Not with exact
   // Where an optimizer's usual values differ from these, its row in the registry sets them.
   std::string optimizer = "adamw";  // of optimizers()
   double rate = 2e-3;               // peak learning rate
@@ -51,6 +59,10 @@ struct TrainOptions {
 
 /// Whether a list of keys, separated by blanks, has that one: what rows of registries say they read.
 bool names_key(std::string_view keys, std::string_view key);
+
+/// Of train.activations. Throws InputError for another word.
+/// offloads: the machine has somewhere else for activations; InputError where they are compressed, as gradients would depend on it.
+ActivationChoices activation_choices(const TrainOptions& options, bool offloads = false);
 
 /// Of all its micro-batches.
 inline std::int64_t sequences_of_step(const TrainOptions& options) { return std::int64_t{options.sequences} * options.accumulation; }

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "trainers/optimizers/optimizer.hpp"
+#include "trainers/precision/precision_rule.hpp"
 #include "trainers/step_rules/step_rule.hpp"
 #include "trainers/token_selection/token_selection.hpp"
 #include "trainers/trainer.hpp"
@@ -18,6 +19,7 @@ struct Trainer::State {
   std::unique_ptr<WeightAverage> average;  // train.ema, or none
   GradientNoise noise;                     // train.noise_scale
   std::unique_ptr<TokenSelection> tokens;
+  std::unique_ptr<PrecisionRule> precision;
   std::int64_t next_step = 0, updates = 0, skipped = 0;
 };
 

@@ -79,6 +79,11 @@ class CommandOptions final : public Options {
     add(name, dashed(name), "INT", help,
         [&target, minimum](const std::string& where, const std::string& text) { target = parse_integer(where, text, minimum); });
   }
+  void option(std::string name, std::optional<double>& target, std::string help, double minimum, double maximum) override {
+    add(name, dashed(name), "NUMBER", help, [&target, minimum, maximum](const std::string& where, const std::string& text) {
+      target = parse_number<double>(where, text, fmt::format("a number from {} to {}", minimum, maximum), minimum, maximum);
+    });
+  }
   void option(std::string name, std::optional<std::string>& target, std::string help) override {
     add(name, dashed(name), "TEXT", help, [&target](const std::string&, const std::string& text) { target = text; });
   }

@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   commands.push_back(make_front_command());
   commands.push_back(make_show_command());
   commands.push_back(make_export_command());
+  commands.push_back(make_finetune_command());
   commands.push_back(make_generate_command());
   commands.push_back(make_inspect_command());
   commands.push_back(make_compare_command());

@@ -9,11 +9,13 @@
 
 #include "experiments/elastiform/recipe_document.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
+#include "experiments/elastiform/recipe_tuning.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/parallel.hpp"
 #include "search/feasible_set.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
+#include "trainers/precision/precision_rule.hpp"
 #include "trainers/samplers/sampler.hpp"
 #include "trainers/schedules/schedule.hpp"
 #include "trainers/step_rules/step_rule.hpp"
@@ -68,6 +70,9 @@ void check_train(TableReader& table, const TrainOptions& train) {
     throw InputError({table.place("noise_scale"), "train.accumulation of 2 or more, as it compares two sizes of batches",
                       std::to_string(train.accumulation), "halve train.sequences and double train.accumulation"});
   only_with(table, "band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
+  only_with(table, "loss_scale", uses_loss_scale(train), "train.precision = fp16", "precision = " + train.precision);
+  only_with(table, "fp8_window", uses_fp8_window(train), "train.precision = fp8", "precision = " + train.precision);
+  only_with(table, "activation_bytes", uses_activation_bytes(train), "train.activations other than exact", "activations = exact");
   only_with(table, "cooldown", uses_cooldown(train), "train.schedule = wsd", "schedule = " + train.schedule);
   only_with(table, "final_rate", uses_final_rate(train), "train.schedule = wsd or cosine", "schedule = " + train.schedule);
   for (const char* key : {"tokens_kept", "tokens_step"})
@@ -88,7 +93,11 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
     throw InputError({table.place("accumulation"), "at most 16777216 sequences a step",
                       fmt::format("{} x {}", train.accumulation, train.sequences), "fewer micro-batches, or smaller ones"});
   train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
-  train.precision = table.choice("precision", train.precision, {name_of(Precision::f32), name_of(Precision::bf16)});
+  train.precision = table.choice("precision", train.precision, names_of(precisions()));
+  train.loss_scale = table.number("loss_scale", train.loss_scale, 1, 0x1p24);
+  train.fp8_window = table.small_integer("fp8_window", train.fp8_window, 1, 1 << 16);
+  train.activations = table.choice("activations", train.activations, {"exact", "8bit", "4bit", "2bit", "auto"});
+  train.activation_bytes = table.integer("activation_bytes", train.activation_bytes, 0, kMost);
   train.optimizer = table.choice("optimizer", train.optimizer, names_of(optimizers()));
   find_optimizer(train.optimizer).set_defaults(train);
   train.rate = table.number("rate", train.rate, 1e-12, 10);
@@ -233,6 +242,9 @@ void check_budgets(const Recipe& recipe, std::string_view where) {
 
 }  // namespace
 
+bool uses_loss_scale(const TrainOptions& train) { return train.precision == "fp16"; }
+bool uses_fp8_window(const TrainOptions& train) { return train.precision == "fp8"; }
+bool uses_activation_bytes(const TrainOptions& train) { return train.activations != "exact"; }
 bool uses_band_warmup(const TrainOptions& train) { return train.policy != "dense"; }
 bool scales_rate(const TrainOptions& train) { return train.scale_rate != "none"; }
 bool uses_cooldown(const TrainOptions& train) { return train.schedule == "wsd"; }
@@ -246,10 +258,12 @@ bool uses_teacher(const Stage& stage) { return stage.objective == "labels+larges
 Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides) {
   const auto document = parse_recipe_document(toml, where, overrides);
   TableReader tables(&document, "", where);
-  for (const char* key : {"data", "model", "space", "train", "stage", "deploy", "search"}) tables.has(key);
+  for (const char* key : {"data", "model", "space", "tune", "train", "stage", "deploy", "search"}) tables.has(key);
   tables.finish();
   auto data = read_data(document, where);
   auto space = read_space(document, where, kByteVocabulary);
+  auto tune = read_tuning(document, where, space.model());
+  space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
   auto train = read_train(document, where);
   make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);
@@ -259,7 +273,8 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
                 std::move(train),
                 std::move(stages),
                 read_deploy(document, where, context),
-                read_search(document, where, context)};
+                read_search(document, where, context),
+                std::move(tune.base)};
   check_budgets(recipe, where);
   return recipe;
 }
@@ -283,21 +298,24 @@ Recipe Recipe::load(const std::string& path, const std::vector<std::string>& ove
 
 namespace {
 
-Compute compute_of(const std::string& key, const std::string& text, Device device) {
-  const Precision precision = parse_precision(text, key);
+Compute compute_of(const std::string& key, const std::string& text, Precision precision, Device device) {
   if (device == Device::cpu) require_precision(precision, key + " = " + text);
   return {device, precision};
 }
 
 }  // namespace
 
-Compute training_compute(const Recipe& recipe, Device device) { return compute_of("train.precision", recipe.train.precision, device); }
-Compute evaluation_compute(const Recipe& recipe, Device device) { return compute_of("deploy.dtype", recipe.deploy.dtype, device); }
+Compute training_compute(const Recipe& recipe, Device device) {
+  return compute_of("train.precision", recipe.train.precision, find_precision(recipe.train.precision).compute, device);
+}
+Compute evaluation_compute(const Recipe& recipe, Device device) {
+  return compute_of("deploy.dtype", recipe.deploy.dtype, parse_precision(recipe.deploy.dtype, "deploy.dtype"), device);
+}
 
 CostModel cost_model_of(const Recipe& recipe) {
   const auto state_bytes = [train = recipe.train](const WeightTable& table) { return training_state_bytes(train, table); };
-  return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes,
-                   parse_precision(recipe.train.precision, "train.precision"), recipe.train.dropout);
+  return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes, find_precision(recipe.train.precision).compute,
+                   recipe.train.dropout);
 }
 
 }  // namespace elastiform

@@ -2,6 +2,7 @@
 
 #include "experiments/elastiform/recipe.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
+#include "experiments/elastiform/recipe_tuning.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/step_rules/step_rule.hpp"
 
@@ -12,6 +13,10 @@ std::string train_table(const TrainOptions& train) {
   std::string text =
       fmt::format("[train]\nsteps = {}\nsequences = {}\naccumulation = {}\nseed = {}\nprecision = {}\noptimizer = {}\n", train.steps,
                   train.sequences, train.accumulation, train.seed, toml_text(train.precision), toml_text(train.optimizer));
+  if (uses_loss_scale(train)) text += fmt::format("loss_scale = {}\n", train.loss_scale);
+  if (uses_fp8_window(train)) text += fmt::format("fp8_window = {}\n", train.fp8_window);
+  text += fmt::format("activations = {}\n", toml_text(train.activations));
+  if (uses_activation_bytes(train)) text += fmt::format("activation_bytes = {}\n", train.activation_bytes);
   text += fmt::format("rate = {}\n", train.rate);
   const OptimizerEntry& optimizer = find_optimizer(train.optimizer);
   const auto add = [&](const char* key, const auto& value) {
@@ -69,7 +74,7 @@ std::string Recipe::text() const {
                   toml_list(
                       data.splits, +[](const int& part) { return std::to_string(part); }),
                   data.split_block);
-  text += space_tables(space) + "\n" + train_table(train);
+  text += space_tables(space) + "\n" + tune_table(space.model().tuning, base) + train_table(train);
   for (const auto& stage : stages) text += stage_table(stage);
   text += fmt::format("[deploy]\ndtype = {}\nbatch = {}\ncontext = {}\nphase = {}\nthreads = {}\n\n", toml_text(deploy.dtype), deploy.batch,
                       deploy.context, toml_text(deploy.phase), deploy.threads);

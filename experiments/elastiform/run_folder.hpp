@@ -19,6 +19,7 @@ struct RunPaths {
   std::string folder;
   std::string recipe() const { return folder + "/recipe.toml"; }
   std::string supernet() const { return folder + "/supernet.h5"; }
+  std::string base() const { return folder + "/base.h5"; }  // of a tuning
   std::string checkpoints() const { return folder + "/checkpoints"; }
   std::string training_log() const { return folder + "/training.jsonl"; }
   std::string training_table() const { return folder + "/training.h5"; }
@@ -47,7 +48,7 @@ class Run {
   explicit Run(const std::string& folder, const std::string& weights = "trained");
   const RunPaths& paths() const { return paths_; }
   const Recipe& recipe() const { return recipe_; }
-  const SearchSpace& space() const { return recipe_.space; }
+  const SearchSpace& space() const { return supernet_->space; }  // of a tuning: the one that it merges into
   const Weights& weights() const { return supernet_->weights; }
   const LoadedSupernet& supernet() const { return *supernet_; }
   const Network& network() const { return *network_; }

@@ -12,8 +12,10 @@
 #include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
+#include "kernels/scratch_file.hpp"
 #include "search/feasible_set.hpp"
 #include "search/prefix_evaluator.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "trainers/samplers/sampler.hpp"
 #include "trainers/step_flops.hpp"
 #include "trainers/step_rules/step_rule.hpp"
@@ -34,13 +36,13 @@ double tokens_per_parameter(const Recipe& recipe) {
 
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
 double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::optional<std::int64_t> activations,
-                         Communicator& ranks) {
+                         Communicator& ranks, MemorySpace* away) {
   auto stage =
       *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
   auto options = recipe.train;
   options.steps = stage.steps = 6;
   stage.share = 1;
-  Trainer trainer(recipe.space, options, {stage}, data, backend, activations, ranks);
+  Trainer trainer(recipe.space, options, {stage}, data, backend, activations, ranks, away);
   trainer.step();
   double flops = 0;
   const auto begin = std::chrono::steady_clock::now();
@@ -53,6 +55,10 @@ double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& ba
 }
 
 }  // namespace
+
+std::unique_ptr<MemorySpace> make_scratch_file(const MemoryOptions& options) {
+  return options.offload ? std::make_unique<ScratchFile>(*options.offload, "--offload") : nullptr;
+}
 
 double expected_flops(const Recipe& recipe) {
   const auto costs = cost_model_of(recipe);
@@ -102,8 +108,11 @@ void require_free(const PlannedMemory& memory, const Backend& backend) {
 }  // namespace
 
 std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
-                                             std::optional<std::int64_t> memory_limit, const Communicator& ranks) {
-  PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, std::nullopt, ranks), evaluation, ranks.size()};
+                                             const MemoryOptions& memory_options, const Communicator& ranks) {
+  const bool offloads = memory_options.offload.has_value();
+  PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, std::nullopt, ranks, offloads), evaluation,
+                       ranks.size()};
+  const std::optional<std::int64_t>& memory_limit = memory_options.limit;
   if (!memory_limit) {
     require_free(memory, backend);
     return std::nullopt;
@@ -140,6 +149,7 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
              unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), part("step rule", trainer.rule),
              part("average", trainer.average), unit(trainer.arena), unit(trainer.workspace), unit(memory.evaluation));
   fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
+  if (trainer.away > 0) fmt::print(stream, "    up to {} of them wait in a file outside of memory\n", unit(trainer.away));
   fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
   if (memory.ranks > 1) fmt::print(stream, "    all of this is of one of {} processes\n", memory.ranks);
@@ -150,6 +160,21 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
                bytes_text(available));
 }
 
+namespace {
+
+void print_tuning(std::FILE* stream, const Recipe& recipe) {
+  const WeightTable table(recipe.space);
+  std::int64_t learns = 0, all = 0;
+  for (const TensorSpec& tensor : table.tensors()) {
+    all += tensor.rows * tensor.columns;
+    if (tensor.trained) learns += tensor.rows * tensor.columns;
+  }
+  fmt::print(stream, "tuning: {}: {} of {} parameters learn, from the weights {}\n", parametrization_of(recipe.space.model().tuning).help,
+             grouped(learns), grouped(all), recipe.base.substr(0, 16));
+}
+
+}  // namespace
+
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory) {
   const auto costs = cost_model_of(recipe);
   fmt::print(stream, "space: {} subnets\n", grouped(space_size(recipe.space).str()));
@@ -157,16 +182,19 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
   for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
+  if (!recipe.base.empty()) print_tuning(stream, recipe);
   print_memory(stream, memory);
+  if (uses_activation_bytes(recipe.train))
+    fmt::print(stream, "    blocks may keep them compressed ({}): gradients are estimates, losses exact\n", recipe.train.activations);
   fmt::print(stream, "training: {} steps of {}{} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.accumulation > 1 ? fmt::format("{} x ", recipe.train.accumulation) : "",
              recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)), tokens_per_parameter(recipe),
              count_text(expected_flops(recipe)), recipe.train.precision);
-  if (tokens_per_parameter(recipe) < kFewTokens)
+  if (recipe.base.empty() && tokens_per_parameter(recipe) < kFewTokens)
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
 }
 
-int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std::int64_t> memory_limit) {
+int dry_run(const Recipe& recipe, const CommonOptions& common, const MemoryOptions& memory_options) {
   const bool json = common.json;
   Communicator& ranks = ranks_of(common);
   const ThreadPool pool(threads_of(common));
@@ -175,12 +203,14 @@ int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std
   Backend& backend = *made;
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
-  const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_limit, ranks);
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations, ranks), evaluation,
-                             ranks.size(), common.device != Device::cpu};
+  const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_options, ranks);
+  const PlannedMemory memory{
+      Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations, ranks, memory_options.offload.has_value()), evaluation,
+      ranks.size(), common.device != Device::cpu};
   print_plan(text_stream(json), recipe, memory);
   if (common.job != nullptr) common.job->call_followers();
-  const double seconds = estimated_seconds(recipe, data, backend, activations, ranks);
+  const auto away = make_scratch_file(memory_options);
+  const double seconds = estimated_seconds(recipe, data, backend, activations, ranks, away.get());
   fmt::print(text_stream(json), "time: about {} on {}, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
              duration_text(seconds), common.device == Device::cpu ? fmt::format("{} threads", pool.size()) : backend.arithmetic());
   if (!json || !ranks.leads()) return 0;

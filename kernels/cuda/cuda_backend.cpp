@@ -137,6 +137,10 @@ void CudaBackend::do_gelu_backward(const GeluBackward& op) {
   if (begin(op.dx)) ELASTIFORM_GPU::gelu_backward(stream_, op);
 }
 
+void CudaBackend::do_hadamard(const Hadamard& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::hadamard(stream_, op);
+}
+
 void CudaBackend::do_rope(const Rope& op) {
   if (begin(op.x)) ELASTIFORM_GPU::rope(stream_, op);
 }
@@ -189,6 +193,18 @@ void CudaBackend::do_attention_forward(const AttentionForward& op) {
 void CudaBackend::do_attention_backward(const AttentionBackward& op) {
   std::byte* const scratch = scratch_.at_least(attention_backward_scratch_bytes(op));
   if (begin(op.dq, op.dk, op.dv)) ELASTIFORM_GPU::attention_backward(stream_, op, precision_, scratch);
+}
+
+void CudaBackend::do_compress(const Compress& op) {
+  if (begin(op.codes)) ELASTIFORM_GPU::compress(stream_, op);
+}
+
+void CudaBackend::do_decompress(const Decompress& op) {
+  if (begin(op.x)) ELASTIFORM_GPU::decompress(stream_, op);
+}
+
+void CudaBackend::do_round(const Round& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::round(stream_, op);
 }
 
 void CudaBackend::do_softmax_loss(const SoftmaxLoss& op) {

@@ -42,7 +42,8 @@ class CudaBackend final : public Backend {
   int slot() const override { return 0; }
 
   /// Device memory that it keeps for itself by now: scratch, uploads, shadows of weights. The library's comes on top.
-  std::int64_t kept_bytes() const { return scratch_.bytes() + uploads_.bytes() + space_.shadow_bytes(); }
+  std::int64_t shadow_bytes() const { return space_.shadow_bytes(); }  // a part of kept_bytes()
+  std::int64_t kept_bytes() const { return scratch_.bytes() + uploads_.bytes() + shadow_bytes(); }
   /// How many pieces of work are recorded.
   std::int64_t recorded() const { return graphs_.size(); }
   /// How often uploads had to wait for the stream: a steady step never.
@@ -61,6 +62,7 @@ class CudaBackend final : public Backend {
   void do_swiglu_backward(const SwigluBackward& op) override;
   void do_gelu_forward(const GeluForward& op) override;
   void do_gelu_backward(const GeluBackward& op) override;
+  void do_hadamard(const Hadamard& op) override;
   void do_rope(const Rope& op) override;
   void do_dropout(const Dropout& op) override;
   void do_embedding_forward(const EmbeddingForward& op) override;
@@ -69,6 +71,9 @@ class CudaBackend final : public Backend {
   void do_attention_forward(const AttentionForward& op) override;
   void do_attention_backward(const AttentionBackward& op) override;
   void do_softmax_loss(const SoftmaxLoss& op) override;
+  void do_compress(const Compress& op) override;
+  void do_decompress(const Decompress& op) override;
+  void do_round(const Round& op) override;
   void do_adamw(const Adamw& op) override;
   void do_adamw_8bit(const Adamw8bit& op) override;
   void do_momentum_step(const MomentumStep& op) override;

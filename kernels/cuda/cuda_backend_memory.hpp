@@ -94,6 +94,7 @@ class UploadRing {
 
 /// The memory of a CudaBackend's device, and the bfloat16 shadows of allocations that weights lie in: products in bf16 read half the bytes.
 /// A shadow is made when a product first asks for it; AdamW keeps it up to date, and what else writes into its allocation makes it stale.
+/// Of an arena, in which the weights of a pass may be formed, there is none: it would be stale whenever anything is computed.
 /// Blocks of it must not outlive the backend.
 class DeviceSpace final : public MemorySpace {
  public:
@@ -106,7 +107,7 @@ class DeviceSpace final : public MemorySpace {
   void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override;
   void zero(std::byte* memory, std::int64_t bytes) override;
 
-  /// The weight in bfloat16; `weight` itself where its memory is not of this space.
+  /// The weight in bfloat16; `weight` itself where its memory is not of this space, or was never filled through it, as an arena.
   ConstView shadow_of(ConstView weight);
   /// Where AdamW must write the weight in bfloat16 too: nullptr where there is no shadow that is up to date.
   BFloat16* kept_shadow(ConstView weight);
@@ -122,13 +123,14 @@ class DeviceSpace final : public MemorySpace {
   struct Allocation {
     std::int64_t bytes = 0;
     std::byte* shadow = nullptr;
-    bool stale = true;
+    bool stale = true, filled = false;
   };
   using Allocations = std::map<const std::byte*, Allocation>;
 
   /// The allocation that the address lies in, or end().
   Allocations::iterator find(const std::byte* address);
   void mark_stale(const std::byte* address);
+  void mark_filled(const std::byte* address);
 
   Stream stream_;
   Allocations allocations_;

@@ -79,6 +79,10 @@ void CudaBackend::do_matmul_dx(const MatmulDx& op) {
 }
 
 void CudaBackend::do_matmul_dw(const MatmulDw& op) {
+  if (op.dw.empty()) {
+    if (begin(op.dbias)) ELASTIFORM_GPU::bias_gradient(stream_, op);
+    return;
+  }
   const bool runs = begin(op.dw, op.dbias);
   if (op.dw.size() == 0) return;
   const ConstView left = op.transposed ? op.dy : op.x, right = op.transposed ? op.x : op.dy;

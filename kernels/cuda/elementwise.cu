@@ -85,6 +85,18 @@ GPU_KERNEL gelu_backward_kernel(Strided<T> dx, Strided<const T> dy, Strided<cons
   });
 }
 
+template <class T>
+GPU_KERNEL hadamard_kernel(Strided<float> y, Strided<const T> a, Strided<const float> b, Extent extent) {
+  for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t f) {
+    float v[kFour], w[kFour];
+    load_four(v, a, n, f, extent);
+    load_four(w, b, n, f, extent);
+#pragma unroll
+    for (int i = 0; i < kFour; ++i) v[i] *= w[i];
+    store_four(y, n, f, extent, v);
+  });
+}
+
 /// A thread turns four pairs of one head. first_row is below period; turn is 1, or -1 to turn back.
 template <class T>
 GPU_KERNEL rope_kernel(Strided<T> x, Strided<const float> cosine, Strided<const float> sine, std::int64_t rows, std::int64_t heads,
@@ -198,6 +210,15 @@ void gelu_backward(Stream stream, const GeluBackward& op) {
   dispatch_storage(op.dx.dtype, [&]<class T>() {
     const auto kernel = op.kind == Gelu::tanh ? gelu_backward_kernel<T, Gelu::tanh> : gelu_backward_kernel<T, Gelu::erf>;
     launch(over(op.kName, extent, stream), kernel, strided<T>(op.dx), strided<T>(op.dy), strided<T>(op.x), extent);
+  });
+}
+
+void hadamard(Stream stream, const Hadamard& op) {
+  const Extent extent{op.y.rows, op.y.columns, all_aligned(op.y, op.a, op.b)};
+  Strided<const float> b = strided<float>(op.b);
+  if (op.b.rows == 1) b.ld = 0;
+  dispatch_storage(op.a.dtype, [&]<class T>() {
+    launch(over(op.kName, extent, stream), hadamard_kernel<T>, strided<float>(op.y), strided<T>(op.a), b, extent);
   });
 }
 

@@ -5,12 +5,14 @@
 #include "kernels/cuda/launch.hpp"
 #include "kernels/ops/affine.hpp"
 #include "kernels/ops/attention.hpp"
+#include "kernels/ops/compression.hpp"
 #include "kernels/ops/dropout.hpp"
 #include "kernels/ops/elementwise.hpp"
 #include "kernels/ops/loss.hpp"
 #include "kernels/ops/matmul.hpp"
 #include "kernels/ops/norm.hpp"
 #include "kernels/ops/optimizer.hpp"
+#include "kernels/ops/rounding.hpp"
 #include "kernels/precision.hpp"
 
 // Every kernel of the CUDA backend behind a function of the host that starts it: what kernels/ops describes, on views of device memory.
@@ -49,6 +51,7 @@ void swiglu_forward(Stream stream, const SwigluForward& op);
 void swiglu_backward(Stream stream, const SwigluBackward& op);
 void gelu_forward(Stream stream, const GeluForward& op);
 void gelu_backward(Stream stream, const GeluBackward& op);
+void hadamard(Stream stream, const Hadamard& op);
 void rope(Stream stream, const Rope& op);
 void zero(Stream stream, View x);
 void scale(Stream stream, View x, double factor);
@@ -72,6 +75,13 @@ struct TokenOrder {
   std::int64_t count = 0;  // of distinct tokens
 };
 void embedding_backward(Stream stream, const EmbeddingBackward& op, const TokenOrder& order);
+
+// compression.cu
+void compress(Stream stream, const Compress& op);
+void decompress(Stream stream, const Decompress& op);
+
+// rounding.cu
+void round(Stream stream, const Round& op);
 
 // loss.cu. targets: those of op, in device memory.
 void softmax_loss(Stream stream, const SoftmaxLoss& op, const std::int32_t* targets);

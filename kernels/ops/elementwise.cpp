@@ -37,6 +37,14 @@ void GeluForward::check() const {
   checks.alike("y", y, "x", x);
 }
 
+void Hadamard::check() const {
+  const Checks checks(kName);
+  checks.present("y", y);
+  checks.like("a", a, "y", y);
+  if (b.rows == 1) checks.vector("b", b, "y.columns", y.columns);
+  else checks.like("b", b, "y", y);
+}
+
 void GeluBackward::check() const {
   const Checks checks(kName);
   checks.present("x", x);

@@ -58,6 +58,12 @@ void ReferenceBackend::do_gelu_backward(const GeluBackward& op) {
       op.dx.row<double>(n)[f] = op.dy.row<double>(n)[f] * gelu(op.x.row<double>(n)[f], op.kind).slope;
 }
 
+void ReferenceBackend::do_hadamard(const Hadamard& op) {
+  for (std::int64_t n = 0; n < op.y.rows; ++n)
+    for (std::int64_t f = 0; f < op.y.columns; ++f)
+      op.y.row<double>(n)[f] = op.a.row<double>(n)[f] * op.b.row<double>(op.b.rows == 1 ? 0 : n)[f];
+}
+
 void ReferenceBackend::do_rope(const Rope& op) {
   const std::int64_t half = op.cosine.columns;
   for (std::int64_t n = 0; n < op.x.rows; ++n) {

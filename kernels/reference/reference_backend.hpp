@@ -27,6 +27,7 @@ class ReferenceBackend final : public Backend {
   void do_swiglu_backward(const SwigluBackward& op) override;
   void do_gelu_forward(const GeluForward& op) override;
   void do_gelu_backward(const GeluBackward& op) override;
+  void do_hadamard(const Hadamard& op) override;
   void do_rope(const Rope& op) override;
   void do_dropout(const Dropout& op) override;
   void do_embedding_forward(const EmbeddingForward& op) override;
@@ -35,6 +36,9 @@ class ReferenceBackend final : public Backend {
   void do_attention_forward(const AttentionForward& op) override;
   void do_attention_backward(const AttentionBackward& op) override;
   void do_softmax_loss(const SoftmaxLoss& op) override;
+  void do_compress(const Compress& op) override;
+  void do_decompress(const Decompress& op) override;
+  void do_round(const Round& op) override;
   void do_adamw(const Adamw& op) override;
   void do_adamw_8bit(const Adamw8bit& op) override;
   void do_momentum_step(const MomentumStep& op) override;

@@ -1,4 +1,5 @@
 #include "supernet/formats/hugging_face.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 
 namespace elastiform::hugging_face {
 namespace {
@@ -6,6 +7,8 @@ namespace {
 /// What transformers' stock classes cannot build: they take one number for all layers.
 std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
   if (subnet.blocks.empty()) return "it has no blocks";
+  if (const ParametrizationEntry& tuning = parametrization_of(model.tuning); tuning.method != TuningMethod::full)
+    return "it was tuned with " + std::string(tuning.name) + ", which does not merge into a stock class";
   if (!subnet.kept.empty()) return "it keeps blocks named after @, and a stock class knows only a depth";
   for (int i = 0; i < subnet.depth(); ++i) {
     const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];

@@ -1,9 +1,11 @@
 #include "supernet/layers/attention.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "supernet/layers/normalize.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 
 namespace elastiform {
 
@@ -11,33 +13,62 @@ LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shap
   const std::int64_t N = shape.rows(), C = shape.embed, A = shape.heads * model.head_dim, G = shape.groups * model.head_dim;
   const std::int64_t inputs = Residual::input_rows(model, N), branches = Residual::branch_rows(model, N);
   const std::int64_t shifted = residual_form(model).shifts ? N : 0;
+  const Linears linears(model);
+  const BranchEnd end(model);
+  const bool reads_normed =
+      linears.reads_input(LinearMap::query) || linears.reads_input(LinearMap::key) || linears.reads_input(LinearMap::value);
   LayerTensors tensors;
   // The order of Kept. A query meets (T + 1) / 2 keys on average, twice; the exponentials between take as long as the products.
-  tensors.kept = {{.shape = {inputs, C}, .operand = true, .by_panel = true},
-                  {.shape = {N, A}, .operand = true, .flops = 2 * N * C * A},
-                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G},
-                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G},
-                  {.shape = {N, A}, .operand = true, .flops = 2 * N * A * (shape.tokens + 1), .slowness = 2},
+  // Weights of keys are exp of queries and keys; gradients are linear in all the rest but what norms, gates and adapters read again.
+  const std::int64_t product = branches > 0 ? 0 : 2 * N * C * A;  // that makes what the branch leaves
+  const std::int64_t mixing = 2 * N * A * (shape.tokens + 1);
+  tensors.kept = {{.shape = {inputs, C},
+                   .operand = true,
+                   .by_panel = true,
+                   .read = reads_normed,
+                   .makes = {kQuery, kKey, kValue},
+                   .least_bits = 2,
+                   .gradient_flops = 2 * N * C * (A + 2 * G)},
+                  {.shape = {N, A}, .operand = true, .flops = 2 * N * C * A, .least_bits = 8, .gradient_flops = mixing},
+                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G, .least_bits = 8, .gradient_flops = mixing},
+                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G, .least_bits = 2, .gradient_flops = mixing},
+                  {.shape = {N, A}, .operand = true, .flops = mixing, .slowness = 2, .least_bits = 2, .gradient_flops = 2 * N * C * A},
                   {.shape = {Residual::norm_rows(model), N}},
                   {.shape = {Residual::mean_rows(model), N}},
                   {.shape = {shape.heads, N}},
-                  {.shape = {shifted, A}, .operand = true, .by_panel = true},
-                  {.shape = {branches, C}, .by_panel = true, .flops = 2 * branches * C * A}};
-  tensors.result_flops = branches > 0 ? 0 : 2 * N * C * A;
-  // What the ends need, d(mixed), dq, dk, dv, sums of the last shift per panel.
+                  {.shape = {shifted, A},
+                   .operand = true,
+                   .by_panel = true,
+                   .read = linears.reads_input(LinearMap::out),
+                   .makes = {kBranch, kStream},
+                   .least_bits = 2,
+                   .gradient_flops = 2 * shifted * C * A},
+                  {.shape = {branches, C}, .by_panel = true, .flops = 2 * branches * C * A},
+                  end.stream(N, C, product),
+                  end.inner(N, C),
+                  end.activated(N)};
+  tensors.result_flops = end.result_flops(N, C, product);
+  // What the ends need, d(mixed), dq, dk, dv, sums of the last shift per panel, what gradients of linear maps and of an adapter take.
   Residual::add_scratch(model, traits, shape, tensors);
   const std::int64_t shift_panels = shifted > 0 ? traits.panel_count(N) : 0;
-  for (const TensorShape& one : ShortList<TensorShape>{{N, A}, {N, A}, {N, G}, {N, G}, {shift_panels, A}})
+  const auto gradients = linears.gradient_scratch(N, std::max(A, C));
+  for (const TensorShape& one :
+       ShortList<TensorShape>{{N, A}, {N, A}, {N, G}, {N, G}, {shift_panels, A}, gradients[0], gradients[1], end.backward_scratch(N)})
     tensors.backward_scratch.push_back(one);
+  linears.declare_effective(tensors.effective, LinearMap::query, C, A);
+  linears.declare_effective(tensors.effective, LinearMap::key, C, G);
+  linears.declare_effective(tensors.effective, LinearMap::value, C, G);
+  linears.declare_effective(tensors.effective, LinearMap::out, A, C);
   return tensors;
 }
 
 std::span<const TensorSet> Attention::levels() {
-  static constexpr std::array<TensorSet, 5> kLevels{{{},
-                                                     {kNormed, kShifted},
-                                                     {kNormed, kShifted, kMixed, kLogSumExp},
-                                                     {kNormed, kShifted, kQuery, kKey, kValue},
-                                                     {kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp, kShifted, kBranch}}};
+  static constexpr std::array<TensorSet, 5> kLevels{
+      {{},
+       {kNormed, kShifted},
+       {kNormed, kShifted, kMixed, kLogSumExp},
+       {kNormed, kShifted, kQuery, kKey, kValue},
+       {kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp, kShifted, kBranch, kStream, kInner, kInnerActivated}}};
   return kLevels;
 }
 
@@ -84,9 +115,12 @@ void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockS
     rotate(backend, k[r], shape, r.first, 0, false);
   });
   backend.attention_forward({.out = mixed, .lse = t.whole(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
+  const BranchEnd end(model_);
   backend.panels(x.rows, [&](Rows r) {
     const ConstView last = shifted(backend, w, t.rows(kShifted, r), mixed[r]);
-    residual.leave(backend, ends, y[r], t.rows(kBranch, r), kept, x, last, r);
+    const View z = end.result(t.rows(kStream, r), y[r]);
+    residual.leave(backend, ends, z, t.rows(kBranch, r), kept, x, last, r);
+    end.forward(backend, w.end, y[r], z, t.rows(kInner, r), t.rows(kInnerActivated, r));
   });
 }
 
@@ -124,9 +158,20 @@ Attention::Operands Attention::recall(Backend& backend, const Residual& residual
   return o;
 }
 
+void Attention::end_backward(Backend& backend, const Residual& residual, const AttentionSlices& w, const AttentionGradients& dw,
+                             const BackwardTensors& t, const Operands& o, View d, ConstView x, bool accumulate, View scratch) const {
+  const BranchEnd end(model_);
+  if (!end.present()) return;
+  const BranchEnds ends = w.ends();
+  const ConstView z = t.read(kStream, [&](View out, Rows r) { residual.leave_again(backend, ends, out, o.ends, x, o.last[r], r); });
+  const ConstView inner = t.read(kInner, [&](View out, Rows r) { end.inward(backend, w.end, out, z[r]); });
+  const ConstView activated = t.read(kInnerActivated, [&](View out, Rows r) { end.activate(backend, out, inner[r]); });
+  end.backward(backend, w.end, dw.end, {z, inner, activated, scratch}, d, accumulate);
+}
+
 void Attention::backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape,
                          const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
-  enum { kDMixed = Residual::kScratch, kDQuery, kDKey, kDValue, kDShift };
+  enum { kDMixed = Residual::kScratch, kDQuery, kDKey, kDValue, kDShift, kLeft, kRight, kDInner };
   const ArenaScope scope(arena);
   const LayerTensors declared = tensors(model_, shape, backend.traits());
   const BackwardTensors t(backend, arena, declared, saved);
@@ -137,16 +182,18 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
   const View dmixed = t.scratch(kDMixed), dq = t.scratch(kDQuery), dk = t.scratch(kDKey), dv = t.scratch(kDValue);
   const View dshift = t.scratch(kDShift);
   const PanelScratch panel(t.scratch(Residual::kPanel), backend.slots());
+  const Linears linears(model_);
+  const std::array<View, 2> scratch{t.scratch(kLeft), t.scratch(kRight)};
+  end_backward(backend, residual, w, dw, t, o, d, x, accumulate, t.scratch(kDInner));
 
   // d is overwritten below, so the weights that need the gradient at y come first.
   const Residual::LastGradient dlast = residual.leave_backward(backend, ends, dends, t, o.ends, d, accumulate);
-  backend.matmul_dw(
-      {.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.last, .dy = dlast.d, .scale = dlast.scale, .accumulate = accumulate});
+  linears.gradients(backend, LinearMap::out, {w.out, dw.out, o.last, dlast.d, dlast.scale, accumulate, scratch});
   backend.panels(d.rows, [&](Rows r) {
     backend.matmul_dx({.dx = dmixed[r], .dy = dlast.d[r], .w = w.out.weight, .add = {}, .scale = dlast.scale});
     Residual::sum_shift(backend, dshift, dmixed[r], r);
   });
-  if (!dshift.empty()) backend.sum_panels({.sum = dw.residual.output, .partials = dshift});
+  Residual::sum_learning(backend, dw.residual.output, dshift);
   backend.attention_backward({.dq = dq,
                               .dk = dk,
                               .dv = dv,
@@ -166,21 +213,28 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
     backend.matmul_dx({.dx = dh, .dy = dv[r], .w = w.value.weight, .add = dh});
     residual.enter_backward(backend, ends, t, o.ends, d, dh, x, r);
   });
-  backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = o.h, .dy = dq, .accumulate = accumulate});
-  backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = o.h, .dy = dk, .accumulate = accumulate});
-  backend.matmul_dw({.dw = dw.value.weight, .dbias = dw.value.bias, .x = o.h, .dy = dv, .accumulate = accumulate});
+  linears.gradients(backend, LinearMap::query, {w.query, dw.query, o.h, dq, 1, accumulate, scratch});
+  linears.gradients(backend, LinearMap::key, {w.key, dw.key, o.h, dk, 1, accumulate, scratch});
+  linears.gradients(backend, LinearMap::value, {w.value, dw.value, o.h, dv, 1, accumulate, scratch});
   residual.sum_ends(backend, dends, t, accumulate);
 }
 
 ShortList<TensorShape> Attention::decode_scratch(const ModelConfig& model, const BlockShape& shape) {
   const std::int64_t N = shape.rows(), A = shape.heads * model.head_dim;
-  // normed, query, mixed, branch
-  return {{Residual::input_rows(model, N), shape.embed}, {N, A}, {N, A}, {Residual::branch_rows(model, N), shape.embed}};
+  const BranchEnd end(model);
+  // normed, query, mixed, branch, what an adapter takes
+  return {{Residual::input_rows(model, N), shape.embed},
+          {N, A},
+          {N, A},
+          {Residual::branch_rows(model, N), shape.embed},
+          end.stream(N, shape.embed, 0).shape,
+          end.inner(N, shape.embed).shape,
+          end.activated(N).shape};
 }
 
 void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BlockCache& cache, View y, ConstView x,
                        Arena& arena) const {
-  enum { kH, kQ, kM, kB };
+  enum { kH, kQ, kM, kB, kZ, kU, kG };
   const ArenaScope scope(arena);
   const Saved scratch(arena, decode_scratch(model_, shape), backend.dtype());
   const View q = scratch.write(kQ), mixed = scratch.write(kM);
@@ -202,9 +256,13 @@ void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockSh
                              .k = cache.keys.row_range(0, total),
                              .v = cache.values.row_range(0, total),
                              .shape = kernel_shape(shape, total)});
+  const BranchEnd end(model_);
+  const View inner = scratch.write(kU), activated = scratch.write(kG);
   backend.panels(x.rows, [&](Rows r) {
     Residual::shift(backend, mixed[r], w.residual.output);
-    residual.leave(backend, ends, y[r], scratch.write(kB)[r], {}, x, mixed[r], r);
+    const View z = end.result(scratch.write(kZ)[r], y[r]);
+    residual.leave(backend, ends, z, scratch.write(kB)[r], {}, x, mixed[r], r);
+    end.forward(backend, w.end, y[r], z, inner[r], activated[r]);
   });
 }
 

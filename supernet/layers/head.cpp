@@ -137,6 +137,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
         backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
       });
     }
+    if (dw.table.empty()) continue;  // frozen
     backend.matmul_dw({.dw = dw.table,
                        .dbias = {},
                        .x = hidden.row_range(first, count),
@@ -151,8 +152,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
           backend, model_,
           {.d = d, .dy = d[r], .residual = {}, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
     });
-    backend.sum_panels({.sum = dw.norm.gain, .partials = dgain, .accumulate = options.accumulate});
-    if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias, .accumulate = options.accumulate});
+    sum_normalize(backend, dw.norm, dgain, dbias, options.accumulate);
   }
   if (report.tokens > 0) {
     report.label_loss = backend.sum(losses) / static_cast<double>(report.tokens);

@@ -40,4 +40,9 @@ void normalize_backward(Backend& backend, const ModelConfig& model, const NormGr
                          .kind = model.norm});
 }
 
+void sum_normalize(Backend& backend, const BasicNormSlice<View>& dw, ConstView dgain, ConstView dbias, bool accumulate) {
+  if (!dw.gain.empty()) backend.sum_panels({.sum = dw.gain, .partials = dgain, .accumulate = accumulate});
+  if (!dw.bias.empty()) backend.sum_panels({.sum = dw.bias, .partials = dbias, .accumulate = accumulate});
+}
+
 }  // namespace elastiform

@@ -25,4 +25,7 @@ struct NormGradient {
 /// The same for rows r; sum_panels adds the rows of dgain and dbias up afterwards. Used inside panels.
 void normalize_backward(Backend& backend, const ModelConfig& model, const NormGradient& g, Rows r);
 
+/// Adds the panels' rows of dgain and dbias up, to what of them learns. Outside panels.
+void sum_normalize(Backend& backend, const BasicNormSlice<View>& dw, ConstView dgain, ConstView dbias, bool accumulate);
+
 }  // namespace elastiform

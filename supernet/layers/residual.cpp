@@ -72,6 +72,12 @@ void Residual::leave(Backend& backend, const BranchEnds& w, View y, View branch,
   else backend.affine_forward({.y = y, .x = branch, .gain = w.residual.gate, .shift = {}, .add = x[r], .scale = scale_});
 }
 
+void Residual::leave_again(Backend& backend, const BranchEnds& w, View y, const EndTensors& t, ConstView x, ConstView last, Rows r) const {
+  if (form_.fuses()) return leave(backend, w, y, {}, t, x, last, r);
+  if (form_.norm == NormPlace::after) normalize(backend, model_, w.norm, y, t.rstd, t.mean, t.branch, r);
+  else backend.affine_forward({.y = y, .x = t.branch[r], .gain = w.residual.gate, .shift = {}, .add = x[r], .scale = scale_});
+}
+
 void Residual::statistics_again(Backend& backend, const BranchEnds& w, const EndTensors& t, const PanelScratch& panel) const {
   if (form_.norm != NormPlace::after) return;
   backend.panels(t.branch.rows,
@@ -116,7 +122,7 @@ Residual::LastGradient Residual::leave_backward(Backend& backend, const BranchEn
     drop(backend, dbranch[r], r);
   });
   // Always added to: two branches may share a gate.
-  backend.sum_panels({.sum = dw.residual.gate, .partials = scratch.scratch(kDGate)});
+  sum_learning(backend, dw.residual.gate, scratch.scratch(kDGate));
   return {dbranch, 1};
 }
 
@@ -155,9 +161,12 @@ void Residual::enter_backward(Backend& backend, const BranchEnds& w, const Backw
   }
 }
 
+void Residual::sum_learning(Backend& backend, View sum, ConstView partials) {
+  if (!sum.empty()) backend.sum_panels({.sum = sum, .partials = partials});
+}
+
 void Residual::sum_norm(Backend& backend, const BranchEndGradients& dw, const BackwardTensors& scratch, bool accumulate) const {
-  backend.sum_panels({.sum = dw.norm.gain, .partials = scratch.scratch(kDGain), .accumulate = accumulate});
-  if (!dw.norm.bias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = scratch.scratch(kDBias), .accumulate = accumulate});
+  sum_normalize(backend, dw.norm, scratch.scratch(kDGain), scratch.scratch(kDBias), accumulate);
 }
 
 void Residual::sum_shift(Backend& backend, View partials, ConstView dx, Rows r) {
@@ -167,8 +176,8 @@ void Residual::sum_shift(Backend& backend, View partials, ConstView dx, Rows r) 
 
 void Residual::sum_ends(Backend& backend, const BranchEndGradients& dw, const BackwardTensors& scratch, bool accumulate) const {
   if (form_.norm == NormPlace::before) sum_norm(backend, dw, scratch, accumulate);
-  if (form_.shifts) backend.sum_panels({.sum = dw.residual.input, .partials = scratch.scratch(kDGain)});
-  if (form_.skip_gain) backend.sum_panels({.sum = dw.residual.skip, .partials = scratch.scratch(kDGate)});
+  if (form_.shifts) sum_learning(backend, dw.residual.input, scratch.scratch(kDGain));
+  if (form_.skip_gain) sum_learning(backend, dw.residual.skip, scratch.scratch(kDGate));
 }
 
 }  // namespace elastiform

@@ -56,6 +56,8 @@ class Residual {
   void leave(Backend& backend, const BranchEnds& w, View y, View branch, const EndTensors& t, ConstView x, ConstView last, Rows r) const;
   /// Rows r of `branch` again.
   void branch_again(Backend& backend, const BranchEnds& w, View branch, ConstView x, ConstView last, Rows r) const;
+  /// Rows r of y again, from whole `branch` where the rule does not fuse.
+  void leave_again(Backend& backend, const BranchEnds& w, View y, const EndTensors& t, ConstView x, ConstView last, Rows r) const;
   /// The statistics of a norm after the branch again, with whole `branch`; `panel` is scratch.
   void statistics_again(Backend& backend, const BranchEnds& w, const EndTensors& t, const PanelScratch& panel) const;
 
@@ -72,6 +74,8 @@ class Residual {
                       ConstView x, Rows r) const;
   /// Inside panels: sums of dx, the gradient behind a shift, into row r.panel of partials; nothing where these are empty.
   static void sum_shift(Backend& backend, View partials, ConstView dx, Rows r);
+  /// Adds panels' sums to a gradient; nothing where that is empty: absent or frozen.
+  static void sum_learning(Backend& backend, View sum, ConstView partials);
   /// After these panels: their sums become gradients.
   void sum_ends(Backend& backend, const BranchEndGradients& dw, const BackwardTensors& scratch, bool accumulate) const;
 

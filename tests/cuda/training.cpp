@@ -11,6 +11,7 @@
 #include "tests/support/residual.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/tolerances.hpp"
+#include "tests/support/tuned_spaces.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/checkpoint.hpp"
 
@@ -58,6 +59,31 @@ void check_close(const std::vector<double>& found, const std::vector<double>& ex
 }
 
 }  // namespace
+
+TEST_CASE("a tuning on the device has the CPU's losses, and shadows of weights alone", "[cuda][training][tuning]") {
+  Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  const TuningMethod method = GENERATE(TuningMethod::lora, TuningMethod::ssf, TuningMethod::adapter);
+  CAPTURE(name_of(precision), static_cast<int>(method));
+  const SearchSpace plain = f.space;
+  f.options.precision = name_of(precision);
+  f.options.steps = 4;
+  resolve_stages(f.stages, f.options.steps);
+  f.space = with_tuning(plain, method == TuningMethod::lora  ? lora(plain.model(), 4, 8)
+                               : method == TuningMethod::ssf ? ssf(plain.model())
+                                                             : adapters(8));
+  CudaBackend device(precision);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, device);
+  std::vector<double> losses;
+  while (!trainer.done())
+    for (const LossReport& loss : trainer.step().losses) losses.push_back(loss.label_loss);
+  // The arena, whose shadow would be half of it, has none.
+  if (precision == Precision::bf16) CHECK(device.shadow_bytes() < trainer.memory().weights / 2 + trainer.memory().arena / 4);
+  if (precision == Precision::f32 || precisions_here().back() == Precision::bf16) {
+    Cpu cpu(2, precision);
+    check_close(losses, train(f, cpu.backend).losses, precision == Precision::f32 ? "training" : "training bf16");
+  }
+}
 
 TEST_CASE("a sandwich trained on the device has the CPU's losses, and the same bits in every order", "[cuda][training]") {
   Sandwich f;

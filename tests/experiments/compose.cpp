@@ -22,6 +22,9 @@ struct Method {
   std::vector<std::string> settings;
 };
 
+// A tuning begins with weights that it does not name otherwise; here with random ones.
+const std::string kBase = "tune.base=" + std::string(64, '0');
+
 const std::vector<Method> kMethods = {
     {"policy", {"train.policy=dense"}},
     {"policy", {"train.policy=lazy-global"}},
@@ -29,10 +32,47 @@ const std::vector<Method> kMethods = {
     {"schedule", {"train.schedule=cosine"}},
     {"schedule", {"train.schedule=constant"}},
     {"accumulation", {"train.accumulation=2"}},
+    {"accumulation", {"train.accumulation=2", "train.noise_scale=true"}},
     {"accumulation", {"train.accumulation=3"}},
+    {"scale_rate", {"train.scale_rate=linear"}},
+    {"scale_rate", {"train.scale_rate=sqrt"}},
     {"objective", {"stage.1.sampler=sandwich", "stage.1.objective=labels+largest"}},
     {"objective", {"stage.1.sampler=sandwich", "stage.1.random=2"}},
+    {"optimizer", {"train.optimizer=sgd"}},
+    {"optimizer", {"train.optimizer=sgd", "train.nesterov=true"}},
+    {"optimizer", {"train.optimizer=lion"}},
+    {"optimizer", {"train.optimizer=lars"}},
+    {"optimizer", {"train.optimizer=lamb"}},
+    {"optimizer", {"train.optimizer=adafactor"}},
+    {"optimizer", {"train.optimizer=adamw8bit"}},
+    {"step_rule", {"train.step_rule=sam"}},
+    {"step_rule", {"train.step_rule=sam", "train.adaptive=true", "train.rho=0.5"}},
+    {"step_rule", {"train.step_rule=looksam", "train.look_every=2"}},
+    {"ema", {"train.ema=0.9"}},
+    {"residual", {"model.residual=branch_scale_by_depth"}},
+    {"residual", {"model.residual=layerscale"}},
+    {"residual", {"model.residual=rezero"}},
+    {"residual", {"model.residual=skipinit"}},
+    {"residual", {"model.residual=fixup", "model.tied=false"}},
+    {"residual", {"model.residual=t_fixup"}},
+    {"residual", {"model.residual=deepnorm"}},
+    {"residual", {"model.residual=admin"}},
+    {"tokens", {"train.tokens=random_ltd", "train.tokens_step=4"}},
+    {"tokens", {"train.tokens=importance", "train.tokens_step=4"}},
+    {"dropout", {"train.dropout=0.1"}},
     {"precision", {"train.precision=bf16"}},
+    {"precision", {"train.precision=bf16-pure"}},
+    {"precision", {"train.precision=fp16"}},
+    {"precision", {"train.precision=fp8", "train.fp8_window=2"}},
+    {"activations", {"train.activations=8bit"}},
+    {"activations", {"train.activations=4bit"}},
+    {"activations", {"train.activations=2bit"}},
+    {"activations", {"train.activations=auto"}},
+    {"tuning", {"tune.method=bitfit", kBase, "model.biases=true"}},
+    {"tuning", {"tune.method=lora", "tune.rank=2", kBase}},
+    {"tuning", {"tune.method=adapter", "tune.width=4", kBase}},
+    {"tuning", {"tune.method=ssf", kBase}},
+    {"family", {"model.preset=gpt2"}},
 };
 
 constexpr const char* kRecipe = R"(

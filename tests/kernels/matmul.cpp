@@ -158,6 +158,18 @@ TEST_CASE("matmul_dw that does not accumulate writes what it would add to zero",
   else check_product("matmul_dw", run);
 }
 
+TEST_CASE("matmul_dw of a frozen weight forms the bias's gradient alone", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(shapes()), Shape{1100, 20, 30});
+  const bool accumulate = GENERATE(false, true);
+  CAPTURE(s.N, s.O, accumulate);
+  check_conformance("matmul_dw", [&](Backend& k, const Memory& memory) {
+    const Matrix dy = memory.input(s.N, s.O, 2);
+    Matrix dbias = accumulate ? memory.in_out(1, s.O, 4) : memory.output(1, s.O);
+    k.matmul_dw({.dw = {}, .dbias = dbias.view(), .x = {}, .dy = dy.view(), .scale = 0.35, .accumulate = accumulate});
+    return written(std::move(dbias));
+  });
+}
+
 TEST_CASE("products of operands that are stored in bfloat16 have the bits of float32 ones", "[kernels][bf16]") {
   const Shape s = GENERATE(from_range(shapes()));
   const bool transposed = GENERATE(false, true);

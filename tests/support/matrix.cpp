@@ -33,7 +33,15 @@ double f16_value(std::uint16_t bits) {
   return bits >> 15 ? -magnitude : magnitude;
 }
 
+/// Codes are whole numbers; the marks, which a byte cannot hold, are two that differ.
+std::uint8_t code_of(double value) { return std::isnan(value) ? 0xa5 : value == kOutputMark ? 0x5a : static_cast<std::uint8_t>(value); }
+
 void store(std::byte* to, DType dtype, double value) {
+  if (dtype == DType::uint8) {
+    const std::uint8_t code = code_of(value);
+    std::memcpy(to, &code, sizeof code);
+    return;
+  }
   if (dtype == DType::bfloat16) {
     const auto bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(to_bf16(static_cast<float>(value))) >> 16);
     std::memcpy(to, &bits, sizeof bits);
@@ -84,6 +92,7 @@ const std::byte* Matrix::element(std::int64_t row, std::int64_t column) const {
 }
 
 double Matrix::at(std::int64_t row, std::int64_t column) const {
+  if (dtype_ == DType::uint8) return static_cast<double>(std::to_integer<unsigned>(*element(row, column)));
   if (dtype_ == DType::bfloat16) {
     std::uint16_t bits = 0;
     std::memcpy(&bits, element(row, column), sizeof bits);

@@ -35,6 +35,7 @@ class StagedBackend final : public Backend {
   void do_swiglu_backward(const SwigluBackward& op) override { run_staged(op, &Backend::swiglu_backward); }
   void do_gelu_forward(const GeluForward& op) override { run_staged(op, &Backend::gelu_forward); }
   void do_gelu_backward(const GeluBackward& op) override { run_staged(op, &Backend::gelu_backward); }
+  void do_hadamard(const Hadamard& op) override { run_staged(op, &Backend::hadamard); }
   void do_rope(const Rope& op) override { run_staged(op, &Backend::rope); }
   void do_dropout(const Dropout& op) override { run_staged(op, &Backend::dropout); }
   void do_embedding_forward(const EmbeddingForward& op) override { run_staged(op, &Backend::embedding_forward); }
@@ -43,6 +44,9 @@ class StagedBackend final : public Backend {
   void do_attention_forward(const AttentionForward& op) override { run_staged(op, &Backend::attention_forward); }
   void do_attention_backward(const AttentionBackward& op) override { run_staged(op, &Backend::attention_backward); }
   void do_softmax_loss(const SoftmaxLoss& op) override { run_staged(op, &Backend::softmax_loss); }
+  void do_compress(const Compress& op) override { run_staged(op, &Backend::compress); }
+  void do_decompress(const Decompress& op) override { run_staged(op, &Backend::decompress); }
+  void do_round(const Round& op) override { run_staged(op, &Backend::round); }
   void do_adamw(const Adamw& op) override { run_staged(op, &Backend::adamw); }
   void do_adamw_8bit(const Adamw8bit& op) override { run_staged(op, &Backend::adamw_8bit); }
   void do_momentum_step(const MomentumStep& op) override { run_staged(op, &Backend::momentum_step); }

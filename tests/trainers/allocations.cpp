@@ -21,6 +21,7 @@
 #include "tests/support/conformance.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "tests/support/tuned_spaces.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/trainer.hpp"
@@ -181,6 +182,16 @@ TEST_CASE("a steady update of any optimizer allocates nothing", "[trainers][memo
   const std::int64_t blocks = allocated_blocks();
   CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
   CHECK(allocated_blocks() == blocks);
+}
+
+TEST_CASE("a steady pass and update of a tuning allocate nothing", "[trainers][memory][tuning]") {
+  const SearchSpace plain = tiny_space("gpt2");
+  const Tuning tuning = GENERATE_COPY(lora(plain.model()), ssf(plain.model()), adapters(), bitfit());
+  const int threads = GENERATE(1, 2);
+  CAPTURE(static_cast<int>(tuning.method), threads);
+  Steps steps(with_tuning(plain, tuning), threads, Precision::f32, {}, kNoLimit);
+  steps.step();
+  CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
 }
 
 TEST_CASE("a steady step of the trainer allocates what its report holds", "[trainers][memory]") {

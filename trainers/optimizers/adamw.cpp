@@ -24,7 +24,7 @@ void AdamwOptimizer::update(Backend& backend, Weights& weights, Weights& gradien
 }
 
 std::int64_t AdamwOptimizer::state_bytes(const TrainOptions& options, const WeightTable& table) {
-  return 2 * table.elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
+  return 2 * table.trained_elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
 }
 
 }  // namespace elastiform

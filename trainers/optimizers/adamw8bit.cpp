@@ -8,7 +8,7 @@ namespace {
 constexpr std::int64_t kLeastCoded = 4096;  // elements of a tensor
 
 bool is_coded(const TensorSpec& tensor) { return decays(tensor) && tensor.rows * tensor.columns >= kLeastCoded; }
-std::int64_t elements_of(const TensorSpec& tensor) { return tensor.rows * tensor.ld; }
+std::int64_t elements_of(const TensorSpec& tensor) { return tensor.trained ? tensor.rows * tensor.ld : 0; }
 
 /// Rows of a piece of a band: whole blocks of codes.
 std::int64_t piece_rows(const BandRectangle& band) {

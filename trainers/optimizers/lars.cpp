@@ -47,7 +47,7 @@ void LarsOptimizer::update(Backend& backend, Weights& weights, Weights& gradient
 }
 
 std::int64_t LarsOptimizer::state_bytes(const TrainOptions& options, const WeightTable& table) {
-  return table.elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
+  return table.trained_elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
 }
 
 std::string_view LarsOptimizer::refuses(BandPolicy policy) {

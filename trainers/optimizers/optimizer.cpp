@@ -22,8 +22,8 @@ MomentOptimizer::MomentOptimizer(const TrainOptions& options, const MomentRule& 
                                  const Backend& backend)
     : options_(options), clocks_(options, rule, *table) {
   rectangles_.reserve(most_band_rectangles(*table));
-  moments_.emplace_back(table, backend.dtype(), backend.memory());
-  if (rule.has_second()) moments_.emplace_back(table, backend.dtype(), backend.memory());
+  moments_.emplace_back(table, backend.dtype(), backend.memory(), Held::trained);
+  if (rule.has_second()) moments_.emplace_back(table, backend.dtype(), backend.memory(), Held::trained);
 }
 
 void MomentOptimizer::begin_update(const WeightTable& table, const ActiveBands& active, const UpdateStep& step) {

@@ -19,6 +19,7 @@ Weights& Perturbation::gradient_uphill(const RuleContext& c, Weights& g, double 
     norm = global_norm(c.backend, g, c.active, c.bands);
     for_active_bands(c, rectangles_, scale_by_weights);
   }
+  keep_frozen(c);
   const double factor = rho_ / (norm + kNormEps);
   for_active_bands(c, rectangles_, [&](const BandRectangle& r) {
     c.backend.copy(r.of(before_), r.of(std::as_const(c.weights)));
@@ -27,6 +28,14 @@ Weights& Perturbation::gradient_uphill(const RuleContext& c, Weights& g, double 
   Weights& uphill = c.pass(&before_);
   for_active_bands(c, rectangles_, [&](const BandRectangle& r) { c.backend.copy(r.of(c.weights), r.of(std::as_const(before_))); });
   return uphill;
+}
+
+// A teacher is formed with all of before_.
+void Perturbation::keep_frozen(const RuleContext& c) {
+  if (keeps_frozen_) return;
+  for (const TensorSpec& tensor : before_.table().tensors())
+    if (!tensor.trained) c.backend.copy(before_.view(tensor), std::as_const(c.weights).view(tensor));
+  keeps_frozen_ = true;
 }
 
 Weights& Sam::gradients(const RuleContext& c) {

@@ -27,7 +27,9 @@ class Perturbation {
  private:
   double rho_;
   bool adaptive_;
+  void keep_frozen(const RuleContext& c);
   Weights before_;
+  bool keeps_frozen_ = false;  // its frozen tensors are those of the weights
   std::vector<BandRectangle> rectangles_;
 };
 

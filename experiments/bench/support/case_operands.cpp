@@ -64,6 +64,12 @@ View CaseOperands::ones(const std::string& name) {
   return view;
 }
 
+View CaseOperands::codes(const std::string& name) {
+  const View view = get(name);
+  std::fill_n(view.data, view.rows * view.ld, std::byte{0});
+  return {view.data, view.rows, view.columns, view.ld, DType::uint8};
+}
+
 const std::string* CaseOperands::scalar(const std::string& name) {
   for (const auto& known : line_.scalars)
     if (known.first == name) {

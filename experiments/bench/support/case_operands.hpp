@@ -23,6 +23,7 @@ struct CaseOperands {
   View get(const std::string& name);
   View optional(const std::string& name);  // empty where the line has none
   View ones(const std::string& name);      // filled with 1: what must be positive
+  View codes(const std::string& name);     // bytes, all 0
   double number(const std::string& name, double otherwise);
   std::int64_t integer(const std::string& name, std::int64_t otherwise);
   /// Whether the scalar is `yes`; `no` or absent is false.

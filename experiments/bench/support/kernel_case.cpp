@@ -172,6 +172,35 @@ Made dropout(CaseOperands& o, Backend& k) {
   });
 }
 
+Made hadamard(CaseOperands& o, Backend& k) {
+  const Hadamard op{.y = o.get("y"), .a = o.get("a"), .b = o.get("b")};
+  return in_panels(k, op, op.y.rows, 0, &Backend::hadamard, [](Hadamard part, Rows r) {
+    part.y = part.y[r], part.a = part.a[r];
+    if (part.b.rows > 1) part.b = part.b[r];
+    return part;
+  });
+}
+
+template <class Op>
+Made compression(Backend& k, const Op& op, void (Backend::*call)(const Op&)) {
+  Made made = in_panels(k, op, op.x.rows, 0, call, [](Op part, Rows r) {
+    part.x = part.x[r], part.codes = part.codes[r];
+    return part;
+  });
+  made.bytes = static_cast<double>(op.x.size() * bytes_of(op.x.dtype) + op.codes.size());
+  return made;
+}
+
+Made compress(CaseOperands& o, Backend& k) {
+  const Compress op{.codes = o.codes("codes"), .x = o.get("x"), .bits = static_cast<int>(o.integer("bits", 8)), .noise = {}};
+  return compression(k, op, &Backend::compress);
+}
+
+Made decompress(CaseOperands& o, Backend& k) {
+  return compression(k, Decompress{.x = o.get("x"), .codes = o.codes("codes"), .bits = static_cast<int>(o.integer("bits", 8))},
+                     &Backend::decompress);
+}
+
 Made rope(CaseOperands& o, Backend& k) {
   const Rope op{.x = o.get("x"),
                 .cosine = o.get("cosine"),
@@ -276,8 +305,11 @@ const std::map<std::string, Made (*)(CaseOperands&, Backend&)>& makers() {
       {"swiglu_backward", swiglu_backward},
       {"gelu_forward", gelu_forward},
       {"gelu_backward", gelu_backward},
+      {"hadamard", hadamard},
       {"rope", rope},
       {"dropout", dropout},
+      {"compress", compress},
+      {"decompress", decompress},
       {"embedding_forward", embedding_forward},
       {"embedding_backward", embedding_backward},
       {"attention_forward", attention_forward},

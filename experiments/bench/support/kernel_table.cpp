@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/arena.hpp"
+#include "kernels/ops/compression.hpp"
 #include "kernels/ops/dynamic_map.hpp"
 
 namespace elastiform {
@@ -61,6 +62,9 @@ void add_rest(std::vector<std::string>& lines) {
   }
   lines.push_back(alike("swiglu_forward", {"y", "gate", "up"}, kTokens, 688));
   lines.push_back(alike("swiglu_backward", {"dgate", "dup", "dy", "gate", "up"}, kTokens, 688));
+  lines.push_back(alike("hadamard", {"y", "a"}, kTokens, C) + operand("b", 1, C));
+  lines.push_back("compress" + operand("codes", kTokens, compressed_row_bytes(4 * C, 4)) + operand("x", kTokens, 4 * C) + " bits=4");
+  lines.push_back("decompress" + operand("x", kTokens, 4 * C) + operand("codes", kTokens, compressed_row_bytes(4 * C, 4)) + " bits=4");
   lines.push_back("rope" + operand("x", kTokens, C) + operand("cosine", 256, 32) + operand("sine", 256, 32) + " period=256");
   lines.push_back(alike("dropout", {"y", "x", "add"}, kTokens, C) + " rate=0.1");
   lines.push_back("embedding_forward" + operand("y", kTokens, C) + operand("table", V, C) + operand("positions", 256, C) + " period=256");
