@@ -44,10 +44,11 @@ TEST_CASE("24 blocks learn without warm-up at a rate at which plain norms after 
   Fixture f;
   // The frequencies of bytes alone give 2.7.
   CHECK(loss_of_deep_training(f, ResidualRule::deepnorm, true) > 2.5);
-  for (const ResidualRule rule : {ResidualRule::deepnorm, ResidualRule::admin, ResidualRule::t_fixup, ResidualRule::rezero,
-                                  ResidualRule::skipinit, ResidualRule::branch_scale}) {
+  for (const ResidualRule rule : every_residual_rule()) {
     CAPTURE(residual_rule(rule).name);
-    CHECK(loss_of_deep_training(f, rule, false) < 2.1);
+    // These two learn later: layerscale's gates start at 1e-5, fixup's branches and head at 0, and its gates move at a tenth of the rate.
+    const bool later = rule == ResidualRule::layerscale || rule == ResidualRule::fixup;
+    CHECK(loss_of_deep_training(f, rule, false) < (later ? 2.4 : 2.1));
   }
 }
 
