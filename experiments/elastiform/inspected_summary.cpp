@@ -160,9 +160,8 @@ Lines summary_of_run(const std::string& folder) {
   if (fs::exists(paths.supernet())) {
     const Hdf5Reader file(paths.supernet(), "supernet");
     lines.push_back(fmt::format("supernet.h5: {} after {} steps, {}, {}, commit {}, weights {}", size_of(paths.supernet()),
-                                grouped(file.integer_attribute("/", "step")), file.text_attribute("/", "precision"),
-                                file.text_attribute("/", "isa"), file.text_attribute("/", "commit"),
-                                file.text_attribute("/", "weights_hash").substr(0, 16)));
+                                grouped(file.integer_attribute("/", "step")), recipe.train.precision, file.text_attribute("/", "isa"),
+                                file.text_attribute("/", "commit"), file.text_attribute("/", "weights_hash").substr(0, 16)));
   } else {
     lines.emplace_back("supernet.h5: none yet");
   }

@@ -31,7 +31,7 @@ constexpr std::size_t kMaxRecipe = 1 << 20;
 
 // A key that nothing would read is a mistake, and silence would hide it.
 void only_with(TableReader& table, const char* key, bool used, const std::string& with, const std::string& chosen) {
-  if (table.has(key) && !used)
+  if (table.typed(key) && !used)
     throw InputError({table.place(key), "only with " + with, chosen, fmt::format("remove {}, or choose what uses it", key)});
 }
 
@@ -253,8 +253,8 @@ bool uses_ends(const Stage& stage) { return stage.sampler == "balanced"; }
 bool uses_random(const Stage& stage) { return stage.sampler == "sandwich"; }
 bool uses_teacher(const Stage& stage) { return stage.objective == "labels+largest"; }
 
-Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides) {
-  const auto document = parse_recipe_document(toml, where, overrides);
+Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides, bool inherited) {
+  const auto document = parse_recipe_document(toml, where, overrides, inherited);
   TableReader tables(&document, "", where);
   for (const char* key : {"data", "model", "space", "tune", "train", "stage", "deploy", "search"}) tables.has(key);
   tables.finish();

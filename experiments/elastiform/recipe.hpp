@@ -37,7 +37,9 @@ struct Recipe {
   std::string base;  // of a tuning ([tune]): SHA-256 of the weights that it began with; how it tunes is in space.model().tuning
 
   /// `overrides`: "table.key=value" of --set. `where` names the recipe in errors.
-  static Recipe parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides = {});
+  /// inherited: the text is a resolved recipe, whose keys need not be read once `overrides` have chosen otherwise.
+  static Recipe parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides = {},
+                      bool inherited = false);
   static Recipe load(const std::string& path, const std::vector<std::string>& overrides = {});
   /// The resolved recipe: every key that applies written out; parse(text()) gives the same recipe.
   std::string text() const;

@@ -153,10 +153,21 @@ void refuse_foreign_letters(std::string_view toml, std::string_view where) {
 
 }  // namespace
 
-RecipeValue parse_recipe_document(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides) {
+namespace {
+
+void inherit(RecipeValue& value) {
+  value.inherited = true;
+  for (RecipeValue& item : value.items) inherit(item);
+}
+
+}  // namespace
+
+RecipeValue parse_recipe_document(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides,
+                                  bool inherited) {
   refuse_foreign_letters(toml, where);
   try {
     auto document = convert(toml::parse(toml, where), where);
+    if (inherited) inherit(document);
     for (const auto& text : overrides) override_value(document, text);
     return document;
   } catch (const std::domain_error&) {
@@ -187,6 +198,10 @@ void TableReader::refuse(const RecipeValue& value, const char* key, std::string 
 }
 
 bool TableReader::has(const char* key) { return value(key) != nullptr; }
+bool TableReader::typed(const char* key) {
+  const RecipeValue* const found = value(key);
+  return found != nullptr && !found->inherited;
+}
 
 void TableReader::require(const char* key) {
   if (!has(key)) throw InputError({fmt::format("recipe {}: {}.{}", where_, name_, key), "a value", "nothing", "see docs/recipes.md"});

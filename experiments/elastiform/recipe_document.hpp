@@ -18,13 +18,15 @@ struct RecipeValue {
   std::string text;
   std::vector<RecipeValue> items;  // of a list or a table
   std::vector<std::string> keys;   // of a table, one an item
+  bool inherited = false;          // of a resolved recipe that another one begins with: nobody typed it
 
   const RecipeValue* find(std::string_view key) const;
   std::string shown() const;  // for messages
 };
 
-/// `where` names the file in errors. `overrides`: "table.key=value", "stage.0.share=0.5"; the value needs no quotes.
-RecipeValue parse_recipe_document(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides);
+/// `where` names the file in errors. `overrides`: "table.key=value", "stage.0.share=0.5"; the value needs no quotes. inherited: of all but these.
+RecipeValue parse_recipe_document(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides,
+                                  bool inherited = false);
 
 /// Reads one table key by key with defaults; finish() refuses what was never asked for, naming the nearest known key.
 class TableReader {
@@ -45,6 +47,7 @@ class TableReader {
   std::vector<double> numbers(const char* key, double minimum, double maximum);
   std::vector<std::string> texts(const char* key);
   bool has(const char* key);
+  bool typed(const char* key);  // there, and not inherited
   void require(const char* key);
   std::string place(const char* key);  // for an InputError's `where`
   void finish() const;

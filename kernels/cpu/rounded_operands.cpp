@@ -41,7 +41,7 @@ View CpuBackend::RoundedOperand::of(std::int64_t rows, std::int64_t columns) {
 
 void CpuBackend::round_operands(OperandRounding* rounding) {
   rounding_ = rounding;
-  rounded_.resize(static_cast<std::size_t>(rounding ? pool_.size() : 0));
+  if (rounding) rounded_.resize(static_cast<std::size_t>(pool_.size()));  // kept between passes: a steady step allocates nothing
 }
 
 std::int64_t CpuBackend::rounding_workspace_bytes(std::int64_t rows, std::int64_t columns) const {
@@ -68,7 +68,13 @@ ConstView CpuBackend::rounded_operand(ConstView x, ConstView weight, OperandSide
 
 bool CpuBackend::rounds(const MatmulDw& op) const { return rounding_ && rounding_->rule(op.dw.data, OperandSide::activation).rounds; }
 
+// Biases are sums of gradients that no product has rounded.
 void CpuBackend::rounded_matmul_dw(const MatmulDw& op) {
+  if (!op.dbias.empty()) {
+    MatmulDw bias = op;
+    bias.dw = {};
+    accumulate_dw(bias);
+  }
   for (std::int64_t first = 0; first < op.x.rows; first += kChunkRows) {
     const std::int64_t rows = std::min(kChunkRows, op.x.rows - first);
     const ConstView x = op.x.row_range(first, rows), dy = op.dy.row_range(first, rows);
@@ -78,6 +84,7 @@ void CpuBackend::rounded_matmul_dw(const MatmulDw& op) {
       round_operand(rounded_dy[r], dy[r], op.dw.data, OperandSide::gradient);
     });
     MatmulDw part = op;
+    part.dbias = {};
     part.x = rounded_x, part.dy = rounded_dy, part.accumulate = first > 0 || op.accumulate;
     accumulate_dw(part);
   }

@@ -46,7 +46,7 @@ TEST_CASE("a supernet is tuned into a run that evaluates, generates, searches an
   CHECK(after["parameters"] == before["parameters"]);
   const json exported = own.json_of("export runs/tuned --subnet largest --format hf-llama --to model");
   CHECK(exported["difference"] < 1e-5);
-  CHECK_THAT(content_of(own.folder / "model/README.md"), Contains("fine-tuned after that"));
+  CHECK_THAT(content_of(own.folder / "model/README.md"), Contains("steps of fine-tuning, which followed the supernet's training"));
   const std::string prompt = " --tokens 20 --prompt the";
   CHECK(own.json_of("generate model" + prompt)["ids"] == own.json_of("generate runs/tuned --subnet largest" + prompt)["ids"]);
   CHECK(own.succeed("search runs/tuned --budget parameters=..80%").status == 0);

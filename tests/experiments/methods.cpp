@@ -3,6 +3,7 @@
 
 #include "experiments/elastiform/method_list.hpp"
 #include "experiments/elastiform/recipe.hpp"
+#include "kernels/errors.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
 
@@ -28,13 +29,27 @@ TEST_CASE("methods lists what recipes can choose, with where it comes from", "[e
 }
 
 TEST_CASE("a recipe takes every line of the list that stands for one key alone", "[experiments][methods]") {
-  constexpr const char* kRecipe = "data = { text = \"text.txt\" }\nspace = { embed = [16], depth = [1], heads = [1], ffn_ratio = [1] }\n";
+  constexpr const char* kRecipe = "data = { text = \"text.txt\" }\nspace = { embed = [16], depth = [3], heads = [1], ffn_ratio = [1] }\n";
   const std::string key = GENERATE("train.optimizer", "train.step_rule", "train.schedule", "train.precision");
   for (const Method& method : methods_of(key)) {
     INFO(method.line());
     const Recipe recipe = Recipe::parse(kRecipe, "one.toml", {method.key + "=" + method.value});
     CHECK(recipe.text().find(method.key.substr(6) + " = \"" + method.value + '"') != std::string::npos);
   }
+}
+
+TEST_CASE("a resolved recipe that another one begins with does not stand in the way of what is chosen", "[experiments][methods][recipe]") {
+  constexpr const char* kRecipe = "data = { text = \"text.txt\" }\nspace = { embed = [16], depth = [3], heads = [1], ffn_ratio = [1] }\n";
+  const std::string key = GENERATE("train.optimizer", "train.step_rule", "train.schedule", "train.precision", "train.tokens");
+  for (const Method& first : methods_of(key))
+    for (const Method& second : methods_of(key)) {
+      INFO(first.line() << ", then " << second.line());
+      const std::string resolved = Recipe::parse(kRecipe, "one.toml", {key + "=" + first.value}).text();
+      CHECK(Recipe::parse(resolved, "two.toml", {key + "=" + second.value}, true).text().find(second.value) != std::string::npos);
+    }
+  // What is typed beside it still is a mistake.
+  const std::string resolved = Recipe::parse(kRecipe, "one.toml").text();
+  CHECK_THROWS_AS(Recipe::parse(resolved, "two.toml", {"train.schedule=constant", "train.cooldown=0.2"}, true), InputError);
 }
 
 }  // namespace elastiform

@@ -10,6 +10,7 @@
 #include "kernels/errors.hpp"
 #include "supernet/parametrizations/merge.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
+#include "trainers/optimizers/optimizer.hpp"
 
 namespace elastiform {
 namespace {
@@ -50,13 +51,14 @@ class FinetuneCommand final : public Command {
   }
 
   int run(const CommonOptions& common) override {
-    Run from(from_);
-    const LoadedSupernet base = base_of(from);
-    const Recipe recipe = recipe_for(from, base);
+    std::optional<Run> from(from_);
+    LoadedSupernet base = base_of(*from);
+    const Recipe recipe = recipe_for(*from, base);
+    const std::string folder = run_ ? typed_folder(*run_, kWhere) : from->paths().folder + "-tuned";
+    from.reset();  // its weights are not part of what the training plans
     MemoryOptions memory;
     if (memory_limit_) memory.limit = parse_memory_limit(*memory_limit_);
     if (dry_run_) return elastiform::dry_run(recipe, common, memory);
-    const std::string folder = run_ ? typed_folder(*run_, kWhere) : from.paths().folder + "-tuned";
     return print_outcome(train_new(recipe, folder, memory, common, &base), common, "evaluate");
   }
 
@@ -107,6 +109,7 @@ class FinetuneCommand final : public Command {
       throw InputError({kWhere, "a run whose weights are a plain network's", from.name() + ", tuned with adapters that do not merge",
                         "tune the run that it came from"});
     Recipe recipe = from.recipe();
+    take_defaults_of_optimizer(recipe.train);
     recipe.space = tuned_space(base.space, tuning_for(base.space.model()), kWhere);
     recipe.base = base.weights_hash;
     recipe.train.steps = steps_;
@@ -115,11 +118,23 @@ class FinetuneCommand final : public Command {
     resolve_stages(recipe.stages, recipe.train.steps);
     if (subnet_) recipe.search.budgets.clear();  // of a space with other subnets
     if (text_) recipe.data.text = *text_;
-    const Recipe changed = Recipe::parse(recipe.text(), kWhere, set_);
+    const Recipe changed = Recipe::parse(recipe.text(), kWhere, set_, true);
     if (changed.base != recipe.base || without_tuning(changed.space) != base.space)
       throw InputError({std::string(kWhere) + ": --set", "keys of [data], [train], [[stage]], [deploy] and [search]",
                         "one that changes the network", "a run's network stays as it is; train a new one to change it"});
     return changed;
+  }
+
+  /// Another optimizer's usual rate is its own.
+  void take_defaults_of_optimizer(TrainOptions& train) const {
+    constexpr std::string_view kKey = "train.optimizer=";
+    for (const std::string& one : set_) {
+      if (!one.starts_with(kKey) || one.substr(kKey.size()) == train.optimizer) continue;
+      const TrainOptions usual;
+      train.optimizer = one.substr(kKey.size());
+      train.rate = usual.rate, train.decay = usual.decay, train.beta1 = usual.beta1, train.beta2 = usual.beta2, train.eps = usual.eps;
+      find_optimizer(train.optimizer).set_defaults(train);
+    }
   }
 
   std::string from_, method_ = "lora";
