@@ -21,6 +21,7 @@ done
   echo
   echo "Each section is one experiment of \`experiments/recipes/survey\`; the sections were made by the commits and on the machine that they name."
   echo "Read [compare](../../docs/compare.md) for what columns and verdicts mean. Made by \`./dev experiment survey\`."
+  echo "Time ratios that spread widely were taken beside other work."
   for part in "$parts"/*.md; do
     echo
     sed "s/^# /## /" "$part"
