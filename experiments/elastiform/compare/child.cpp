@@ -9,14 +9,13 @@
 #include <chrono>
 #include <csignal>
 #include <system_error>
-#include <thread>
 
 #include "experiments/elastiform/command_line.hpp"
 
 namespace elastiform {
 namespace {
 
-constexpr std::chrono::milliseconds kNap{20};
+constexpr useconds_t kNap = 20000;
 constexpr std::chrono::seconds kMeanwhile{5};
 
 [[noreturn]] void fail() { throw std::system_error(errno, std::generic_category(), "a process that trains"); }
@@ -53,7 +52,7 @@ int run_self(const std::vector<std::string>& arguments, const std::string& log, 
   auto called = std::chrono::steady_clock::now();
   bool told = false;
   for (int status = 0;;) {
-    std::this_thread::sleep_for(kNap);
+    ::usleep(kNap);
     const pid_t ended = ::waitpid(child, &status, WNOHANG);
     if (ended < 0 && errno != EINTR) fail();
     if (ended == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
