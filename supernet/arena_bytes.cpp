@@ -9,17 +9,6 @@
 namespace elastiform {
 namespace {
 
-BlockShape shape_of(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) {
-  return {.batch = batch,
-          .tokens = tokens,
-          .embed = embed,
-          .heads = genes.heads,
-          .groups = genes.groups,
-          .ffn = genes.ffn,
-          .cosine = {},
-          .sine = {}};
-}
-
 std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
   std::int64_t sum = 0;
   for (const TensorShape& shape : shapes) sum += shape.bytes(dtype);
@@ -30,7 +19,7 @@ std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
 
 std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes,
                                std::int64_t batch, std::int64_t tokens) {
-  const BlockShape shape = shape_of(batch, tokens, embed, genes);
+  const BlockShape shape = BlockShape::of(batch, tokens, embed, genes);
   std::int64_t attention = 0, feed_forward = 0, middle = 0;
   if (genes.heads > 0) attention = Attention::tensors(model, shape, traits).forward_bytes(Attention::levels().back(), traits);
   if (genes.ffn > 0) feed_forward = FeedForward::tensors(model, shape, traits).forward_bytes(FeedForward::levels().back(), traits);
@@ -39,15 +28,16 @@ std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& tr
 }
 
 std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) {
-  const HeadTensors head = Head::tensors(model, shape_of(batch, tokens, embed, {}), traits, false);
+  const HeadTensors head = Head::tensors(model, BlockShape::of(batch, tokens, embed, {}), traits, false);
   return bytes_of_all(head.saved, traits.dtype) + bytes_of_all(head.forward_scratch, traits.dtype);
 }
 
 std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                                 std::int64_t logit_rows) {
-  std::int64_t most = bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), traits, false).saved, traits.dtype);
+  std::int64_t most =
+      bytes_of_all(Head::tensors(model, BlockShape::of(1, logit_rows, subnet.embed, {}), traits, false).saved, traits.dtype);
   for (const BlockGenes& genes : subnet.blocks) {
-    const BlockShape shape = shape_of(1, tokens, subnet.embed, genes);
+    const BlockShape shape = BlockShape::of(1, tokens, subnet.embed, genes);
     if (genes.heads > 0)
       most = std::max(most, bytes_of_all(Attention::decode_scratch(model, shape), traits.dtype) +
                                 bytes_of_all(Attention::tensors(model, shape, traits).effective, traits.dtype));

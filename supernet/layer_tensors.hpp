@@ -10,6 +10,7 @@
 #include "kernels/arena.hpp"
 #include "kernels/backend.hpp"
 #include "supernet/dropout.hpp"
+#include "supernet/subnet.hpp"
 
 namespace elastiform {
 
@@ -28,6 +29,18 @@ struct BlockShape {
   ConstView cosine, sine;  // rotary positions of each row, where rows are not whole sequences; empty: row % tokens
   int depth = 0;           // blocks of the subnet, for residual rules that follow it; no size depends on it
   std::int64_t rows() const { return batch * tokens; }
+
+  /// genes: of a block; none: what has no heads and no FFN.
+  static BlockShape of(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) {
+    return {.batch = batch,
+            .tokens = tokens,
+            .embed = embed,
+            .heads = genes.heads,
+            .groups = genes.groups,
+            .ffn = genes.ffn,
+            .cosine = {},
+            .sine = {}};
+  }
 };
 
 /// A short list without memory of its own: a training step declares some hundred of them.
@@ -82,6 +95,11 @@ class TensorBits {
     bits_ = (bits_ & ~(std::uint64_t{15} << (4 * id))) | static_cast<std::uint64_t>(bits) << (4 * id);
   }
   constexpr bool empty() const { return bits_ == 0; }
+  constexpr bool compresses() const {  // something: what is sent away stays as it is
+    for (int id = 0; id < 16; ++id)
+      if (of(id) != 0 && of(id) != kAway) return true;
+    return false;
+  }
   constexpr std::uint64_t pattern() const { return bits_; }  // of 4 · ShortList::kCapacity bits
   constexpr bool operator==(const TensorBits&) const = default;
 

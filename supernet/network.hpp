@@ -14,11 +14,14 @@
 
 namespace elastiform {
 
+/// Of a network whose activations are compressed: noise has no name for more.
+constexpr int kMostCompressedBlocks = 256;
+
 /// Names the random bits with which a pass compresses activations: they differ from step to step, from pass to pass of a step, and from row
 /// to row of all its micro-batches.
 struct PassNoise {
   std::uint64_t seed = 0, step = 0;
-  int pass = 0;                // of the step's subnets; below 4096
+  int pass = 0;                // of the step's subnets; below 2048
   std::int64_t first_row = 0;  // of the batch, counted through the step's micro-batches
 };
 

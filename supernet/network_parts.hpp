@@ -173,15 +173,9 @@ struct Network::Parts {
 
   /// depth: of the subnet, where there is one.
   BlockShape shape(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes, int depth) const {
-    return {.batch = batch,
-            .tokens = tokens,
-            .embed = embed,
-            .heads = genes.heads,
-            .groups = genes.groups,
-            .ffn = genes.ffn,
-            .cosine = {},
-            .sine = {},
-            .depth = depth};
+    BlockShape shape = BlockShape::of(batch, tokens, embed, genes);
+    shape.depth = depth;
+    return shape;
   }
 
   void embed(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,

@@ -118,7 +118,7 @@ class Network::TrainingPass {
     const ArenaScope scope(arena_);
     saved.make_room(arena_, tensors, backend_.traits());
     forward();
-    store(backend_, saved, noise_of(branch, i), noise_.first_row, away_);
+    store(backend_, saved, saved.plan().bits.compresses() ? noise_of(branch, i) : NoiseName{}, noise_.first_row, away_);
   }
   /// Runs a branch's backward with all of that brought back.
   template <class Backward>
@@ -129,10 +129,10 @@ class Network::TrainingPass {
     restore(backend_, saved);
     backward();
   }
-  /// Bits 8 to 11 are left to the tensor; a step has 2^11 passes and a network 2^8 blocks at most.
+  /// Bits 8 to 11 are left to the tensor; a step has 2^11 passes and a network kMostCompressedBlocks at most.
   NoiseName noise_of(Branch branch, int i) const {
     const auto block = static_cast<std::uint32_t>(subnet_.block_index(i)), pass = static_cast<std::uint32_t>(noise_.pass);
-    if (block >> 8 != 0 || pass >> 11 != 0) throw std::logic_error("TrainingPass: noise has no name");
+    if (block >= std::uint32_t{kMostCompressedBlocks} || pass >> 11 != 0) throw std::logic_error("TrainingPass: noise has no name");
     const std::uint32_t feed_forward = branch == kFeedForwardForward ? 1 : 0;
     return {noise_.seed,
             {static_cast<std::uint32_t>(noise_.step),

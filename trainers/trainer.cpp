@@ -42,10 +42,11 @@ struct Trainer::Parts {
   Batch batch;
   std::vector<LossReport> micro_losses;
   static constexpr std::size_t kNumbers = 4;
-  std::vector<double> losses;   // of all micro-batches: kNumbers a subnet
-  std::vector<double> squares;  // of the gradients of all micro-batches, for train.noise_scale
-  std::vector<double> learned;  // of all micro-batches: what they teach the selection of tokens
-  MemoryBlock token_losses;     // of one, where the selection learns
+  std::vector<double> losses;             // of all micro-batches: kNumbers a subnet
+  std::vector<double> squares;            // of the gradients of all micro-batches, for train.noise_scale
+  std::optional<GradientNoise> estimate;  // of the step, which counts if the step does
+  std::vector<double> learned;            // of all micro-batches: what they teach the selection of tokens
+  MemoryBlock token_losses;               // of one, where the selection learns
   ActiveBands active;
   const ActiveBands all;
   BandScratch bands;
@@ -168,7 +169,7 @@ struct Trainer::Parts {
     double part = 0;
     for (const double square : squares) part += n * square;  // n² / n
     if (!std::isfinite(part) || !std::isfinite(whole)) return;
-    state.noise.add(gradient_noise(part, whole, small, large));
+    estimate = gradient_noise(part, whole, small, large);
   }
 
   View losses_of_tokens() const {
@@ -215,6 +216,7 @@ StepReport Trainer::step() {
   report.subnets = stage.sampler->sample(static_cast<std::uint64_t>(t), static_cast<std::uint64_t>(t - stage.begin));
   p.active.assign(p.state.weights.table(), report.subnets);
   if (p.options.noise_scale) p.squares.assign(static_cast<std::size_t>(p.options.accumulation), 0);
+  p.estimate.reset();
   int passes = 0;
   const auto pass = [&](const Weights* unperturbed) -> Weights& {
     ++passes;
@@ -237,6 +239,7 @@ StepReport Trainer::step() {
                                .gradient_scale = clip_scale(report.gradient_norm, p.options.clip) / loss_scale});
     p.state.precision->updated(p.backend, p.state.weights, p.active, t);
     p.state.tokens->learn(p.learned);
+    if (p.estimate) p.state.noise.add(*p.estimate);
     ++p.state.updates;
     if (p.state.average) p.state.average->update(p.backend, p.state.weights, p.state.optimizer->moves_idle() ? p.all : p.active);
   } else {

@@ -64,6 +64,10 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
                        const BackendTraits& traits, const ActivationChoices& choices) {
   ArenaNeeds needs;
   const SearchSpace& space = network.space();
+  if (choices.compresses() && space.max_depth() > kMostCompressedBlocks)
+    throw InputError({"recipe: train.activations",
+                      "at most " + std::to_string(kMostCompressedBlocks) + " blocks for \"" + options.activations + '"',
+                      std::to_string(space.max_depth()), "use \"exact\""});
   const std::int64_t context = space.model().context;
   const std::vector<std::int64_t> counts = planned_kept(*make_token_selection(options, space));
   for (const RunningStage& stage : stages) {

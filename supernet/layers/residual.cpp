@@ -8,6 +8,19 @@ namespace {
 
 View panel_of(View partials, Rows r) { return partials.empty() ? partials : partials.row_range(r.panel, 1); }
 
+NormGradient norm_gradient(const BranchEnds& w, const BackwardTensors& scratch, const EndTensors& t, View d, ConstView dy,
+                           ConstView residual, ConstView x) {
+  return {.d = d,
+          .dy = dy,
+          .residual = residual,
+          .x = x,
+          .rstd = t.rstd,
+          .mean = t.mean,
+          .gain = w.norm.gain,
+          .dgain = scratch.scratch(Residual::kDGain),
+          .dbias = w.norm.bias.empty() ? View{} : scratch.scratch(Residual::kDBias)};
+}
+
 }  // namespace
 
 Residual::Residual(const ModelConfig& model, int depth, const DropoutPlace& dropout)
@@ -86,19 +99,7 @@ Residual::LastGradient Residual::leave_backward(Backend& backend, const BranchEn
   };
   if (form_.fuses()) return dropped(scale_);
   if (form_.norm == NormPlace::after) {
-    backend.panels(d.rows, [&](Rows r) {
-      normalize_backward(backend, model_,
-                         {.d = d,
-                          .dy = d[r],
-                          .residual = {},
-                          .x = t.branch,
-                          .rstd = t.rstd,
-                          .mean = t.mean,
-                          .gain = w.norm.gain,
-                          .dgain = scratch.scratch(kDGain),
-                          .dbias = w.norm.bias.empty() ? View{} : scratch.scratch(kDBias)},
-                         r);
-    });
+    backend.panels(d.rows, [&](Rows r) { normalize_backward(backend, model_, norm_gradient(w, scratch, t, d, d[r], {}, t.branch), r); });
     sum_norm(backend, dw, scratch, accumulate);
     return dropped(1);
   }
@@ -121,18 +122,7 @@ Residual::LastGradient Residual::leave_backward(Backend& backend, const BranchEn
 void Residual::enter_backward(Backend& backend, const BranchEnds& w, const BackwardTensors& scratch, const EndTensors& t, View d,
                               ConstView dh, ConstView x, Rows r) const {
   switch (form_.norm) {
-    case NormPlace::before:
-      return normalize_backward(backend, model_,
-                                {.d = d,
-                                 .dy = dh,
-                                 .residual = d,
-                                 .x = x,
-                                 .rstd = t.rstd,
-                                 .mean = t.mean,
-                                 .gain = w.norm.gain,
-                                 .dgain = scratch.scratch(kDGain),
-                                 .dbias = w.norm.bias.empty() ? View{} : scratch.scratch(kDBias)},
-                                r);
+    case NormPlace::before: return normalize_backward(backend, model_, norm_gradient(w, scratch, t, d, dh, d, x), r);
     case NormPlace::after:
       return backend.affine_backward({.dx = d[r],
                                       .dgain = form_.skip_gain ? panel_of(scratch.scratch(kDGate), r) : View{},

@@ -2,6 +2,7 @@
 #include "tests/support/conformance.hpp"
 #include "tests/support/finite_difference.hpp"
 #include "tests/support/near.hpp"
+#include "tests/support/vectors.hpp"
 
 namespace elastiform {
 namespace {
@@ -21,6 +22,35 @@ Matrix given(const Memory& memory, Given which, std::int64_t C, std::uint64_t st
 ConstView view_if(const Matrix& m, Given which) { return which == Given::none ? ConstView{} : m.view(); }
 
 }  // namespace
+
+TEST_CASE("affine operations worked out by hand: what the float64 backend is judged by, too", "[kernels][conformance][affine]") {
+  const bool on_reference = GENERATE(false, true), one = GENERATE(false, true);
+  CAPTURE(on_reference, one);
+  const TestedBackend tested;
+  ReferenceBackend reference;
+  Backend& k = on_reference ? static_cast<Backend&>(reference) : *tested;
+  const auto of = [&](const nlohmann::json& values) { return matrix_of(values, k.dtype()); };
+  // Small whole numbers: every product and sum is exact.
+  const Matrix x = of({{1, 2}, {3, 4}}), add = of({{1, 1}, {1, 1}}), gain = one ? of({{2}}) : of({{2, -1}}), shift = of({{10, 20}});
+  Matrix y = canary(2, 2, 5, k.dtype()), dx = canary(2, 2, 5, k.dtype()), gains = of({{0, 0}}), shifts = of({{0, 0}});
+  k.panels(2, [&](Rows r) {
+    k.affine_forward({.y = y.view()[r], .x = x.view()[r], .gain = gain.view(), .shift = shift.view(), .add = add.view()[r], .scale = 3});
+    k.affine_backward({.dx = dx.view()[r],
+                       .dgain = gains.view(),
+                       .dshift = shifts.view(),
+                       .dy = x.view()[r],
+                       .x = x.view()[r],
+                       .gain = gain.view(),
+                       .add = {},
+                       .scale = 3});
+  });
+  CHECK(y.same_bits(one ? of({{17, 33}, {29, 45}}) : of({{17, 15}, {29, 9}})));
+  CHECK(dx.same_bits(one ? of({{6, 12}, {18, 24}}) : of({{6, -6}, {18, -12}})));
+  CHECK(gains.same_bits(of({{30, 60}})));
+  CHECK(shifts.same_bits(of({{4, 6}})));
+  CHECK(y.canary_intact());
+  CHECK(dx.canary_intact());
+}
 
 TEST_CASE("affine_forward agrees with float64 and a slice with its dense copy", "[kernels][conformance][affine]") {
   const Shape s = GENERATE(from_range(kShapes));

@@ -16,16 +16,6 @@
 namespace elastiform {
 namespace {
 
-/// So wide that a product costs more than to compress what it computes: else plans do the product again.
-SearchSpace wide_space(const std::string& preset) {
-  ModelConfig model = preset_model(preset);
-  model.vocabulary = 61;
-  model.context = 24;
-  model.head_dim = 32;
-  const SearchSpace::Block block{{4, 8}, {.widths = {}, .ratios = {2, 4}}};
-  return SearchSpace(model, {192, 256}, {1, 2}, {block, block});
-}
-
 /// A network with weights and a batch, of which gradients are asked under plans and seeds.
 struct Setting {
   SearchSpace space;
@@ -73,12 +63,7 @@ struct Setting {
     ActivationPlan plan = network.plan_training(backend.traits(), subnet, shape());
     for (std::size_t i = 0; i < plan.blocks.size(); ++i) {
       const BlockGenes& genes = subnet.blocks[i];
-      const BlockShape block{.batch = batch.sequences,
-                             .tokens = batch.tokens,
-                             .embed = subnet.embed,
-                             .heads = genes.heads,
-                             .groups = genes.groups,
-                             .ffn = genes.ffn};
+      const BlockShape block = BlockShape::of(batch.sequences, batch.tokens, subnet.embed, genes);
       const auto set = [&](const LayerTensors& layer, LayerPlan& of) {
         for (std::size_t id = 0; id < layer.kept.size(); ++id)
           if (layer.kept[id].least_bits == 2) of.bits.set(static_cast<int>(id), bits);
@@ -129,7 +114,7 @@ const std::map<std::string, ActivationChoices> kChoices{
 TEST_CASE("compressed passes have the losses of exact ones, and take the bytes that are planned", "[supernet][memory][compression]") {
   const std::string preset = GENERATE("llama", "gpt2");
   const Precision precision = GENERATE(from_range(precisions_here()));
-  Setting s(wide_space(preset), 14, 23, 2, precision);  // 322 rows: a whole panel and a short one
+  Setting s(wide_space(preset, {192, 256}), 14, 23, 2, precision);  // 322 rows: a whole panel and a short one
   int compressed = 0, dropped = 0, mixed = 0;
   for (std::uint64_t i = 0; i < 4; ++i) {
     const Subnet subnet = random_subnet(s.space, i);
@@ -164,7 +149,7 @@ TEST_CASE("compressed passes have the losses of exact ones, and take the bytes t
 
 TEST_CASE("what backward is not linear in keeps 8 bits, and statistics stay as they are", "[supernet][memory][compression]") {
   const std::string preset = GENERATE("llama", "gpt2");
-  Setting s(wide_space(preset), 4, 23, 1);
+  Setting s(wide_space(preset, {192, 256}), 4, 23, 1);
   std::set<int> bits;
   for (const auto& [name, choices] : kChoices) {
     const Subnet subnet = s.space.largest();
@@ -186,7 +171,7 @@ TEST_CASE("gradients of compressed passes depend on the seed and on nothing else
   const std::string preset = GENERATE("llama", "gpt2");
   const std::string name = GENERATE("4bit", "auto");
   const ActivationChoices choices = kChoices.at(name);
-  const SearchSpace space = wide_space(preset);
+  const SearchSpace space = wide_space(preset, {192, 256});
   Setting one(space, 14, 23, 1), two(space, 14, 23, 2), five(space, 14, 23, 5);
   for (const Subnet& subnet : {one.space.largest(), one.space.middle()}) {
     const ActivationPlan least = one.network.plan_training(one.backend.traits(), subnet, one.shape(), 0, choices);

@@ -8,6 +8,7 @@
 #include "kernels/reference/reference_backend.hpp"
 #include "supernet/network.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
 
@@ -70,20 +71,15 @@ TEST_CASE("gradients agree with finite differences where middle blocks process s
   Batch batch = random_batch(space, 2, 9, 3);
   keep(space, batch, 4, 1);
   const Pass pass = run(space, backend, weights, subnet, batch);
+  const auto loss = [&] { return run(space, backend, weights, subnet, batch).report.label_loss; };
   for (const TensorSpec& tensor : weights.table().tensors()) {
     RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
     for (int sample = 0; sample < 3; ++sample) {
       const auto row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.rows)));
       const auto column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.columns)));
       double& w = weights.view(tensor).row<double>(row)[column];
-      const double kept = w, h = 1e-5;
-      w = kept + h;
-      const double up = run(space, backend, weights, subnet, batch).report.label_loss;
-      w = kept - h;
-      const double down = run(space, backend, weights, subnet, batch).report.label_loss;
-      w = kept;
       CAPTURE(tensor.name, row, column);
-      CHECK(pass.gradients.view(tensor).row<double>(row)[column] == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+      CHECK(pass.gradients.view(tensor).row<double>(row)[column] == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
     }
   }
 }

@@ -11,24 +11,10 @@
 
 namespace elastiform {
 
-namespace {
-
-/// So wide that in float32 a product costs more than to write what it computes to a file: else plans do the product again.
-SearchSpace wide_space(const std::string& preset) {
-  ModelConfig model = preset_model(preset);
-  model.vocabulary = 61;
-  model.context = 24;
-  model.head_dim = 32;
-  const SearchSpace::Block block{{4, 8}, {.widths = {}, .ratios = {2, 4}}};
-  return SearchSpace(model, {320}, {1, 2}, {block, block});
-}
-
-}  // namespace
-
 TEST_CASE("activations that wait in a file give the bits of those that do not", "[supernet][memory][offload]") {
   const std::string preset = GENERATE("llama", "gpt2");
   const Precision precision = GENERATE(from_range(precisions_here()));
-  const SearchSpace space = wide_space(preset);
+  const SearchSpace space = wide_space(preset, {320});
   const ThreadPool pool(2);
   CpuBackend backend(pool, precision);
   const Network network(space, DType::float32);

@@ -13,6 +13,7 @@
 #include "supernet/residual_rules/rules.hpp"
 #include "supernet/skip_profile.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/residual.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
@@ -49,6 +50,7 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet) {
   Weights weights = random_weights(space, DType::float64, 5);
   const Batch batch = random_batch(space, 2, 7, 3);
   const Pass pass = run(space, backend, weights, subnet, batch);
+  const auto loss = [&] { return run(space, backend, weights, subnet, batch).report.label_loss; };
   for (const TensorSpec& tensor : weights.table().tensors()) {
     const Extent extent = weights.table().extent(tensor, subnet);
     RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
@@ -62,13 +64,7 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet) {
         continue;
       }
       double& w = weights.view(tensor).row<double>(row)[column];
-      const double kept = w, h = 1e-5;
-      w = kept + h;
-      const double up = run(space, backend, weights, subnet, batch).report.label_loss;
-      w = kept - h;
-      const double down = run(space, backend, weights, subnet, batch).report.label_loss;
-      w = kept;
-      CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+      CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
     }
   }
 }

@@ -20,6 +20,15 @@ SearchSpace tiny_space(std::string_view preset) {
   return SearchSpace(model, {8, 16, 24}, {1, 2, 3}, {block, block, block});
 }
 
+SearchSpace wide_space(std::string_view preset, std::vector<int> embed) {
+  ModelConfig model = preset_model(preset);
+  model.vocabulary = 61;
+  model.context = 24;
+  model.head_dim = 32;
+  const SearchSpace::Block block{{4, 8}, {.widths = {}, .ratios = {2, 4}}};
+  return SearchSpace(model, std::move(embed), {1, 2}, {block, block});
+}
+
 Subnet random_subnet(const SearchSpace& space, std::uint64_t number) { return draw_balanced(space, 77, number, 0); }
 
 Weights random_weights(const SearchSpace& space, DType dtype, std::uint64_t seed) {

@@ -13,6 +13,10 @@ namespace elastiform {
 /// A small space of either preset ("llama": grouped queries, "gpt2"), elastic in every dimension.
 SearchSpace tiny_space(std::string_view preset);
 
+/// So wide that in float32 a product costs more than to compress what it computes (embed 192), or to write it to a file (320): narrower,
+/// plans do the product again.
+SearchSpace wide_space(std::string_view preset, std::vector<int> embed);
+
 /// A subnet of the space under the balanced law, by number.
 Subnet random_subnet(const SearchSpace& space, std::uint64_t number);
 

@@ -98,4 +98,15 @@ TEST_CASE("the recipe says what compressed activations take, and what is too lit
   CHECK_THROWS_AS(Trainer::plan(f.space, f.options, f.stages, backend), InputError);
 }
 
+TEST_CASE("a network of more blocks than noise has names for cannot compress, and can wait in a file", "[trainers][compression]") {
+  Fixture f;
+  const std::vector<SearchSpace::Block> blocks(257, {{2}, {.widths = {8}, .ratios = {}}});
+  f.space = SearchSpace(f.space.model(), {8}, {257}, blocks);
+  const ThreadPool pool(1);
+  CpuBackend backend(pool);
+  CHECK_NOTHROW(Trainer::plan(f.space, f.options, f.stages, backend));
+  f.options.activations = "4bit";
+  CHECK_THROWS_WITH(Trainer::plan(f.space, f.options, f.stages, backend), Catch::Matchers::Contains("at most 256 blocks"));
+}
+
 }  // namespace elastiform

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,10 +60,11 @@ struct Fixture {
   }
 };
 
-/// A training to the end that another trainer took up from the checkpoint after `stop` steps.
-inline std::unique_ptr<Trainer> resumed(const Fixture& f, std::int64_t stop, Backend& before, Backend& after) {
+/// A training to the end that another trainer took up from the checkpoint after `stop` steps. limit: of the first one's activations.
+inline std::unique_ptr<Trainer> resumed(const Fixture& f, std::int64_t stop, Backend& before, Backend& after,
+                                        std::optional<std::int64_t> limit = {}) {
   {
-    Trainer first(f.space, f.options, f.stages, *f.data, before);
+    Trainer first(f.space, f.options, f.stages, *f.data, before, limit);
     while (first.next_step() < stop) first.step();
     save_checkpoint(first, "recipe", f.data->sha256(), f.folder / "supernet.h5");
   }

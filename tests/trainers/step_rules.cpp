@@ -263,6 +263,7 @@ TEST_CASE("a training skips the step whose second pass is not finite, weights pu
   Fixture f;
   f.options.step_rule = GENERATE("sam", "looksam");
   f.options.rho = 1e38, f.options.ema = 0.9;
+  f.options.accumulation = 2, f.options.noise_scale = true;  // which the first pass, a finite one, estimates
   const ThreadPool pool(2);
   CpuBackend backend(pool);
   Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
@@ -271,6 +272,8 @@ TEST_CASE("a training skips the step whose second pass is not finite, weights pu
   CHECK(trainer.updates() == 0);
   CHECK(weights_hash(trainer.weights()) == before);
   CHECK(weights_hash(*trainer.average()) == before);
+  CHECK(trainer.noise().signal == 0);
+  CHECK(trainer.noise().trace == 0);
 }
 
 TEST_CASE("the loss that a step reports is that of its first pass", "[trainers]") {

@@ -66,7 +66,18 @@ Made norm_forward(CaseOperands& o, Backend& k) {
   });
 }
 
-/// Each panel has sums of its own, as in a training step; the line names those of one.
+/// Two rows of sums for each panel of dy's rows, as in a training step.
+struct PanelSums {
+  std::shared_ptr<Arena> memory;
+  View first, second;
+  PanelSums(Backend& k, ConstView dy) {
+    const std::int64_t panels = k.traits().panel_count(dy.rows);
+    memory = std::make_shared<Arena>(2 * Arena::bytes_for(panels, dy.columns, DType::float32), k.memory());
+    first = memory->matrix(panels, dy.columns, DType::float32), second = memory->matrix(panels, dy.columns, DType::float32);
+  }
+};
+
+/// Each panel has sums of its own; the line names those of one.
 Made norm_backward(CaseOperands& o, Backend& k) {
   const NormBackward op{.dx = o.get("dx"),
                         .dgain = o.get("dgain"),
@@ -79,14 +90,11 @@ Made norm_backward(CaseOperands& o, Backend& k) {
                         .gain = o.get("gain"),
                         .kind = o.either("kind", "layer", "rms") ? Norm::layer : Norm::rms};
   op.check();
-  const std::int64_t panels = k.traits().panel_count(op.dx.rows);
-  const auto sums = std::make_shared<Arena>(2 * Arena::bytes_for(panels, op.dx.columns, DType::float32), k.memory());
-  const View gains = sums->matrix(panels, op.dx.columns, DType::float32), biases = sums->matrix(panels, op.dx.columns, DType::float32);
-  return in_panels(k, op, op.dx.rows, 0, &Backend::norm_backward, [sums, gains, biases](NormBackward part, Rows r) {
+  return in_panels(k, op, op.dx.rows, 0, &Backend::norm_backward, [sums = PanelSums(k, op.dx)](NormBackward part, Rows r) {
     part.dx = part.dx[r], part.dy = part.dy[r], part.residual = part.residual[r], part.x = part.x[r];
     part.rstd = columns_of(part.rstd, r), part.mean = columns_of(part.mean, r);
-    part.dgain = gains.row_range(r.panel, 1);
-    if (!part.dbias.empty()) part.dbias = biases.row_range(r.panel, 1);
+    part.dgain = sums.first.row_range(r.panel, 1);
+    if (!part.dbias.empty()) part.dbias = sums.second.row_range(r.panel, 1);
     return part;
   });
 }
@@ -115,13 +123,10 @@ Made affine_backward(CaseOperands& o, Backend& k) {
                           .add = o.optional("add"),
                           .scale = o.number("scale", 1)};
   op.check();
-  const std::int64_t panels = k.traits().panel_count(op.dy.rows);
-  const auto sums = std::make_shared<Arena>(2 * Arena::bytes_for(panels, op.dy.columns, DType::float32), k.memory());
-  const View gains = sums->matrix(panels, op.dy.columns, DType::float32), shifts = sums->matrix(panels, op.dy.columns, DType::float32);
-  return in_panels(k, op, op.dy.rows, 0, &Backend::affine_backward, [sums, gains, shifts](AffineBackward part, Rows r) {
+  return in_panels(k, op, op.dy.rows, 0, &Backend::affine_backward, [sums = PanelSums(k, op.dy)](AffineBackward part, Rows r) {
     part.dx = part.dx[r], part.dy = part.dy[r], part.x = part.x[r], part.add = part.add[r];
-    if (!part.dgain.empty()) part.dgain = gains.row_range(r.panel, 1);
-    if (!part.dshift.empty()) part.dshift = shifts.row_range(r.panel, 1);
+    if (!part.dgain.empty()) part.dgain = sums.first.row_range(r.panel, 1);
+    if (!part.dshift.empty()) part.dshift = sums.second.row_range(r.panel, 1);
     return part;
   });
 }

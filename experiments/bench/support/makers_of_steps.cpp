@@ -32,12 +32,12 @@ Made factored_moments(CaseOperands& o, Backend& k) {
 
 Made factored_step(CaseOperands& o, Backend& k) {
   const FactoredStep op{
-      .weight = o.get("weight"), .row = o.ones("row"), .column = o.ones("column"), .gradient = o.optional("gradient"), .rate = 1e-6};
+      .weight = o.get("weight"), .row = o.ones("row"), .column = o.ones("column"), .gradient = o.get("gradient"), .rate = 1e-6};
   Made made = in_panels(k, op, op.weight.rows, 0, &Backend::factored_step, [](FactoredStep part, Rows r) {
     part.weight = part.weight[r], part.row = columns_of(part.row, r), part.gradient = part.gradient[r];
     return part;
   });
-  made.bytes = 4.0 * static_cast<double>(op.weight.size() * (op.gradient.empty() ? 2 : 3));
+  made.bytes = 4.0 * static_cast<double>(op.weight.size() * 3);
   return made;
 }
 

@@ -9,6 +9,7 @@
 #include "supernet/parametrizations/merge.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/cpu.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tuned_spaces.hpp"
 
@@ -83,13 +84,7 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet, std::int64_
         continue;
       }
       double& w = weights.view(tensor).row<double>(row)[column];
-      const double kept = w, h = 1e-5;
-      w = kept + h;
-      const double up = loss();
-      w = kept - h;
-      const double down = loss();
-      w = kept;
-      CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+      CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
     }
   }
 }
