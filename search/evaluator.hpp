@@ -17,7 +17,8 @@ struct Score {
   double loss = 0;                  // nats per token over all blocks
   double loss_se = 0;               // standard error of loss over blocks of data
   double accuracy = 0;              // share of next tokens that the largest logit names
-  std::vector<float> block_losses;  // nats per token of each block (1 KiB of text)
+  std::vector<float> block_losses;  // nats per token of each block (1 KiB of text); of images the loss of each
+  std::vector<float> block_hits;    // of images, fresh from an evaluator: 1 where the class is right; not stored
   double seconds = 0;
 };
 

@@ -48,7 +48,7 @@ std::string ScoringSet::text() const {
 struct PrefixEvaluator::State {
   const Network& network;
   const Weights& weights;
-  const TextData& data;
+  const DataSource& data;
   const ThreadPool one{1};
   const ThreadPool& pool;  // of workers
   Compute compute;
@@ -60,7 +60,7 @@ struct PrefixEvaluator::State {
   std::function<bool()> stop;
   Communicator* ranks = &alone();
 
-  State(const Network& network_, const Weights& weights_, const TextData& data_, const ScoringSet& set, const ThreadPool& pool_,
+  State(const Network& network_, const Weights& weights_, const DataSource& data_, const ScoringSet& set, const ThreadPool& pool_,
         Compute compute_)
       : network(network_), weights(weights_), data(data_), pool(compute_.device == Device::cpu ? pool_ : one), compute(compute_),
         tokens(network_.space().model().context), windows(data_.scoring_windows(set.split, tokens, set.stride, set.segments)) {
@@ -71,7 +71,7 @@ struct PrefixEvaluator::State {
     const std::int64_t per_batch = std::max<std::int64_t>(1, kBatchRows / tokens), total = static_cast<std::int64_t>(windows.size());
     for (std::int64_t first = 0; first < total; first += per_batch) {
       ScoringBatch batch{.first_window = first, .windows = std::min(per_batch, total - first), .block_of_row = {}};
-      batch.block_of_row.assign(static_cast<std::size_t>(batch.windows * tokens), -1);
+      batch.block_of_row.assign(static_cast<std::size_t>(targets_of(batch.windows)), -1);
       for (std::int64_t i = 0; i < batch.windows; ++i) {
         const Window& window = windows[static_cast<std::size_t>(first + i)];
         const std::size_t segment = static_cast<std::size_t>(window.segment);
@@ -80,25 +80,27 @@ struct PrefixEvaluator::State {
           const std::int64_t block = std::min(target / kBlockBytes, blocks_of(segments[segment]) - 1);
           std::int32_t& number = dense[static_cast<std::size_t>(first_block[segment] + block)];
           if (number < 0) number = static_cast<std::int32_t>(blocks++);
-          batch.block_of_row[static_cast<std::size_t>(i * tokens + t)] = number;
+          batch.block_of_row[static_cast<std::size_t>(targets_of(i) + t)] = number;
         }
       }
       batches.push_back(std::move(batch));
     }
   }
 
+  std::int64_t targets_of(std::int64_t sequences) const { return network.space().model().head_rows(sequences, tokens); }
   std::int64_t batch_rows() const { return std::max<std::int64_t>(1, kBatchRows / tokens) * tokens; }
   std::int64_t arena_bytes(std::span<const Subnet> subnets) const {
     const BackendTraits traits = traits_of(compute, 1);
     const std::int64_t rows = batch_rows(), sequences = rows / tokens;
     std::int64_t most = 0;
     for (const Subnet& subnet : subnets) {
-      std::int64_t scratch = network.plan_score(traits, subnet.embed, sequences, tokens);
+      std::int64_t scratch =
+          std::max(network.plan_embed(traits, subnet.embed, sequences), network.plan_score(traits, subnet.embed, sequences, tokens));
       for (const BlockGenes& genes : subnet.blocks)
         scratch = std::max(scratch, network.plan_block(traits, subnet.embed, genes, sequences, tokens));
       most = std::max(most, (subnet.depth() + 1) * Arena::bytes_for(rows, subnet.embed, DType::float32) + scratch);
     }
-    return most + 2 * Arena::bytes_for(1, rows, DType::float32);
+    return most + 2 * Arena::bytes_for(1, targets_of(sequences), DType::float32);
   }
 };
 
@@ -109,15 +111,15 @@ class Walk {
  public:
   Walk(const Network& network, const Weights& weights, Backend& backend, Arena& arena, const Batch& batch, const ScoringBatch& scoring)
       : network_(network), weights_(weights), backend_(backend), arena_(arena), batch_(batch), scoring_(scoring),
-        losses_(arena.matrix(1, batch.rows(), DType::float32)), correct_(arena.matrix(1, batch.rows(), DType::float32)),
-        host_losses_(static_cast<std::size_t>(batch.rows())), host_correct_(host_losses_.size()) {}
+        losses_(arena.matrix(1, batch.targets_count(), DType::float32)), correct_(arena.matrix(1, batch.targets_count(), DType::float32)),
+        host_losses_(batch.targets.size()), host_correct_(host_losses_.size()) {}
 
   /// results[i] receives the partial sums of tree leaf i.
   void run(const PrefixTree& tree, std::vector<std::vector<Partial>>& results) {
     for (const PrefixTree::Node& root : tree.roots) {
       const ArenaScope scope(arena_);
       const View x = arena_.matrix(batch_.rows(), root.embed, DType::float32);
-      network_.embed(backend_, weights_, root.embed, batch_, x);
+      network_.embed(backend_, weights_, root.embed, batch_, x, arena_);
       visit(root, x, results);
     }
   }
@@ -197,19 +199,21 @@ void read_bytes(const std::string& bytes, std::size_t leaves, std::vector<BatchR
 }
 
 /// Adds the batches up in their order, so the sums do not depend on who ran which.
-Score reduce(const std::vector<BatchResult>& results, std::size_t leaf, std::int64_t blocks) {
-  std::vector<double> sums(static_cast<std::size_t>(blocks), 0), counts(sums);
+Score reduce(const std::vector<BatchResult>& results, std::size_t leaf, std::int64_t blocks, bool keeps_hits) {
+  std::vector<double> sums(static_cast<std::size_t>(blocks), 0), counts(sums), hits(keeps_hits ? sums : std::vector<double>());
   double correct = 0;
   for (const auto& batch : results)
     for (const Partial& partial : batch[leaf]) {
       sums[static_cast<std::size_t>(partial.block)] += partial.loss;
       counts[static_cast<std::size_t>(partial.block)] += partial.count;
       correct += partial.correct;
+      if (keeps_hits) hits[static_cast<std::size_t>(partial.block)] += partial.correct;
     }
   Score score;
   const double total = std::accumulate(sums.begin(), sums.end(), 0.0), count = std::accumulate(counts.begin(), counts.end(), 0.0);
   score.loss = total / count;
   score.accuracy = correct / count;
+  for (std::size_t b = 0; b < hits.size(); ++b) score.block_hits.push_back(static_cast<float>(hits[b] / counts[b]));
   double squares = 0;  // ratio estimator: blocks at the edges hold fewer tokens
   for (std::size_t b = 0; b < sums.size(); ++b) {
     score.block_losses.push_back(static_cast<float>(sums[b] / counts[b]));
@@ -223,7 +227,7 @@ Score reduce(const std::vector<BatchResult>& results, std::size_t leaf, std::int
 
 }  // namespace
 
-PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set,
+PrefixEvaluator::PrefixEvaluator(const Network& network, const Weights& weights, const DataSource& data, ScoringSet set,
                                  const ThreadPool& pool, Compute compute)
     : state_(std::make_unique<State>(network, weights, data, set, pool, compute)) {}
 PrefixEvaluator::~PrefixEvaluator() = default;
@@ -292,7 +296,8 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
     if (!s.ranks->leads()) return {};
   }
   std::vector<Score> scores;
-  for (std::size_t i = 0; i < subnets.size(); ++i) scores.push_back(reduce(results, static_cast<std::size_t>(tree.leaf_of[i]), s.blocks));
+  for (std::size_t i = 0; i < subnets.size(); ++i)
+    scores.push_back(reduce(results, static_cast<std::size_t>(tree.leaf_of[i]), s.blocks, s.network.space().model().image.present()));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (Score& score : scores) score.seconds = seconds / static_cast<double>(subnets.size());
   return scores;

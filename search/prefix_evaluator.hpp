@@ -9,7 +9,7 @@
 #include "kernels/device.hpp"
 #include "kernels/parallel.hpp"
 #include "search/evaluator.hpp"
-#include "supernet/data/text_data.hpp"
+#include "supernet/data/data_source.hpp"
 #include "supernet/network.hpp"
 
 namespace elastiform {
@@ -27,7 +27,7 @@ struct ScoringSet {
 /// subnets one by one gives, on any number of threads. On a device other than the CPU one worker takes the batches in turn.
 class PrefixEvaluator final : public Evaluator {
  public:
-  PrefixEvaluator(const Network& network, const Weights& weights, const TextData& data, ScoringSet set, const ThreadPool& pool,
+  PrefixEvaluator(const Network& network, const Weights& weights, const DataSource& data, ScoringSet set, const ThreadPool& pool,
                   Compute compute);
   ~PrefixEvaluator() override;
   std::vector<Score> evaluate(std::span<const Subnet> subnets) override;

@@ -6,6 +6,8 @@
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
+#include "supernet/layers/patch_embedding.hpp"
+#include "supernet/layers/pooling.hpp"
 #include "supernet/recompute_chain.hpp"
 
 namespace elastiform {
@@ -107,7 +109,7 @@ class BlockCosts {
 struct Pass {
   std::vector<BlockCosts> blocks;
   std::int64_t base = 0;  // the gradient that runs back through the blocks, of kept tokens too, and the embedding's output
-  std::int64_t head = 0;
+  std::int64_t head = 0, embedding = 0;
   std::int64_t head_flops = 0;
 
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
@@ -116,10 +118,16 @@ struct Pass {
     const std::int64_t kept_rows = pass.batch * pass.kept, stream = TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
     const std::int64_t kept_stream = TensorShape{kept_rows, shape.embed}.bytes(traits.dtype);
     base = 2 * stream + kept_stream;
-    const HeadTensors tensors = Head::tensors(model, shape, traits, pass.with_teacher);
+    embedding = PatchEmbedding::arena_bytes(model, traits.dtype, pass.batch, subnet.embed);
+    BlockShape read = shape;
+    if (Pooling::present(model)) {  // one row a sequence, and the gradient there
+      read.tokens = 1;
+      head = 2 * TensorShape{read.rows(), read.embed}.bytes(traits.dtype);
+    }
+    const HeadTensors tensors = Head::tensors(model, read, traits, pass.with_teacher);
     for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);
     for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(traits.dtype);
-    head_flops = 2 * shape.rows() * shape.embed * model.vocabulary;
+    head_flops = 2 * read.rows() * shape.embed * model.vocabulary;
     // Around a block of kept tokens: what all tokens are after it, its input, and their rotary positions.
     const TensorShape angles{model.positions == Positions::rope ? kept_rows : 0, model.head_dim / 2};
     const std::int64_t around = stream + kept_stream + 2 * angles.bytes(traits.dtype);
@@ -145,7 +153,7 @@ struct Pass {
       result.tensors += blocks[i].tensors();
       result.compressed += blocks[i].compressed(result.blocks[i]);
     }
-    result.arena_bytes = result.planned_bytes = base + std::max(peak, stored + head);
+    result.arena_bytes = result.planned_bytes = base + std::max({peak, stored + head, embedding});
     return result;
   }
 };
@@ -257,13 +265,13 @@ std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendT
   const Pass pass(model, planned_traits(traits, choices), subnet, shape);
   if (choices.compresses()) {
     const ActivationChoices least{.bits = choices.allocates ? 4 : choices.bits, .repeats_products = false};
-    return pass.base + RecomputeChain(Choices(pass, least).links, pass.head).least_peak();
+    return pass.base + std::max(pass.embedding, RecomputeChain(Choices(pass, least).links, pass.head).least_peak());
   }
   const RecomputeChain chain(Choices(pass, choices).links, pass.head);
   const ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
   constexpr double kStep = 3;  // forward, and backward at twice its FLOPs
   const double budget = kUnlimitedShare * kStep * static_cast<double>(everything_kept.forward_flops);
-  return pass.base + chain.least_peak(static_cast<std::int64_t>(budget));
+  return pass.base + std::max(pass.embedding, chain.least_peak(static_cast<std::int64_t>(budget)));
 }
 
 std::int64_t further_workers_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape) {

@@ -5,6 +5,8 @@
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
+#include "supernet/layers/patch_embedding.hpp"
+#include "supernet/layers/pooling.hpp"
 
 namespace elastiform {
 namespace {
@@ -28,8 +30,27 @@ std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& tr
 }
 
 std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) {
-  const HeadTensors head = Head::tensors(model, BlockShape::of(batch, tokens, embed, {}), traits, false);
-  return bytes_of_all(head.saved, traits.dtype) + bytes_of_all(head.forward_scratch, traits.dtype);
+  const bool pools = Pooling::present(model);
+  const HeadTensors head = Head::tensors(model, BlockShape::of(batch, pools ? 1 : tokens, embed, {}), traits, false);
+  return TensorShape{pools ? batch : 0, embed}.bytes(traits.dtype) + bytes_of_all(head.saved, traits.dtype) +
+         bytes_of_all(head.forward_scratch, traits.dtype);
+}
+
+std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) {
+  const std::int64_t stream = TensorShape{batch * model.context, subnet.embed}.bytes(traits.dtype);
+  const std::int64_t head =
+      TensorShape{batch, subnet.embed}.bytes(traits.dtype) +
+      bytes_of_all(Head::tensors(model, BlockShape::of(batch, 1, subnet.embed, {}), traits, false).saved, traits.dtype);
+  std::int64_t most = std::max(head, PatchEmbedding::arena_bytes(model, traits.dtype, batch, subnet.embed));
+  for (const BlockGenes& genes : subnet.blocks)
+    most = std::max(most, block_arena_bytes(model, traits, subnet.embed, genes, batch, model.context));
+  return 2 * stream + most;
+}
+
+std::int64_t inference_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,
+                                   std::int64_t context) {
+  if (!Pooling::present(model)) return batch * generation_arena_bytes(model, traits, subnet, context);
+  return classify_arena_bytes(model, traits, subnet, batch) + Arena::bytes_for(batch, model.vocabulary, traits.dtype);
 }
 
 std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,

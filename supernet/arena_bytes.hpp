@@ -16,9 +16,15 @@ constexpr std::int64_t kPrefillRows = kPanelRows;
 std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes,
                                std::int64_t batch, std::int64_t tokens);
 std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens);
+/// Of the images of a batch; logits apart.
+std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch);
 std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                                 std::int64_t logit_rows);
 std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subnet& subnet, std::int64_t context);
+/// All that using a network takes beside its weights: of a classifier for a batch of images, logits included; of a language model for so many
+/// texts that are generated side by side.
+std::int64_t inference_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,
+                                   std::int64_t context);
 /// All that generate() allocates beside the weights: the cache, a piece of the prompt on its way through, one row of logits.
 std::int64_t generation_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t context);
 

@@ -40,11 +40,21 @@ CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences, std
 AdditiveCosts CostModel::frame(int embed) const {
   const ModelConfig& model = space_.model();
   const std::int64_t table = static_cast<std::int64_t>(model.vocabulary) * embed;
+  const std::int64_t patch = static_cast<std::int64_t>(model.image.patch_values()) * embed;
   AdditiveCosts costs;
-  costs.parameters = table * (model.tied ? 1 : 2) + (residual_form(model).final_norm() ? norm_parameters(model, embed) : 0);
+  costs.parameters = table + (model.head_bias ? model.vocabulary : 0);  // the head, or the table that both ends share
+  if (!model.tied && !model.image.present()) costs.parameters += table;
+  if (model.image.present()) costs.parameters += patch + (model.biases ? embed : 0);
+  if (model.readout == Readout::class_token) costs.parameters += embed;
+  if (residual_form(model).final_norm()) costs.parameters += norm_parameters(model, embed);
   if (model.positions == Positions::learned) costs.parameters += static_cast<std::int64_t>(model.context) * embed;
-  costs.macs = table;  // the head
+  costs.macs = table + model.image.patches() * patch;
   return costs;
+}
+
+std::int64_t CostModel::attention_macs(const BlockGenes& genes, std::int64_t context) const {
+  const ModelConfig& model = space_.model();
+  return static_cast<std::int64_t>(genes.heads) * model.head_dim * model.keys_met_twice(context) * (context / units(context));
 }
 
 AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t context) const {
@@ -60,8 +70,7 @@ AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t 
     costs.parameters += residual_parameters(model, C, 2);
     costs.parameters +=
         norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) + linear_parameters(model, A, C);
-    // Token t of T sees t keys: scores and mixing are 2·A·(T+1)/2 multiply-adds on average.
-    costs.macs += 2 * C * A + 2 * C * G + A * (context + 1);
+    costs.macs += 2 * C * A + 2 * C * G;
   }
   if (F > 0) {
     const int inputs = model.ffn == FeedForwardKind::swiglu ? 2 : 1;
@@ -69,6 +78,7 @@ AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t 
     costs.parameters += norm_parameters(model, C) + inputs * linear_parameters(model, C, F) + linear_parameters(model, F, C);
     costs.macs += (inputs + 1) * C * F;
   }
+  costs.macs = costs.macs * (context / units(context)) + attention_macs(genes, context);
   if (residual_form(model).gate == Gate::block) costs.parameters += 1;
   costs.block_parameters = costs.parameters;
   return costs;
@@ -86,10 +96,8 @@ AdditiveCosts CostModel::additive(const Subnet& subnet) const {
 }
 
 double CostModel::training_flops(const Subnet& subnet) const {
-  const ModelConfig& model = space_.model();
   std::int64_t attention = 0;
-  for (const BlockGenes& genes : subnet.blocks)
-    attention += static_cast<std::int64_t>(genes.heads) * model.head_dim * (deploy_.context + 1);
+  for (const BlockGenes& genes : subnet.blocks) attention += attention_macs(genes, deploy_.context);
   return training_flops(static_cast<double>(additive(subnet).macs), static_cast<double>(attention));
 }
 
@@ -108,7 +116,7 @@ Costs CostModel::of(const Subnet& subnet) const {
   constexpr std::int64_t kFloat = bytes_of(DType::float32);
   costs.inference_bytes =
       WeightTable(deployed).elements() * kFloat +
-      deploy_.batch * generation_arena_bytes(deployed.model(), traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
+      inference_arena_bytes(deployed.model(), traits_of(Precision::f32, deploy_.threads), dense, deploy_.batch, deploy_.context);
   std::int64_t arena = 0;
   for (const std::int64_t kept : kept_) {
     const PassShape pass{.batch = sequences_, .tokens = model.context, .kept = kept, .dropout = dropout_};

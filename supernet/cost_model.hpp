@@ -26,10 +26,10 @@ struct Deploy {
 struct Costs {
   std::int64_t parameters = 0;        // every stored scalar of the exported subnet, tied matrices once
   std::int64_t block_parameters = 0;  // the same without token and position embeddings, final norm and head
-  std::int64_t macs = 0;              // multiply-adds per token, mean over one full causal context, attention and head included
-  std::int64_t inference_bytes = 0;   // weights + KV cache + arena peak of our own generate under Deploy
-  std::int64_t training_bytes = 0;    // the extracted subnet alone, all activations kept: weights, gradients and optimizer state of what
-                                      // learns, arena peak
+  std::int64_t macs = 0;  // multiply-adds, attention and head included: of images per image, else per token, mean over one full context
+  std::int64_t inference_bytes = 0;  // weights + KV cache + arena peak of our own generate under Deploy
+  std::int64_t training_bytes = 0;   // the extracted subnet alone, all activations kept: weights, gradients and optimizer state of what
+                                     // learns, arena peak
   bool operator==(const Costs&) const = default;
 };
 
@@ -53,7 +53,11 @@ class CostModel {
   /// With another context than Deploy's, whose tokens alone attend to each other.
   AdditiveCosts block(int embed, const BlockGenes& genes, std::int64_t context) const;
   AdditiveCosts additive(const Subnet& subnet) const;  // frame and blocks together
-  /// FLOPs per token of a training step: 6 a multiply-add, and 4 where the gradient of a frozen weight is not formed.
+  /// Multiply-adds of a block between activations: scores and mixing. Part of block().macs.
+  std::int64_t attention_macs(const BlockGenes& genes, std::int64_t context) const;
+  /// Of what macs are counted in, a sequence of so many tokens: the tokens, or one image.
+  std::int64_t units(std::int64_t tokens) const { return space_.model().image.present() ? 1 : tokens; }
+  /// FLOPs of a training step, per token or image: 6 a multiply-add, and 4 where the gradient of a frozen weight is not formed.
   double training_flops(const Subnet& subnet) const;
   /// The same for that many multiply-adds, of which `attention` are products of activations.
   double training_flops(double macs, double attention) const;

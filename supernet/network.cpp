@@ -36,8 +36,8 @@ const SearchSpace& Network::space() const { return parts_->space; }
 DType Network::dtype() const { return parts_->dtype; }
 MemorySpace& Network::memory() const { return parts_->memory; }
 
-void Network::embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const {
-  parts_->embed(backend, values, embed, batch.inputs, batch.tokens, 0, x);
+void Network::embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const {
+  parts_->embed(backend, values, embed, batch, x, arena);
 }
 
 void Network::forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth,
@@ -67,9 +67,26 @@ void Network::score(Backend& backend, const Weights& values, int embed, ConstVie
                     Arena& arena) const {
   const Parts& p = *parts_;
   const ArenaScope scope(arena);
-  const BlockShape shape = p.shape(batch.sequences, batch.tokens, embed, {}, 0);
+  const BlockShape shape = p.head_shape(batch.sequences, batch.tokens, embed);
+  const ConstView read = p.pooled(backend, x, batch, arena);
   const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
-  p.head.score(backend, p.head_slices(values, embed), saved, x, batch, losses, correct, arena);
+  p.head.score(backend, p.head_slices(values, embed), saved, read, batch, losses, correct, arena);
+}
+
+void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const {
+  const Parts& p = *parts_;
+  const ArenaScope scope(arena);
+  View x = arena.matrix(batch.rows(), subnet.embed, p.dtype), y = arena.matrix(batch.rows(), subnet.embed, p.dtype);
+  p.embed(backend, values, subnet.embed, batch, x, arena);
+  for (int i = 0; i < subnet.depth(); ++i) {
+    forward_block(backend, values, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], subnet.block_index(i), subnet.depth(),
+                  batch.tokens, x, y, arena);
+    std::swap(x, y);
+  }
+  const ConstView read = p.pooled(backend, x, batch, arena);
+  const BlockShape shape = p.head_shape(batch.sequences, batch.tokens, subnet.embed);
+  const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
+  p.head.logits(backend, p.head_slices(values, subnet.embed), saved, read, logits);
 }
 
 void Network::decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens,
@@ -79,7 +96,7 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
   const ArenaScope scope(arena);
   const std::int64_t count = static_cast<std::int64_t>(tokens.size());
   View x = arena.matrix(count, subnet.embed, p.dtype), y = arena.matrix(count, subnet.embed, p.dtype);
-  p.embed(backend, values, subnet.embed, tokens, count, cache.tokens, x);
+  p.embed_tokens(backend, values, subnet.embed, tokens, count, cache.tokens, x);
   for (int i = 0; i < subnet.depth(); ++i) {
     const std::size_t at = static_cast<std::size_t>(i);
     const BlockGenes& genes = subnet.blocks[at];
@@ -115,6 +132,12 @@ KeyValueCache Network::make_cache(const Subnet& subnet, std::int64_t context, Ar
   return cache;
 }
 
+std::int64_t Network::plan_embed(const BackendTraits& traits, int embed, std::int64_t batch) const {
+  return PatchEmbedding::arena_bytes(space().model(), traits.dtype, batch, embed);
+}
+std::int64_t Network::plan_classify(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) const {
+  return classify_arena_bytes(space().model(), traits, subnet, batch);
+}
 std::int64_t Network::plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch,
                                  std::int64_t tokens) const {
   return block_arena_bytes(space().model(), traits, embed, genes, batch, tokens);

@@ -31,7 +31,8 @@ struct LossOptions {
   double teacher_weight = 0;
   double temperature = 1;
   double share = 1;
-  View token_losses{};       // [1, N], here or in the host's memory: receives every token's loss from its label; empty: no
+  double label_smoothing = 0;
+  View token_losses{};       // [1, rows of the head], here or in the host's memory: receives every token's loss from its label; empty: no
   bool accumulate = true;    // gradients are added to; false: those that Network::writes_gradient names are written
   PassDropout dropout = {};  // the plan is of its rate
   PassNoise noise = {};
@@ -53,7 +54,7 @@ struct LossReport {
 /// The final hidden states of a teacher on this batch and the embed width they were made with; logits are formed again chunk by chunk,
 /// so no [N,V] matrix is ever kept.
 struct Teacher {
-  ConstView hidden;  // [N, C_teacher], what the head multiplies; empty: none
+  ConstView hidden;  // [rows of the head, C_teacher], what the head multiplies; empty: none
   int embed = 0;
   const Weights* weights = nullptr;  // whose head turns it into logits; nullptr: those of the pass
 };
@@ -64,7 +65,7 @@ struct KeyValueCache {
   std::int64_t tokens = 0;
 };
 
-/// The decoder language model as one elastic function: embedding, blocks, final norm, head; where norms stand and whether there is a final
+/// A decoder language model, or a classifier of images, as one elastic function: embedding, blocks, final norm, head; where norms stand and whether there is a final
 /// one the model's residual rule says (ResidualForm). Layers see only views; nothing is copied or compiled for a subnet. Weight arguments may be the supernet's or those of an extracted network (space `of`): the code and,
 /// on the CPU backend, the bits are the same. Const and stateless: several threads may use one Network, each with its own Arena.
 class Network {
@@ -77,7 +78,7 @@ class Network {
   Network(Network&&) noexcept;
 
   /// Forward and backward of one subnet; gradients are added (LossOptions::accumulate). `keep_hidden` (may be empty) receives the final
-  /// hidden states [N, C] for use as a teacher. Arena use is exactly plan.arena_bytes. Losses are the same bits under every plan of this
+  /// hidden states [rows of the head, C] for use as a teacher. Arena use is exactly plan.arena_bytes. Losses are the same bits under every plan of this
   /// subnet and batch shape, gradients under every one that compresses nothing. away: where plans send what waits outside the arena. Blocks between the first
   /// and the last one get the tokens that batch.kept names.
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
@@ -93,24 +94,30 @@ class Network {
                                         const ActivationChoices& choices = {}) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
-  void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
+  void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const;
   /// x_out = block `index` of the supernet applied to x_in, with these genes, in a subnet of `depth` blocks; x_out may not be x_in.
   void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth, std::int64_t tokens,
                      ConstView x_in, View x_out, Arena& arena) const;
   /// Whether blocks compute something else in a subnet of another depth: then subnets of several depths share no prefix.
   bool depends_on_depth() const;
-  /// Final norm, if the residual rule has one, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
+  /// Final norm, if the residual rule has one, head and loss of every target of the batch: losses[1, targets] nats, correct likewise (may be
+  /// empty).
   void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct,
              Arena& arena) const;
   /// Variance over all tokens and channels of what each branch of `subnet` adds to the stream, of a model with norms after the branches.
   std::vector<double> branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch,
                                        Arena& arena) const;
   std::int64_t plan_branch_variances(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
-  /// Arena bytes that forward_block and score need for these sizes, besides x itself. traits: Backend::traits().
+  /// Arena bytes that embed, forward_block and score need for these sizes, besides x itself. traits: Backend::traits().
+  std::int64_t plan_embed(const BackendTraits& traits, int embed, std::int64_t batch) const;
   std::int64_t plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
   std::int64_t plan_score(const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) const;
 
-  /// Appends the tokens of a batch of one to `cache` and writes logits [R, V] of the last R of them, R ≤ tokens.size();
+  /// logits [B, classes] of the images of a batch, whose targets are not read.
+  void classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const;
+  std::int64_t plan_classify(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) const;  // logits apart
+
+  /// Of a language model. Appends the tokens of a batch of one to `cache` and writes logits [R, V] of the last R of them, R ≤ tokens.size();
   /// cache.tokens + tokens.size() ≤ rows of the cache ≤ context.
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
               View logits, Arena& arena) const;

@@ -7,6 +7,8 @@
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
+#include "supernet/layers/patch_embedding.hpp"
+#include "supernet/layers/pooling.hpp"
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
 
@@ -44,21 +46,25 @@ struct Network::Parts {
   ConstantTable cosine, sine;
   Attention attention;
   FeedForward feed_forward;
+  PatchEmbedding patch_embedding;
+  Pooling pooling;
   Head head;
   AddedTensors added;  // beside each linear map that the model's tuning has as a target
   std::int64_t adapter_width;
-  LinearPlace token, position, final_norm, head_table;
+  LinearPlace token, patch, class_token, position, final_norm, head_table;
   std::vector<BlockPlaces> blocks;
 
   Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_)
       : space(space_), dtype(dtype_), memory(memory_), table(space_), cosine(rotary(std::cos)), sine(rotary(std::sin)),
-        attention(space.model(), cosine.view, sine.view), feed_forward(space.model()), head(space.model()),
-        added(parametrization_of(space.model().tuning).how->added(space.model())),
+        attention(space.model(), cosine.view, sine.view), feed_forward(space.model()), patch_embedding(space.model()),
+        pooling(space.model()), head(space.model()), added(parametrization_of(space.model().tuning).how->added(space.model())),
         adapter_width(parametrization_of(space.model().tuning).how->adapter_width(space.model())) {
     token = place("embedding.token", "");
+    patch = place("embedding.patch", "embedding.patch.bias");
+    class_token = place("embedding.class", "");
     position = place("embedding.position", "");
     final_norm = place("final.norm.gain", "final.norm.bias");
-    head_table = space.model().tied ? token : place("head", "");
+    head_table = space.model().tied ? token : place("head", "head.bias");
     for (int block = 0; block < space.max_depth(); ++block) {
       const std::string prefix = "block." + std::to_string(block);
       const auto linear = [&](const char* name) { return place(prefix + name, prefix + name + ".bias"); };
@@ -168,7 +174,16 @@ struct Network::Parts {
   template <class W>
   auto head_slices(W& weights, int embed) const {
     using V = decltype(weights.view(table.tensors()[0]));
-    return BasicHeadSlices<V>{norm(weights, final_norm, embed), slice(weights, head_table.weight, space.model().vocabulary, embed)};
+    const int vocabulary = space.model().vocabulary;
+    return BasicHeadSlices<V>{norm(weights, final_norm, embed), slice(weights, head_table.weight, vocabulary, embed),
+                              slice(weights, head_table.bias, 1, vocabulary)};
+  }
+  template <class W>
+  auto patch_slices(W& weights, int embed) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    const ModelConfig& model = space.model();
+    return BasicPatchSlices<V>{linear(weights, patch, model.image.patch_values(), embed), slice(weights, class_token.weight, 1, embed),
+                               slice(weights, position.weight, model.context, embed)};
   }
 
   /// depth: of the subnet, where there is one.
@@ -178,8 +193,24 @@ struct Network::Parts {
     return shape;
   }
 
-  void embed(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,
-             std::int64_t offset, View x) const {
+  /// Of the head, which reads every token or one row a sequence.
+  BlockShape head_shape(std::int64_t batch, std::int64_t tokens, int embed) const {
+    return shape(batch, Pooling::present(space.model()) ? 1 : tokens, embed, {}, 0);
+  }
+
+  void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const {
+    if (space.model().image.present()) patch_embedding.forward(backend, patch_slices(values, embed), batch, x, arena);
+    else embed_tokens(backend, values, embed, batch.inputs, batch.tokens, 0, x);
+  }
+  /// What the head reads of x: x itself, or one row a sequence in the arena.
+  ConstView pooled(Backend& backend, ConstView x, const Batch& batch, Arena& arena) const {
+    if (!Pooling::present(space.model())) return x;
+    const View rows = arena.matrix(batch.sequences, x.columns, dtype);
+    pooling.forward(backend, rows, x, batch);
+    return rows;
+  }
+  void embed_tokens(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,
+                    std::int64_t offset, View x) const {
     backend.embedding_forward({.y = x,
                                .table = slice(values, token.weight, space.model().vocabulary, embed),
                                .positions = slice(values, position.weight, space.model().context, embed),

@@ -45,8 +45,9 @@ class Network::TrainingPass {
     if (dropout_.is_on() && batch_.kept.count > 0) throw std::logic_error("dropout's masks are of all rows, not of those that blocks keep");
     noise_ = options.noise;
     const View embedded = stream();
-    p_.embed(backend_, values_, subnet_.embed, batch_.inputs, batch_.tokens, 0, embedded);
+    p_.embed(backend_, values_, subnet_.embed, batch_, embedded, arena_);
     drop(dropout_.embedding(), embedded);
+    const std::int64_t blocks = arena_.mark();
     ConstView x = embedded;
     for (int i = 0; i < subnet_.depth(); ++i) {
       passed_.emplace_back();
@@ -57,6 +58,7 @@ class Network::TrainingPass {
       keeps(i) ? backward_of_kept(i) : backward(i);
       block_done(subnet_.block_index(i));
     }
+    arena_.release(blocks);
     embedding_backward();
     report.finite = std::isfinite(report.label_loss) && std::isfinite(report.teacher_loss);
     if (options.checks_gradient) report.finite = report.finite && std::isfinite(backend_.sum_squares(d_));
@@ -89,6 +91,10 @@ class Network::TrainingPass {
   PassedBlock& passed(int i) const { return passed_[static_cast<std::size_t>(i)]; }
 
   void embedding_backward() {
+    if (p_.space.model().image.present()) {
+      drop(dropout_.embedding(), d_);
+      return p_.patch_embedding.backward(backend_, p_.patch_slices(gradients_, subnet_.embed), batch_, d_, accumulate_, arena_);
+    }
     const View dtable = p_.slice(gradients_, p_.token.weight, p_.space.model().vocabulary, subnet_.embed);
     if (dtable.empty()) return;  // frozen, and positions with it
     drop(dropout_.embedding(), d_);
@@ -289,14 +295,17 @@ class Network::TrainingPass {
   /// Loss, and the gradient at the blocks' output into d.
   LossReport head(ConstView x, const LossOptions& options, const Teacher& teacher, View keep_hidden) {
     const ArenaScope scope(arena_);
-    const BlockShape shape = p_.shape(batch_.sequences, batch_.tokens, subnet_.embed, {}, 0);
-    const bool taught = !teacher.hidden.empty();
+    const BlockShape shape = p_.head_shape(batch_.sequences, batch_.tokens, subnet_.embed);
+    const bool pools = Pooling::present(p_.space.model()), taught = !teacher.hidden.empty();
+    const ConstView read = p_.pooled(backend_, x, batch_, arena_);
+    const View dread = pools ? matrix(batch_.sequences, subnet_.embed) : d_;
     const Saved saved(arena_, Head::tensors(p_.space.model(), shape, backend_.traits(), taught).saved, p_.dtype);
     const Weights& teaching = teacher.weights ? *teacher.weights : values_;
-    const ConstView teacher_table = !taught ? ConstView{} : p_.head_slices(teaching, teacher.embed).table;
+    const HeadSlices teacher_head = !taught ? HeadSlices{} : p_.head_slices(teaching, teacher.embed);
     const LossReport report =
-        p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_table,
-                                 shape, saved, d_, x, batch_, options, teacher, arena_);
+        p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_head,
+                                 shape, saved, dread, read, batch_, options, teacher, arena_);
+    if (pools) p_.pooling.backward(backend_, d_, dread, batch_);
     if (!keep_hidden.empty()) backend_.copy(keep_hidden, saved.read(Head::kHidden));
     if (!options.token_losses.empty()) backend_.copy(options.token_losses, saved.read(Head::kLosses));
     return report;
@@ -330,7 +339,7 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
 
 bool Network::writes_gradient(const TensorSpec& tensor) const {
   if (tensor.name == "embedding.token") return space().model().tied;  // the head writes a tied table before its lookups add to it
-  return tensor.name != "embedding.position" && tensor.role != Role::gate && tensor.role != Role::shift;
+  return tensor.name != "embedding.position" && tensor.name != "embedding.class" && tensor.role != Role::gate && tensor.role != Role::shift;
 }
 
 ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit,

@@ -16,6 +16,7 @@ namespace {
 // are below 2^50.
 constexpr int kMaxEmbed = 1 << 16, kMaxFfn = 1 << 20, kMaxHeads = 1 << 12, kMaxHeadDim = 1 << 10, kMaxAttention = 1 << 17;
 constexpr int kMaxVocabulary = 1 << 24, kMaxContext = 1 << 24;
+constexpr int kMaxImage = 1 << 12, kMaxChannels = 1 << 6;
 constexpr std::size_t kMaxChoices = 4096;
 
 [[noreturn]] void refuse(const std::string& what, std::string expected, std::string found, std::string remedy = "") {
@@ -37,6 +38,32 @@ void sort_choices(const std::string& what, std::vector<T>& choices) {
   if (choices.size() > kMaxChoices) refuse(what, "at most " + std::to_string(kMaxChoices) + " choices", std::to_string(choices.size()));
   std::sort(choices.begin(), choices.end());
   choices.erase(std::unique(choices.begin(), choices.end()), choices.end());
+}
+
+void check_image(const ModelConfig& m) {
+  const ImageShape& image = m.image;
+  need_range("patch", image.patch, 1, kMaxImage);
+  need_range("image height", image.height, image.patch, kMaxImage);
+  need_range("image width", image.width, image.patch, kMaxImage);
+  need_range("image channels", image.channels, 1, kMaxChannels);
+  for (const int side : {image.height, image.width})
+    if (side % image.patch != 0)
+      refuse("patch", "a divisor of the image's sides", std::to_string(image.patch) + " for a side of " + std::to_string(side));
+  if (m.context != m.tokens_of_image())
+    refuse("context", std::to_string(m.tokens_of_image()) + ", the tokens of an image", std::to_string(m.context));
+  if (m.positions != Positions::learned) refuse("positions", "learned, with images", "rope");
+  if (m.tied) refuse("tied", "false, with images: there is no token embedding", "true");
+}
+
+/// Two families: language models read ids and predict at every token, classifiers read images and predict once.
+void check_family(const ModelConfig& m) {
+  const bool classifies = m.readout != Readout::every_token;
+  if (m.image.patch != 0) check_image(m);
+  if (m.image.present() != classifies)
+    refuse("readout", m.image.present() ? "class_token or mean, with images" : "every_token, without images",
+           classifies ? "another" : "every_token");
+  if (m.causal == classifies) refuse("causal", classifies ? "false, with images" : "true, without images", m.causal ? "true" : "false");
+  if (m.head_bias && !classifies) refuse("head_bias", "false, without images", "true");
 }
 
 void check_model(const ModelConfig& m) {
@@ -62,6 +89,7 @@ void check_model(const ModelConfig& m) {
   if (rule.zero_head && m.tied)
     refuse("tied", "false with residual " + std::string(rule.name) + ", whose head starts at 0", "true",
            "the token embedding cannot start at 0: set model.tied = false");
+  check_family(m);
   parametrization_of(m.tuning).how->check(m);
 }
 
@@ -172,12 +200,19 @@ Subnet picked(const SearchSpace& space, Pick pick) {
 ModelConfig preset_model(std::string_view name) {
   ModelConfig model;
   if (name == "llama") return model;
-  if (name != "gpt2") throw unknown_name("model preset", name, {"llama", "gpt2"});
-  model.preset = "gpt2";
+  if (name != "gpt2" && name != "vit") throw unknown_name("model preset", name, {"llama", "gpt2", "vit"});
+  model.preset = name;
   model.norm = Norm::layer;
   model.ffn = FeedForwardKind::gelu_tanh;
   model.positions = Positions::learned;
   model.biases = true;
+  if (name == "gpt2") return model;
+  model.ffn = FeedForwardKind::gelu_erf;
+  model.norm_eps = 1e-6;
+  model.tied = false;
+  model.readout = Readout::class_token;
+  model.causal = false;
+  model.head_bias = true;
   return model;
 }
 

@@ -14,14 +14,26 @@ namespace elastiform {
 
 enum class FeedForwardKind : std::uint8_t { swiglu, gelu_tanh, gelu_erf };
 enum class Positions : std::uint8_t { rope, learned };
+/// What the head reads: every token (a language model), the class token that stands first, or the mean over the tokens (classifiers).
+enum class Readout : std::uint8_t { every_token, class_token, mean };
+
+/// Images that a model reads patch by patch instead of token ids. Values of a patch are ordered [channel][row][column].
+struct ImageShape {
+  int height = 0, width = 0, channels = 0, patch = 0;  // in pixels; all 0: no images
+  bool present() const { return patch > 0; }
+  int patches() const { return present() ? height / patch * (width / patch) : 0; }
+  int patch_values() const { return channels * patch * patch; }
+  int values() const { return channels * height * width; }
+  bool operator==(const ImageShape&) const = default;
+};
 
 /// What every subnet of a space shares: the family and its fixed sizes.
 struct ModelConfig {
-  std::string preset = "llama";  // the name it came from: "llama", "gpt2"; only for messages and exports
-  int vocabulary = 256;
-  int context = 128;          // T, tokens
-  int head_dim = 32;          // D
-  int queries_per_group = 1;  // query heads that share one KV group
+  std::string preset = "llama";  // the name it came from: "llama", "gpt2", "vit"; only for messages and exports
+  int vocabulary = 256;          // of a classifier: its classes
+  int context = 128;             // T, tokens; of images as many as tokens_of_image()
+  int head_dim = 32;             // D
+  int queries_per_group = 1;     // query heads that share one KV group
   Norm norm = Norm::rms;
   double norm_eps = 1e-5;
   FeedForwardKind ffn = FeedForwardKind::swiglu;
@@ -33,11 +45,24 @@ struct ModelConfig {
   double branch_scale = 1;  // s in x + s·branch(x); (2·N_max)^-1/2 when trained from scratch (design: subnets of any depth share it)
   double skip_scale = 1;    // α of the residual rule
   Tuning tuning;            // which tensors learn, and what is added to them
+  ImageShape image;
+  Readout readout = Readout::every_token;
+  bool causal = true;      // a token sees itself and those before it; else all
+  bool head_bias = false;  // [1, vocabulary]
+
+  int tokens_of_image() const { return image.patches() + (readout == Readout::class_token ? 1 : 0); }
+  /// Rows that the head scores.
+  std::int64_t head_rows(std::int64_t sequences, std::int64_t tokens) const {
+    return readout == Readout::every_token ? sequences * tokens : sequences;
+  }
+  /// Keys that a query meets in a sequence of so many tokens, on average, times two.
+  std::int64_t keys_met_twice(std::int64_t tokens) const { return causal ? tokens + 1 : 2 * tokens; }
 
   bool operator==(const ModelConfig&) const = default;
 };
 
-/// `name` is "llama" (RMSNorm, SwiGLU, RoPE, no biases) or "gpt2" (LayerNorm, GELU tanh, learned positions, biases).
+/// `name` is "llama" (RMSNorm, SwiGLU, RoPE, no biases), "gpt2" (LayerNorm, GELU tanh, learned positions, biases) or "vit" (arXiv 2010.11929:
+/// the same with exact GELU, all tokens seeing each other, a class token and a head with a bias of its own; `image` is left to set).
 ModelConfig preset_model(std::string_view name);
 
 /// FFN widths that a block may take. Ratios are of the embed width, rounded to the nearest multiple of 8; absolute widths win if present.

@@ -37,6 +37,8 @@ ResidualRule residual_named(std::string_view name, const std::string& where) {
   throw unknown_name(where, name, known);
 }
 constexpr std::array<Name<Positions>, 2> kPositions = {{{Positions::rope, "rope"}, {Positions::learned, "learned"}}};
+constexpr std::array<Name<Readout>, 3> kReadouts = {
+    {{Readout::every_token, "every_token"}, {Readout::class_token, "class_token"}, {Readout::mean, "mean"}}};
 
 template <class T, std::size_t N>
 std::string text_of(const std::array<Name<T>, N>& names, T value) {
@@ -147,6 +149,16 @@ Tuning parse_tuning(Object object, std::string_view where) {
   return tuning;
 }
 
+ImageShape parse_image(Object object) {
+  ImageShape image;
+  image.height = object.integer("height");
+  image.width = object.integer("width");
+  image.channels = object.integer("channels");
+  image.patch = object.integer("patch");
+  object.end();
+  return image;
+}
+
 ModelConfig parse_model(Object object) {
   ModelConfig model;
   model.preset = object.word("preset");
@@ -165,6 +177,12 @@ ModelConfig parse_model(Object object) {
   if (object.has("residual")) {
     model.residual = residual_named(object.word("residual"), object.place("residual"));
     model.skip_scale = object.number("skip_scale");
+  }
+  if (object.has("image")) {
+    model.image = parse_image({object.member("image"), "model.image.", object.where()});
+    model.readout = object.named("readout", kReadouts);
+    model.causal = object.flag("causal");
+    model.head_bias = object.flag("head_bias");
   }
   if (object.has("tuning")) model.tuning = parse_tuning({object.member("tuning"), "model.tuning.", object.where()}, object.where());
   object.end();
@@ -201,6 +219,13 @@ std::string SearchSpace::text() const {
   if (m.residual != ResidualRule::branch_scale) {  // unwritten, spaces of before there was a choice keep their hash
     json["model"]["residual"] = std::string(residual_rule(m.residual).name);
     json["model"]["skip_scale"] = m.skip_scale;
+  }
+  if (m.image.present()) {
+    json["model"]["image"] = {
+        {"height", m.image.height}, {"width", m.image.width}, {"channels", m.image.channels}, {"patch", m.image.patch}};
+    json["model"]["readout"] = text_of(kReadouts, m.readout);
+    json["model"]["causal"] = m.causal;
+    json["model"]["head_bias"] = m.head_bias;
   }
   if (m.tuning != Tuning{})
     json["model"]["tuning"] = {{"method", parametrization_of(m.tuning).name},

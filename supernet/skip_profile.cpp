@@ -25,7 +25,7 @@ std::int64_t Network::plan_branch_variances(const BackendTraits& traits, const S
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
   const auto bytes_of = [&](const LayerTensors& tensors) { return tensors.saved_bytes({}, traits) + tensors.forward_bytes({}, traits); };
-  std::int64_t most = 0;
+  std::int64_t most = plan_embed(traits, subnet.embed, batch);
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = p.shape(batch, tokens, subnet.embed, genes, subnet.depth());
     if (genes.heads > 0) most = std::max(most, bytes_of(Attention::tensors(model, shape, traits)));
@@ -50,7 +50,7 @@ std::vector<double> Network::branch_variances(Backend& backend, const Weights& v
     variances.push_back(variance_of(backend, f));
     std::swap(x, y);
   };
-  p.embed(backend, values, subnet.embed, batch.inputs, batch.tokens, 0, x);
+  p.embed(backend, values, subnet.embed, batch, x, arena);
   for (int i = 0; i < subnet.depth(); ++i) {
     const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
     const BlockShape shape = p.shape(batch.sequences, batch.tokens, subnet.embed, genes, subnet.depth());

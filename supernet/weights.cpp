@@ -96,6 +96,20 @@ void declare_residual(std::vector<Declared>& list, const std::string& branch, co
   for (const char* shift : shifts) list.push_back({name + shift, Role::shift, Axis::fixed, Axis::fixed, 1, 1, false, form.gate_rate});
 }
 
+std::vector<Declared> declare_embedding(const ModelConfig& model) {
+  std::vector<Declared> list;
+  if (model.image.present()) {
+    list.push_back({"embedding.patch", Role::matrix, Axis::fixed, Axis::embed, model.image.patch_values()});
+    if (model.biases) list.push_back({"embedding.patch.bias", Role::bias, Axis::fixed, Axis::embed});
+  } else {
+    list.push_back({"embedding.token", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary});
+  }
+  if (model.readout == Readout::class_token) list.push_back({"embedding.class", Role::embedding, Axis::fixed, Axis::embed, 1});
+  if (model.positions == Positions::learned)
+    list.push_back({"embedding.position", Role::embedding, Axis::fixed, Axis::embed, model.context});
+  return list;
+}
+
 std::vector<Declared> declare_block(const ModelConfig& model, const std::string& prefix, bool attention, bool ffn) {
   std::vector<Declared> list;
   const ResidualForm& form = residual_form(model);
@@ -146,15 +160,13 @@ WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
       add(std::move(spec));
     }
   };
-  std::vector<Declared> front{{"embedding.token", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary}};
-  if (model.positions == Positions::learned)
-    front.push_back({"embedding.position", Role::embedding, Axis::fixed, Axis::embed, model.context});
-  add_all(front, -1);
+  add_all(declare_embedding(model), -1);
   for (int block = 0; block < space.max_depth(); ++block)
     add_all(declare_block(model, "block." + std::to_string(block), space.max_heads(block) > 0, space.max_ffn(block) > 0), block);
   std::vector<Declared> back;
   if (residual_form(model).final_norm()) declare_norm(back, "final.norm", model);
   if (!model.tied) back.push_back({"head", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary});
+  if (model.head_bias) back.push_back({"head.bias", Role::bias, Axis::fixed, Axis::fixed, 1, model.vocabulary});
   add_all(back, -1);
   place(true);
   trained_elements_ = elements_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "supernet/activation_plan.hpp"
+#include "supernet/data/data_options.hpp"
 
 namespace elastiform {
 
@@ -31,6 +32,8 @@ struct TrainOptions {
   double trust = 1e-3;                // lars: τ
   double decay = 0.1;                 // decoupled weight decay, matrices only
   double dropout = 0;                 // of the embedding and of what branches add to the residual stream, while training; [0, 1)
+  double label_smoothing = 0;         // ε of (1-ε)·onehot + ε/V, while training; [0, 1)
+  Augmentation augmentation;          // of images: crop, flip, mixup, cutmix
   std::string policy = "lazy-local";  // dense | lazy-global | lazy-local | catch-up
   std::int64_t band_warmup = 20;      // updates over which a band's own rate rises after it is first met; 0: none
   std::string step_rule = "plain";    // of step_rules()

@@ -5,7 +5,7 @@
 namespace elastiform {
 namespace {
 
-/// FLOPs a token of the batch.
+/// FLOPs a token of the batch, or an image.
 double flops_of(const CostModel& costs, const Subnet& subnet, std::int64_t context, std::int64_t kept) {
   double macs = static_cast<double>(costs.frame(subnet.embed).macs), attention = 0;
   for (int i = 0; i < subnet.depth(); ++i) {
@@ -14,7 +14,7 @@ double flops_of(const CostModel& costs, const Subnet& subnet, std::int64_t conte
     const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
     const double share = static_cast<double>(tokens) / static_cast<double>(context);
     macs += share * static_cast<double>(costs.block(subnet.embed, genes, tokens).macs);
-    attention += share * static_cast<double>(static_cast<std::int64_t>(genes.heads) * costs.space().model().head_dim * (tokens + 1));
+    attention += share * static_cast<double>(costs.attention_macs(genes, tokens));
   }
   return costs.training_flops(macs, attention);
 }
@@ -25,7 +25,7 @@ double pass_flops(const CostModel& costs, const TrainOptions& options, std::span
   const std::int64_t context = costs.space().model().context;
   double flops = 0;
   for (const Subnet& subnet : subnets)
-    flops += flops_of(costs, subnet, context, kept) * static_cast<double>(sequences_of_step(options) * context);
+    flops += flops_of(costs, subnet, context, kept) * static_cast<double>(sequences_of_step(options) * costs.units(context));
   return flops;
 }
 

@@ -23,7 +23,7 @@ struct Trainer::Parts {
   TrainOptions options;
   std::vector<Stage> stages;
   std::vector<RunningStage> running;
-  const TextData& data;
+  const DataSource& data;
   Backend& backend;
   Network network;
   CostModel costs;
@@ -53,7 +53,7 @@ struct Trainer::Parts {
   std::int64_t teacher_bytes;
   MemoryBlock teachers;  // of this rank's micro-batches
 
-  Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const TextData& data_, Backend& backend_,
+  Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const DataSource& data_, Backend& backend_,
         std::shared_ptr<const WeightTable> table, std::optional<std::int64_t> activation_limit, Communicator& ranks_,
         MemorySpace* away_space)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
@@ -125,6 +125,7 @@ struct Trainer::Parts {
            .plans = plans,
            .accumulate = accumulate,
            .share = precision.loss_scale() / options.accumulation,
+           .label_smoothing = options.label_smoothing,
            .teacher = teacher_of(i - gradients.first()),
            .teaching = unperturbed,
            .token_losses = of_tokens,
@@ -158,8 +159,8 @@ struct Trainer::Parts {
 
   View teacher_of(std::int64_t micro_batch) {
     if (teacher_bytes == 0) return {};
-    return {teachers.get() + micro_batch * teacher_bytes, batch.rows(), largest.embed, padded_ld(batch.rows(), largest.embed),
-            backend.dtype()};
+    return {teachers.get() + micro_batch * teacher_bytes, batch.targets_count(), largest.embed,
+            padded_ld(batch.targets_count(), largest.embed), backend.dtype()};
   }
 
   /// From ‖g‖² of the micro-batches, which are in the sum divided by their number, and of the sum.
@@ -201,7 +202,7 @@ struct Trainer::Parts {
   }
 };
 
-Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
+Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const DataSource& data, Backend& backend,
                  std::optional<std::int64_t> activation_limit, Communicator& ranks, MemorySpace* away)
     : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend,
                                      std::make_shared<const WeightTable>(space), activation_limit, ranks, away)) {}
@@ -246,7 +247,7 @@ StepReport Trainer::step() {
     ++p.state.skipped;
   }
   p.state.precision->end_step(report.subnets, report.losses, finite);
-  report.tokens = static_cast<std::int64_t>(report.subnets.size()) * p.options.accumulation * p.batch.rows();
+  report.tokens = static_cast<std::int64_t>(report.subnets.size()) * p.options.accumulation * p.batch.targets_count();
   report.flops = static_cast<double>(passes) * pass_flops(p.costs, p.options, report.subnets, p.batch.kept.count);
   ++p.state.next_step;
   return report;

@@ -8,7 +8,7 @@
 
 #include "kernels/backend.hpp"
 #include "kernels/collectives/communicator.hpp"
-#include "supernet/data/text_data.hpp"
+#include "supernet/data/data_source.hpp"
 #include "supernet/network.hpp"
 #include "trainers/gradient_noise.hpp"
 #include "trainers/options.hpp"
@@ -37,7 +37,7 @@ class Trainer {
   /// nothing (unlimited_activation_bytes); kNoLimit: everything is kept. The bits of a run do not depend on it; where activations are
   /// compressed the recipe plans them, and a limit below that is an InputError. Of several ranks each has its trainer, and they take every
   /// step together; InputError when options.accumulation is no multiple of them. away: where activations may wait outside the arena.
-  Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
+  Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const DataSource& data, Backend& backend,
           std::optional<std::int64_t> activation_limit = std::nullopt, Communicator& ranks = alone(), MemorySpace* away = nullptr);
   ~Trainer();
 

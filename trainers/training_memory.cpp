@@ -16,9 +16,14 @@
 namespace elastiform {
 namespace {
 
+std::int64_t head_rows(const Network& network, const TrainOptions& options) {
+  const ModelConfig& model = network.space().model();
+  return model.head_rows(options.sequences, model.context);
+}
+
 std::int64_t extra_arena_bytes(const Network& network, const TrainOptions& options, const Objective& objective) {
   if (find_step_rule(options.step_rule).repeats()) return 0;
-  return objective.extra_arena_bytes(network.space(), network.dtype(), std::int64_t{options.sequences} * network.space().model().context);
+  return objective.extra_arena_bytes(network.space(), network.dtype(), head_rows(network, options));
 }
 
 /// A second pass over the batch is at other weights than its teachers.
@@ -56,8 +61,7 @@ ArenaBytes compressed_arena_bytes(const ArenaNeeds& needs, const TrainOptions& o
 /// Of the arena beside the passes' plans. For a second pass over the batch teachers stay outside of it.
 std::int64_t kept_teacher_bytes(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages) {
   if (!teaches_again(options, stages)) return 0;
-  const std::int64_t rows = std::int64_t{options.sequences} * network.space().model().context;
-  return Arena::bytes_for(rows, network.space().max_embed(), network.dtype());
+  return Arena::bytes_for(head_rows(network, options), network.space().max_embed(), network.dtype());
 }
 
 ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,

@@ -17,11 +17,12 @@ bool is_homogeneous(const Subnet& subnet) {
 
 }  // namespace
 
-JsonObject evaluation_json(const Evaluation& evaluation) {
+JsonObject evaluation_json(const Evaluation& evaluation, const Metric& metric) {
   JsonObject object;
   object.add("id", evaluation.id).add("subnet", format(evaluation.subnet)).add("split", evaluation.split).add("blocks", evaluation.blocks);
   object.add("loss", evaluation.score.loss).add("loss_se", evaluation.score.loss_se);
-  object.add("bits_per_byte", bits_per_byte(evaluation.score.loss)).add("accuracy", evaluation.score.accuracy);
+  if (!metric.classifies) object.add("bits_per_byte", bits_per_byte(evaluation.score.loss));
+  object.add("accuracy", evaluation.score.accuracy);
   object.add("parameters", evaluation.costs.parameters).add("block_parameters", evaluation.costs.block_parameters);
   object.add("macs", evaluation.costs.macs).add("inference_bytes", evaluation.costs.inference_bytes);
   object.add("training_bytes", evaluation.costs.training_bytes).add("latency_ms", evaluation.latency_ms);
@@ -30,39 +31,55 @@ JsonObject evaluation_json(const Evaluation& evaluation) {
   return object;
 }
 
-std::string quality_text(const Score& score) {
-  const double bits = bits_per_byte(score.loss), reach = kNormal95 * bits_per_byte(score.loss_se);
-  return fmt::format("{:.4f} bits/byte (95 % interval {:.4f} to {:.4f} over {} blocks of data)", bits, bits - reach, bits + reach,
-                     score.block_losses.size());
+namespace {
+
+/// Of a share of n things (Wilson 1927): the text's end stays inside 0 to 1 where all were hits.
+std::pair<double, double> wilson_interval(double share, double n) {
+  const double z2 = kNormal95 * kNormal95, middle = (share + z2 / (2 * n)) / (1 + z2 / n);
+  const double reach = kNormal95 * std::sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n);
+  return {middle - reach, middle + reach};
 }
 
-std::string chance_warning(std::string_view subnet, double loss, int vocabulary) {
-  const double chance = std::log(vocabulary);
+}  // namespace
+
+std::string quality_text(const Score& score, const Metric& metric) {
+  const double loss = metric.shown(score.loss), reach = kNormal95 * metric.shown(score.loss_se);
+  if (!metric.classifies)
+    return fmt::format("{:.4f} {} (95 % interval {:.4f} to {:.4f} over {} {})", loss, metric.loss, loss - reach, loss + reach,
+                       score.block_losses.size(), metric.blocks);
+  const auto [low, high] = wilson_interval(score.accuracy, static_cast<double>(score.block_losses.size()));
+  return fmt::format("accuracy {:.2f} % (95 % interval {:.2f} to {:.2f} over {} {}), loss {:.4f} ± {:.4f} {}", 100 * score.accuracy,
+                     100 * low, 100 * high, score.block_losses.size(), metric.blocks, loss, reach, metric.loss);
+}
+
+std::string chance_warning(std::string_view subnet, double loss, const ModelConfig& model) {
+  const double chance = std::log(model.vocabulary);
   if (loss <= chance) return "";
+  const Metric& metric = metric_of(model);
   return fmt::format(
-      "warning: {} has {:.4g} bits/byte, worse than guessing ({:.4g}): the training diverged; a lower train.rate or a train.clip may "
+      "warning: {} has {:.4g} {}, worse than guessing ({:.4g}): the training diverged; a lower train.rate or a train.clip may "
       "help\n",
-      subnet, bits_per_byte(loss), bits_per_byte(chance));
+      subnet, metric.shown(loss), metric.loss, metric.shown(chance));
 }
 
-std::string front_table(const ParetoFront& front) {
-  Table table({"subnet", "id", "bits/byte", "+- 95 %", "accuracy", "parameters", "macs/token"});
+std::string front_table(const ParetoFront& front, const Metric& metric) {
+  Table table({"subnet", "id", std::string(metric.loss), "+- 95 %", "accuracy", "parameters", fmt::format("macs/{}", metric.input)});
   for (const Evaluation& member : front.members())
-    table.row({format(member.subnet), std::to_string(member.id), fmt::format("{:.4f}", bits_per_byte(member.score.loss)),
-               fmt::format("{:.4f}", kNormal95 * bits_per_byte(member.score.loss_se)), fmt::format("{:.1f} %", 100 * member.score.accuracy),
+    table.row({format(member.subnet), std::to_string(member.id), fmt::format("{:.4f}", metric.shown(member.score.loss)),
+               fmt::format("{:.4f}", kNormal95 * metric.shown(member.score.loss_se)), fmt::format("{:.1f} %", 100 * member.score.accuracy),
                grouped(member.costs.parameters), grouped(member.costs.macs)});
   return table.text();
 }
 
-std::string front_plot(const std::vector<Evaluation>& all, const ParetoFront& front) {
+std::string front_plot(const std::vector<Evaluation>& all, const ParetoFront& front, const Metric& metric) {
   PlotSeries evaluated{.mark = '.', .label = "evaluated", .points = {}}, equal{.mark = 'h', .label = "all blocks equal", .points = {}};
   PlotSeries best{.mark = 'O', .label = "front", .points = {}};
   const auto point = [&](const Evaluation& evaluation) {
-    return std::pair{static_cast<double>(value_of(evaluation.costs, front.cost())), bits_per_byte(evaluation.score.loss)};
+    return std::pair{static_cast<double>(value_of(evaluation.costs, front.cost())), metric.shown(evaluation.score.loss)};
   };
   for (const Evaluation& evaluation : all) (is_homogeneous(evaluation.subnet) ? equal : evaluated).points.push_back(point(evaluation));
   for (const Evaluation& evaluation : front.members()) best.points.push_back(point(evaluation));
-  return scatter_plot({evaluated, equal, best}, std::string(name_of(front.cost())), "bits/byte");
+  return scatter_plot({evaluated, equal, best}, std::string(name_of(front.cost())), std::string(metric.loss));
 }
 
 }  // namespace elastiform

@@ -27,7 +27,7 @@ std::int64_t id_of(const ResultStore& store, const Subnet& subnet, const std::st
 
 /// The beginning of the search split: what the export is compared on.
 std::vector<std::int32_t> comparison_tokens(Run& run) {
-  const TextData& data = run.data();
+  const TextData& data = run.text();
   const Segment& segment = data.segments(Split::search).front();
   std::vector<std::int32_t> tokens;
   for (std::int64_t at = segment.begin; at < segment.end && at - segment.begin < run.space().model().context; ++at)

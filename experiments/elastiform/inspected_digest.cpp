@@ -4,6 +4,7 @@
 #include <map>
 
 #include "experiments/elastiform/inspected_file.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "kernels/errors.hpp"
 #include "search/result_file.hpp"
@@ -16,9 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The same experiment with the text kept somewhere else is the same experiment: the text itself is named by its SHA-256.
+// The same experiment with the data kept somewhere else is the same experiment: the data themselves are named by their SHA-256.
 std::string without_place(Recipe recipe) {
-  recipe.data.text = "text";
+  for (const DataPath& place : data_paths(recipe.data)) *place.path = place.key.substr(place.key.find('.') + 1);
   return recipe.text();
 }
 

@@ -6,6 +6,7 @@
 
 #include "experiments/elastiform/inspected_file.hpp"
 #include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "kernels/errors.hpp"
 #include "search/result_file.hpp"
@@ -155,7 +156,7 @@ Lines summary_of_run(const std::string& folder) {
   const Recipe recipe = Recipe::load(paths.recipe());
   Lines lines{fmt::format("{}: run", folder)};
   lines.push_back(fmt::format("recipe: {} steps of {} sequences, {}, {}, data {}", grouped(recipe.train.steps), recipe.train.sequences,
-                              plural(recipe.stages.size(), "stage"), recipe.train.optimizer, recipe.data.text));
+                              plural(recipe.stages.size(), "stage"), recipe.train.optimizer, *main_path(recipe.data).path));
   lines.push_back(fmt::format("space: smallest {}, largest {}", format(recipe.space.smallest()), format(recipe.space.largest())));
   if (fs::exists(paths.supernet())) {
     const Hdf5Reader file(paths.supernet(), "supernet");

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <span>
 
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_document.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
 #include "experiments/elastiform/recipe_tuning.hpp"
@@ -28,6 +29,7 @@ namespace {
 constexpr std::int64_t kMost = std::int64_t{1} << 40;  // steps, evaluations: above any run, below what could overflow
 constexpr int kByteVocabulary = 256;
 constexpr std::size_t kMaxRecipe = 1 << 20;
+constexpr std::int64_t kLoggedImages = 256;  // that live losses look at: a few percent of accuracy
 
 // A key that nothing would read is a mistake, and silence would hide it.
 void only_with(TableReader& table, const char* key, bool used, const std::string& with, const std::string& chosen) {
@@ -40,22 +42,6 @@ std::vector<std::string_view> names_of(std::span<const Entry> entries) {
   std::vector<std::string_view> names;
   for (const Entry& entry : entries) names.push_back(entry.name);
   return names;
-}
-
-DataOptions read_data(const RecipeValue& document, std::string_view where) {
-  TableReader table(document.find("data"), "data", where);
-  table.require("text");
-  DataOptions data;
-  data.text = table.text("text", "");
-  if (data.text.empty()) throw InputError({table.place("text"), "a file or a folder", "nothing", ""});
-  data.tokenizer = table.choice("tokenizer", data.tokenizer, {"bytes"});
-  if (table.has("splits")) data.splits = table.integers("splits", 1, 1000000);
-  if (data.splits.size() != 3)
-    throw InputError(
-        {table.place("splits"), "three parts: train, search, report", fmt::format("{}", data.splits.size()), "for example [90, 5, 5]"});
-  data.split_block = table.bytes("split_block", data.split_block);
-  table.finish();
-  return data;
 }
 
 /// That what is there can work together, and that nothing is there that nothing reads.
@@ -80,9 +66,20 @@ void check_train(TableReader& table, const TrainOptions& train) {
     throw InputError({table.place("cooldown"), "warmup + cooldown of at most 1", fmt::format("{}", train.warmup + train.cooldown), ""});
 }
 
-TrainOptions read_train(const RecipeValue& document, std::string_view where) {
+void read_augmentation(TableReader& table, TrainOptions& train, bool images) {
+  Augmentation& a = train.augmentation;
+  train.label_smoothing = table.number("label_smoothing", train.label_smoothing, 0, 0.999);
+  a.crop = table.small_integer("crop", a.crop, 0, 1 << 12);
+  a.flip = table.number("flip", a.flip, 0, 1);
+  a.mixup = table.number("mixup", a.mixup, 0, 100);
+  a.cutmix = table.number("cutmix", a.cutmix, 0, 100);
+  for (const char* key : {"crop", "flip", "mixup", "cutmix"}) only_with(table, key, images, "data.images", "text");
+}
+
+TrainOptions read_train(const RecipeValue& document, std::string_view where, bool images) {
   TableReader table(document.find("train"), "train", where);
   TrainOptions train;
+  if (images) train.log_segments = kLoggedImages;
   train.steps = table.integer("steps", train.steps, 1, kMost);
   train.sequences = table.small_integer("sequences", train.sequences, 1, 1 << 16);
   train.accumulation = table.small_integer("accumulation", train.accumulation, 1, 1 << 16);
@@ -107,6 +104,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   train.trust = table.number("trust", train.trust, 1e-12, 1e6);
   train.decay = table.number("decay", train.decay, 0, 100);
   train.dropout = table.number("dropout", train.dropout, 0, 0.99);
+  read_augmentation(table, train, images);
   train.policy = table.choice("policy", train.policy, {"dense", "lazy-global", "lazy-local", "catch-up"});
   train.band_warmup = table.integer("band_warmup", train.band_warmup, 0, kMost);
   train.step_rule = table.choice("step_rule", train.step_rule, names_of(step_rules()));
@@ -194,13 +192,16 @@ std::vector<Stage> read_stages(const RecipeValue& document, std::string_view whe
   return stages;
 }
 
-Deploy read_deploy(const RecipeValue& document, std::string_view where, int context) {
+Deploy read_deploy(const RecipeValue& document, std::string_view where, const ModelConfig& model) {
   TableReader table(document.find("deploy"), "deploy", where);
   Deploy deploy;
   deploy.dtype = table.choice("dtype", deploy.dtype, {name_of(Precision::f32), name_of(Precision::bf16)});
   deploy.batch = table.small_integer("batch", deploy.batch, 1, 1 << 16);
-  deploy.context = table.small_integer("context", context, 1, context);
-  deploy.phase = table.choice("phase", deploy.phase, {"decode", "prefill"});
+  // An image has its tokens, and all of them come at once.
+  const bool images = model.image.present();
+  deploy.context = table.small_integer("context", model.context, images ? model.context : 1, model.context);
+  if (images) deploy.phase = table.choice("phase", "prefill", {"prefill"});
+  else deploy.phase = table.choice("phase", deploy.phase, {"decode", "prefill"});
   deploy.threads = table.small_integer("threads", deploy.threads, 1, kMaxThreads);
   table.finish();
   return deploy;
@@ -262,15 +263,17 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   auto space = read_space(document, where, kByteVocabulary);
   auto tune = read_tuning(document, where, space.model());
   space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
-  auto train = read_train(document, where);
+  check_data(data, space.model(), where);
+  auto train = read_train(document, where, has_images(data));
   make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);
-  const int context = space.model().context;
+  const ModelConfig space_model = space.model();
+  const int context = space_model.context;
   Recipe recipe{std::move(data),
                 std::move(space),
                 std::move(train),
                 std::move(stages),
-                read_deploy(document, where, context),
+                read_deploy(document, where, space_model),
                 read_search(document, where, context),
                 std::move(tune.base)};
   check_budgets(recipe, where);
@@ -288,9 +291,12 @@ Recipe Recipe::load(const std::string& path, const std::vector<std::string>& ove
   if (!file) throw InputError({"recipe " + path, "a file that can be read", "an error while reading", "check its permissions"});
   auto recipe = parse(toml, path, overrides);
   // A path in the file is relative to the file, one that is typed to where the user stands.
-  bool typed = false;
-  for (const auto& text : overrides) typed = typed || text.rfind("data.text=", 0) == 0;
-  if (!typed) recipe.data.text = (fs::path(path).parent_path() / recipe.data.text).lexically_normal().string();
+  const fs::path folder = fs::path(path).parent_path();
+  for (const DataPath& place : data_paths(recipe.data)) {
+    bool typed = false;
+    for (const auto& text : overrides) typed = typed || text.starts_with(std::string(place.key) + "=");
+    if (!typed) *place.path = (folder / *place.path).lexically_normal().string();
+  }
   return recipe;
 }
 

@@ -7,7 +7,8 @@
 #include "kernels/device.hpp"
 #include "search/algorithms/algorithm.hpp"
 #include "supernet/cost_model.hpp"
-#include "supernet/data/text_data.hpp"
+#include "supernet/data/data_options.hpp"
+#include "supernet/data/data_source.hpp"
 #include "supernet/search_space.hpp"
 #include "trainers/options.hpp"
 

@@ -18,6 +18,8 @@ constexpr int kLargest = 1 << 24;
 const std::vector<std::string_view> kNorms{"rmsnorm", "layernorm"};
 const std::vector<std::string_view> kFeedForwards{"swiglu", "gelu_tanh", "gelu_erf"};
 const std::vector<std::string_view> kPositions{"rope", "learned"};
+const std::vector<std::string_view> kReadouts{"class_token", "mean"};
+const std::vector<std::string_view> kFamilies{"decoder", "vit"};
 // Understood, and written out under the full name: what configurations elsewhere, and earlier recipes of ours, say.
 const std::vector<std::pair<std::string_view, std::string_view>> kOtherNames{
     {"rms", "rmsnorm"}, {"layer", "layernorm"}, {"gelu", "gelu_tanh"}};
@@ -45,20 +47,44 @@ const ResidualRuleEntry& read_residual(TableReader& table) {
   return *residual_rules()[static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
 }
 
-ModelConfig read_model(TableReader& table, int vocabulary, int blocks) {
-  table.choice("family", "decoder", {"decoder"});
+/// What a decoder reads and where its tokens stand.
+ModelConfig read_decoder(TableReader& table, int vocabulary) {
   auto model = preset_model(table.choice("preset", "llama", {"llama", "gpt2"}));
   model.vocabulary = vocabulary;
   model.context = table.small_integer("context", model.context, 1, kLargest);
+  model.positions = kind_at(table, "positions", kPositions, model.positions);
+  model.rope_theta = table.number("rope_theta", model.rope_theta, 1, 1e12);
+  model.tied = table.boolean("tied", model.tied);
+  return model;
+}
+
+/// What a classifier reads and names.
+ModelConfig read_vit(TableReader& table) {
+  auto model = preset_model(table.choice("preset", "vit", {"vit"}));
+  for (const char* key : {"image", "patch", "classes"}) table.require(key);
+  model.vocabulary = table.small_integer("classes", model.vocabulary, 2, kLargest);
+  std::vector<int> image = table.integers("image", 1, kLargest);
+  if (image.size() == 2) image.push_back(1);
+  if (image.size() != 3)
+    throw InputError(
+        {table.place("image"), "height, width and channels", fmt::format("{} numbers", image.size()), "for example [28, 28, 1]"});
+  model.image = {image[0], image[1], image[2], table.small_integer("patch", 1, 1, kLargest)};
+  const std::string readout = table.choice("readout", "class_token", kReadouts);
+  model.readout = readout == "mean" ? Readout::mean : Readout::class_token;
+  model.head_bias = table.boolean("head_bias", model.head_bias);
+  model.context = model.tokens_of_image();
+  return model;
+}
+
+ModelConfig read_model(TableReader& table, int vocabulary, int blocks) {
+  const bool images = table.choice("family", "decoder", kFamilies) == "vit";
+  auto model = images ? read_vit(table) : read_decoder(table, vocabulary);
   model.head_dim = table.small_integer("head_dim", model.head_dim, 1, kLargest);
   model.queries_per_group = table.small_integer("queries_per_group", model.queries_per_group, 1, kLargest);
   model.norm = kind_at(table, "norm", kNorms, model.norm);
   model.norm_eps = table.number("norm_eps", model.norm_eps, 1e-12, 1);
   model.ffn = kind_at(table, "ffn", kFeedForwards, model.ffn);
-  model.positions = kind_at(table, "positions", kPositions, model.positions);
-  model.rope_theta = table.number("rope_theta", model.rope_theta, 1, 1e12);
   model.biases = table.boolean("biases", model.biases);
-  model.tied = table.boolean("tied", model.tied);
   const ResidualRuleEntry& rule = read_residual(table);
   const ResidualConstants constants = rule.constants(blocks);
   model.residual = rule.rule;
@@ -208,17 +234,27 @@ SearchSpace::Block general_block(const SearchSpace& space) {
   return general;
 }
 
+std::string decoder_lines(const ModelConfig& model) {
+  return fmt::format("[model]\nfamily = \"decoder\"\npreset = {}\ncontext = {}\npositions = \"{}\"\nrope_theta = {}\ntied = {}\n",
+                     toml_text(model.preset), model.context, kind_name(kPositions, model.positions), model.rope_theta, model.tied);
+}
+
+std::string vit_lines(const ModelConfig& model) {
+  const ImageShape& image = model.image;
+  return fmt::format(
+      "[model]\nfamily = \"vit\"\npreset = {}\nimage = [{}, {}, {}]\npatch = {}\nclasses = {}\nreadout = \"{}\"\nhead_bias = {}\n",
+      toml_text(model.preset), image.height, image.width, image.channels, image.patch, model.vocabulary,
+      model.readout == Readout::mean ? "mean" : "class_token", model.head_bias);
+}
+
 std::string space_tables(const SearchSpace& space) {
   const auto& model = space.model();
   const auto general = general_block(space);
-  std::string text = "[model]\nfamily = \"decoder\"\n";
-  text += fmt::format("preset = {}\ncontext = {}\nhead_dim = {}\nqueries_per_group = {}\n", toml_text(model.preset), model.context,
-                      model.head_dim, model.queries_per_group);
+  std::string text = model.image.present() ? vit_lines(model) : decoder_lines(model);
+  text += fmt::format("head_dim = {}\nqueries_per_group = {}\n", model.head_dim, model.queries_per_group);
   text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
                       kind_name(kFeedForwards, model.ffn));
-  text +=
-      fmt::format("positions = \"{}\"\nrope_theta = {}\nbiases = {}\ntied = {}\nresidual = \"{}\"\n",
-                  kind_name(kPositions, model.positions), model.rope_theta, model.biases, model.tied, residual_rule(model.residual).name);
+  text += fmt::format("biases = {}\nresidual = \"{}\"\n", model.biases, residual_rule(model.residual).name);
   if (model.residual == ResidualRule::branch_scale) text += fmt::format("branch_scale = {}\n", model.branch_scale);
   text += '\n';
   text += fmt::format("[space]\nembed = {}\ndepth = {}\nheads = {}\n", toml_list(space.embed(), integer_text),

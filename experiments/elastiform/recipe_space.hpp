@@ -9,7 +9,7 @@
 
 namespace elastiform {
 
-/// [model] and [space] of a recipe (docs/recipes.md). `vocabulary` is the tokenizer's.
+/// [model] and [space] of a recipe (docs/recipes.md). `vocabulary` is the tokenizer's; of images model.classes counts.
 SearchSpace read_space(const RecipeValue& document, std::string_view where, int vocabulary);
 
 /// The two tables with every default written out; read_space() of them gives `space` again.

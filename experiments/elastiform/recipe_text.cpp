@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "experiments/elastiform/recipe.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
 #include "experiments/elastiform/recipe_tuning.hpp"
 #include "trainers/optimizers/optimizer.hpp"
@@ -9,7 +10,7 @@
 namespace elastiform {
 namespace {
 
-std::string train_table(const TrainOptions& train) {
+std::string train_table(const TrainOptions& train, bool images) {
   std::string text =
       fmt::format("[train]\nsteps = {}\nsequences = {}\naccumulation = {}\nseed = {}\nprecision = {}\noptimizer = {}\n", train.steps,
                   train.sequences, train.accumulation, train.seed, toml_text(train.precision), toml_text(train.optimizer));
@@ -33,7 +34,11 @@ std::string train_table(const TrainOptions& train) {
   text += fmt::format("step_rule = {}\n", toml_text(train.step_rule));
   add_of_rule("rho", train.rho), add_of_rule("adaptive", train.adaptive);
   add_of_rule("look_every", train.look_every), add_of_rule("look_share", train.look_share);
-  text += fmt::format("dropout = {}\n", train.dropout);
+  text += fmt::format("dropout = {}\nlabel_smoothing = {}\n", train.dropout, train.label_smoothing);
+  if (images) {
+    const Augmentation& a = train.augmentation;
+    text += fmt::format("crop = {}\nflip = {}\nmixup = {}\ncutmix = {}\n", a.crop, a.flip, a.mixup, a.cutmix);
+  }
   text += fmt::format("ema = {}\nnoise_scale = {}\n", train.ema, train.noise_scale);
   if (uses_band_warmup(train)) text += fmt::format("band_warmup = {}\n", train.band_warmup);
   text += fmt::format("schedule = {}\nwarmup = {}\n", toml_text(train.schedule), train.warmup);
@@ -69,12 +74,8 @@ std::string search_table(const SearchOptions& search) {
 }  // namespace
 
 std::string Recipe::text() const {
-  std::string text =
-      fmt::format("[data]\ntext = {}\ntokenizer = {}\nsplits = {}\nsplit_block = {}\n\n", toml_text(data.text), toml_text(data.tokenizer),
-                  toml_list(
-                      data.splits, +[](const int& part) { return std::to_string(part); }),
-                  data.split_block);
-  text += space_tables(space) + "\n" + tune_table(space.model().tuning, base) + train_table(train);
+  std::string text = data_table(data);
+  text += space_tables(space) + "\n" + tune_table(space.model().tuning, base) + train_table(train, has_images(data));
   for (const auto& stage : stages) text += stage_table(stage);
   text += fmt::format("[deploy]\ndtype = {}\nbatch = {}\ncontext = {}\nphase = {}\nthreads = {}\n\n", toml_text(deploy.dtype), deploy.batch,
                       deploy.context, toml_text(deploy.phase), deploy.threads);

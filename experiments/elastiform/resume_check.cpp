@@ -5,6 +5,7 @@
 #include <map>
 #include <string_view>
 
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_document.hpp"
 #include "kernels/errors.hpp"
 #include "trainers/schedules/schedule.hpp"
@@ -55,9 +56,10 @@ void refuse_differences(const Recipe& before, const Recipe& recipe, const std::s
 void refuse_settings(const std::vector<std::string>& set) {
   for (const auto& text : set) {
     const auto key = text.substr(0, text.find('='));
-    if (key != "train.checkpoint_every" && key != "data.text")
-      throw InputError(
-          {"elastiform train --resume", "only train.checkpoint_every or data.text to be --set", key, "start a new run to change it"});
+    if (key != "train.checkpoint_every" && !is_data_path(key))
+      throw InputError({"elastiform train --resume",
+                        "only train.checkpoint_every or where the data are (data.text, data.images) to be --set", key,
+                        "start a new run to change it"});
   }
 }
 
@@ -83,12 +85,12 @@ void refuse_changes(const Recipe& recipe, const std::string& checkpoint_toml, st
   // --steps writes the longer recipe at once; a run killed before its next checkpoint stands between the two.
   if (recipe.train.steps > before.train.steps) lengthen(before, recipe.train.steps, trained);
   refuse_differences(before, recipe, path, "change it back, or start a new run",
-                     [](const std::string& key) { return key != "data.text" && key != "train.checkpoint_every"; });
+                     [](const std::string& key) { return !is_data_path(key) && key != "train.checkpoint_every"; });
 }
 
 void refuse_changed_data(const Recipe& recipe, const std::string& checkpoint_toml, const std::string& path) {
   refuse_differences(Recipe::parse(checkpoint_toml, path + " of the checkpoint"), recipe, path, "change it back",
-                     [](const std::string& key) { return key.starts_with("data.") && key != "data.text"; });
+                     [](const std::string& key) { return key.starts_with("data.") && !is_data_path(key); });
 }
 
 }  // namespace elastiform

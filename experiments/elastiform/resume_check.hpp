@@ -8,14 +8,14 @@
 
 namespace elastiform {
 
-/// Of a resumed run only train.checkpoint_every and data.text may be --set.
+/// Of a resumed run only train.checkpoint_every and where the data are may be --set.
 void refuse_settings(const std::vector<std::string>& set);
 
 /// The last stage takes what is added, and warm-up stays the steps it was: as shares of more steps both would move. InputError when the
 /// schedule does not allow it, or no longer at step `trained`.
 void lengthen(Recipe& recipe, std::int64_t steps, std::int64_t trained);
 
-/// The recipe of a run folder against the one that its checkpoint, of step `trained`, was trained with: anything but data.text,
+/// The recipe of a run folder against the one that its checkpoint, of step `trained`, was trained with: anything but where the data are,
 /// train.checkpoint_every and what a lengthened run changes is refused by key. `path` names the folder's recipe.
 void refuse_changes(const Recipe& recipe, const std::string& checkpoint_toml, std::int64_t trained, const std::string& path);
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/resume_check.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/parametrizations/merge.hpp"
@@ -77,18 +78,22 @@ Run::Run(const std::string& folder, const std::string& weights)
   costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
 }
 
-const TextData& Run::data() {
-  if (!data_) {
-    if (!exists(recipe_.data.text))
-      throw InputError(
-          {recipe_.data.text, "the text that the run was trained on", "nothing", fmt::format("set data.text in {}", paths_.recipe())});
-    auto data = std::make_unique<TextData>(recipe_.data.text, recipe_.data, recipe_.space.model().context);
-    if (data->sha256() != supernet_->data_sha256)
-      throw InputError({recipe_.data.text, "the text that the run was trained on, SHA-256 " + supernet_->data_sha256.substr(0, 16),
-                        data->sha256().substr(0, 16), fmt::format("set data.text in {}", paths_.recipe())});
-    data_ = std::move(data);
-  }
+const DataSource& Run::data() {
+  if (data_) return *data_;
+  const DataPath place = main_path(recipe_.data);
+  const std::string remedy = fmt::format("set {} in {}", place.key, paths_.recipe());
+  if (!exists(*place.path)) throw InputError({*place.path, "the data that the run was trained on", "nothing", remedy});
+  auto data = open_data(recipe_);
+  if (data->sha256() != supernet_->data_sha256)
+    throw InputError({*place.path, "the data that the run was trained on, SHA-256 " + supernet_->data_sha256.substr(0, 16),
+                      data->sha256().substr(0, 16), remedy});
+  data_ = std::move(data);
   return *data_;
+}
+
+const TextData& Run::text() {
+  if (has_images(recipe_.data)) throw InputError({typed_, "a run of a language model", "a classifier of images", ""});
+  return dynamic_cast<const TextData&>(data());
 }
 
 std::string Run::name() const { return typed_; }

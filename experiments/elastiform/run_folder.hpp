@@ -6,9 +6,11 @@
 #include <string_view>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/metric.hpp"
 #include "experiments/elastiform/recipe.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "search/result_store.hpp"
+#include "supernet/data/text_data.hpp"
 #include "supernet/network.hpp"
 #include "trainers/checkpoint.hpp"
 
@@ -53,7 +55,9 @@ class Run {
   const LoadedSupernet& supernet() const { return *supernet_; }
   const Network& network() const { return *network_; }
   const CostModel& costs() const { return *costs_; }
-  const TextData& data();    // InputError when it moved or changed (SHA-256)
+  const DataSource& data();  // InputError when it moved or changed (SHA-256)
+  const TextData& text();    // InputError when it is images
+  const Metric& metric() const { return metric_of(recipe_.space.model()); }
   std::string name() const;  // as the user typed it, for messages
 
   /// "largest", "middle", "smallest", an id of the run or a subnet's text; checked against the space.
@@ -70,7 +74,7 @@ class Run {
   std::unique_ptr<LoadedSupernet> supernet_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<CostModel> costs_;
-  std::unique_ptr<TextData> data_;
+  std::unique_ptr<DataSource> data_;
 };
 
 /// The same for a space without a run: "largest", "middle", "smallest" or a subnet's text.
@@ -84,7 +88,7 @@ Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::strin
 std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store,
                                         const CommonOptions& common);
 
-std::int64_t scored_tokens(Run& run, const ScoringSet& set);  // how many tokens a set scores
+std::int64_t scored_tokens(Run& run, const ScoringSet& set);  // how many tokens or images a set scores
 
 double bits_per_byte(double nats_per_token);  // of the byte tokenizer
 

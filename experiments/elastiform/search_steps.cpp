@@ -93,17 +93,17 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
   return run_search(plan, *algorithm, evaluator, run.costs(), store, [&](const std::vector<Evaluation>& done) {
     const auto best = best_of(done);
     progress.update(static_cast<std::int64_t>(done.size()), most.convert_to<std::int64_t>(),
-                    best ? fmt::format("best {:.4f} bits/byte", bits_per_byte(best->score.loss)) : "");
+                    best ? fmt::format("best {:.4f} {}", run.metric().shown(best->score.loss), run.metric().loss) : "");
     outcome.interrupted = interrupted();
     return !outcome.interrupted;
   });
 }
 
-std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among) {
+std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among, const Metric& metric) {
   if (!best) return fmt::format("{}: none\n", what);
-  return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/token\n", what, format(best->subnet), best->id,
-                     grouped(static_cast<std::int64_t>(among)), quality_text(best->score), grouped(best->costs.parameters),
-                     grouped(best->costs.macs));
+  return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/{}\n", what, format(best->subnet), best->id,
+                     grouped(static_cast<std::int64_t>(among)), quality_text(best->score, metric), grouped(best->costs.parameters),
+                     grouped(best->costs.macs), metric.input);
 }
 
 /// What the algorithm and its rival both proposed counts once.
@@ -143,6 +143,7 @@ FeasibleSet feasible_set(const Run& run, const SearchRequest& request) {
 SearchOutcome run_budget_search(const Run& run, ResultStore& store, const SearchRequest& request, const FeasibleSet& feasible,
                                 Evaluator& evaluator, const CommonOptions& common) {
   SearchOutcome outcome;
+  outcome.metric = run.metric();
   outcome.budget = feasible.budget().text();
   outcome.feasible = feasible.count().str();
   outcome.law = std::string(name_of(request.law));
@@ -166,23 +167,25 @@ SearchOutcome run_budget_search(const Run& run, ResultStore& store, const Search
   if (outcome.best_homogeneous) finalists.push_back(*outcome.best_homogeneous);
   outcome.best = best_of(finalists);
   if (request.algorithm != rival.algorithm && outcome.best_of_algorithm && outcome.best_homogeneous) {
-    outcome.difference = difference_in_bits(*outcome.best_of_algorithm, *outcome.best_homogeneous, request.seed);
+    outcome.difference = difference_in_bits(*outcome.best_of_algorithm, *outcome.best_homogeneous, request.seed, outcome.metric);
     outcome.verdict = verdict(*outcome.difference, kMargin);
   }
   return outcome;
 }
 
 std::string outcome_text(const SearchOutcome& outcome) {
-  std::string text = best_line("best found", outcome.best, evaluated_once(outcome).size());
+  const Metric& metric = outcome.metric;
+  std::string text = best_line("best found", outcome.best, evaluated_once(outcome).size(), metric);
   if (outcome.best_of_algorithm && outcome.best_of_algorithm->subnet != outcome.best->subnet)
-    text += best_line(fmt::format("best of {} alone", outcome.algorithm).c_str(), outcome.best_of_algorithm, outcome.found.size());
-  text += best_line("best homogeneous", outcome.best_homogeneous, outcome.homogeneous.size());
-  if (outcome.difference) text += fmt::format("{} - homogeneous: {}\n", outcome.algorithm, difference_text(*outcome.difference));
+    text += best_line(fmt::format("best of {} alone", outcome.algorithm).c_str(), outcome.best_of_algorithm, outcome.found.size(), metric);
+  text += best_line("best homogeneous", outcome.best_homogeneous, outcome.homogeneous.size(), metric);
+  if (outcome.difference)
+    text += fmt::format("{} - homogeneous: {}\n", outcome.algorithm, difference_text(*outcome.difference, outcome.verdict, metric));
   if (outcome.difference && outcome.best_of_algorithm->subnet != outcome.best_homogeneous->subnet)
     text +=
         "    both were chosen on these blocks, so the difference flatters the larger search: `evaluate --split report --against` decides\n";
   const ParetoFront front = front_of(outcome);
-  text += "\n" + front_table(front) + "\n" + front_plot(evaluated_once(outcome), front);
+  text += "\n" + front_table(front, metric) + "\n" + front_plot(evaluated_once(outcome), front, metric);
   if (outcome.interrupted) text += "\ninterrupted after a whole round; the same command continues\n";
   return text;
 }
@@ -192,18 +195,20 @@ std::string outcome_json(const SearchOutcome& outcome) {
   object.add("search", outcome.name).add("budget", outcome.budget).add("feasible", outcome.feasible).add("law", outcome.law);
   object.add("deployable", outcome.deployable).add("evaluations", static_cast<std::int64_t>(outcome.found.size()));
   object.add("homogeneous", static_cast<std::int64_t>(outcome.homogeneous.size())).add("interrupted", outcome.interrupted);
-  if (outcome.best) object.add_json("best", evaluation_json(*outcome.best).text());
-  if (outcome.best_of_algorithm) object.add_json("best_of_algorithm", evaluation_json(*outcome.best_of_algorithm).text());
-  if (outcome.best_homogeneous) object.add_json("best_homogeneous", evaluation_json(*outcome.best_homogeneous).text());
+  if (outcome.best) object.add_json("best", evaluation_json(*outcome.best, outcome.metric).text());
+  if (outcome.best_of_algorithm) object.add_json("best_of_algorithm", evaluation_json(*outcome.best_of_algorithm, outcome.metric).text());
+  if (outcome.best_homogeneous) object.add_json("best_homogeneous", evaluation_json(*outcome.best_homogeneous, outcome.metric).text());
   if (outcome.difference) {
     JsonObject difference;
-    difference.add("bits_per_byte", outcome.difference->mean).add("low", outcome.difference->low).add("high", outcome.difference->high);
+    difference.add(outcome.metric.classifies ? "nats" : "bits_per_byte", outcome.difference->mean)
+        .add("low", outcome.difference->low)
+        .add("high", outcome.difference->high);
     difference.add("blocks", static_cast<std::int64_t>(outcome.difference->blocks)).add("verdict", outcome.verdict);
     object.add_json("difference", difference.text());
   }
   const ParetoFront front = front_of(outcome);
   std::vector<std::string> members;
-  for (const Evaluation& member : front.members()) members.push_back(evaluation_json(member).text());
+  for (const Evaluation& member : front.members()) members.push_back(evaluation_json(member, outcome.metric).text());
   return object.add_json("front", json_list(members)).text();
 }
 
@@ -218,15 +223,38 @@ std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore
 
 Cost leading_cost(const Budget& budget) { return budget.limits().empty() ? Cost::parameters : budget.limits().front().cost; }
 
-PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed) {
-  return paired_difference(a.score.block_losses, b.score.block_losses, seed).scaled(bits_per_byte(1));
+PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed, const Metric& metric) {
+  return paired_difference(a.score.block_losses, b.score.block_losses, seed).scaled(metric.of_a_nat);
 }
 
 std::string difference_text(const PairedDifference& difference) { return difference_text(difference, verdict(difference, kMargin)); }
 
-std::string difference_text(const PairedDifference& difference, std::string_view verdict) {
-  return fmt::format("{:+.4f} bits/byte, 95 % interval {:+.4f} to {:+.4f} over {} blocks of data: {} (margin {} bits/byte)",
-                     difference.mean, difference.low, difference.high, difference.blocks, verdict, kMargin);
+std::string difference_text(const PairedDifference& difference, std::string_view verdict, const Metric& metric) {
+  return fmt::format("{:+.4f} {}, 95 % interval {:+.4f} to {:+.4f} over {} {}: {} (margin {} {})", difference.mean, metric.loss,
+                     difference.low, difference.high, difference.blocks, metric.blocks, verdict, kMargin, metric.loss);
+}
+
+PairedDifference difference_of_hits(Run& run, const Subnet& a, const Subnet& b, const ScoringSet& set, const CommonOptions& common) {
+  const ThreadPool pool(threads_of(common));
+  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, evaluation_compute(run.recipe(), common.device));
+  evaluator.stop_when(interrupted);
+  const std::vector<Subnet> both{a, b};
+  const std::vector<Score> scores = evaluator.evaluate(both);
+  return paired_difference(scores[0].block_hits, scores[1].block_hits, 0);
+}
+
+std::string verdict_of_hits(const PairedDifference& difference) {
+  PairedDifference of_errors = difference;  // fewer are better, as of losses
+  of_errors.mean = -difference.mean;
+  of_errors.low = -difference.high, of_errors.high = -difference.low;
+  of_errors.low90 = -difference.high90, of_errors.high90 = -difference.low90;
+  return verdict(of_errors, kAccuracyMargin);
+}
+
+std::string difference_of_hits_text(const PairedDifference& difference) {
+  return fmt::format("{:+.2f} points of accuracy, 95 % interval {:+.2f} to {:+.2f} over {} images: {} (margin {} points)",
+                     100 * difference.mean, 100 * difference.low, 100 * difference.high, difference.blocks, verdict_of_hits(difference),
+                     100 * kAccuracyMargin);
 }
 
 }  // namespace elastiform

@@ -13,6 +13,8 @@ namespace elastiform {
 
 /// Differences in quality below this are called equivalent: 0.01 bits/byte, fixed before any run (docs/search.md).
 constexpr double kMargin = 0.01;
+/// The same of classifiers' accuracy: 0.3 points.
+constexpr double kAccuracyMargin = 0.003;
 
 /// One search: what decides its course beside the weights. Everything but the number of evaluations is part of its name.
 struct SearchRequest {
@@ -41,6 +43,7 @@ struct SearchOutcome {
   std::string verdict;           // of the difference
   Cost cost = Cost::parameters;  // the x axis of the front: what the budget limits first
   bool interrupted = false;      // ended after a round by Ctrl-C; everything evaluated is stored
+  Metric metric = kTextMetric;
 };
 
 /// The subnets of the run inside a request's budget. InputError with the nearest costs when there is none.
@@ -61,10 +64,17 @@ std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore
 /// The cost that a budget limits first, parameters when it limits none.
 Cost leading_cost(const Budget& budget);
 
-/// a - b in bits/byte on their common blocks.
-PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed);
+/// a - b in the metric's unit of loss on their common blocks.
+PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed, const Metric& metric = kTextMetric);
 /// "-0.0123 bits/byte, 95 % interval -0.0200 to -0.0046 over 220 blocks of data: better"
 std::string difference_text(const PairedDifference& difference);
-std::string difference_text(const PairedDifference& difference, std::string_view verdict);  // the verdict of a whole table
+std::string difference_text(const PairedDifference& difference, std::string_view verdict,
+                            const Metric& metric = kTextMetric);  // the verdict of a whole table
+
+/// Shares of images that a names rightly minus those of b, paired image by image; scored anew, as stores hold losses.
+PairedDifference difference_of_hits(Run& run, const Subnet& a, const Subnet& b, const ScoringSet& set, const CommonOptions& common);
+std::string verdict_of_hits(const PairedDifference& difference);
+/// "+0.40 points of accuracy, 95 % interval -0.20 to +1.00 over 500 images: undecided (margin 0.3 points)"
+std::string difference_of_hits_text(const PairedDifference& difference);
 
 }  // namespace elastiform

@@ -9,7 +9,9 @@ JsonObject cost_json(const Subnet& subnet, const Costs& costs) {
   return object;
 }
 
-std::vector<std::string> cost_header() { return {"subnet", "parameters", "in blocks", "MACs/token", "inference", "training"}; }
+std::vector<std::string> cost_header(const Metric& metric) {
+  return {"subnet", "parameters", "in blocks", "MACs/" + std::string(metric.input), "inference", "training"};
+}
 
 std::vector<std::string> cost_row(const std::string& name, const Costs& costs) {
   return {name,

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/elastiform/metric.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "supernet/cost_model.hpp"
 #include "supernet/subnet.hpp"
@@ -13,7 +14,7 @@ namespace elastiform {
 JsonObject cost_json(const Subnet& subnet, const Costs& costs);
 
 /// The same as a row of a table; the header of such tables.
-std::vector<std::string> cost_header();
+std::vector<std::string> cost_header(const Metric& metric);
 std::vector<std::string> cost_row(const std::string& name, const Costs& costs);
 
 }  // namespace elastiform

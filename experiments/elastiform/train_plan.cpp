@@ -10,6 +10,8 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/devices.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
+#include "experiments/elastiform/metric.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/scratch_file.hpp"
@@ -26,8 +28,10 @@ namespace {
 
 constexpr double kFewTokens = 5;  // per parameter; below it a network has seen too little to be judged
 
+// Of images each is one.
 double tokens_of(const Recipe& recipe) {
-  return static_cast<double>(recipe.train.steps) * static_cast<double>(sequences_of_step(recipe.train)) * recipe.space.model().context;
+  const ModelConfig& model = recipe.space.model();
+  return static_cast<double>(recipe.train.steps) * static_cast<double>(model.head_rows(sequences_of_step(recipe.train), model.context));
 }
 
 double tokens_per_parameter(const Recipe& recipe) {
@@ -35,7 +39,7 @@ double tokens_per_parameter(const Recipe& recipe) {
 }
 
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
-double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::optional<std::int64_t> activations,
+double estimated_seconds(const Recipe& recipe, const DataSource& data, Backend& backend, std::optional<std::int64_t> activations,
                          Communicator& ranks, MemorySpace* away) {
   auto stage =
       *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
@@ -81,7 +85,7 @@ double expected_flops(const Recipe& recipe) {
 }
 
 // Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
-std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool, const Compute& compute) {
+std::int64_t evaluation_bytes(const Recipe& recipe, const DataSource& data, const ThreadPool& pool, const Compute& compute) {
   const auto smallest = SearchSpace::of(recipe.space.model(), recipe.space.smallest());
   const Weights unread(std::make_shared<const WeightTable>(smallest), DType::float32);
   const Network network(recipe.space, DType::float32);
@@ -192,18 +196,20 @@ void print_tuning(std::FILE* stream, const Recipe& recipe) {
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory) {
   const auto costs = cost_model_of(recipe);
   fmt::print(stream, "space: {} subnets\n", grouped(space_size(recipe.space).str()));
-  Table table(cost_header());
+  Table table(cost_header(metric_of(recipe.space.model())));
   for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
   if (!recipe.base.empty()) print_tuning(stream, recipe);
   print_memory(stream, memory);
   if (uses_activation_bytes(recipe.train)) print_compression(stream, recipe, memory.trainer);
-  fmt::print(stream, "training: {} steps of {}{} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
+  const Metric& metric = metric_of(recipe.space.model());
+  fmt::print(stream, "training: {} steps of {}{} {}, {} {}, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.accumulation > 1 ? fmt::format("{} x ", recipe.train.accumulation) : "",
-             recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)), tokens_per_parameter(recipe),
-             count_text(expected_flops(recipe)), recipe.train.precision);
-  if (recipe.base.empty() && tokens_per_parameter(recipe) < kFewTokens)
+             recipe.train.sequences, metric.classifies ? "images" : fmt::format("sequences of {} bytes", recipe.space.model().context),
+             count_text(tokens_of(recipe)), metric.inputs, tokens_per_parameter(recipe), count_text(expected_flops(recipe)),
+             recipe.train.precision);
+  if (recipe.base.empty() && !metric.classifies && tokens_per_parameter(recipe) < kFewTokens)
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
 }
 
@@ -214,7 +220,8 @@ int dry_run(const Recipe& recipe, const CommonOptions& common, const MemoryOptio
   const Compute compute = training_compute(recipe, common.device);
   const auto made = make_backend(compute, pool);
   Backend& backend = *made;
-  const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
+  const auto opened = open_data(recipe);
+  const DataSource& data = *opened;
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
   const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_options, ranks);
   const PlannedMemory memory{

@@ -31,7 +31,7 @@ struct PlannedMemory {
 };
 
 /// Bytes that the workers who score the live losses take: arenas, and what they pack.
-std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool, const Compute& compute);
+std::int64_t evaluation_bytes(const Recipe& recipe, const DataSource& data, const ThreadPool& pool, const Compute& compute);
 
 /// What a machine has for a training (docs/memory.md).
 struct MemoryOptions {

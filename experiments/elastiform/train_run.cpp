@@ -8,7 +8,9 @@
 #include <filesystem>
 
 #include "experiments/elastiform/fma_peak.hpp"
+#include "experiments/elastiform/metric.hpp"
 #include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/resume_check.hpp"
 #include "experiments/elastiform/run_checkpoints.hpp"
 #include "experiments/elastiform/run_folder.hpp"
@@ -32,8 +34,10 @@ double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_
 // The recipe that a run stores: its data seen from the run's folder, so the folder moves together with the data.
 Recipe as_stored(Recipe recipe, const std::string& folder) {
   // absolute first: of a folder that does not exist yet, weakly_canonical() gives a relative path back.
-  const auto relative = fs::weakly_canonical(fs::absolute(recipe.data.text)).lexically_relative(fs::weakly_canonical(fs::absolute(folder)));
-  if (!relative.empty()) recipe.data.text = relative.string();
+  for (const DataPath& place : data_paths(recipe.data)) {
+    const auto relative = fs::weakly_canonical(fs::absolute(*place.path)).lexically_relative(fs::weakly_canonical(fs::absolute(folder)));
+    if (!relative.empty()) *place.path = relative.string();
+  }
   return recipe;
 }
 
@@ -54,13 +58,12 @@ class Session {
   Session(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
           const LoadedSupernet* base = nullptr)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
-        data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)),
-        compute_(training_compute(recipe, common.device)), backend_(make_backend(compute_, pool_)),
-        away_(make_scratch_file(memory_options)),
-        trainer_(recipe.space, recipe.train, recipe.stages, data_, *backend_,
-                 activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_options, ranks_),
+        data_(open_data(recipe)), pool_(threads_of(common)), compute_(training_compute(recipe, common.device)),
+        backend_(make_backend(compute_, pool_)), away_(make_scratch_file(memory_options)),
+        trainer_(recipe.space, recipe.train, recipe.stages, *data_, *backend_,
+                 activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, *data_, pool_, compute_), memory_options, ranks_),
                  ranks_, away_.get()),
-        evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
+        evaluator_(trainer_.network(), trainer_.weights(), *data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
                    pool_, compute_),
         ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {
     evaluator_.share_batches(ranks_);
@@ -70,7 +73,7 @@ class Session {
   }
 
   Trainer& trainer() { return trainer_; }
-  const TextData& data() const { return data_; }
+  const DataSource& data() const { return *data_; }
 
   PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size(), compute_.device != Device::cpu}; }
 
@@ -101,14 +104,8 @@ class Session {
       if (!trainer_.done()) save();  // Ctrl-C
       log->fold(paths_.training_table(), stored_);
     }
-    return {paths_.folder,
-            trainer_.next_step(),
-            recipe_.train.steps,
-            trainer_.skipped_steps(),
-            earlier_seconds_ + seconds_,
-            losses_,
-            recipe_.space.model().vocabulary,
-            !trainer_.done()};
+    return {paths_.folder, trainer_.next_step(),  recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_,
+            losses_,       recipe_.space.model(), !trainer_.done()};
   }
 
  private:
@@ -127,7 +124,7 @@ class Session {
   void require_equal_sessions() {
     const BuildIdentity build = this_build(*backend_);
     require_equal(ranks_, {{"recipe, SHA-256", sha256_hex(recipe_.text())},
-                           {"text, SHA-256", data_.sha256()},
+                           {"data, SHA-256", data_->sha256()},
                            {"step", std::to_string(trainer_.next_step())},
                            {"instruction set", build.isa},
                            {"program", build.commit + ", " + build.compiler}});
@@ -139,18 +136,29 @@ class Session {
     const double took = seconds_now() - begin;
     seconds_ += took;
     interval_.seconds += took;
-    interval_.tokens += tokens_per_step();
+    interval_.inputs += inputs_per_step();
     interval_.flops += last_.flops;
   }
 
-  // Of text: a sandwich reads it once for all its subnets. What each of them costs is in the FLOPs.
-  std::int64_t tokens_per_step() const { return sequences_of_step(recipe_.train) * recipe_.space.model().context; }
+  // Of text tokens, else images: a sandwich reads it once for all its subnets. What each of them costs is in the FLOPs.
+  std::int64_t inputs_per_step() const {
+    const ModelConfig& model = recipe_.space.model();
+    return model.head_rows(sequences_of_step(recipe_.train), model.context);
+  }
+
+  std::string quality_line(const std::vector<Score>& scores) const {
+    if (metric_.classifies)
+      return fmt::format("accuracy smallest {:.1f} %  middle {:.1f} %  largest {:.1f} %  loss {:.3f}", 100 * scores[0].accuracy,
+                         100 * scores[1].accuracy, 100 * scores[2].accuracy, scores[2].loss);
+    return fmt::format("{} smallest {:.3f}  middle {:.3f}  largest {:.3f}", metric_.loss, metric_.shown(scores[0].loss),
+                       metric_.shown(scores[1].loss), metric_.shown(scores[2].loss));
+  }
 
   std::string speed() const {
     if (!(interval_.seconds > 0)) return "";
     const double flops = interval_.flops / interval_.seconds;
-    return fmt::format("{} tokens/s, {:.1f} GFLOP/s{}", grouped(std::llround(static_cast<double>(interval_.tokens) / interval_.seconds)),
-                       flops * 1e-9, peak_ ? fmt::format(" ({:.0f} % of peak)", 100 * rank_flops() / peak_->flops()) : "");
+    return fmt::format("{} {}/s, {:.1f} GFLOP/s{}", grouped(std::llround(static_cast<double>(interval_.inputs) / interval_.seconds)),
+                       metric_.inputs, flops * 1e-9, peak_ ? fmt::format(" ({:.0f} % of peak)", 100 * rank_flops() / peak_->flops()) : "");
   }
 
   std::string noise_text() const {
@@ -178,50 +186,49 @@ class Session {
     const auto step = trainer_.next_step();
     JsonObject loss, row;
     loss.add("smallest", losses_->smallest).add("middle", losses_->middle).add("largest", losses_->largest);
-    row.add("step", step).add("tokens", step * tokens_per_step()).add_json("loss", loss.text());
+    row.add("step", step).add("tokens", step * inputs_per_step()).add_json("loss", loss.text());
     row.add("train_loss", train_loss)
         .add("gradient_norm", last_.gradient_norm)
         .add("rate", last_.rate)
         .add("skipped", trainer_.skipped_steps());
     if (recipe_.train.noise_scale) row.add("noise_scale", trainer_.noise().scale());
     row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
-    row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds)
+    row.add("tokens_per_second", static_cast<double>(interval_.inputs) / interval_.seconds)
         .add("flops_per_second", interval_.flops / interval_.seconds);
     log.append(row.text());
-    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}{}", step,
-                              std::to_string(recipe_.train.steps).size(), bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle),
-                              bits_per_byte(losses_->largest), speed(), noise_text(),
-                              trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
+    progress.line(fmt::format("step {:>{}}  {}  {}{}{}{}", step, std::to_string(recipe_.train.steps).size(), quality_line(scores), speed(),
+                              noise_text(), trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : "") +
                   (trainer_.precision_summary().empty() ? "" : "  " + trainer_.precision_summary()));
     interval_ = {};
     if (!checkpoint) return;
     if (losses_->middle < best_) {
       best_ = losses_->middle;
-      save_checkpoint(trainer_, stored_, data_.sha256(), paths_.checkpoints() + "/best.h5");
+      save_checkpoint(trainer_, stored_, data_->sha256(), paths_.checkpoints() + "/best.h5");
     }
     save();
     log.fold(paths_.training_table(), stored_);  // after the commit: it is made of the log, and made again by whoever comes next
   }
 
   void save() {
-    save_checkpoint(trainer_, stored_, data_.sha256(), fmt::format("{}/step-{:06}.h5", paths_.checkpoints(), trainer_.next_step()));
-    save_checkpoint(trainer_, stored_, data_.sha256(), paths_.supernet());
+    save_checkpoint(trainer_, stored_, data_->sha256(), fmt::format("{}/step-{:06}.h5", paths_.checkpoints(), trainer_.next_step()));
+    save_checkpoint(trainer_, stored_, data_->sha256(), paths_.supernet());
     const auto checkpoints = step_checkpoints(paths_);
     for (std::size_t i = kCheckpointsKept; i < checkpoints.size(); ++i) fs::remove(checkpoints[i]);
   }
 
   struct Interval {
     double seconds = 0, flops = 0;
-    std::int64_t tokens = 0;
+    std::int64_t inputs = 0;
   };  // since the last report
 
   const Recipe& recipe_;
+  const Metric& metric_ = metric_of(recipe_.space.model());
   std::string stored_;
   RunPaths paths_;
   bool json_;
   Communicator& ranks_;
-  TextData data_;
+  std::unique_ptr<DataSource> data_;
   ThreadPool pool_;
   Compute compute_;
   std::unique_ptr<Backend> backend_;
@@ -318,8 +325,8 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
   Session session(recipe, folder, memory_options, common);
   if (!data_sha256.empty()) {
     if (session.data().sha256() != data_sha256)
-      throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + data_sha256.substr(0, 16),
-                        session.data().sha256().substr(0, 16), "--set data.text=PATH"});
+      throw InputError({*main_path(recipe.data).path, "the data that the run began with, SHA-256 " + data_sha256.substr(0, 16),
+                        session.data().sha256().substr(0, 16), fmt::format("--set {}=PATH", main_path(recipe.data).key)});
     compare_builds(text_stream(common.json), load_checkpoint(session.trainer(), paths.supernet()), this_build(session.trainer().backend()));
   }
   if (const auto text = as_stored(recipe, folder).text(); steps || !set.empty()) write_durably(paths.recipe(), text);

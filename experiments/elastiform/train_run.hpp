@@ -22,7 +22,7 @@ struct TrainOutcome {
   std::int64_t steps = 0, total = 0, skipped = 0;
   double seconds = 0;               // of training, earlier sessions included
   std::optional<EndLosses> losses;  // the last measured
-  int vocabulary = 0;
+  ModelConfig model;
   bool interrupted = false;  // Ctrl-C: saved, to be resumed
 };
 
@@ -31,7 +31,7 @@ struct TrainOutcome {
 TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
                        const LoadedSupernet* base = nullptr);
 
-/// Continues a run from its last checkpoint; `steps` lengthens its last stage. Only train.checkpoint_every and data.text may be --set.
+/// Continues a run from its last checkpoint; `steps` lengthens its last stage. Only train.checkpoint_every and where the data are may be --set.
 TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
                           const MemoryOptions& memory_options, const CommonOptions& common);
 

@@ -73,13 +73,20 @@ class BackwardGroup {
  private:
   void tile(std::int64_t head, std::int64_t first, std::int64_t queries) {
     load(head, first, queries);
-    for (std::int64_t key = 0; key < first; key += kKeys) {
-      const std::int64_t keys = std::min(kKeys, first - key), vectors = (queries + lanes() - 1) / lanes();
+    const std::int64_t seen_by_all = s_.causal ? first : s_.key_tokens;
+    for (std::int64_t key = 0; key < seen_by_all; key += kKeys) {
+      const std::int64_t keys = std::min(kKeys, seen_by_all - key), vectors = (queries + lanes() - 1) / lanes();
       load_keys(key, keys);
       scores(key, keys, 0, vectors, false);
       key_gradients(key, keys, queries, false);
       query_gradient(key, keys, 0, vectors);
     }
+    if (s_.causal) diagonal(first, queries);
+    write(head, first, queries);
+  }
+
+  /// The tile's own keys, of which each query sees those up to itself.
+  void diagonal(std::int64_t first, std::int64_t queries) {
     load_keys(first, queries);
     constexpr std::int64_t kStep = diagonal_step(kBf16);
     for (std::int64_t v = 0; v * lanes() < queries; v += kStep) {
@@ -89,7 +96,6 @@ class BackwardGroup {
       query_gradient(first, keys, v, vectors);
     }
     key_gradients(first, queries, queries, true);
-    write(head, first, queries);
   }
 
   void load(std::int64_t head, std::int64_t first, std::int64_t queries) {

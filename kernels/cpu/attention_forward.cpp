@@ -49,6 +49,11 @@ class ForwardTile {
 
   void run() {
     load_queries();
+    if (!s_.causal) {
+      for (std::int64_t key = 0; key < s_.key_tokens; key += kKeys)
+        block(key, std::min(kKeys, s_.key_tokens - key), 0, (queries_ + lanes() - 1) / lanes(), false);
+      return write();
+    }
     const std::int64_t diagonal = first_ + s_.key_tokens - s_.query_tokens;
     for_score_blocks(diagonal, queries_, diagonal_step(kBf16),
                      [&](std::int64_t key, std::int64_t keys, std::int64_t vector, std::int64_t vectors)

@@ -61,9 +61,20 @@ struct Softmax {
   double probability(std::int32_t v) const { return std::exp(static_cast<double>(z[v] - largest) * inverse_temperature) / total; }
 };
 
-/// (1-ε)·(lse - z_target) + ε·(lse - mean z), lse = largest + log total.
-double label_loss(const Softmax& p, std::int64_t V, std::int32_t target, double smoothing) {
-  const double hard = p.log_total() + p.largest - p.z[target];
+/// The second target of a row, and its share.
+struct Second {
+  std::int32_t target = 0;
+  double share = 0;
+};
+Second second_of(const SoftmaxLoss& op, std::int64_t n) {
+  const auto at = static_cast<std::size_t>(n);
+  return op.second_targets.empty() ? Second{} : Second{op.second_targets[at], static_cast<double>(op.second_shares[at])};
+}
+
+/// (1-ε)·(lse - z_target) + ε·(lse - mean z), lse = largest + log total; z_target is a mean where there are two.
+double label_loss(const Softmax& p, std::int64_t V, std::int32_t target, const Second& second, double smoothing) {
+  double hard = p.log_total() + p.largest - p.z[target];
+  if (second.share > 0) hard += second.share * (static_cast<double>(p.z[target]) - p.z[second.target]);
   if (smoothing == 0) return hard;
   const double sum = sum_columns(
       V, [&](std::int64_t c, const auto& access) HWY_ATTR { return hn::Sub(access.load(p.z + c), hn::Set(Float(), p.largest)); });
@@ -134,14 +145,22 @@ void loss_row(const SoftmaxLoss& op, std::int64_t n) {
   const Softmax q = taught && op.temperature != 1 ? Softmax(z, V, largest, op.temperature) : p;
   const float* teacher_logits = taught ? op.teacher.row<float>(n) : z;
   const Softmax teacher = taught ? Softmax(teacher_logits, V, largest_of(teacher_logits, V), op.temperature) : p;
-  if (!op.losses.empty()) op.losses.row<float>(0)[n] = static_cast<float>(labelled ? label_loss(p, V, target, op.label_smoothing) : 0);
+  const Second second = labelled ? second_of(op, n) : Second{};
+  if (!op.losses.empty())
+    op.losses.row<float>(0)[n] = static_cast<float>(labelled ? label_loss(p, V, target, second, op.label_smoothing) : 0);
   if (!op.teacher_losses.empty()) op.teacher_losses.row<float>(0)[n] = static_cast<float>(teacher_loss(teacher, q, V, op.temperature));
   if (!op.correct.empty()) op.correct.row<float>(0)[n] = first_largest_is(z, target, largest) ? 1.0f : 0.0f;
   if (op.dlogits.empty()) return;
   const Softmax* teacher_or_none = taught ? &teacher : nullptr;
   const Factors factors = gradient_factors(op, target, p, q, teacher_or_none);  // first: dlogits may be the memory of logits
   write_gradient(op.dlogits.row<float>(n), V, p, q, teacher_or_none, factors);
-  if (labelled) op.dlogits.row<float>(n)[target] = factors.at_target;
+  if (!labelled) return;
+  float* dlogits = op.dlogits.row<float>(n);
+  dlogits[target] = factors.at_target;
+  if (second.share == 0) return;
+  const double moved = op.gradient_scale * op.label_weight * (1 - op.label_smoothing) * second.share;
+  dlogits[target] += static_cast<float>(moved);
+  dlogits[second.target] -= static_cast<float>(moved);
 }
 
 void softmax_loss(const SoftmaxLoss& op) {

@@ -14,10 +14,12 @@ struct AttentionSizes {
   int batch = 0, query_tokens = 0, key_tokens = 0, heads = 0, groups = 0, head_dim = 0;
   float scale = 0;
   bool rounds = false;  // operands of products to bfloat16
+  bool causal = true;
 };
 inline AttentionSizes sizes_of(const AttentionShape& s, Precision precision) {
-  return {size_of_matrix(s.batch),  size_of_matrix(s.query_tokens), size_of_matrix(s.key_tokens), size_of_matrix(s.heads),
-          size_of_matrix(s.groups), size_of_matrix(s.head_dim),     static_cast<float>(s.scale),  precision == Precision::bf16};
+  return {size_of_matrix(s.batch),     size_of_matrix(s.query_tokens), size_of_matrix(s.key_tokens),
+          size_of_matrix(s.heads),     size_of_matrix(s.groups),       size_of_matrix(s.head_dim),
+          static_cast<float>(s.scale), precision == Precision::bf16,   s.causal};
 }
 /// A positive scale lets the largest product be the largest score.
 inline bool on_tensor_cores(const AttentionShape& s, Precision precision) {

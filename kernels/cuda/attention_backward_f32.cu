@@ -34,7 +34,8 @@ GPU_FUNCTION void probabilities(const AttentionSizes& s, const HeadInputs& in, i
     const float lse = inside ? in.lse[row] : 0, delta = inside ? in.delta[row] : 0;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const bool sees = inside && key + 4 * x_of_thread() + j <= row;
+      const int at = key + 4 * x_of_thread() + j;
+      const bool sees = inside && (s.causal ? at <= row : at < s.key_tokens);
       p[i][j] = sees ? expf(fmaf(s.scale, p[i][j], -lse)) : 0;
       ds[i][j] = sees ? p[i][j] * (ds[i][j] - delta) : 0;
     }
@@ -82,12 +83,12 @@ GPU_KERNEL __launch_bounds__(kF32Threads, 1)
   const Tiles tiles = tiles_in(shared);
   const int batch = static_cast<int>(blockIdx.x) / s.groups, group = static_cast<int>(blockIdx.x) % s.groups;
   const int key = static_cast<int>(blockIdx.y) * kF32Tile, column = static_cast<int>(blockIdx.z) * kF32Tile;
-  const int heads = s.heads / s.groups;
+  const int heads = s.heads / s.groups, first = s.causal ? key : 0;  // of the queries that see the tile's first key
   F32Sums dkey = {}, dvalue = {};
   for (int head = group * heads; head < (group + 1) * heads; ++head) {
     const HeadInputs in = inputs_of(s, inputs, batch, head);
-    for (int query = key; query < s.query_tokens; query += kF32Tile) {
-      const bool keeps_keys = head > group * heads || query > key;
+    for (int query = first; query < s.query_tokens; query += kF32Tile) {
+      const bool keeps_keys = head > group * heads || query > first;
       F32Sums p, ds;
       scores_of(s, in, tiles, query, key, keeps_keys, p, ds, [&] {
         load_rows(in.q, query, column, s.rounds, tiles.rows);
@@ -113,7 +114,7 @@ GPU_KERNEL __launch_bounds__(kF32Threads, 1)
   const int column = static_cast<int>(blockIdx.z) * kF32Tile;
   const HeadInputs in = inputs_of(s, inputs, batch, head);
   F32Sums dquery = {};
-  for (int key = 0; key < query + kF32Tile && key < s.key_tokens; key += kF32Tile) {
+  for (int key = 0; (!s.causal || key < query + kF32Tile) && key < s.key_tokens; key += kF32Tile) {
     F32Sums p, ds;
     scores_of(s, in, tiles, query, key, false, p, ds, [&] { load_rows(in.k, key, column, s.rounds, tiles.rows); });
     store_by_key(ds, s.rounds, tiles.douts);

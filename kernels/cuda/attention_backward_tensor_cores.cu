@@ -51,9 +51,10 @@ GPU_KERNEL __launch_bounds__(K::kThreads, 1)
   const auto query_tile = [&](int step) { return TileAt{shared, 2 * K::kRowChunks + step % 2 * 2 * K::kOtherChunks}; };
   const auto dout_tile = [&](int step) { return TileAt{shared, 2 * K::kRowChunks + (step % 2 * 2 + 1) * K::kOtherChunks}; };
 
-  // Steps: tiles of queries from the one that begins with the block's first key, head after head.
-  const int heads = s.heads / s.groups, steps_of_head = (tokens - key + K::kOthers - 1) / K::kOthers, steps = heads * steps_of_head;
-  const auto query_of = [&](int step) { return key + step % steps_of_head * K::kOthers; };
+  // Steps: tiles of queries from the first that sees the block's first key, head after head.
+  const int heads = s.heads / s.groups, first = s.causal ? key : 0;
+  const int steps_of_head = (tokens - first + K::kOthers - 1) / K::kOthers, steps = heads * steps_of_head;
+  const auto query_of = [&](int step) { return first + step % steps_of_head * K::kOthers; };
   const auto bring = [&](int step) {
     const int head = group * heads + step / steps_of_head, query = query_of(step);
     bring_rows<Tile, K::kOthers, K::kThreads>(part_of(in.q, batch, tokens, head, s.head_dim), query, query_tile(step));
@@ -85,7 +86,7 @@ GPU_KERNEL __launch_bounds__(K::kThreads, 1)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const Pair of_query = statistics[step % 2][8 * j + lane % 4 * 2 + e % 2];
-        const bool sees = first_key + e / 2 * 8 <= first_query + 8 * j + e % 2;
+        const bool sees = !s.causal || first_key + e / 2 * 8 <= first_query + 8 * j + e % 2;
         p[j][e] = sees ? exp2f(fmaf(p[j][e], s.scale * kLog2E, -of_query.items[0])) : 0;
         ds[j][e] = sees ? p[j][e] * (ds[j][e] - of_query.items[1]) : 0;
       }
@@ -130,7 +131,7 @@ GPU_KERNEL __launch_bounds__(K::kThreads, 1) attention_query_gradients_kernel(At
   }
   float dquery[K::kHeadTiles][4];
   clear(dquery);
-  const int end = query + K::kRows < tokens ? query + K::kRows : tokens;  // of the keys that the last query sees
+  const int end = s.causal && query + K::kRows < tokens ? query + K::kRows : tokens;  // of the keys that the last query sees
   for (int key = 0, buffer = 0; key < end; key += K::kOthers, buffer ^= 1) {
     cp_async_wait<0>();
     __syncthreads();
@@ -145,7 +146,8 @@ GPU_KERNEL __launch_bounds__(K::kThreads, 1) attention_query_gradients_kernel(At
     for (int j = 0; j < K::kOtherTiles; ++j) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const bool sees = first_key + 8 * j + e % 2 <= first_query + e / 2 * 8;
+        const int at = first_key + 8 * j + e % 2;
+        const bool sees = s.causal ? at <= first_query + e / 2 * 8 : at < tokens;
         const float probability = exp2f(fmaf(p[j][e], s.scale * kLog2E, -lse[e / 2]));
         ds[j][e] = sees ? probability * (ds[j][e] - delta[e / 2]) : 0;
       }

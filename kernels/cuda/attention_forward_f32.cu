@@ -22,7 +22,8 @@ template <int kParts>
 GPU_FUNCTION void softmax(const AttentionSizes& s, int query, int key, F32Sums& scores, Running& running, F32Sums (&out)[kParts]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int last = query + 4 * y_of_thread() + i + s.key_tokens - s.query_tokens;  // key that this query sees last
+    // Key that this query sees last.
+    const int last = s.causal ? query + 4 * y_of_thread() + i + s.key_tokens - s.query_tokens : s.key_tokens - 1;
     float largest = running.largest[i];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
@@ -73,7 +74,7 @@ GPU_KERNEL __launch_bounds__(kF32Threads, 1) attention_forward_f32_kernel(Attent
     running.total[i] = 0;
   }
   const int queries_here = s.query_tokens - first < kF32Tile ? s.query_tokens - first : kF32Tile;
-  const int end = first + queries_here + s.key_tokens - s.query_tokens;  // of the keys that the last query sees
+  const int end = s.causal ? first + queries_here + s.key_tokens - s.query_tokens : s.key_tokens;  // of the keys that the last query sees
   for (int key = 0; key < end; key += kF32Tile) {
     F32Sums scores = {};
     for (int chunk = 0; chunk < chunks; ++chunk) {

@@ -56,16 +56,17 @@ GPU_FUNCTION void multiply_queries_and_keys(TileAt query_tile, TileAt key_tile, 
   }
 }
 
-/// Hides what a query must not see. key: that of this thread's first score; last: what its first query sees last.
+/// Hides what a query must not see. key: that of this thread's first score; last: what its first query sees last; further: whether the
+/// queries after it see one more each.
 template <class F>
-GPU_FUNCTION void hide(int key, int last, Queries<F>& w) {
+GPU_FUNCTION void hide(int key, int last, bool further, Queries<F>& w) {
 #pragma unroll
   for (int i = 0; i < F::kRowTiles; ++i) {
 #pragma unroll
     for (int j = 0; j < F::kKeyTiles; ++j) {
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        if (key + 8 * j + e % 2 > last + 16 * i + e / 2 * 8) w.scores[i][j][e] = -INFINITY;
+        if (key + 8 * j + e % 2 > last + (further ? 16 * i + e / 2 * 8 : 0)) w.scores[i][j][e] = -INFINITY;
     }
   }
 }
@@ -180,8 +181,9 @@ GPU_KERNEL __launch_bounds__(F::kThreads, 1)
 
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int queries_here = s.query_tokens - first < F::kQueries ? s.query_tokens - first : F::kQueries;
-  const int offset = s.key_tokens - s.query_tokens, end = first + queries_here + offset;  // of the keys that the last query sees
-  const int last = first + warp * F::kRowsOfWarp + offset;                                // that this warp's first query sees
+  const int offset = s.key_tokens - s.query_tokens;
+  const int end = s.causal ? first + queries_here + offset : s.key_tokens;                // of the keys that the last query sees
+  const int last = s.causal ? first + warp * F::kRowsOfWarp + offset : s.key_tokens - 1;  // that this warp's first query sees
   Queries<F> w;
   begin(w);
   for (int key = 0, buffer = 0; key < end; key += F::kKeys, buffer ^= 1) {
@@ -189,7 +191,7 @@ GPU_KERNEL __launch_bounds__(F::kThreads, 1)
     __syncthreads();  // these keys have arrived, and nobody reads those before them any more
     if (key + F::kKeys < end) bring_keys(key + F::kKeys, buffer ^ 1);
     multiply_queries_and_keys<F>(query_tile, key_tile(buffer), w);
-    if (key + F::kKeys - 1 > last) hide<F>(key + lane % 4 * 2, last + lane / 4, w);
+    if (key + F::kKeys - 1 > last) hide<F>(key + lane % 4 * 2, s.causal ? last + lane / 4 : last, s.causal, w);
     softmax<F>(s.scale * kLog2E, w);
     add_values<F>(value_tile(buffer), w);
   }

@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_backend.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "kernels/collectives/communicator.hpp"
@@ -210,7 +211,19 @@ void CudaBackend::do_round(const Round& op) {
 void CudaBackend::do_softmax_loss(const SoftmaxLoss& op) {
   settle();
   for (const View& view : {op.losses, op.teacher_losses, op.correct, op.dlogits}) space_.wrote(view);
-  if (op.logits.rows > 0) ELASTIFORM_GPU::softmax_loss(stream_, op, uploads_.upload(op.targets));
+  if (op.logits.rows > 0) ELASTIFORM_GPU::softmax_loss(stream_, op, upload_targets(op));
+}
+
+/// In one piece, as a further one may move the ring.
+LossTargets CudaBackend::upload_targets(const SoftmaxLoss& op) {
+  if (op.second_targets.empty()) return {.targets = uploads_.upload(op.targets)};
+  const std::size_t count = op.targets.size();
+  auto* const staged = reinterpret_cast<std::int32_t*>(uploads_.stage(static_cast<std::int64_t>(3 * count * sizeof(std::int32_t))));
+  std::copy(op.targets.begin(), op.targets.end(), staged);
+  std::copy(op.second_targets.begin(), op.second_targets.end(), staged + count);
+  std::memcpy(staged + 2 * count, op.second_shares.data(), count * sizeof(float));
+  const auto* const sent = reinterpret_cast<const std::int32_t*>(uploads_.send());
+  return {sent, sent + count, reinterpret_cast<const float*>(sent + 2 * count)};
 }
 
 void CudaBackend::do_zero(View x) {

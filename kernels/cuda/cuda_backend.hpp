@@ -126,6 +126,7 @@ class CudaBackend final : public Backend {
   };
   bool multiply_with_library(View c, const Factors& factors, ConstView bias, ConstView add, double scale);
   ConstView weight(ConstView w) { return precision_ == Precision::bf16 ? space_.shadow_of(w) : w; }
+  LossTargets upload_targets(const SoftmaxLoss& op);
   TokenOrder order_of(std::span<const std::int32_t> tokens, std::int64_t vocabulary);
   /// `count` doubles of device memory, in host memory, when they have been computed.
   std::span<const double> read(const double* on_device, std::int64_t count);

@@ -84,7 +84,12 @@ void decompress(Stream stream, const Decompress& op);
 void round(Stream stream, const Round& op);
 
 // loss.cu. targets: those of op, in device memory.
-void softmax_loss(Stream stream, const SoftmaxLoss& op, const std::int32_t* targets);
+/// What a loss reads of the host's lists; null: none.
+struct LossTargets {
+  const std::int32_t *targets = nullptr, *second_targets = nullptr;
+  const float* second_shares = nullptr;
+};
+void softmax_loss(Stream stream, const SoftmaxLoss& op, const LossTargets& on_device);
 
 // optimizer.cu, reduce.cu: many rectangles of matrices in one launch, cut into tiles of at most kTileElements elements; a block a tile.
 constexpr std::int64_t kTileElements = 4096;

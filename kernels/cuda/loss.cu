@@ -13,11 +13,13 @@ struct LossOperands {
   Strided<const float> logits, teacher;
   Strided<float> dlogits;
   float *losses = nullptr, *teacher_losses = nullptr, *correct = nullptr;
-  const std::int32_t* targets = nullptr;
+  const std::int32_t *targets = nullptr, *second_targets = nullptr;  // second_targets: null: none
+  const float* second_shares = nullptr;
   double smoothing = 0, temperature = 1;
   float inverse_temperature = 1;
   float label_weight = 0, teacher_weight = 0;  // of the gradient: times its scale, and times the temperature
   float uniform = 0, beside_target = 0;        // ε/V, and what of 1 is not wanted at the target: ε - ε/V
+  float smoothed = 0;                          // ε
 };
 
 /// Sums of e^((x - largest) / T) while the largest becomes known: in one pass over a row. It begins above -∞, so that classes that a
@@ -115,15 +117,23 @@ GPU_FUNCTION void reduce(RowSums& sums, float inverse_temperature) {
   }
 }
 
+/// The second target of a row, its logit and its share of the label.
+struct Second {
+  std::int32_t target = -1;
+  float logit = 0, share = 0;
+};
+
 /// By one thread, in double: logarithms and what they are subtracted from are about equal near the optimum.
 template <bool kTaught>
 GPU_FUNCTION void write_losses(const LossOperands& op, std::int64_t n, const RowSums& sums, std::int64_t V, bool labelled, float at_target,
-                               const Shifts& shifts) {
+                               const Second& second, const Shifts& shifts) {
   if (op.losses) {
     double loss = 0;
     if (labelled) {
       // (1-ε)·(lse - z_target) + ε·(lse - mean z)
       loss = log(static_cast<double>(sums.student.total)) + (static_cast<double>(sums.student.largest) - static_cast<double>(at_target));
+      if (second.share != 0)
+        loss += static_cast<double>(second.share) * (static_cast<double>(at_target) - static_cast<double>(second.logit));
       if (op.smoothing != 0) loss -= op.smoothing * static_cast<double>(sums.above_target) / static_cast<double>(V);
     }
     op.losses[n] = static_cast<float>(loss);
@@ -143,7 +153,7 @@ GPU_FUNCTION void write_losses(const LossOperands& op, std::int64_t n, const Row
 /// dz_v = label · e^p_v - uniform + student · e^q_v - teacher · e^t_v, and the target's in full.
 template <bool kTaught, bool kTempered>
 GPU_FUNCTION void write_gradient(const LossOperands& op, std::int64_t n, const RowSums& sums, const Extent& extent, std::int32_t target,
-                                 float at_target) {
+                                 float at_target, const Second& second) {
   const bool labelled = target != kIgnoredTarget;
   const OnlineSoftmax &student = sums.student, &teacher = sums.teacher;
   const float label_factor = op.label_weight / student.total, uniform = labelled ? op.label_weight * op.uniform : 0.0f;
@@ -160,6 +170,11 @@ GPU_FUNCTION void write_gradient(const LossOperands& op, std::int64_t n, const R
     for (int i = 0; i < kFour; ++i) {
       const float below = z[i] - student.largest, power = expf(below);
       gradient[i] = !labelled ? 0.0f : c + i == target ? target_gradient : fmaf(label_factor, power, -uniform);
+      if (second.share != 0) {
+        const float moved = op.label_weight * (1 - op.smoothed) * second.share;
+        if (c + i == target) gradient[i] += moved;
+        if (c + i == second.target) gradient[i] -= moved;
+      }
       if (!kTaught) continue;
       const float tempered = kTempered ? expf(below * op.inverse_temperature) : power;
       gradient[i] += student_factor * tempered - teacher_factor * expf((t[i] - teacher.largest) * op.inverse_temperature);
@@ -177,14 +192,16 @@ GPU_KERNEL softmax_loss_kernel(LossOperands op, Extent extent) {
   const bool labelled = target != kIgnoredTarget;
   const float* z = op.logits.data + n * op.logits.ld;
   const float at_target = labelled ? z[target] : 0.0f;  // before dlogits, which may be the memory of logits, is written
+  Second second;
+  if (labelled && op.second_targets) second = {op.second_targets[n], z[op.second_targets[n]], op.second_shares[n]};
   Shifts shifts;
   if (kTaught) shifts = {finite_or_zero(z[0]), finite_or_zero(op.teacher.data[n * op.teacher.ld])};
   RowSums sums;
   for (std::int64_t c = threadIdx.x * kFour; c < extent.columns; c += blockDim.x * kFour)
     add_group<kTaught, kTempered>(sums, op, n, c, extent, target, at_target, shifts);
   reduce<kTaught, kTempered>(sums, op.inverse_temperature);
-  if (threadIdx.x == 0) write_losses<kTaught>(op, n, sums, extent.columns, labelled, at_target, shifts);
-  if (op.dlogits.data) write_gradient<kTaught, kTempered>(op, n, sums, extent, target, at_target);
+  if (threadIdx.x == 0) write_losses<kTaught>(op, n, sums, extent.columns, labelled, at_target, second, shifts);
+  if (op.dlogits.data) write_gradient<kTaught, kTempered>(op, n, sums, extent, target, at_target, second);
 }
 
 float* vector_or_null(View view) { return view.empty() ? nullptr : view.row<float>(0); }
@@ -199,7 +216,7 @@ unsigned int threads_of(std::int64_t V) {
 
 }  // namespace
 
-void softmax_loss(Stream stream, const SoftmaxLoss& op, const std::int32_t* targets) {
+void softmax_loss(Stream stream, const SoftmaxLoss& op, const LossTargets& on_device) {
   const std::int64_t V = op.logits.columns;
   const double uniform = op.label_smoothing / static_cast<double>(V);
   const LossOperands operands{.logits = strided<float>(op.logits),
@@ -208,14 +225,17 @@ void softmax_loss(Stream stream, const SoftmaxLoss& op, const std::int32_t* targ
                               .losses = vector_or_null(op.losses),
                               .teacher_losses = vector_or_null(op.teacher_losses),
                               .correct = vector_or_null(op.correct),
-                              .targets = targets,
+                              .targets = on_device.targets,
+                              .second_targets = on_device.second_targets,
+                              .second_shares = on_device.second_shares,
                               .smoothing = op.label_smoothing,
                               .temperature = op.temperature,
                               .inverse_temperature = static_cast<float>(1 / op.temperature),
                               .label_weight = static_cast<float>(op.gradient_scale * op.label_weight),
                               .teacher_weight = static_cast<float>(op.gradient_scale * op.teacher_weight * op.temperature),
                               .uniform = static_cast<float>(uniform),
-                              .beside_target = static_cast<float>(op.label_smoothing - uniform)};
+                              .beside_target = static_cast<float>(op.label_smoothing - uniform),
+                              .smoothed = static_cast<float>(op.label_smoothing)};
   const Extent extent{op.logits.rows, V, all_aligned(op.logits, op.teacher, op.dlogits)};
   const bool tempered = op.temperature != 1;
   const auto kernel = op.teacher.empty() ? softmax_loss_kernel<false, false>

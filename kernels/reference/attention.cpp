@@ -18,8 +18,8 @@ void for_each_query(const AttentionShape& s, Body&& body) {
   for (std::int64_t b = 0; b < s.batch; ++b)
     for (std::int64_t h = 0; h < s.heads; ++h)
       for (std::int64_t t = 0; t < s.query_tokens; ++t)
-        body(h, Query{b * s.query_tokens + t, b * s.key_tokens, t + s.key_tokens - s.query_tokens + 1, h * s.head_dim,
-                      h / (s.heads / s.groups) * s.head_dim});
+        body(h, Query{b * s.query_tokens + t, b * s.key_tokens, s.causal ? t + s.key_tokens - s.query_tokens + 1 : s.key_tokens,
+                      h * s.head_dim, h / (s.heads / s.groups) * s.head_dim});
 }
 
 double dot(const double* a, const double* b, std::int64_t n) {

@@ -17,6 +17,13 @@ std::vector<double> log_softmax(const double* logits, std::int64_t V, double tem
   return result;
 }
 
+/// What of row n's label is class v.
+double share_of(const SoftmaxLoss& op, std::int64_t n, std::int64_t v) {
+  const auto at = static_cast<std::size_t>(n);
+  const double second = op.second_targets.empty() ? 0 : static_cast<double>(op.second_shares[at]);
+  return (v == op.targets[at] ? 1 - second : 0) + (second > 0 && v == op.second_targets[at] ? second : 0);
+}
+
 }  // namespace
 
 void ReferenceBackend::do_softmax_loss(const SoftmaxLoss& op) {
@@ -30,7 +37,7 @@ void ReferenceBackend::do_softmax_loss(const SoftmaxLoss& op) {
     if (target != kIgnoredTarget) {
       const std::vector<double> log_p = log_softmax(logits, V, 1);
       for (std::int64_t v = 0; v < V; ++v) {
-        const double wanted = op.label_smoothing / static_cast<double>(V) + (v == target ? 1 - op.label_smoothing : 0.0);
+        const double wanted = op.label_smoothing / static_cast<double>(V) + (1 - op.label_smoothing) * share_of(op, n, v);
         label_loss -= wanted == 0 ? 0.0 : wanted * log_p[v];
         gradient[v] += op.label_weight * (std::exp(log_p[v]) - wanted);
       }

@@ -22,13 +22,24 @@ struct KeptTokens {
   }
 };
 
-/// Token ids of B sequences of T tokens, row-major [B,T], and what should follow each; kIgnoredTarget (-100) is not counted.
+/// Images of a batch, and how their patches become its tokens.
+struct ImageInputs {
+  std::vector<float> patches;            // [B · patches of an image, values of a patch], normalised
+  std::vector<std::int32_t> head_rows;   // class token: the rows of those [B]; mean: the image of every row [B · T]
+  std::vector<std::int32_t> mixed_with;  // [B] second targets of mixed images; empty: none is mixed
+  std::vector<float> mixed_share;        // [B] of the second target
+};
+
+/// Token ids of B sequences of T tokens, row-major [B,T], and what should follow each; kIgnoredTarget (-100) is not counted. Of images
+/// `inputs` are rows of the lookup that holds the class token, if there is one, and then all patches; each has one target.
 struct Batch {
   std::int64_t sequences = 0;  // B
   std::int64_t tokens = 0;     // T
   std::vector<std::int32_t> inputs, targets;
   KeptTokens kept{};
+  ImageInputs images{};
   std::int64_t rows() const { return sequences * tokens; }
+  std::int64_t targets_count() const { return static_cast<std::int64_t>(targets.size()); }
 };
 
 }  // namespace elastiform

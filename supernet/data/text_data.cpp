@@ -2,74 +2,29 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 #include <stdexcept>
 
 #include "kernels/errors.hpp"
 #include "kernels/ops/loss.hpp"
 #include "kernels/random.hpp"
+#include "supernet/data/splits.hpp"
 #include "supernet/data/text_files.hpp"
 #include "supernet/nearest_name.hpp"
 
 namespace elastiform {
 namespace {
 
-constexpr std::size_t kSplits = 3;
-constexpr std::array<std::string_view, kSplits> kSplitNames = {"train", "search", "report"};
-using Parts = std::array<std::int64_t, kSplits>;
 using Segments = std::array<std::vector<Segment>, kSplits>;
 
 // More blocks than this (16 GiB at 64 KiB) make lists, not statistics.
 constexpr std::int64_t kMaxBlocks = 1 << 24;
 
-std::size_t index_of(Split split) { return static_cast<std::size_t>(split); }
-
 void check_options(const DataOptions& options) {
   if (options.tokenizer != "bytes") throw unknown_name("data.tokenizer", options.tokenizer, {"bytes"});
-  const bool shares = options.splits.size() == kSplits &&
-                      std::all_of(options.splits.begin(), options.splits.end(), [](int s) { return s >= 1 && s <= 1'000'000; });
-  if (!shares)
-    throw InputError({.where = "data.splits",
-                      .expected = "three whole numbers from 1 to 1000000 for train, search and report",
-                      .found = "[" + list_of(options.splits) + "]",
-                      .remedy = "e.g. [90, 5, 5]"});
+  check_splits(options.splits);
   if (options.split_block < 2)
     throw InputError(
         {.where = "data.split_block", .expected = "at least 2 bytes", .found = std::to_string(options.split_block), .remedy = ""});
-}
-
-/// `count` things in the proportion of `shares` by the largest remainder, at least one for each; count ≥ 3.
-Parts apportion(std::int64_t count, const std::vector<int>& shares) {
-  const std::int64_t sum = std::accumulate(shares.begin(), shares.end(), std::int64_t{0});
-  Parts parts{}, remainders{};
-  std::int64_t left = count;
-  for (std::size_t s = 0; s < kSplits; ++s) {
-    parts[s] = count * shares[s] / sum;
-    remainders[s] = count * shares[s] % sum;
-    left -= parts[s];
-  }
-  for (; left > 0; --left) {
-    const auto most = std::max_element(remainders.begin(), remainders.end());
-    ++parts[static_cast<std::size_t>(most - remainders.begin())];
-    *most = -1;
-  }
-  for (std::int64_t& part : parts)
-    if (part == 0) {
-      --*std::max_element(parts.begin(), parts.end());
-      part = 1;
-    }
-  return parts;
-}
-
-/// Which split each of `count` things belongs to: a Philox shuffle, seed 0, so that the splits of a text never change.
-std::vector<Split> deal(std::int64_t count, const std::vector<int>& shares) {
-  const Parts parts = apportion(count, shares);
-  std::vector<Split> owner;
-  for (const Split split : {Split::train, Split::search, Split::report})
-    owner.insert(owner.end(), static_cast<std::size_t>(parts[index_of(split)]), split);
-  RandomStream random(0, Purpose::split);
-  for (std::size_t i = owner.size(); i > 1; --i) std::swap(owner[i - 1], owner[random.below(i)]);
-  return owner;
 }
 
 Segments split_folder(const std::string& path, const TextFiles& text, const DataOptions& options) {
@@ -129,14 +84,6 @@ std::vector<std::int64_t> count_starts(const std::vector<Segment>& segments, std
 
 }  // namespace
 
-std::string_view name_of(Split split) { return kSplitNames[index_of(split)]; }
-
-Split parse_split(std::string_view text) {
-  const auto found = std::find(kSplitNames.begin(), kSplitNames.end(), text);
-  if (found == kSplitNames.end()) throw unknown_name("split", text, {kSplitNames.begin(), kSplitNames.end()});
-  return static_cast<Split>(found - kSplitNames.begin());
-}
-
 struct TextData::Impl {
   TextFiles text;
   std::string sha256;
@@ -189,12 +136,6 @@ std::uint8_t TextData::byte(std::int64_t position) const {
 }
 
 const std::uint8_t* TextData::bytes() const { return impl_->text.bytes(); }
-
-Batch TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens) const {
-  Batch batch;
-  training_batch(seed, step, sequences, tokens, batch);
-  return batch;
-}
 
 void TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch,
                               std::int64_t first_sequence) const {

@@ -18,10 +18,10 @@ LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shap
   const bool reads_normed =
       linears.reads_input(LinearMap::query) || linears.reads_input(LinearMap::key) || linears.reads_input(LinearMap::value);
   LayerTensors tensors;
-  // The order of Kept. A query meets (T + 1) / 2 keys on average, twice; the exponentials between take as long as the products.
+  // The order of Kept. A query meets its keys twice; the exponentials between take as long as the products.
   // Weights of keys are exp of queries and keys; gradients are linear in all the rest but what norms, gates and adapters read again.
   const std::int64_t product = branches > 0 ? 0 : 2 * N * C * A;  // that makes what the branch leaves
-  const std::int64_t mixing = 2 * N * A * (shape.tokens + 1);
+  const std::int64_t mixing = 2 * N * A * model.keys_met_twice(shape.tokens);
   tensors.kept = {{.shape = {inputs, C},
                    .operand = true,
                    .by_panel = true,
@@ -79,7 +79,8 @@ AttentionShape Attention::kernel_shape(const BlockShape& shape, std::int64_t key
           .heads = shape.heads,
           .groups = shape.groups,
           .head_dim = model_.head_dim,
-          .scale = 1 / std::sqrt(static_cast<double>(model_.head_dim))};
+          .scale = 1 / std::sqrt(static_cast<double>(model_.head_dim)),
+          .causal = model_.causal};
 }
 
 void Attention::rotate(Backend& backend, View x, const BlockShape& shape, std::int64_t first_row, std::int64_t offset, bool inverse) const {

@@ -7,8 +7,10 @@
 namespace elastiform {
 namespace {
 
-std::span<const std::int32_t> targets_of(const Batch& batch, std::int64_t first, std::int64_t count) {
-  return std::span(batch.targets).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+/// `count` elements of a list of the batch, or none of an empty one.
+template <class T>
+std::span<const T> part_of(const std::vector<T>& list, std::int64_t first, std::int64_t count) {
+  return list.empty() ? std::span<const T>() : std::span(list).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
 }
 
 constexpr std::int64_t kFewPanels = 4;
@@ -28,14 +30,15 @@ void for_blocks(Backend& backend, std::int64_t all, std::int64_t size, const Bod
   backend.for_each((all + size - 1) / size, [&](std::int64_t i) { body(i * size, std::min(size, all - i * size)); });
 }
 
-void multiply_turned(Backend& backend, View y, ConstView x, ConstView table) {
-  backend.matmul({.y = y, .x = x, .w = table, .bias = {}, .add = {}, .scale = 1, .transposed = true});
+void multiply_turned(Backend& backend, View y, ConstView x, ConstView table, ConstView bias) {
+  backend.matmul({.y = y, .x = x, .w = table, .bias = bias, .add = {}, .scale = 1, .transposed = true});
 }
 
 /// Logits of the rows of x, by blocks of the vocabulary.
-void share_logits(Backend& backend, View logits, ConstView x, ConstView table) {
-  for_blocks(backend, table.rows, kTokens, [&](std::int64_t token, std::int64_t tokens) {
-    multiply_turned(backend, logits.column_range(token, tokens), x, table.row_range(token, tokens));
+void share_logits(Backend& backend, View logits, ConstView x, const HeadSlices& w) {
+  for_blocks(backend, w.table.rows, kTokens, [&](std::int64_t token, std::int64_t tokens) {
+    multiply_turned(backend, logits.column_range(token, tokens), x, w.table.row_range(token, tokens),
+                    w.bias.empty() ? w.bias : w.bias.column_range(token, tokens));
   });
 }
 
@@ -73,7 +76,7 @@ void Head::normalize(Backend& backend, const HeadSlices& w, const Saved& saved, 
   });
 }
 
-LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table,
+LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, const HeadSlices& teacher_head,
                                   const BlockShape& shape, const Saved& saved, View d, ConstView x, const Batch& batch,
                                   const LossOptions& options, const Teacher& teacher, Arena& arena) const {
   enum { kLogits, kTeacherLogits, kDGain, kDBias };
@@ -102,17 +105,19 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                             .dlogits = logits[r],
                             .logits = logits[r],
                             .teacher = taught_by,
-                            .targets = targets_of(batch, whole.first, whole.count),
+                            .targets = part_of(batch.targets, whole.first, whole.count),
                             .label_weight = options.label_weight,
                             .teacher_weight = taught ? options.teacher_weight : 0,
                             .temperature = options.temperature,
-                            .label_smoothing = 0,
-                            .gradient_scale = per_token});
+                            .label_smoothing = options.label_smoothing,
+                            .gradient_scale = per_token,
+                            .second_targets = part_of(batch.images.mixed_with, whole.first, whole.count),
+                            .second_shares = part_of(batch.images.mixed_share, whole.first, whole.count)});
     };
     if (shares_vocabulary(model_)) {
       const View taught_by = taught ? scratch.write(kTeacherLogits).row_range(0, count) : View{};
-      share_logits(backend, logits, hidden.row_range(first, count), w.table);
-      if (taught) share_logits(backend, taught_by, teacher.hidden.row_range(first, count), teacher_table);
+      share_logits(backend, logits, hidden.row_range(first, count), w);
+      if (taught) share_logits(backend, taught_by, teacher.hidden.row_range(first, count), teacher_head);
       for_blocks(backend, count, kRows, [&](std::int64_t row, std::int64_t rows) {
         loss({.first = row, .count = rows, .panel = 0}, taught ? taught_by.row_range(row, rows) : View{});
       });
@@ -127,19 +132,19 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
     } else {
       backend.panels(count, [&](Rows r) {
         const Rows whole = shifted(r, first);
-        multiply_turned(backend, logits[r], hidden[whole], w.table);
+        multiply_turned(backend, logits[r], hidden[whole], w.table, w.bias);
         View taught_by;
         if (taught) {
           taught_by = PanelScratch(scratch.write(kTeacherLogits), backend.slots()).at(backend.slot(), r.count);
-          multiply_turned(backend, taught_by, teacher.hidden[whole], teacher_table);
+          multiply_turned(backend, taught_by, teacher.hidden[whole], teacher_head.table, teacher_head.bias);
         }
         loss(r, taught_by);
         backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
       });
     }
-    if (dw.table.empty()) continue;  // frozen
+    if (dw.table.empty() && dw.bias.empty()) continue;  // frozen
     backend.matmul_dw({.dw = dw.table,
-                       .dbias = {},
+                       .dbias = dw.bias,
                        .x = hidden.row_range(first, count),
                        .dy = logits,
                        .scale = 1,
@@ -179,14 +184,14 @@ void Head::score(Backend& backend, const HeadSlices& w, const Saved& saved, Cons
                             .dlogits = {},
                             .logits = logits[r],
                             .teacher = {},
-                            .targets = targets_of(batch, whole.first, whole.count)});
+                            .targets = part_of(batch.targets, whole.first, whole.count)});
     };
     if (shares_vocabulary(model_)) {
-      share_logits(backend, logits, hidden.row_range(first, count), w.table);
+      share_logits(backend, logits, hidden.row_range(first, count), w);
       for_blocks(backend, count, kRows, [&](std::int64_t row, std::int64_t rows) { loss({.first = row, .count = rows, .panel = 0}); });
     } else {
       backend.panels(count, [&](Rows r) {
-        multiply_turned(backend, logits[r], hidden[shifted(r, first)], w.table);
+        multiply_turned(backend, logits[r], hidden[shifted(r, first)], w.table, w.bias);
         loss(r);
       });
     }
@@ -196,8 +201,8 @@ void Head::score(Backend& backend, const HeadSlices& w, const Saved& saved, Cons
 void Head::logits(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, View logits) const {
   normalize(backend, w, saved, x);
   const ConstView hidden = saved.read(kHidden);
-  if (shares_vocabulary(model_)) return share_logits(backend, logits, hidden, w.table);
-  backend.panels(x.rows, [&](Rows r) { multiply_turned(backend, logits[r], hidden[r], w.table); });
+  if (shares_vocabulary(model_)) return share_logits(backend, logits, hidden, w);
+  backend.panels(x.rows, [&](Rows r) { multiply_turned(backend, logits[r], hidden[r], w.table, w.bias); });
 }
 
 }  // namespace elastiform

@@ -13,6 +13,7 @@ template <class V>
 struct BasicHeadSlices {
   BasicNormSlice<V> norm;
   V table;  // [vocabulary, C]: the token embedding when tied
+  V bias;   // [1, vocabulary]; empty: none
 };
 using HeadSlices = BasicHeadSlices<ConstView>;
 using HeadGradients = BasicHeadSlices<View>;
@@ -24,7 +25,7 @@ struct HeadTensors {
   ShortList<TensorShape> backward_scratch;  // of forward_backward
 };
 
-/// logits = norm(x) · tableᵀ (x · tableᵀ where the residual rule has no final norm) and the loss, in chunks of tokens: no [N, V] matrix exists however large the vocabulary is.
+/// logits = norm(x) · tableᵀ + bias (x · tableᵀ where the residual rule has no final norm) and the loss, in chunks of tokens: no [N, V] matrix exists however large the vocabulary is.
 class Head {
  public:
   enum Kept { kHidden, kRstd, kMean, kLosses, kTeacherLosses };
@@ -38,8 +39,9 @@ class Head {
   /// Whether a chunk has too few panels to occupy the workers: then they share its vocabulary instead, and pack nothing for each other.
   static bool shares_vocabulary(const ModelConfig& model);
 
-  /// Losses and, in one pass, the gradient: d [N, C] receives the gradient at x.
-  LossReport forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table,
+  /// Losses and, in one pass, the gradient: d [N, C] receives the gradient at x. teacher_head: what turns the teacher's hidden states into
+  /// logits; its norm is not read.
+  LossReport forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, const HeadSlices& teacher_head,
                               const BlockShape& shape, const Saved& saved, View d, ConstView x, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, Arena& arena) const;
   void score(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, const Batch& batch, View losses, View correct,

@@ -13,6 +13,12 @@ AttentionShape shape(std::int64_t batch, std::int64_t queries, std::int64_t keys
   return {batch, queries, keys, heads, groups, head_dim, 1 / std::sqrt(static_cast<double>(head_dim))};
 }
 
+/// Without causality.
+AttentionShape all(AttentionShape s) {
+  s.causal = false;
+  return s;
+}
+
 struct Inputs {
   Matrix q, k, v;
 };
@@ -61,6 +67,12 @@ const std::vector<AttentionShape> kSquare = {shape(1, 1, 1, 1, 1, 1),      shape
 const std::vector<AttentionShape> kDecode = {shape(3, 1, 9, 4, 2, 8), shape(1, 5, 40, 2, 1, 64), shape(2, 1, 300, 3, 3, 32),
                                              shape(1, 100, 290, 2, 2, 16)};
 
+// Every query sees all keys: less than a tile, tiles and a part, several sequences and groups, as many tokens as a ViT has.
+const std::vector<AttentionShape> kUnmasked = {all(shape(2, 7, 7, 4, 2, 7)), all(shape(3, 65, 65, 3, 1, 32)),
+                                               all(shape(1, 130, 130, 2, 2, 16)), all(shape(2, 197, 197, 2, 2, 64)),
+                                               all(shape(1, 300, 300, 2, 1, 33))};
+const std::vector<AttentionShape> kUnmaskedFewQueries = {all(shape(2, 5, 140, 2, 1, 32))};
+
 std::vector<AttentionShape> tested_shapes(std::vector<AttentionShape> shapes) {
   std::erase_if(shapes, [](const AttentionShape& s) { return s.head_dim > TestedBackend::largest_head_dim(); });
   return shapes;
@@ -69,8 +81,9 @@ std::vector<AttentionShape> tested_shapes(std::vector<AttentionShape> shapes) {
 }  // namespace
 
 TEST_CASE("attention_forward agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
-  const AttentionShape s = GENERATE(from_range(tested_shapes(kSquare)), from_range(kDecode));
-  CAPTURE(s.batch, s.query_tokens, s.key_tokens, s.heads, s.groups, s.head_dim);
+  const AttentionShape s =
+      GENERATE(from_range(tested_shapes(kSquare)), from_range(kDecode), from_range(kUnmasked), from_range(kUnmaskedFewQueries));
+  CAPTURE(s.batch, s.query_tokens, s.key_tokens, s.heads, s.groups, s.head_dim, s.causal);
   const auto run = [&](Backend& k, const Memory& memory) { return forward(k, memory, s, inputs(memory, s)); };
   check_conformance("attention", run);
   check_bf16_conformance("attention bf16", run);
@@ -79,8 +92,8 @@ TEST_CASE("attention_forward agrees with float64 and a slice with its dense copy
 }
 
 TEST_CASE("attention_backward agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
-  const AttentionShape s = GENERATE(from_range(tested_shapes(kSquare)));
-  CAPTURE(s.batch, s.query_tokens, s.heads, s.groups, s.head_dim);
+  const AttentionShape s = GENERATE(from_range(tested_shapes(kSquare)), from_range(kUnmasked));
+  CAPTURE(s.batch, s.query_tokens, s.heads, s.groups, s.head_dim, s.causal);
   const auto run = [&](Backend& k, const Memory& memory) {
     return backward(k, memory, s, inputs(memory, s), memory.operand(s.batch * s.query_tokens, s.heads * s.head_dim, 4));
   };
@@ -89,8 +102,8 @@ TEST_CASE("attention_backward agrees with float64 and a slice with its dense cop
 }
 
 TEST_CASE("attention over operands that are stored in bfloat16 has the bits of float32 ones", "[kernels][bf16]") {
-  const AttentionShape s = GENERATE(from_range(tested_shapes(kSquare)));
-  CAPTURE(s.batch, s.query_tokens, s.heads, s.groups, s.head_dim);
+  const AttentionShape s = GENERATE(from_range(tested_shapes(kSquare)), from_range(kUnmasked));
+  CAPTURE(s.batch, s.query_tokens, s.heads, s.groups, s.head_dim, s.causal);
   check_stored_operands([&](Backend& k, const Memory& memory) {
     const Inputs in = inputs(memory, s);
     Matrix out = memory.operand_output(in.q.rows(), in.q.columns()), lse = memory.output(s.heads, in.q.rows());
@@ -107,8 +120,8 @@ TEST_CASE("attention over operands that are stored in bfloat16 has the bits of f
 }
 
 TEST_CASE("attention_backward is the derivative of attention_forward", "[kernels][gradient]") {
-  const AttentionShape s = GENERATE(shape(2, 4, 4, 4, 2, 3), shape(1, 5, 5, 2, 1, 2));
-  CAPTURE(s.batch, s.heads, s.groups);
+  const AttentionShape s = GENERATE(shape(2, 4, 4, 4, 2, 3), shape(1, 5, 5, 2, 1, 2), all(shape(2, 4, 4, 4, 2, 3)));
+  CAPTURE(s.batch, s.heads, s.groups, s.causal);
   const Memory memory;
   ReferenceBackend k;
   Inputs in = inputs(memory, s);
@@ -135,6 +148,16 @@ TEST_CASE("a decoded token sees what it saw in the full context, and lse may be 
   for (std::int64_t b = 0; b < 2; ++b)
     for (std::int64_t t = 0; t < 2; ++t)
       for (std::int64_t c = 0; c < 32; ++c) CHECK(out.at(b * 2 + t, c) == expected.at(b * 9 + 7 + t, c));
+}
+
+TEST_CASE("without causality a query sees every key of its sequence and of no other", "[kernels]") {
+  const TestedBackend tested(GENERATE(from_range(TestedBackend::precisions())));
+  const Memory memory{DType::float32, 5};
+  const AttentionShape s = all(shape(2, 70, 70, 2, 1, 32));
+  Inputs in = inputs(memory, s);
+  in.v.set(70 + 69, 3, kInputMark);  // the last token of the second sequence
+  const Matrix out = forward(*tested, memory, s, in)[0];
+  for (std::int64_t row = 0; row < 140; ++row) CHECK(std::isnan(out.at(row, 3)) == (row >= 70));
 }
 
 TEST_CASE("query heads read their own group and no other", "[kernels]") {

@@ -15,12 +15,25 @@ std::vector<std::int32_t> targets_of(std::int64_t N, std::int64_t V) {
   return targets;
 }
 
+/// Second targets of mixed rows, some the first one's, and their shares, 0 among them.
+std::vector<std::int32_t> second_targets_of(std::int64_t N, std::int64_t V) {
+  std::vector<std::int32_t> targets;
+  for (std::int64_t n = 0; n < N; ++n) targets.push_back(static_cast<std::int32_t>(n * 3 % V));
+  return targets;
+}
+std::vector<float> second_shares_of(std::int64_t N) {
+  std::vector<float> shares;
+  for (std::int64_t n = 0; n < N; ++n) shares.push_back(static_cast<float>(n % 4) * 0.25f);
+  return shares;
+}
+
 struct Shape {
   std::int64_t N, V;
 };
 struct Options {
   bool teacher, in_place;
   double smoothing, temperature;
+  bool mixed = false;
 };
 
 }  // namespace
@@ -28,10 +41,12 @@ struct Options {
 TEST_CASE("softmax_loss agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
   const Shape s =
       GENERATE(Shape{1, 1}, Shape{1, 33}, Shape{3, 7}, Shape{17, 160}, Shape{256, 33}, Shape{300, 256}, Shape{5, 1000}, Shape{3, 5003});
-  const Options o =
-      GENERATE(Options{false, false, 0, 1}, Options{false, true, 0.1, 1}, Options{true, false, 0.1, 2}, Options{true, true, 0, 1.5});
-  CAPTURE(s.N, s.V, o.teacher, o.in_place, o.smoothing, o.temperature);
+  const Options o = GENERATE(Options{false, false, 0, 1}, Options{false, true, 0.1, 1}, Options{true, false, 0.1, 2},
+                             Options{true, true, 0, 1.5}, Options{false, true, 0, 1, true}, Options{true, false, 0.1, 2, true});
+  CAPTURE(s.N, s.V, o.teacher, o.in_place, o.smoothing, o.temperature, o.mixed);
   const std::vector<std::int32_t> targets = targets_of(s.N, s.V);
+  const std::vector<std::int32_t> second = second_targets_of(o.mixed ? s.N : 0, s.V);
+  const std::vector<float> shares = second_shares_of(o.mixed ? s.N : 0);
   check_conformance("softmax_loss", [&](Backend& k, const Memory& memory) {
     Matrix logits = memory.in_out(s.N, s.V, 1), dlogits = memory.output(s.N, s.V);
     const Matrix teacher = memory.input(s.N, s.V, 2);
@@ -49,7 +64,9 @@ TEST_CASE("softmax_loss agrees with float64 and a slice with its dense copy", "[
                       .teacher_weight = o.teacher ? 0.5 : 0,
                       .temperature = o.temperature,
                       .label_smoothing = o.smoothing,
-                      .gradient_scale = 0.125});
+                      .gradient_scale = 0.125,
+                      .second_targets = o.mixed ? std::span(second).subspan(r.first, r.count) : std::span(second),
+                      .second_shares = o.mixed ? std::span(shares).subspan(r.first, r.count) : std::span(shares)});
     });
     return written(std::move(logits), std::move(dlogits), std::move(losses), std::move(teacher_losses), std::move(correct));
   });
@@ -71,11 +88,14 @@ TEST_CASE("softmax_loss writes only what is asked for", "[kernels][conformance]"
 }
 
 TEST_CASE("dlogits is the derivative of both losses", "[kernels][gradient]") {
-  const Options o = GENERATE(Options{false, false, 0, 1}, Options{false, false, 0.1, 1}, Options{true, false, 0.2, 2});
-  CAPTURE(o.teacher, o.smoothing, o.temperature);
+  const Options o = GENERATE(Options{false, false, 0, 1}, Options{false, false, 0.1, 1}, Options{true, false, 0.2, 2},
+                             Options{true, false, 0.2, 2, true});
+  CAPTURE(o.teacher, o.smoothing, o.temperature, o.mixed);
   const Memory memory;
   ReferenceBackend k;
   const std::vector<std::int32_t> targets = {2, kIgnoredTarget, 0};
+  const std::vector<std::int32_t> second = o.mixed ? std::vector<std::int32_t>{1, kIgnoredTarget, 0} : std::vector<std::int32_t>{};
+  const std::vector<float> shares = o.mixed ? std::vector<float>{0.25f, 0.5f, 0.5f} : std::vector<float>{};
   Matrix logits = memory.input(3, 5, 1), dlogits = memory.output(3, 5), losses = memory.output(1, 3), teacher_losses = memory.output(1, 3);
   const Matrix teacher = memory.input(3, 5, 2);
   const auto run = [&](View into) {
@@ -90,7 +110,9 @@ TEST_CASE("dlogits is the derivative of both losses", "[kernels][gradient]") {
                     .teacher_weight = 0.5,
                     .temperature = o.temperature,
                     .label_smoothing = o.smoothing,
-                    .gradient_scale = 3});
+                    .gradient_scale = 3,
+                    .second_targets = second,
+                    .second_shares = shares});
   };
   const auto loss = [&] {
     run({});

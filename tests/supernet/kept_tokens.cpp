@@ -171,7 +171,7 @@ TEST_CASE("evaluation takes all tokens, whatever a batch says that training keep
                          network.plan_score(backend.traits(), subnet.embed, batch.sequences, batch.tokens)));
     View x = arena.matrix(batch.rows(), subnet.embed, DType::float64), y = arena.matrix(batch.rows(), subnet.embed, DType::float64);
     const View losses = arena.matrix(1, batch.rows(), DType::float64);
-    network.embed(backend, weights, subnet.embed, batch, x);
+    network.embed(backend, weights, subnet.embed, batch, x, arena);
     for (int i = 0; i < subnet.depth(); ++i) {
       network.forward_block(backend, weights, subnet.embed, genes, i, subnet.depth(), batch.tokens, x, y, arena);
       std::swap(x, y);

@@ -72,7 +72,7 @@ double stream_variance(const SearchSpace& space, Backend& backend, const Weights
     scratch = std::max(scratch, network.plan_block(backend.traits(), subnet.embed, genes, batch.sequences, batch.tokens));
   Arena arena(2 * stream + scratch);
   View x = arena.matrix(rows, subnet.embed, backend.dtype()), y = arena.matrix(rows, subnet.embed, backend.dtype());
-  network.embed(backend, weights, subnet.embed, batch, x);
+  network.embed(backend, weights, subnet.embed, batch, x, arena);
   for (int i = 0; i < subnet.depth(); ++i) {
     network.forward_block(backend, weights, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], subnet.block_index(i), subnet.depth(),
                           batch.tokens, x, y, arena);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/random.hpp"
+#include "supernet/data/image_data.hpp"
 #include "trainers/samplers/sampler.hpp"
 
 namespace elastiform {
@@ -11,6 +12,10 @@ SearchSpace tiny_space(std::string_view preset) {
   ModelConfig model = preset_model(preset);
   model.vocabulary = 19;
   model.context = 24;
+  if (preset == "vit") {
+    model.image = {.height = 6, .width = 8, .channels = 3, .patch = 2};
+    model.context = model.tokens_of_image();
+  }
   model.head_dim = 4;
   model.branch_scale = 0.5;
   const bool llama = preset == "llama";
@@ -46,8 +51,25 @@ Weights random_weights(const SearchSpace& space, DType dtype, std::uint64_t seed
   return weights;
 }
 
+namespace {
+
+/// Normal values, random classes.
+Batch random_images(const ModelConfig& model, std::int64_t images, RandomStream& random) {
+  ImageSet set{.count = images, .bytes = {}, .floats = {}, .labels = {}};
+  for (std::int64_t i = 0; i < images * model.image.values(); ++i) set.floats.push_back(static_cast<float>(random.normal()));
+  for (std::int64_t i = 0; i < images; ++i)
+    set.labels.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(model.vocabulary))));
+  ImageOptions as_they_are;
+  as_they_are.white = 1;
+  as_they_are.mean = {0}, as_they_are.deviation = {1};
+  return batch_of(set, as_they_are, model);
+}
+
+}  // namespace
+
 Batch random_batch(const SearchSpace& space, std::int64_t sequences, std::int64_t tokens, std::uint64_t seed) {
   RandomStream random(seed, Purpose::test, 1u << 20);
+  if (space.model().image.present()) return random_images(space.model(), sequences, random);
   Batch batch{.sequences = sequences, .tokens = tokens, .inputs = {}, .targets = {}};
   const std::uint64_t vocabulary = static_cast<std::uint64_t>(space.model().vocabulary);
   for (std::int64_t b = 0; b < sequences; ++b) {

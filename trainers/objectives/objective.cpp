@@ -14,6 +14,7 @@ namespace {
 /// number: of the subnet among the step's.
 LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, int number, const Batch& batch, LossOptions options,
                        const Teacher& teacher, View keep_hidden) {
+  options.label_smoothing = c.label_smoothing;
   options.dropout = c.dropout;
   options.noise = c.noise;
   options.noise.pass = number;
@@ -35,7 +36,7 @@ LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, int numb
   return report;
 }
 
-/// Cross-entropy with the text's next token.
+/// Cross-entropy with the text's next token, or an image's class.
 class Labels final : public Objective {
  public:
   void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
@@ -66,7 +67,7 @@ class LabelsAndLargest final : public Objective {
     if (largest != context.largest) throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
     const ArenaScope scope(context.arena);
     const View hidden =
-        context.teacher.empty() ? context.arena.matrix(batch.rows(), largest.embed, context.network.dtype()) : context.teacher;
+        context.teacher.empty() ? context.arena.matrix(batch.targets_count(), largest.embed, context.network.dtype()) : context.teacher;
     const double share = context.share / static_cast<double>(subnets.size());
     reports.clear();
     const LossOptions first{.share = share, .token_losses = context.token_losses, .accumulate = context.accumulate};
@@ -87,7 +88,8 @@ class LabelsAndLargest final : public Objective {
 };
 
 constexpr std::array<ObjectiveEntry, 2> kObjectives{{
-    {"labels", "cross-entropy with the next token", [](const Stage&) -> std::unique_ptr<Objective> { return std::make_unique<Labels>(); }},
+    {"labels", "cross-entropy with the next token or the class",
+     [](const Stage&) -> std::unique_ptr<Objective> { return std::make_unique<Labels>(); }},
     {"labels+largest", "labels, and for all but the largest its logits of the same step (weight `teacher_weight`)",
      [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<LabelsAndLargest>(stage); }},
 }};

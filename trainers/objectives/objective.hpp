@@ -23,11 +23,12 @@ struct ObjectiveContext {
   PlanCache& plans;
   bool accumulate = true;  // what begin_gradients said: false: the first subnet writes gradients
   double share = 1;        // of the step's mean that the batch is, 1 / its micro-batches; times the loss scale
-  /// Where the hidden states of a teacher [N, C] stay for a second pass over the same batch; empty: in the arena. In a second pass, at
+  double label_smoothing = 0;
+  /// Where the hidden states of a teacher [rows of the head, C] stay for a second pass over the same batch; empty: in the arena. In a second pass, at
   /// perturbed weights, `teaching` are those that the states were made with, and the teacher is what it was in the first.
   View teacher{};
   const Weights* teaching = nullptr;
-  View token_losses{};  // [1, N]: receives the losses from labels of the first subnet; empty: nobody asks
+  View token_losses{};  // [1, rows of the head]: receives the losses from labels of the first subnet; empty: nobody asks
   BlockDone block_done = kNobodyIsTold;
   PassDropout dropout = {};
   PassNoise noise = {};                      // of the batch
@@ -51,7 +52,7 @@ struct Objective {
                                 std::vector<LossReport>& reports) const = 0;
   virtual bool needs_largest() const = 0;
   /// Arena bytes beside Network's own plan, for the largest subnet of `space`.
-  virtual std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const = 0;
+  virtual std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t head_rows) const = 0;
 };
 
 struct ObjectiveEntry {

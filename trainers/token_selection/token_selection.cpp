@@ -41,6 +41,10 @@ std::unique_ptr<TokenSelection> make_token_selection(const TrainOptions& options
   for (const TokenSelectionEntry& entry : kSelections) {
     known.push_back(entry.name);
     if (entry.name != options.tokens) continue;
+    if (options.tokens != "all" && space.model().image.present())
+      throw InputError({"recipe: train.tokens = \"" + options.tokens + '"',
+                        "a language model: an image's class is read from all its tokens", "a classifier of images",
+                        "use tokens = \"all\""});
     std::unique_ptr<TokenSelection> selection = entry.make(options, space);
     if (selection->most_kept() > 0 && space.max_depth() < 3)
       throw InputError({"recipe: train.tokens = \"" + options.tokens + '"',

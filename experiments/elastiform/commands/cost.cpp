@@ -30,9 +30,11 @@ class CostCommand final : public Command {
     fmt::print("{}\n", format(subnet));
     fmt::print("parameters        {:>15}  stored scalars, tied matrices once\n", grouped(value.parameters));
     fmt::print("block parameters  {:>15}  without embedding, final norm and head\n", grouped(value.block_parameters));
-    fmt::print("MACs per token    {:>15}  mean over a full context, attention and head included\n", grouped(value.macs));
-    fmt::print("inference         {:>15}  weights, KV cache and working memory under [deploy] {}\n", unit(value.inference_bytes),
-               deploy_text(recipe.deploy));
+    const Metric& metric = metric_of(recipe.space.model());
+    fmt::print("{:<18}{:>15}  {}attention and head included\n", fmt::format("MACs per {}", metric.input), grouped(value.macs),
+               metric.classifies ? "" : "mean over a full context, ");
+    fmt::print("inference         {:>15}  weights, {}working memory under [deploy] {}\n", unit(value.inference_bytes),
+               metric.classifies ? "" : "KV cache and ", deploy_text(recipe.deploy));
     fmt::print("training          {:>15}  this subnet alone: weights, gradients, optimizer, activations\n", unit(value.training_bytes));
     return 0;
   }

@@ -6,6 +6,7 @@
 
 #include "experiments/elastiform/demo_steps.hpp"
 #include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/search_evaluator.hpp"
 #include "experiments/elastiform/train_run.hpp"
 #include "kernels/errors.hpp"
@@ -42,7 +43,7 @@ class DemoCommand final : public Command {
     const auto recipe = Recipe::load(recipe_, set);
     if (recipe.search.budgets.empty()) throw InputError({recipe_ + ": search.budgets", "at least one budget", "none", ""});
     const auto folder = next_free("runs/" + std::filesystem::path(recipe_).stem().string());
-    const TextData readable(recipe.data.text, recipe.data, recipe.space.model().context);  // or its InputError, before anything is printed
+    const auto readable = open_data(recipe);  // or its InputError, before anything is printed
     say("Training a supernet into {}", folder);
     const auto trained = train_new(recipe, folder, {}, common);
     if (trained.interrupted) {

@@ -37,31 +37,51 @@ class EvaluateCommand final : public Command {
     const ScoringSet set = run.report_set(parse_split(split_));
     const auto store = run.results(ResultStore::Mode::write);
     const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, common);
-    if (common.json) print_json(evaluations, scored_tokens(run, set), report_looks(*store));
-    else print_text(evaluations, scored_tokens(run, set), report_looks(*store));
+    const Shown shown{run.metric(), scored_tokens(run, set), report_looks(*store), difference_of(run, evaluations, set, common)};
+    if (common.json) print_json(evaluations, shown);
+    else print_text(evaluations, shown);
     for (const Evaluation& one : evaluations)
-      fmt::print(text_stream(common.json), "{}", chance_warning(format(one.subnet), one.score.loss, run.space().model().vocabulary));
+      fmt::print(text_stream(common.json), "{}", chance_warning(format(one.subnet), one.score.loss, run.space().model()));
     return 0;
   }
 
  private:
-  void print_text(const std::vector<Evaluation>& evaluations, std::int64_t tokens, std::int64_t looks) const {
-    fmt::print("{} split, {} bytes, {}\n", split_, grouped(tokens), evaluations.front().blocks);
-    for (const Evaluation& one : evaluations)
-      fmt::print("{}  (id {})\n    {}, accuracy {:.2f} %\n    {} parameters, {} macs/token\n", format(one.subnet), one.id,
-                 quality_text(one.score), 100 * one.score.accuracy, grouped(one.costs.parameters), grouped(one.costs.macs));
-    if (evaluations.size() == 2) fmt::print("first - second: {}\n", difference_text(difference_in_bits(evaluations[0], evaluations[1], 0)));
-    if (looks > 0) fmt::print("the report split was looked at {} time{} in this run\n", looks, looks == 1 ? "" : "s");
+  /// What is printed beside the evaluations; `difference`: of two.
+  struct Shown {
+    const Metric& metric;
+    std::int64_t inputs, looks;
+    std::optional<PairedDifference> difference;
+  };
+
+  static std::optional<PairedDifference> difference_of(Run& run, const std::vector<Evaluation>& evaluations, const ScoringSet& set,
+                                                       const CommonOptions& common) {
+    if (evaluations.size() != 2) return std::nullopt;
+    if (!run.metric().classifies) return difference_in_bits(evaluations[0], evaluations[1], 0);
+    return difference_of_hits(run, evaluations[0].subnet, evaluations[1].subnet, set, common);
   }
 
-  static void print_json(const std::vector<Evaluation>& evaluations, std::int64_t tokens, std::int64_t looks) {
-    JsonObject object = evaluation_json(evaluations.front());
-    object.add("tokens", tokens).add("report_looks", looks);
-    if (evaluations.size() == 2) {
-      const PairedDifference difference = difference_in_bits(evaluations[0], evaluations[1], 0);
-      JsonObject against = evaluation_json(evaluations[1]);
+  void print_text(const std::vector<Evaluation>& evaluations, const Shown& shown) const {
+    const Metric& metric = shown.metric;
+    fmt::print("{} split, {} {}, {}\n", split_, grouped(shown.inputs), metric.classifies ? "images" : "bytes", evaluations.front().blocks);
+    for (const Evaluation& one : evaluations)
+      fmt::print("{}  (id {})\n    {}{}\n    {} parameters, {} macs/{}\n", format(one.subnet), one.id, quality_text(one.score, metric),
+                 metric.classifies ? "" : fmt::format(", accuracy {:.2f} %", 100 * one.score.accuracy), grouped(one.costs.parameters),
+                 grouped(one.costs.macs), metric.input);
+    if (shown.difference)
+      fmt::print("first - second: {}\n",
+                 metric.classifies ? difference_of_hits_text(*shown.difference) : difference_text(*shown.difference));
+    if (shown.looks > 0) fmt::print("the report split was looked at {} time{} in this run\n", shown.looks, shown.looks == 1 ? "" : "s");
+  }
+
+  static void print_json(const std::vector<Evaluation>& evaluations, const Shown& shown) {
+    JsonObject object = evaluation_json(evaluations.front(), shown.metric);
+    object.add(shown.metric.inputs, shown.inputs).add("report_looks", shown.looks);
+    if (shown.difference) {
+      const PairedDifference& difference = *shown.difference;
+      JsonObject against = evaluation_json(evaluations[1], shown.metric);
       against.add("difference", difference.mean).add("difference_low", difference.low).add("difference_high", difference.high);
-      against.add("difference_blocks", static_cast<std::int64_t>(difference.blocks)).add("verdict", verdict(difference, kMargin));
+      against.add("difference_blocks", static_cast<std::int64_t>(difference.blocks));
+      against.add("verdict", shown.metric.classifies ? verdict_of_hits(difference) : verdict(difference, kMargin));
       object.add_json("against", against.text());
     }
     fmt::print("{}\n", object.text());

@@ -2,6 +2,7 @@
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_tuning.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/train_output.hpp"
@@ -117,6 +118,9 @@ class FinetuneCommand final : public Command {
     recipe.stages = stages();
     resolve_stages(recipe.stages, recipe.train.steps);
     if (subnet_) recipe.search.budgets.clear();  // of a space with other subnets
+    if (text_ && has_images(recipe.data))
+      throw InputError({std::string(kWhere) + ": --text", "a run of a language model", "a classifier of images",
+                        "--set data.images=PATH names other images"});
     if (text_) recipe.data.text = *text_;
     const Recipe changed = Recipe::parse(recipe.text(), kWhere, set_, true);
     if (changed.base != recipe.base || without_tuning(changed.space) != base.space)

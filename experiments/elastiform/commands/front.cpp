@@ -27,7 +27,7 @@ class FrontCommand final : public Command {
     for (const Evaluation& evaluation : evaluations) front.add(evaluation);
     if (common.json) {
       std::vector<std::string> members;
-      for (const Evaluation& member : front.members()) members.push_back(evaluation_json(member).text());
+      for (const Evaluation& member : front.members()) members.push_back(evaluation_json(member, run.metric()).text());
       fmt::print("{}\n", json_list(members));
       return 0;
     }
@@ -38,9 +38,9 @@ class FrontCommand final : public Command {
                  budget.text().empty() ? "" : " inside " + budget.text(), run.name(), average ? " --weights ema" : "");
       return 0;
     }
-    fmt::print("{} of {} evaluations of the {} are on the front ({} against bits/byte on the search split{})\n\n{}\n{}",
-               front.members().size(), evaluations.size(), which, name_of(front.cost()), budget.text().empty() ? "" : "; " + budget.text(),
-               front_table(front), front_plot(evaluations, front));
+    fmt::print("{} of {} evaluations of the {} are on the front ({} against {} on the search split{})\n\n{}\n{}", front.members().size(),
+               evaluations.size(), which, name_of(front.cost()), run.metric().loss, budget.text().empty() ? "" : "; " + budget.text(),
+               front_table(front, run.metric()), front_plot(evaluations, front, run.metric()));
     return 0;
   }
 

@@ -28,25 +28,26 @@ std::string weights_text(const LoadedSupernet& now, const std::string& hash) {
 }
 
 std::string text_of(const Run& run, const ResultStore& store, const Evaluation& evaluation) {
+  const Metric& metric = run.metric();
   const auto [worst, best] = [&] {
     const auto& losses = evaluation.score.block_losses;
     if (losses.empty()) return std::pair{0.0, 0.0};
     const auto ends = std::ranges::minmax(losses);
-    return std::pair{bits_per_byte(ends.max), bits_per_byte(ends.min)};
+    return std::pair{metric.shown(ends.max), metric.shown(ends.min)};
   }();
   std::string text;
   const auto line = [&](std::string_view name, const std::string& value) { text += fmt::format("{:<20} {}\n", name, value); };
   line("subnet", format(evaluation.subnet));
   line("id", std::to_string(evaluation.id));
-  line("quality", quality_text(evaluation.score));
-  line("loss",
-       fmt::format("{:.5f} nats/token, standard error {:.5f} over blocks of data", evaluation.score.loss, evaluation.score.loss_se));
-  line("blocks", fmt::format("best {:.4f}, worst {:.4f} bits/byte", best, worst));
-  line("next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy));
+  line("quality", quality_text(evaluation.score, metric));
+  line("loss", fmt::format("{:.5f} nats/{}, standard error {:.5f} over {}", evaluation.score.loss, metric.input, evaluation.score.loss_se,
+                           metric.blocks));
+  line("blocks", fmt::format("best {:.4f}, worst {:.4f} {}", best, worst, metric.loss));
+  line(metric.classifies ? "accuracy" : "next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy));
   line("scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision));
   line("weights", weights_text(run.supernet(), evaluation.weights_hash));
   line("parameters", fmt::format("{} ({} in blocks)", grouped(evaluation.costs.parameters), grouped(evaluation.costs.block_parameters)));
-  line("macs", fmt::format("{} per token", grouped(evaluation.costs.macs)));
+  line("macs", fmt::format("{} per {}", grouped(evaluation.costs.macs), metric.input));
   line("inference", bytes_text(static_cast<double>(evaluation.costs.inference_bytes)));
   line("training alone", bytes_text(static_cast<double>(evaluation.costs.training_bytes)));
   line("found by", search_text(store, evaluation));
@@ -75,7 +76,7 @@ class ShowCommand final : public Command {
       throw InputError({run.name(),
                         store->evaluations().empty() ? "an evaluation" : "an id from 1 to " + std::to_string(store->evaluations().size()),
                         id_, "elastiform front " + run.name() + " lists some"});
-    if (common.json) fmt::print("{}\n", evaluation_json(*evaluation).text());
+    if (common.json) fmt::print("{}\n", evaluation_json(*evaluation, run.metric()).text());
     else fmt::print("{}", text_of(run, *store, *evaluation));
     return 0;
   }

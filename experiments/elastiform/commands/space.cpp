@@ -63,7 +63,7 @@ class SpaceCommand final : public Command {
   void print_text(const Recipe& recipe, const CostModel& costs, const std::string& all, const std::vector<Count>& counts,
                   std::int64_t memory) const {
     fmt::print("{} subnets; costs under [deploy] {}\n\n", grouped(all), deploy_text(recipe.deploy));
-    Table table(cost_header());
+    Table table(cost_header(metric_of(recipe.space.model())));
     for (const auto& [name, subnet] : ends(recipe.space))
       table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
     fmt::print("{}\n", table.text());

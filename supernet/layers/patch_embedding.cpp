@@ -1,0 +1,57 @@
+#include "supernet/layers/patch_embedding.hpp"
+
+#include <stdexcept>
+
+namespace elastiform {
+
+std::int64_t PatchEmbedding::arena_bytes(const ModelConfig& model, DType dtype, std::int64_t images, std::int64_t embed) {
+  if (!model.image.present()) return 0;
+  const std::int64_t patches = images * model.image.patches(), class_rows = model.readout == Readout::class_token ? 1 : 0;
+  return TensorShape{patches, model.image.patch_values()}.bytes(dtype) + TensorShape{class_rows + patches, embed}.bytes(dtype);
+}
+
+View PatchEmbedding::patches(Backend& backend, const Batch& batch, Arena& arena) const {
+  const std::int64_t rows = batch.sequences * model_.image.patches(), columns = model_.image.patch_values();
+  const std::vector<float>& values = batch.images.patches;
+  if (static_cast<std::int64_t>(values.size()) != rows * columns) throw std::logic_error("PatchEmbedding: the batch has other images");
+  const View x = arena.matrix(rows, columns, backend.dtype());
+  if (x.dtype == DType::float32) {
+    backend.copy(x, view_of(values.data(), rows, columns, columns));
+    return x;
+  }
+  for (std::int64_t row = 0; row < rows; ++row)  // the reference backend's, in the host's memory
+    for (std::int64_t column = 0; column < columns; ++column)
+      x.row<double>(row)[column] = static_cast<double>(values[static_cast<std::size_t>(row * columns + column)]);
+  return x;
+}
+
+void PatchEmbedding::forward(Backend& backend, const PatchSlices& w, const Batch& batch, View x, Arena& arena) const {
+  const ArenaScope scope(arena);
+  const ConstView pixels = patches(backend, batch, arena);
+  const View lookup = arena.matrix(class_rows() + pixels.rows, x.columns, backend.dtype());
+  if (!w.class_token.empty()) backend.copy(lookup.row_range(0, 1), w.class_token);
+  const View embedded = lookup.row_range(class_rows(), pixels.rows);
+  backend.panels(pixels.rows,
+                 [&](Rows r) { backend.matmul({.y = embedded[r], .x = pixels[r], .w = w.patch.weight, .bias = w.patch.bias, .add = {}}); });
+  backend.embedding_forward({.y = x, .table = lookup, .positions = w.positions, .tokens = batch.inputs, .period = batch.tokens});
+}
+
+void PatchEmbedding::backward(Backend& backend, const PatchGradients& dw, const Batch& batch, ConstView d, bool accumulate,
+                              Arena& arena) const {
+  const bool learns = !dw.patch.weight.empty() || !dw.patch.bias.empty();
+  if (!learns && dw.class_token.empty() && dw.positions.empty()) return;
+  const ArenaScope scope(arena);
+  const ConstView pixels = patches(backend, batch, arena);
+  const View dlookup = arena.matrix(class_rows() + pixels.rows, d.columns, backend.dtype());
+  backend.zero(dlookup);
+  backend.embedding_backward({.dtable = dlookup, .dpositions = dw.positions, .dy = d, .tokens = batch.inputs, .period = batch.tokens});
+  if (!dw.class_token.empty()) backend.sum_panels({.sum = dw.class_token, .partials = dlookup.row_range(0, 1), .accumulate = true});
+  if (!learns) return;
+  backend.matmul_dw({.dw = dw.patch.weight,
+                     .dbias = dw.patch.bias,
+                     .x = pixels,
+                     .dy = dlookup.row_range(class_rows(), pixels.rows),
+                     .accumulate = accumulate});
+}
+
+}  // namespace elastiform
