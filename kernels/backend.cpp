@@ -68,6 +68,7 @@ std::string scalars(const Op& op) {
   if constexpr (requires { op.shape.heads; })
     text += fmt::format(" batch={} query_tokens={} key_tokens={} heads={} groups={} head_dim={} scale={}", op.shape.batch,
                         op.shape.query_tokens, op.shape.key_tokens, op.shape.heads, op.shape.groups, op.shape.head_dim, op.shape.scale);
+  if constexpr (requires { op.shape.causal; }) text += op.shape.causal ? "" : " causal=0";
   return text;
 }
 
@@ -106,9 +107,10 @@ DType type_of(const char* name, DType computed) {
 double flops_of(const Matmul& op) { return 2.0 * static_cast<double>(op.y.size() * op.x.columns); }
 double flops_of(const MatmulDx& op) { return 2.0 * static_cast<double>(op.dx.size() * op.dy.columns); }
 double flops_of(const MatmulDw& op) { return 2.0 * static_cast<double>(op.dw.size() * op.x.rows); }
-/// Two products forward, five backward, over the pairs that causality leaves.
+/// Two products forward, five backward, over the pairs of a query and a key that it sees.
 double attention_flops(const AttentionShape& s, int products) {
-  const double pairs = static_cast<double>(s.query_tokens) * static_cast<double>(2 * s.key_tokens - s.query_tokens + 1) / 2;
+  const std::int64_t keys_twice = s.causal ? 2 * s.key_tokens - s.query_tokens + 1 : 2 * s.key_tokens;
+  const double pairs = static_cast<double>(s.query_tokens) * static_cast<double>(keys_twice) / 2;
   return 2.0 * products * pairs * static_cast<double>(s.batch * s.heads * s.head_dim);
 }
 double flops_of(const AttentionForward& op) { return attention_flops(op.shape, 2); }

@@ -28,6 +28,8 @@
 namespace elastiform {
 namespace {
 
+constexpr int kMostPositionals = 1 << 20;
+
 volatile std::sig_atomic_t g_interrupted = 0;  // the only state a signal handler may write
 
 // The second Ctrl-C ends the process at once: a step that hangs must not hold the terminal. Files are durable at every moment.
@@ -61,6 +63,11 @@ class CommandOptions final : public Options {
     auto& entry = add(name, name, "TEXT", help, [&target](const std::string&, const std::string& text) { target = text; });
     entry.positional = true;
     entry.required = required;
+  }
+  void positionals(std::string name, std::vector<std::string>& target, std::string help) override {
+    auto& entry = add(name, name, "TEXT", help, [&target](const std::string&, const std::string& text) { target.push_back(text); });
+    entry.option->expected(1, kMostPositionals)->allow_extra_args(true);
+    entry.positional = entry.required = entry.repeated = true;
   }
   void option(std::string name, std::string& target, std::string help) override {
     add(name, dashed(name), "TEXT", with_default(help, target), [&target](const std::string&, const std::string& text) { target = text; });

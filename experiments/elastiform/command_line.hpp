@@ -26,6 +26,7 @@ class Options {
  public:
   virtual ~Options() = default;
   virtual void positional(std::string name, std::string& target, std::string help, bool required = true) = 0;
+  virtual void positionals(std::string name, std::vector<std::string>& target, std::string help) = 0;  // one or more, the last ones
   // Names with or without the leading dashes.
   virtual void option(std::string name, std::string& target, std::string help) = 0;
   virtual void option(std::string name, std::int64_t& target, std::string help, std::int64_t minimum = 0) = 0;
@@ -66,6 +67,7 @@ std::unique_ptr<Command> make_front_command();
 std::unique_ptr<Command> make_show_command();
 std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_generate_command();
+std::unique_ptr<Command> make_classify_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_compare_command();
 std::unique_ptr<Command> make_methods_command();

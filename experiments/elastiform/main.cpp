@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   commands.push_back(make_export_command());
   commands.push_back(make_finetune_command());
   commands.push_back(make_generate_command());
+  commands.push_back(make_classify_command());
   commands.push_back(make_inspect_command());
   commands.push_back(make_compare_command());
   commands.push_back(make_methods_command());

@@ -234,13 +234,13 @@ std::string difference_text(const PairedDifference& difference, std::string_view
                      difference.low, difference.high, difference.blocks, metric.blocks, verdict, kMargin, metric.loss);
 }
 
-PairedDifference difference_of_hits(Run& run, const Subnet& a, const Subnet& b, const ScoringSet& set, const CommonOptions& common) {
+std::vector<std::vector<float>> hits_of(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, const CommonOptions& common) {
   const ThreadPool pool(threads_of(common));
   PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, evaluation_compute(run.recipe(), common.device));
   evaluator.stop_when(interrupted);
-  const std::vector<Subnet> both{a, b};
-  const std::vector<Score> scores = evaluator.evaluate(both);
-  return paired_difference(scores[0].block_hits, scores[1].block_hits, 0);
+  std::vector<std::vector<float>> hits;
+  for (Score& score : evaluator.evaluate(subnets)) hits.push_back(std::move(score.block_hits));
+  return hits;
 }
 
 std::string verdict_of_hits(const PairedDifference& difference) {

@@ -71,8 +71,9 @@ std::string difference_text(const PairedDifference& difference);
 std::string difference_text(const PairedDifference& difference, std::string_view verdict,
                             const Metric& metric = kTextMetric);  // the verdict of a whole table
 
-/// Shares of images that a names rightly minus those of b, paired image by image; scored anew, as stores hold losses.
-PairedDifference difference_of_hits(Run& run, const Subnet& a, const Subnet& b, const ScoringSet& set, const CommonOptions& common);
+/// Of each subnet 1 where it names an image's class, 0 where not, in the order of the split; scored anew, as stores hold losses.
+std::vector<std::vector<float>> hits_of(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, const CommonOptions& common);
+/// Of the difference of two of them, which tells by 0.3 points of accuracy.
 std::string verdict_of_hits(const PairedDifference& difference);
 /// "+0.40 points of accuracy, 95 % interval -0.20 to +1.00 over 500 images: undecided (margin 0.3 points)"
 std::string difference_of_hits_text(const PairedDifference& difference);

@@ -90,6 +90,8 @@ TEST_CASE("a case counts the operations of its shapes and the workers it can use
   const std::string attention = " batch=2 query_tokens=3 key_tokens=3 heads=2 groups=1 head_dim=4 scale=0.5";
   const KernelCase forward(CaseLine::parse("attention_forward out=6x8/8 q=6x8/8 k=6x4/4 v=6x4/4" + attention), backend);
   CHECK(forward.flops() == 2 * 2 * 6 * 2 * 2 * 4);  // two products, six pairs, two sequences, two heads
+  const KernelCase all_keys(CaseLine::parse("attention_forward out=6x8/8 q=6x8/8 k=6x4/4 v=6x4/4" + attention + " causal=0"), backend);
+  CHECK(all_keys.flops() == 2 * 2 * 9 * 2 * 2 * 4);
 }
 
 TEST_CASE("a wrong case line ends in one line that names what is wrong", "[experiments][bench]") {

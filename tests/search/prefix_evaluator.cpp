@@ -7,6 +7,8 @@
 #include "kernels/random.hpp"
 #include "search/prefix_tree.hpp"
 #include "search/shared_evaluator.hpp"
+#include "supernet/data/image_data.hpp"
+#include "supernet/data/text_data.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
 #include "tests/support/ranks.hpp"
@@ -22,12 +24,13 @@ struct Fixture {
   SearchSpace space;
   Network network;
   Weights weights;
-  TextData data;
+  std::unique_ptr<DataSource> source;
+  const DataSource& data;
 
   static SearchSpace bytes(const std::string& preset, ResidualRule rule) {
     const SearchSpace tiny = tiny_space(preset);
     ModelConfig model = tiny.model();
-    model.vocabulary = 256;
+    if (!model.image.present()) model.vocabulary = 256;
     return with_residual(SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks()), rule);
   }
   static std::string text() {
@@ -39,8 +42,27 @@ struct Fixture {
 
   explicit Fixture(const std::string& preset, ResidualRule rule = ResidualRule::branch_scale)
       : space(bytes(preset, rule)), network(space, DType::float32), weights(random_weights(space, DType::float32, 4)),
-        data(folder.write("text.txt", text()),
-             DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {60, 20, 20}, .split_block = 2048}, space.model().context) {}
+        source(open(folder, space.model())), data(*source) {}
+
+  static std::unique_ptr<DataSource> open(const TemporaryFolder& folder, const ModelConfig& model) {
+    DataOptions options;
+    options.splits = {60, 20, 20};
+    if (!model.image.present()) {
+      options.split_block = 2048;
+      return std::make_unique<TextData>(folder.write("text.txt", text()), options, model.context);
+    }
+    options.image.images = folder.write("images.csv", images(model));
+    return std::make_unique<ImageData>(options, model, Augmentation{});
+  }
+  static std::string images(const ModelConfig& model) {
+    RandomStream random(3, Purpose::test);
+    std::string rows;
+    for (int i = 0; i < 900; ++i) {
+      for (int p = 0; p < model.image.values(); ++p) rows += std::to_string(random.below(256)) + ",";
+      rows += std::to_string(random.below(static_cast<std::uint64_t>(model.vocabulary))) + "\n";
+    }
+    return rows;
+  }
 };
 
 bool same(const Score& a, const Score& b) {
@@ -51,10 +73,10 @@ bool same(const Score& a, const Score& b) {
 }  // namespace
 
 TEST_CASE("the prefix tree gives 300 subnets the bits of one-by-one evaluation, on any number of threads", "[search][bits]") {
-  const Fixture f(GENERATE("llama", "gpt2"));
+  const Fixture f(GENERATE("llama", "gpt2", "vit"));
   const Precision precision = GENERATE(from_range(precisions_here()));
   CAPTURE(name_of(precision));
-  const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = 1};
+  const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = f.space.model().image.present() ? 170 : 1};
   std::vector<Subnet> subnets;
   for (std::uint64_t i = 0; i < 296; ++i) subnets.push_back(random_subnet(f.space, i));
   subnets.push_back(f.space.largest());

@@ -80,7 +80,7 @@ SearchSpace one_gpt2() {
 
 TEST_CASE("200 subnets under 5 limits each: planned bytes are used bytes, and the bits are those of keeping everything",
           "[supernet][memory]") {
-  const std::string preset = GENERATE("llama", "gpt2");
+  const std::string preset = GENERATE("llama", "gpt2", "vit");
   const SearchSpace space = tiny_space(preset);
   const ThreadPool pool(2);
   const Precision precision = GENERATE(from_range(precisions_here()));
@@ -88,7 +88,7 @@ TEST_CASE("200 subnets under 5 limits each: planned bytes are used bytes, and th
   const Network network(space, DType::float32);
   const Weights weights = random_weights(space, DType::float32, 11);
   const Batch batch = random_batch(space, 14, 23, 8);  // 322 rows: a whole panel and a short one
-  std::vector<float> hidden(static_cast<std::size_t>(batch.rows() * 24));
+  std::vector<float> hidden(static_cast<std::size_t>(batch.targets_count() * 24));
   RandomStream random(4, Purpose::test);
   for (float& h : hidden) h = static_cast<float>(random.normal());
   int recomputed = 0, middles = 0, kept_some = 0;
@@ -97,7 +97,7 @@ TEST_CASE("200 subnets under 5 limits each: planned bytes are used bytes, and th
     const bool taught = i % 3 == 0;
     const Setting setting{network, backend, weights, batch, {}, {}};
     Setting with_teacher = setting;
-    with_teacher.teacher = {.hidden = view_of(hidden.data(), batch.rows(), 24, 24), .embed = 24};
+    with_teacher.teacher = {.hidden = view_of(hidden.data(), batch.targets_count(), 24, 24), .embed = 24};
     with_teacher.options = {.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2, .share = 0.5};
     const Setting& s = taught ? with_teacher : setting;
     const PassShape shape{batch.sequences, batch.tokens, taught};
@@ -125,7 +125,7 @@ TEST_CASE("200 subnets under 5 limits each: planned bytes are used bytes, and th
 }
 
 TEST_CASE("what branches drop in all combinations gives the same bits, in float64 too", "[supernet][memory]") {
-  const std::string preset = GENERATE("llama", "gpt2");
+  const std::string preset = GENERATE("llama", "gpt2", "vit");
   const SearchSpace space = tiny_space(preset);
   ReferenceBackend backend;
   const Network network(space, DType::float64);
@@ -133,7 +133,7 @@ TEST_CASE("what branches drop in all combinations gives the same bits, in float6
   const Batch batch = random_batch(space, 2, 7, 8);
   const Setting s{network, backend, weights, batch, {}, {}};
   const Subnet subnet = space.middle();
-  const Pass expected = s.run(subnet, network.plan_training(backend.traits(), subnet, {2, 7}));
+  const Pass expected = s.run(subnet, network.plan_training(backend.traits(), subnet, {2, batch.tokens}));
   for (ActivationPlan plan : uniform_plans(subnet)) {
     Weights gradients(weights.shared_table(), weights.dtype());
     Arena arena(1 << 22);
@@ -158,10 +158,10 @@ TEST_CASE("blocks without one of their branches are planned to the byte too", "[
 }
 
 TEST_CASE("every subnet fits where the largest does", "[supernet][memory]") {
-  const std::string preset = GENERATE("llama", "gpt2");
+  const std::string preset = GENERATE("llama", "gpt2", "vit");
   const SearchSpace space = tiny_space(preset);
   const Network network(space, DType::float32);
-  const PassShape shape{12, 24, true};
+  const PassShape shape{12, space.model().context, true};
   const std::int64_t least = network.plan_training(traits_of(Precision::f32, 2), space.largest(), shape, 0).arena_bytes;
   const std::int64_t most = network.plan_training(traits_of(Precision::f32, 2), space.largest(), shape).arena_bytes;
   for (std::uint64_t i = 0; i < 200; ++i) {

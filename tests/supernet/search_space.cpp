@@ -92,7 +92,7 @@ TEST_CASE("the presets", "[supernet][space]") {
   CHECK((llama.norm == Norm::rms && llama.ffn == FeedForwardKind::swiglu && llama.positions == Positions::rope && !llama.biases));
   CHECK((gpt2.norm == Norm::layer && gpt2.ffn == FeedForwardKind::gelu_tanh && gpt2.positions == Positions::learned && gpt2.biases));
   CHECK(gpt2.preset == "gpt2");
-  CHECK(message_of([] { preset_model("lama"); }) == "model preset: expected one of llama, gpt2, found 'lama'; nearest llama");
+  CHECK(message_of([] { preset_model("lama"); }) == "model preset: expected one of llama, gpt2, vit, found 'lama'; nearest llama");
 }
 
 TEST_CASE("FFN ratios become the nearest multiple of 8, once each and ascending", "[supernet][space]") {

@@ -109,7 +109,8 @@ AttentionShape CaseOperands::attention() {
           .heads = integer("heads", 0),
           .groups = integer("groups", 0),
           .head_dim = integer("head_dim", 0),
-          .scale = number("scale", 1)};
+          .scale = number("scale", 1),
+          .causal = !either("causal", "0", "1")};
 }
 
 std::span<const std::int32_t> CaseOperands::make_tokens(std::int64_t count, std::int64_t vocabulary) {

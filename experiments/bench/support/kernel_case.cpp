@@ -247,9 +247,10 @@ Made embedding_backward(CaseOperands& o, Backend& k) {
   return made;
 }
 
-/// Two products forward, five backward, over the pairs that causality leaves.
+/// Two products forward, five backward, over the pairs of a query and a key that it sees.
 double attention_flops(const AttentionShape& s, int products) {
-  const double pairs = static_cast<double>(s.query_tokens) * static_cast<double>(2 * s.key_tokens - s.query_tokens + 1) / 2;
+  const std::int64_t keys_twice = s.causal ? 2 * s.key_tokens - s.query_tokens + 1 : 2 * s.key_tokens;
+  const double pairs = static_cast<double>(s.query_tokens) * static_cast<double>(keys_twice) / 2;
   return 2.0 * products * pairs * static_cast<double>(s.batch * s.heads * s.head_dim);
 }
 

@@ -109,7 +109,7 @@ void EvaluationSteps::step(const Subnet& subnet) {
     const ArenaScope scope(w.arena);
     View x = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32), y = w.arena.matrix(w.batch.rows(), subnet.embed, DType::float32);
     const View losses = w.arena.matrix(1, w.batch.rows(), DType::float32);
-    network_.embed(w.backend, weights_, subnet.embed, w.batch, x);
+    network_.embed(w.backend, weights_, subnet.embed, w.batch, x, w.arena);
     for (int b = 0; b < subnet.depth(); ++b) {
       network_.forward_block(w.backend, weights_, subnet.embed, subnet.blocks[static_cast<std::size_t>(b)], subnet.block_index(b),
                              subnet.depth(), w.batch.tokens, x, y, w.arena);

@@ -37,7 +37,11 @@ class EvaluateCommand final : public Command {
     const ScoringSet set = run.report_set(parse_split(split_));
     const auto store = run.results(ResultStore::Mode::write);
     const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, common);
-    const Shown shown{run.metric(), scored_tokens(run, set), report_looks(*store), difference_of(run, evaluations, set, common)};
+    Shown shown{run.metric(), scored_tokens(run, set), report_looks(*store), {}, {}};
+    if (run.metric().classifies) shown.hits = hits_of(run, subnets, set, common);
+    if (evaluations.size() == 2)
+      shown.difference = run.metric().classifies ? paired_difference(shown.hits[0], shown.hits[1], 0)
+                                                 : difference_in_bits(evaluations[0], evaluations[1], 0);
     if (common.json) print_json(evaluations, shown);
     else print_text(evaluations, shown);
     for (const Evaluation& one : evaluations)
@@ -46,18 +50,19 @@ class EvaluateCommand final : public Command {
   }
 
  private:
-  /// What is printed beside the evaluations; `difference`: of two.
+  /// What is printed beside the evaluations.
   struct Shown {
     const Metric& metric;
     std::int64_t inputs, looks;
-    std::optional<PairedDifference> difference;
+    std::vector<std::vector<float>> hits;        // of a classifier
+    std::optional<PairedDifference> difference;  // of two subnets
   };
 
-  static std::optional<PairedDifference> difference_of(Run& run, const std::vector<Evaluation>& evaluations, const ScoringSet& set,
-                                                       const CommonOptions& common) {
-    if (evaluations.size() != 2) return std::nullopt;
-    if (!run.metric().classifies) return difference_in_bits(evaluations[0], evaluations[1], 0);
-    return difference_of_hits(run, evaluations[0].subnet, evaluations[1].subnet, set, common);
+  /// "1101": which images a subnet names rightly, in the order of the split.
+  static std::string hits_text(const std::vector<float>& hits) {
+    std::string text;
+    for (const float hit : hits) text += hit > 0.5f ? '1' : '0';
+    return text;
   }
 
   void print_text(const std::vector<Evaluation>& evaluations, const Shown& shown) const {
@@ -76,9 +81,11 @@ class EvaluateCommand final : public Command {
   static void print_json(const std::vector<Evaluation>& evaluations, const Shown& shown) {
     JsonObject object = evaluation_json(evaluations.front(), shown.metric);
     object.add(shown.metric.inputs, shown.inputs).add("report_looks", shown.looks);
+    if (shown.metric.classifies) object.add("hits", hits_text(shown.hits[0]));
     if (shown.difference) {
       const PairedDifference& difference = *shown.difference;
       JsonObject against = evaluation_json(evaluations[1], shown.metric);
+      if (shown.metric.classifies) against.add("hits", hits_text(shown.hits[1]));
       against.add("difference", difference.mean).add("difference_low", difference.low).add("difference_high", difference.high);
       against.add("difference_blocks", static_cast<std::int64_t>(difference.blocks));
       against.add("verdict", shown.metric.classifies ? verdict_of_hits(difference) : verdict(difference, kMargin));

@@ -76,6 +76,8 @@ class GenerateCommand final : public Command {
 
  private:
   int generate_with(const Weights& weights, const Subnet& subnet, const CommonOptions& common) const {
+    if (weights.table().space().model().image.present())
+      throw InputError({path_, "a language model", "a classifier of images", "elastiform classify names the classes of images"});
     if (weights.table().space().model().vocabulary != 256)
       throw InputError({path_, "a byte vocabulary of 256 ids", std::to_string(weights.table().space().model().vocabulary),
                         "its tokenizer is not known here"});

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <filesystem>
 
+#include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_document.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "kernels/errors.hpp"
@@ -115,6 +116,9 @@ Experiment Experiment::load(const std::string& path, const std::vector<std::stri
   for (const Arm& arm : experiment.arms) {
     refuse_own_settings(arm.set, "experiment " + path + ": arm " + arm.name, !arm.rates.empty());
     const Recipe recipe = experiment.recipe_of(arm, {});
+    if (has_images(recipe.data))
+      throw InputError({"experiment " + path + ": arm " + arm.name, "recipes of text, whose methods are compared in bits/byte",
+                        "a classifier of images", "train and evaluate the arms one by one"});
     require_same_data(recipe.data, experiment.recipe_of(experiment.arms.front(), {}).data, "experiment " + path + ": arm " + arm.name);
     for (const std::string& subnet : experiment.subnets) parse_subnet_of(recipe.space, subnet, "experiment " + path + ": subnets");
   }

@@ -1,0 +1,126 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "kernels/device.hpp"
+#include "kernels/errors.hpp"
+#include "supernet/data/image_data.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr std::int64_t kImagesOfBatch = 64;
+
+/// A class and its probability.
+struct Guess {
+  int label = 0;
+  double probability = 0;
+};
+
+/// The likeliest classes of a row of logits, best first; of equals the first.
+std::vector<Guess> best_of(std::span<const float> logits, std::size_t count) {
+  const double largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+  double total = 0;
+  for (const float z : logits) total += std::exp(static_cast<double>(z) - largest);
+  std::vector<int> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)]; });
+  std::vector<Guess> best;
+  for (std::size_t i = 0; i < std::min(count, order.size()); ++i)
+    best.push_back({order[i], std::exp(static_cast<double>(logits[static_cast<std::size_t>(order[i])]) - largest) / total});
+  return best;
+}
+
+/// `elastiform classify`: the classes of images, by a subnet of a run.
+class ClassifyCommand final : public Command {
+ public:
+  std::string_view name() const override { return "classify"; }
+  std::string_view help() const override { return "The likeliest classes of images, by a subnet of a run"; }
+  std::string_view example() const override { return "elastiform classify runs/digits --subnet largest three.png seven.png"; }
+  bool computes() const override { return true; }
+  void declare(Options& options) override {
+    options.positional("run", run_, "Run folder of a classifier of images");
+    options.positionals("image", images_, "PNG or JPEG files, or files of images as data.images takes them");
+    options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
+    options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
+    options.option("top", top_, "Classes to show of each image", 1);
+  }
+  int run(const CommonOptions& common) override {
+    Run run(run_, weights_);
+    const ModelConfig& model = run.space().model();
+    if (!model.image.present())
+      throw InputError({run.name(), "a run of a classifier of images", "a language model", "elastiform generate continues texts"});
+    const Subnet subnet = run.subnet(subnet_);
+    const ThreadPool pool(threads_of(common));
+    const auto backend = make_backend(Compute(common.device, Precision::f32), pool);
+    const Network network(run.space(), DType::float32, backend->memory());
+    const PlacedWeights weights(run.weights(), backend->memory());
+    std::vector<std::string> documents;
+    for (const std::string& path : images_) {
+      const ImageSet set = read_unlabelled(path, run.recipe().data.image, model.image);
+      for (std::int64_t first = 0; first < set.count && !interrupted(); first += kImagesOfBatch) {
+        const ImageSet part = part_of(set, model.image, first, std::min(kImagesOfBatch, set.count - first));
+        const std::vector<float> logits = classify(*backend, network, *weights, subnet, batch_of(part, run.recipe().data.image, model));
+        const std::span<const float> all(logits);
+        const auto classes = static_cast<std::size_t>(model.vocabulary);
+        for (std::int64_t i = 0; i < part.count; ++i)
+          show(set.count > 1 ? fmt::format("{}#{}", path, first + i) : path,
+               best_of(all.subspan(static_cast<std::size_t>(i) * classes, classes), static_cast<std::size_t>(top_)), common.json,
+               documents);
+      }
+    }
+    if (common.json) fmt::print("{}\n", JsonObject().add("subnet", format(subnet)).add_json("images", json_list(documents)).text());
+    return interrupted() ? kInterruptedStatus : 0;
+  }
+
+ private:
+  static ImageSet part_of(const ImageSet& set, const ImageShape& shape, std::int64_t first, std::int64_t count) {
+    ImageSet part{.count = count, .bytes = {}, .floats = {}, .labels = std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)};
+    const auto cut = [&](const auto& from, auto& to) {
+      if (!from.empty()) to.assign(from.begin() + first * shape.values(), from.begin() + (first + count) * shape.values());
+    };
+    cut(set.bytes, part.bytes);
+    cut(set.floats, part.floats);
+    return part;
+  }
+
+  static std::vector<float> classify(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet,
+                                     const Batch& batch) {
+    const std::int64_t classes = network.space().model().vocabulary;
+    Arena arena(
+        network.plan_classify(backend.traits(), subnet, batch.sequences) + Arena::bytes_for(batch.sequences, classes, DType::float32),
+        backend.memory());
+    const View logits = arena.matrix(batch.sequences, classes, DType::float32);
+    network.classify(backend, weights, subnet, batch, logits, arena);
+    std::vector<float> values(static_cast<std::size_t>(batch.sequences * classes));
+    backend.copy(view_of(values.data(), batch.sequences, classes, classes), logits);
+    return values;
+  }
+
+  static void show(const std::string& image, const std::vector<Guess>& best, bool json, std::vector<std::string>& documents) {
+    std::vector<std::string> items;
+    std::string line;
+    for (const Guess& guess : best) {
+      items.push_back(JsonObject().add("class", std::int64_t{guess.label}).add("probability", guess.probability).text());
+      line += fmt::format("  {} ({:.1f} %)", guess.label, 100 * guess.probability);
+    }
+    if (json) documents.push_back(JsonObject().add("image", image).add_json("classes", json_list(items)).text());
+    else fmt::print("{}:{}\n", image, line);
+  }
+
+  std::string run_, subnet_ = "largest", weights_ = kWeightChoices.front();
+  std::vector<std::string> images_;
+  std::int64_t top_ = 1;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_classify_command() { return std::make_unique<ClassifyCommand>(); }
+
+}  // namespace elastiform

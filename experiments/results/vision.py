@@ -1,0 +1,139 @@
+"""The trainings and the page of vision.sh: rows (a), (b) and (c) of three networks on MNIST 5k."""
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+
+PROGRAM, RUNS, COMMIT, PROCESSOR = sys.argv[1:5]
+FURTHER = sys.argv[5:]
+RECIPE = "experiments/recipes/vit_small.toml"
+SEEDS = range(3)
+SUPERNET = ["--set", "train.steps=2400", "--set", "search.evaluations=64"]
+BUDGETS = ["macs=..30%", "macs=..55%", "macs=..100%"]
+MARGIN = 0.3  # points of accuracy, fixed before
+
+
+def run(*arguments):
+    """The program's JSON document."""
+    done = subprocess.run([PROGRAM, *arguments, "--json"], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def kept(path, make):
+    """What make() returned, now or in an earlier session."""
+    if not os.path.exists(path):
+        found = make()
+        with open(path + ".part", "w") as file:
+            json.dump(found, file)
+        os.rename(path + ".part", path)
+    with open(path) as file:
+        return json.load(file)
+
+
+def train(name, settings):
+    """Trains or goes on training; the run's folder."""
+    folder = f"{RUNS}/{name}"
+    arguments = ["train", "--resume", folder] if os.path.exists(folder + "/supernet.h5") else ["train", RECIPE, "--run", folder, *settings]
+    if arguments[1] == RECIPE:
+        subprocess.run(["rm", "-rf", folder], check=True)  # killed before its first checkpoint
+    run(*arguments)
+    return folder
+
+
+def pins(subnet):
+    """Settings that leave this subnet alone in the space."""
+    embed, blocks = re.fullmatch(r"e(\d+):([^@]*)", subnet).groups()
+    genes = []
+    for part in blocks.split(","):
+        times, heads, ffn = re.fullmatch(r"(?:(\d+)x)?h(\d+)f(\d+)", part).groups()
+        genes += [(heads, ffn)] * int(times or 1)
+    fixed = [f"embed={embed}", f"depth={len(genes)}"]
+    for block, (heads, ffn) in enumerate(genes):
+        fixed += [f"{block}.heads={heads}", f"{block}.ffn={ffn}"]
+    return ["--set", "space.pin=" + ",".join(fixed), "--set", "search.budgets=", *one_stage()]
+
+
+def one_stage():
+    """Nothing is drawn where there is one subnet."""
+    return ["--set", "stage.0.share=1", "--set", "stage.1.share=0", "--set", "stage.1.largest=0", "--set", "stage.1.smallest=0"]
+
+
+def flops(settings):
+    return run("train", RECIPE, "--dry-run", *settings)["flops"]
+
+
+def measure(folder, subnet):
+    return run("evaluate", folder, "--subnet", subnet, "--split", "report", "--weights", "ema")
+
+
+def seed_rows(seed):
+    """{budget: {row: evaluation}} and the FLOPs spent."""
+    settings = [*SUPERNET, *FURTHER, "--set", f"train.seed={seed}"]
+    name = f"supernet-{seed}"
+    total = kept(f"{RUNS}/{name}.flops.json", lambda: flops(settings))
+    folder = train(name, settings)
+    rows, searched = {}, 0.0
+    found = {}
+    for budget in BUDGETS:
+        search = kept(f"{folder}/search-{BUDGETS.index(budget)}.json",
+                      lambda: run("search", folder, "--budget", budget, "--weights", "ema"))[0]
+        searched += (search["evaluations"] + search["homogeneous"]) * 750 * 2.0 * search["best"]["macs"]
+        found[budget] = search["best"]["subnet"]
+    compute = total + searched
+    for number, budget in enumerate(BUDGETS):
+        subnet = found[budget]
+        rows[budget] = {"a": kept(f"{folder}/report-{number}.json", lambda: measure(folder, subnet))}
+        alone = [*FURTHER, *pins(subnet), "--set", f"train.seed={seed}"]
+        a_step = flops([*alone, "--set", "train.steps=100"]) / 100
+        for row, share in (("b", compute / len(BUDGETS)), ("c", compute)):
+            steps = max(1, round(share / a_step))
+            own = train(f"{row}-{seed}-{number}", [*alone, "--set", f"train.steps={steps}"])
+            rows[budget][row] = kept(f"{own}/report.json", lambda: measure(own, "largest"))
+            rows[budget][row]["steps"] = steps
+    return rows, compute, searched
+
+
+def interval(first, second):
+    """Mean difference of hits in points, over seeds and images, and its 95 % interval: images are drawn again, each with all its seeds."""
+    images = len(first[0])
+    per_image = [sum(int(a[i]) - int(b[i]) for a, b in zip(first, second)) * 100 / len(first) for i in range(images)]
+    draw = random.Random(0)
+    means = sorted(sum(draw.choices(per_image, k=images)) / images for _ in range(4000))
+    return sum(per_image) / images, means[100], means[3899], means[200], means[3799]
+
+
+def verdict(difference):
+    _, low, high, low90, high90 = difference
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "equivalent" if -MARGIN < low90 and high90 < MARGIN else "undecided"
+
+
+results = [seed_rows(seed) for seed in SEEDS]
+print("# Three classifiers from one supernet, or trained alone\n")
+print(f"Recipe `vit_small` on MNIST 5k (3,500 images to train on, 750 to search on, 750 to report on), {len(SEEDS)} seeds; top-1 accuracy on the report")
+print("split, of the running average of the weights. C is what the supernet's training and its searches cost. (a): the best subnet of each budget")
+print("that 64 evaluations of evolution and all homogeneous subnets found, as it stands in the supernet. (b): the same three architectures, each")
+print("trained alone with C/3; (c): with C. Intervals are over images, each with its three seeds. Margin ±0.3 points, fixed before.")
+mean_c = sum(result[1] for result in results) / len(results)
+mean_search = sum(result[2] for result in results) / len(results)
+print(f"C is {mean_c / 1e12:.1f} TFLOP on average, of which the searches {100 * mean_search / mean_c:.0f} %. {PROCESSOR}, commit {COMMIT}. Made by `./dev experiment vision`.\n")
+print("| budget | seed | subnet | parameters | macs/image | (a) one supernet | (b) alone, C/3 | (c) alone, C |\n|---|---|---|---|---|---|---|---|")
+for budget in BUDGETS:
+    for seed in SEEDS:
+        row = results[seed][0][budget]
+        cells = " | ".join(f"{100 * row[name]['accuracy']:.2f} %" for name in "abc")
+        print(f"| `{budget}` | {seed} | `{row['a']['subnet']}` | {row['a']['parameters']:,} | {row['a']['macs']:,} | {cells} |")
+print("\n| budget | (a) | (b) | (c) | (a) - (b), points | | (a) - (c), points | |\n|---|---|---|---|---|---|---|---|")
+for budget in [*BUDGETS, "all three"]:
+    of = BUDGETS if budget == "all three" else [budget]
+    means = [sum(results[s][0][b][name]["accuracy"] for s in SEEDS for b in of) / len(SEEDS) / len(of) * 100 for name in "abc"]
+    cells = []
+    for other in "bc":
+        found = interval([results[s][0][b]["a"]["hits"] for s in SEEDS for b in of], [results[s][0][b][other]["hits"] for s in SEEDS for b in of])
+        cells.append(f"{found[0]:+.2f} ({found[1]:+.2f} to {found[2]:+.2f}) | {verdict(found)}")
+    print(f"| `{budget}` | " + " | ".join(f"{mean:.2f} %" for mean in means) + " | " + " | ".join(cells) + " |")

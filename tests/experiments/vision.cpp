@@ -1,0 +1,190 @@
+// The program on a classifier of images: everything that a user does with a run.
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "kernels/random.hpp"
+#include "supernet/storage/durable_file.hpp"
+#include "tests/experiments/program.hpp"
+#include "tests/support/catch.hpp"
+
+namespace elastiform {
+namespace {
+
+/// 240 images of 6 x 6: bars of four kinds in noise, which a small network learns in seconds.
+std::string bars() {
+  std::string text;
+  RandomStream random(1, Purpose::test);
+  for (int i = 0; i < 240; ++i) {
+    const int kind = i % 4;
+    for (int y = 0; y < 6; ++y)
+      for (int x = 0; x < 6; ++x) {
+        const bool bar = kind == 0 ? y < 2 : kind == 1 ? y >= 4 : kind == 2 ? x < 2 : x >= 4;
+        text += std::to_string((bar ? 150 : 20) + static_cast<int>(random.below(90))) + ",";
+      }
+    text += std::to_string(kind) + "\n";
+  }
+  return text;
+}
+
+constexpr const char* kRecipe = R"(
+data  = { images = "bars.csv", splits = [60, 20, 20] }
+model = { family = "vit", image = [6, 6, 1], patch = 2, classes = 4, head_dim = 8 }
+space = { embed = [16, 32], depth = [1, 2], heads = [1, 2], ffn_ratio = [1, 2] }
+train = { steps = 120, sequences = 16, rate = 3e-3, crop = 1, mixup = 0.2, cutmix = 1.0, label_smoothing = 0.1, log_every = 60, checkpoint_every = 60 }
+stage = [ { share = 0.4, sampler = "largest" }, { share = 0.6, sampler = "balanced", largest = 0.25 } ]
+search = { algorithm = "random", evaluations = 8, round_size = 8, budgets = ["macs=..60%"] }
+)";
+
+/// A folder with images, a recipe and its run, made once.
+const TemporaryFolder& trained() {
+  static const TemporaryFolder folder;
+  static const bool made = [] {
+    folder.write("bars.csv", bars());
+    folder.write("bars.toml", kRecipe);
+    const ProgramResult result = run_program_in(folder.path(), words("train bars.toml --threads 2"));
+    INFO(result.out << result.err);
+    REQUIRE(result.status == 0);
+    return true;
+  }();
+  static_cast<void>(made);
+  return folder;
+}
+
+/// The same with a run of its own to change.
+struct OwnRun {
+  TemporaryFolder folder;
+  OwnRun() { std::filesystem::copy(trained().path(), folder.path(), std::filesystem::copy_options::recursive); }
+  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
+  nlohmann::json json(const std::string& line) const {
+    const ProgramResult result = run(line + " --json");
+    INFO(result.err);
+    REQUIRE(result.status == 0);
+    return nlohmann::json::parse(result.out);
+  }
+};
+
+std::string digest(const std::string& folder, const std::string& run) {
+  const ProgramResult result = run_program_in(folder, words("inspect " + run + " --digest"));
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  return result.out.substr(0, result.out.find(' '));
+}
+
+}  // namespace
+
+TEST_CASE("a classifier trains, is searched, evaluated, shown and classifies", "[program][vision]") {
+  const OwnRun own;
+  const nlohmann::json evaluation = own.json("evaluate runs/bars --subnet largest --split report --against smallest");
+  CHECK(evaluation["accuracy"].get<double>() > 0.9);
+  CHECK(evaluation["images"] == 48);
+  CHECK(!evaluation.contains("bits_per_byte"));
+  CHECK(evaluation["against"]["difference_blocks"] == 48);
+  const ProgramResult text = own.run("evaluate runs/bars --subnet largest --split report --against smallest");
+  CHECK(text.out.find("accuracy") != std::string::npos);
+  CHECK(text.out.find("points of accuracy") != std::string::npos);
+  CHECK(text.out.find("byte") == std::string::npos);
+
+  const nlohmann::json search = own.json("search runs/bars");
+  const std::string best = search[0]["best"]["subnet"];
+  const nlohmann::json cost = own.json("cost runs/bars --subnet " + best), largest = own.json("cost runs/bars --subnet largest");
+  CHECK(cost["macs"].get<double>() <= 0.6 * largest["macs"].get<double>());
+  CHECK(own.run("front runs/bars").out.find("nats/image") != std::string::npos);
+  CHECK(own.run("show runs/bars 1").out.find("per image") != std::string::npos);
+  CHECK(own.run("space runs/bars").out.find("MACs/image") != std::string::npos);
+  CHECK(own.run("inspect runs/bars").status == 0);
+  CHECK(own.run("sample runs/bars --count 3").status == 0);
+
+  const nlohmann::json classes = own.json("classify runs/bars bars.csv --subnet " + best + " --top 2");
+  REQUIRE(classes["images"].size() == 240);
+  int right = 0;
+  for (std::size_t i = 0; i < 240; ++i) {
+    const auto& guesses = classes["images"][i]["classes"];
+    REQUIRE(guesses.size() == 2);
+    CHECK(guesses[0]["probability"].get<double>() >= guesses[1]["probability"].get<double>());
+    right += guesses[0]["class"] == i % 4 ? 1 : 0;
+  }
+  CHECK(right > 200);
+}
+
+TEST_CASE("a classifier's run has the same bits on any number of threads, and killed and resumed", "[program][vision]") {
+  const std::string expected = digest(trained().path(), "runs/bars");
+  const TemporaryFolder folder;
+  for (const char* name : {"bars.csv", "bars.toml"}) std::filesystem::copy(trained() / name, folder / name);
+  CHECK(run_program_in(folder.path(), words("train bars.toml --threads 1 --run one")).status == 0);
+  CHECK(digest(folder.path(), "one") == expected);
+  const ProgramResult killed =
+      run_program_in(folder.path(), words("train bars.toml --threads 2 --run two"), [](int process, const std::string& line) {
+        if (line.starts_with("step ")) ::kill(process, SIGKILL);
+      });
+  REQUIRE(killed.status == 128 + SIGKILL);
+  const ProgramResult resumed = run_program_in(folder.path(), words("train --resume two --threads 1"));
+  INFO(resumed.err);
+  REQUIRE(resumed.status == 0);
+  CHECK(digest(folder.path(), "two") == expected);
+}
+
+TEST_CASE("micro-batches and distillation work on images", "[program][vision]") {
+  const OwnRun own;
+  const ProgramResult result = own.run(
+      "train bars.toml --run other --set train.accumulation=3 --set train.steps=6 --set train.step_rule=sam --set stage.1.sampler=sandwich "
+      "--set "
+      "stage.1.objective=labels+largest --set train.ema=0.9 --set model.readout=mean --set stage.1.largest=0");
+  INFO(result.err);
+  CHECK(result.status == 2);  // largest belongs to balanced
+  own.folder.write("other.toml", R"(
+data  = { images = "bars.csv", splits = [60, 20, 20] }
+model = { family = "vit", image = [6, 6, 1], patch = 2, classes = 4, head_dim = 8, readout = "mean", residual = "deepnorm" }
+space = { embed = [16, 32], depth = [1, 2], heads = [1, 2], ffn_ratio = [1, 2] }
+train = { steps = 6, sequences = 4, accumulation = 3, step_rule = "sam", ema = 0.9, dropout = 0.1 }
+stage = [ { sampler = "sandwich", objective = "labels+largest" } ]
+)");
+  const ProgramResult trained = own.run("train other.toml");
+  INFO(trained.err);
+  CHECK(trained.status == 0);
+  const ProgramResult tuned = own.run("finetune runs/bars --method lora --steps 5 --run tuned");
+  INFO(tuned.err);
+  CHECK(tuned.status == 0);
+  CHECK(own.run("evaluate tuned --subnet smallest").status == 0);
+}
+
+TEST_CASE("what a classifier cannot do is refused in one line", "[program][vision]") {
+  const OwnRun own;
+  const auto refused = [&](const std::string& line, const std::string& part) {
+    const ProgramResult result = own.run(line);
+    CAPTURE(line, result.err);
+    CHECK(result.status == 2);
+    CHECK(result.err.find(part) != std::string::npos);
+    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  };
+  refused("generate runs/bars --subnet largest --prompt a", "classif");
+  refused("export runs/bars --subnet largest --format elastiform --to out.h5", "classifier of images");
+  refused("train bars.toml --run a --set train.tokens=random_ltd", "train.tokens");
+  refused("train bars.toml --run a --set model.patch=4", "patch");
+  refused("train bars.toml --run a --set model.classes=3", "class from 0 to 2");
+  refused("train bars.toml --run a --set data.images=nothing.csv", "nothing.csv");
+  refused("train bars.toml --run a --set data.mean=1,2", "data.mean");
+  refused("train bars.toml --run a --set data.text=bars.csv", "text");
+  refused("train bars.toml --run a --set model.family=decoder", "");
+  refused("train bars.toml --run a --set deploy.phase=decode", "phase");
+  refused("classify runs/bars nothing.png", "nothing");
+  refused("classify runs/bars bars.toml", "");
+  own.folder.write("bars.csv", bars() + bars());
+  refused("evaluate runs/bars --subnet largest", "SHA-256");
+}
+
+TEST_CASE("the recipes of images are read, and AutoFormer-tiny's space has the paper's range", "[program][vision]") {
+  const std::string recipes = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().string() + "/experiments/recipes/";
+  const TemporaryFolder folder;
+  for (const char* name : {"digits", "vit_small"}) CHECK(run_program_in(folder.path(), {"space", recipes + name + ".toml"}).status == 0);
+  const ProgramResult result = run_program_in(folder.path(), {"space", recipes + "autoformer_tiny.toml", "--json"});
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  const nlohmann::json space = nlohmann::json::parse(result.out);
+  // arXiv 2107.00651, table 2: 4 to 9 M.
+  CHECK(space["smallest"]["block_parameters"].get<std::int64_t>() / 1'000'000 == 4);
+  CHECK(space["largest"]["block_parameters"].get<std::int64_t>() / 1'000'000 == 9);
+  CHECK(space["smallest"]["parameters"].get<std::int64_t>() < 5'700'000);
+}
+
+}  // namespace elastiform
