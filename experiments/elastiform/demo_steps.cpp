@@ -73,7 +73,7 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
 std::string demo_prompt(Run& run) {
   const auto& segment = run.data().segments(Split::report).front();
   std::string text;
-  for (auto at = segment.begin; at < segment.end && at < segment.begin + 400; ++at) text += static_cast<char>(run.data().byte(at));
+  for (auto at = segment.begin; at < segment.end && at < segment.begin + 400; ++at) text += static_cast<char>(run.text().byte(at));
   const auto line = text.find('\n');
   auto prompt = text.substr(line == std::string::npos || line + 60 > text.size() ? 0 : line + 1, 40);
   for (char& c : prompt)

@@ -153,7 +153,7 @@ Lines summary_of_hugging_face(const std::string& folder) {
 
 Lines summary_of_run(const std::string& folder) {
   const RunPaths paths{folder};
-  const Recipe recipe = Recipe::load(paths.recipe());
+  Recipe recipe = Recipe::load(paths.recipe());
   Lines lines{fmt::format("{}: run", folder)};
   lines.push_back(fmt::format("recipe: {} steps of {} sequences, {}, {}, data {}", grouped(recipe.train.steps), recipe.train.sequences,
                               plural(recipe.stages.size(), "stage"), recipe.train.optimizer, *main_path(recipe.data).path));

@@ -9,17 +9,21 @@
 namespace elastiform::ELASTIFORM_GPU {
 namespace {
 
+struct SecondTargets {
+  const std::int32_t* targets = nullptr;  // null: none
+  const float* shares = nullptr;
+};
+
 struct LossOperands {
   Strided<const float> logits, teacher;
   Strided<float> dlogits;
   float *losses = nullptr, *teacher_losses = nullptr, *correct = nullptr;
-  const std::int32_t *targets = nullptr, *second_targets = nullptr;  // second_targets: null: none
-  const float* second_shares = nullptr;
+  const std::int32_t* targets = nullptr;
+  SecondTargets second;
   double smoothing = 0, temperature = 1;
   float inverse_temperature = 1;
   float label_weight = 0, teacher_weight = 0;  // of the gradient: times its scale, and times the temperature
   float uniform = 0, beside_target = 0;        // ε/V, and what of 1 is not wanted at the target: ε - ε/V
-  float smoothed = 0;                          // ε
 };
 
 /// Sums of e^((x - largest) / T) while the largest becomes known: in one pass over a row. It begins above -∞, so that classes that a
@@ -171,7 +175,7 @@ GPU_FUNCTION void write_gradient(const LossOperands& op, std::int64_t n, const R
       const float below = z[i] - student.largest, power = expf(below);
       gradient[i] = !labelled ? 0.0f : c + i == target ? target_gradient : fmaf(label_factor, power, -uniform);
       if (second.share != 0) {
-        const float moved = op.label_weight * (1 - op.smoothed) * second.share;
+        const float moved = op.label_weight * (1 - static_cast<float>(op.smoothing)) * second.share;
         if (c + i == target) gradient[i] += moved;
         if (c + i == second.target) gradient[i] -= moved;
       }
@@ -193,7 +197,7 @@ GPU_KERNEL softmax_loss_kernel(LossOperands op, Extent extent) {
   const float* z = op.logits.data + n * op.logits.ld;
   const float at_target = labelled ? z[target] : 0.0f;  // before dlogits, which may be the memory of logits, is written
   Second second;
-  if (labelled && op.second_targets) second = {op.second_targets[n], z[op.second_targets[n]], op.second_shares[n]};
+  if (labelled && op.second.targets) second = {op.second.targets[n], z[op.second.targets[n]], op.second.shares[n]};
   Shifts shifts;
   if (kTaught) shifts = {finite_or_zero(z[0]), finite_or_zero(op.teacher.data[n * op.teacher.ld])};
   RowSums sums;
@@ -226,16 +230,14 @@ void softmax_loss(Stream stream, const SoftmaxLoss& op, const LossTargets& on_de
                               .teacher_losses = vector_or_null(op.teacher_losses),
                               .correct = vector_or_null(op.correct),
                               .targets = on_device.targets,
-                              .second_targets = on_device.second_targets,
-                              .second_shares = on_device.second_shares,
+                              .second = {on_device.second_targets, on_device.second_shares},
                               .smoothing = op.label_smoothing,
                               .temperature = op.temperature,
                               .inverse_temperature = static_cast<float>(1 / op.temperature),
                               .label_weight = static_cast<float>(op.gradient_scale * op.label_weight),
                               .teacher_weight = static_cast<float>(op.gradient_scale * op.teacher_weight * op.temperature),
                               .uniform = static_cast<float>(uniform),
-                              .beside_target = static_cast<float>(op.label_smoothing - uniform),
-                              .smoothed = static_cast<float>(op.label_smoothing)};
+                              .beside_target = static_cast<float>(op.label_smoothing - uniform)};
   const Extent extent{op.logits.rows, V, all_aligned(op.logits, op.teacher, op.dlogits)};
   const bool tempered = op.temperature != 1;
   const auto kernel = op.teacher.empty() ? softmax_loss_kernel<false, false>

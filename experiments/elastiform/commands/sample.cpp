@@ -82,7 +82,7 @@ class SampleCommand final : public Command {
     }
     const auto budget = set.budget().text();
     fmt::print("{} feasible{}; law {}, seed {}\n", grouped(set.count().str()), budget.empty() ? "" : " inside " + budget, law_, seed_);
-    Table table(cost_header());
+    Table table(cost_header(metric_of(recipe.space.model())));
     for (const auto& subnet : subnets) table.row(cost_row(format(subnet), costs.of(subnet)));
     fmt::print("{}", table.text());
     return 0;
