@@ -147,10 +147,8 @@ struct Trainer::Parts {
     Weights& sum = gradients.finish();
     report.reduced_bytes += gradients.reduced_bytes();
     if (!unperturbed || precision.checks_passes()) share_parts(ranks, losses);
-    if (unperturbed) {
-      if (precision.checks_passes()) keep_overflows(report.losses);
-      return sum;
-    }
+    if (unperturbed && precision.checks_passes()) keep_overflows(report.losses);
+    if (unperturbed) return sum;
     if (learns > 0) share_parts(ranks, learned);
     report.losses = mean_losses(report.subnets.size());
     if (options.noise_scale) estimate_noise(squared(global_norm(backend, sum, active, bands) / precision.loss_scale()));

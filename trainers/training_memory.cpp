@@ -42,7 +42,8 @@ ArenaBytes compressed_arena_bytes(const ArenaNeeds& needs, const TrainOptions& o
   const std::int64_t planned =
       options.activation_bytes > 0 ? options.activation_bytes / Arena::kAlignment * Arena::kAlignment : needs.unlimited;
   if (planned < needs.least)
-    throw InputError({"recipe: train.activation_bytes", "at least " + std::to_string(needs.least), std::to_string(options.activation_bytes),
+    throw InputError({"recipe: train.activation_bytes", "at least " + std::to_string(needs.least) + " bytes",
+                      std::to_string(options.activation_bytes),
                       "fewer sequences, fewer bits, a shorter context or a smaller space need less"});
   const std::int64_t capacity = planned + needs.further_workers;
   if (limit && *limit < capacity)
