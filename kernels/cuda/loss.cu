@@ -137,7 +137,8 @@ GPU_FUNCTION void write_losses(const LossOperands& op, std::int64_t n, const Row
       // (1-ε)·(lse - z_target) + ε·(lse - mean z)
       loss = log(static_cast<double>(sums.student.total)) + (static_cast<double>(sums.student.largest) - static_cast<double>(at_target));
       if (second.share != 0)
-        loss += static_cast<double>(second.share) * (static_cast<double>(at_target) - static_cast<double>(second.logit));
+        loss +=
+            (1 - op.smoothing) * static_cast<double>(second.share) * (static_cast<double>(at_target) - static_cast<double>(second.logit));
       if (op.smoothing != 0) loss -= op.smoothing * static_cast<double>(sums.above_target) / static_cast<double>(V);
     }
     op.losses[n] = static_cast<float>(loss);

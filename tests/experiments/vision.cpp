@@ -174,7 +174,7 @@ TEST_CASE("what a classifier cannot do is refused in one line", "[program][visio
 }
 
 TEST_CASE("the recipes of images are read, and AutoFormer-tiny's space has the paper's range", "[program][vision]") {
-  const std::string recipes = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().string() + "/experiments/recipes/";
+  const std::string recipes = std::string(ELASTIFORM_TEST_DATA) + "/../../experiments/recipes/";
   const TemporaryFolder folder;
   for (const char* name : {"digits", "vit_small"}) CHECK(run_program_in(folder.path(), {"space", recipes + name + ".toml"}).status == 0);
   const ProgramResult result = run_program_in(folder.path(), {"space", recipes + "autoformer_tiny.toml", "--json"});
