@@ -152,7 +152,7 @@ TEST_CASE("wrong values of a recipe are refused with the key and what was expect
       Case{"train.step_rule=sham", "nearest sam"}, Case{"train.scale_rate=cubic", "linear"}, Case{"train.ema=1", "a number from"},
       Case{"train.noise_scale=true", "train.accumulation of 2 or more"}, Case{"train.policy=lazy", "lazy-local"},
       Case{"train.schedule=cosin", "nearest cosine"}, Case{"train.beta1=1", "a number from"}, Case{"model.preset=lama", "nearest llama"},
-      Case{"model.family=vit", "decoder"}, Case{"model.tied=yes", "true or false"}, Case{"model.head_dim=7", "even"},
+      Case{"model.family=cnn", "decoder, vit"}, Case{"model.tied=yes", "true or false"}, Case{"model.head_dim=7", "even"},
       Case{"model.ffn=relu", "gelu_"}, Case{"model.context=0", "an integer from 1"}, Case{"space.embed=a", "an integer from 1"},
       Case{"space.heads=", "an integer from 0"}, Case{"space.depth=9999", "an integer from 1 to 4096"},
       Case{"space.pin=0.heads", "0.heads=4"}, Case{"space.pin=9.heads=1", "a block from 0 to 1"},
