@@ -9,6 +9,7 @@
 #include "experiments/elastiform/recipe.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
+#include "supernet/data/text_data.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
 #include "trainers/checkpoint.hpp"

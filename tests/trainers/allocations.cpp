@@ -1,6 +1,7 @@
 // Memory is planned, so a steady step asks the heap for nothing: every buffer that it needs stays with its owner from the step before.
 // operator new is replaced for this whole program and counts only between two marks. Sanitizers bring operators of their own, which
 // must stay in place to find what they look for, so they run without these tests.
+#include "supernet/data/text_data.hpp"
 #include "tests/support/sanitized.hpp"
 
 #if !ELASTIFORM_SANITIZED

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/random.hpp"
+#include "supernet/data/text_data.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "trainers/checkpoint.hpp"

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/reference/reference_backend.hpp"
+#include "supernet/data/text_data.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/checkpoint.hpp"

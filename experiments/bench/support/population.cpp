@@ -11,6 +11,7 @@
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
 #include "search/prefix_evaluator.hpp"
+#include "supernet/data/text_data.hpp"
 #include "trainers/samplers/sampler.hpp"
 
 namespace elastiform {
