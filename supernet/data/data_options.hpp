@@ -22,7 +22,7 @@ struct DataOptions {
   std::string tokenizer = "bytes";       // 256 ids, id = byte value
   std::vector<int> splits = {90, 5, 5};  // parts of train, search, report
   std::int64_t split_block = 16384;      // bytes
-  ImageOptions image;                    // instead of text
+  ImageOptions image = {};               // instead of text
 };
 
 /// What training does to images and their labels; evaluation knows nothing of it.
