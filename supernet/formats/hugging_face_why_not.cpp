@@ -3,6 +3,11 @@
 namespace elastiform::hugging_face {
 namespace {
 
+std::string why_not_vocabulary(const ModelConfig& model) {
+  if (model.vocabulary == 256) return "";
+  return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
+}
+
 /// What transformers' stock classes cannot build: they take one number for all layers.
 std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
   if (subnet.blocks.empty()) return "it has no blocks";
@@ -15,9 +20,7 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
     if (genes != subnet.blocks.front())
       return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
   }
-  if (model.vocabulary != 256)
-    return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
-  return "";
+  return why_not_vocabulary(model);
 }
 
 }  // namespace
@@ -49,5 +52,12 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
            ", as GPT-2's class takes for granted";
   return "";
 }
+
+std::string why_not_auto(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_vocabulary(model); !reason.empty()) return reason;
+  return subnet.blocks.empty() ? "it has no blocks" : "";
+}
+
+std::string why_not_auto_block(const ModelConfig&, int, int, const BlockGenes&) { return ""; }
 
 }  // namespace elastiform::hugging_face

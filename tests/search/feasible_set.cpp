@@ -200,26 +200,26 @@ TEST_CASE("Deployable sets are the homogeneous members that the exporter accepts
       gpt2_space(gpt2, {32, 64}, {1, 2, 3}, {block, block, block});
   const CostModel llama_costs = plain_costs(llama_space), gpt2_costs = plain_costs(gpt2_space);
 
-  const FeasibleSet any(llama_costs, Budget{}), deployable(llama_costs, Budget{}, Deployable::hf_llama);
+  const FeasibleSet any(llama_costs, Budget{}), deployable(llama_costs, Budget{}, parse_deployable("hf-llama"));
   CHECK(any.count() == 2 * (6 + 36 + 216));
   CHECK(deployable.count() == 2 * 3 * 6);
   std::vector<Subnet> members;
   for (BigInt i = 0; i < deployable.count(); ++i) {
     members.push_back(deployable.unrank(i));
     CHECK(deployable.rank(members.back()) == i);
-    CHECK(why_not_deployable(llama_space, members.back(), Deployable::hf_llama).empty());
+    CHECK(why_not_deployable(llama_space, members.back(), parse_deployable("hf-llama")).empty());
   }
   CHECK(members == any.homogeneous());
   CHECK(std::ranges::is_sorted(members));
   CHECK_FALSE(deployable.contains(parse_subnet("e32:h1f64,h2f64")));
-  CHECK_FALSE(why_not_deployable(llama_space, parse_subnet("e32:h1f64,h2f64"), Deployable::hf_llama).empty());
+  CHECK_FALSE(why_not_deployable(llama_space, parse_subnet("e32:h1f64,h2f64"), parse_deployable("hf-llama")).empty());
 
-  const FeasibleSet gpt2_set(gpt2_costs, Budget{}, Deployable::hf_gpt2);  // 32 = 2 · 16 and 64 = 4 · 16: one head count a width
+  const FeasibleSet gpt2_set(gpt2_costs, Budget{}, parse_deployable("hf-gpt2"));  // 32 = 2 · 16 and 64 = 4 · 16: one head count a width
   CHECK(gpt2_set.count() == 2 * 3 * 2);
-  const FeasibleSet wrong(gpt2_costs, Budget{}, Deployable::hf_llama);
+  const FeasibleSet wrong(gpt2_costs, Budget{}, parse_deployable("hf-llama"));
   CHECK(wrong.empty());
   CHECK_THAT(wrong.why_empty(), Catch::Contains("hf-llama"));
-  const FeasibleSet tight(llama_costs, Budget::parse({"parameters=..10"}, llama_costs), Deployable::hf_llama);
+  const FeasibleSet tight(llama_costs, Budget::parse({"parameters=..10"}, llama_costs), parse_deployable("hf-llama"));
   CHECK_THAT(tight.why_empty(),
              Catch::Contains("nearest parameters: " + std::to_string(llama_costs.of(llama_space.smallest()).parameters)));
 }
