@@ -102,9 +102,9 @@ Tensor cast_to_boolean(const Tensor& x, std::int64_t type) {
 
 Tensor arithmetic(const std::string& type, const Tensor& a, const Tensor& b) {
   if (!a.is_float) {
-    if (type == "Sub") return combined(a, b, [](std::int64_t x, std::int64_t y) { return x - y; });
-    if (type == "And") return combined(a, b, [](std::int64_t x, std::int64_t y) { return x & y; });
-    if (type == "LessOrEqual") return combined(a, b, [](std::int64_t x, std::int64_t y) { return std::int64_t{x <= y}; });
+    if (type == "Sub") return combined_integers(a, b, [](std::int64_t x, std::int64_t y) { return x - y; });
+    if (type == "And") return combined_integers(a, b, [](std::int64_t x, std::int64_t y) { return x & y; });
+    if (type == "LessOrEqual") return combined_integers(a, b, [](std::int64_t x, std::int64_t y) { return std::int64_t{x <= y}; });
     fail(type + " of whole numbers");
   }
   if (type == "Add") return combined(a, b, [](float x, float y) { return x + y; });

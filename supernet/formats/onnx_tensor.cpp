@@ -111,7 +111,7 @@ Tensor combined(const Tensor& a, const Tensor& b, const std::function<float(floa
   return Tensor::of(shape, pairwise(a, b, a.floats, b.floats, shape, each));
 }
 
-Tensor combined(const Tensor& a, const Tensor& b, const std::function<std::int64_t(std::int64_t, std::int64_t)>& each) {
+Tensor combined_integers(const Tensor& a, const Tensor& b, const std::function<std::int64_t(std::int64_t, std::int64_t)>& each) {
   need(!a.is_float && !b.is_float, "floats among whole numbers");
   const Shape shape = broadcast(a.shape, b.shape);
   return Tensor::of(shape, pairwise(a, b, a.integers, b.integers, shape, each));

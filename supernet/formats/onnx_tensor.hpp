@@ -21,7 +21,7 @@ struct Tensor {
 
 // The operators that an exported decoder has, as ONNX's operator list defines them. Shapes that do not fit are std::runtime_errors.
 Tensor combined(const Tensor& a, const Tensor& b, const std::function<float(float, float)>& each);  // broadcast, floats
-Tensor combined(const Tensor& a, const Tensor& b, const std::function<std::int64_t(std::int64_t, std::int64_t)>& each);
+Tensor combined_integers(const Tensor& a, const Tensor& b, const std::function<std::int64_t(std::int64_t, std::int64_t)>& each);
 Tensor chosen(const Tensor& condition, const Tensor& yes, const Tensor& no);  // Where
 Tensor mapped(Tensor x, float (*each)(float));
 Tensor product(const Tensor& a, const Tensor& b);  // MatMul

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supernet/formats/format.hpp"
 #include "tests/search/small_spaces.hpp"
 #include "tests/support/catch.hpp"
 
@@ -222,6 +223,27 @@ TEST_CASE("Deployable sets are the homogeneous members that the exporter accepts
   const FeasibleSet tight(llama_costs, Budget::parse({"parameters=..10"}, llama_costs), parse_deployable("hf-llama"));
   CHECK_THAT(tight.why_empty(),
              Catch::Contains("nearest parameters: " + std::to_string(llama_costs.of(llama_space.smallest()).parameters)));
+}
+
+TEST_CASE("Targets that look at each block leave what brute force finds the exporter to accept", "[search]") {
+  // Above the random ones, of which few are Llama's with an absent branch: blocks that may lack attention, and sizes of blocks of 32 and not.
+  const auto number = static_cast<std::uint64_t>(GENERATE(range(0, 9)));
+  ModelConfig llama = preset_model("llama");
+  llama.head_dim = llama.context = 16;
+  const SearchSpace::Block block{.heads = {0, 1, 2, 4}, .ffn = {.widths = {24, 32, 64}, .ratios = {}}};
+  const std::string target = GENERATE("gguf", "gguf-q8_0", "hf-auto", "elastiform");
+  const SearchSpace space = number < 8 ? random_space(number) : SearchSpace(llama, {24, 32, 64}, {1, 2}, {block, block});
+  const CostModel costs = plain_costs(space);
+  std::vector<Subnet> expected;
+  for (const Subnet& subnet : every_subnet(space))
+    if (find_format(target).why_not(space.model(), subnet).empty()) expected.push_back(subnet);
+  CAPTURE(number, target);
+  const FeasibleSet set(costs, Budget{}, parse_deployable(target));
+  REQUIRE(set.count() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); i += 1 + expected.size() / 50) CHECK(set.unrank(i) == expected[i]);
+  const FeasibleSet half(costs, Budget::parse({"parameters=..50%"}, costs), parse_deployable(target));
+  CHECK(half.count() == std::count_if(expected.begin(), expected.end(), [&](const Subnet& subnet) { return half.contains(subnet); }));
+  if (set.empty()) CHECK_THAT(set.why_empty(), Catch::Contains(target));
 }
 
 TEST_CASE("A space whose tables would not fit is refused in one line", "[search]") {
