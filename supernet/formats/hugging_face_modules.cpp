@@ -19,7 +19,7 @@ class ElastiformConfig(PretrainedConfig):
     block_ffn[i] columns (0: none)."""
 
     model_type = "elastiform"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
     def __init__(self, vocab_size=256, hidden_size=32, head_dim=16, block_heads=(2,), block_key_value_heads=(2,), block_ffn=(64,),
                  max_position_embeddings=128, norm="rmsnorm", norm_eps=1e-5, ffn_kind="swiglu", positions="rope", rope_theta=10000.0,
@@ -63,6 +63,9 @@ from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_elastiform import ElastiformConfig
+
+# What transformers calls keys and values of earlier tokens: one name until 5.x, another since.
+CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 class RMSNorm(nn.Module):
@@ -205,18 +208,19 @@ class ElastiformForCausalLM(PreTrainedModel, GenerationMixin):
         return None if self.config.tie_word_embeddings else self.lm_head
 
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None, labels=None,
-                use_cache=None, logits_to_keep=0, **kwargs):
+                use_cache=None, logits_to_keep=0, cache=None, **kwargs):
         x = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache()
-        x = self.model(x, attention_mask, position_ids, past_key_values)
+        cache = past_key_values if cache is None else cache
+        if use_cache and cache is None:
+            cache = DynamicCache()
+        x = self.model(x, attention_mask, position_ids, cache)
         weight = self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
         logits = functional.linear(x[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else x[:, logits_to_keep], weight)
         loss = None
         if labels is not None:
             loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values if use_cache else None)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: cache if use_cache else None})
 )";
 }
 

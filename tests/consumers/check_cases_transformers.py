@@ -9,9 +9,11 @@ import numpy as np
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import cases
 
+CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"  # until 5.x
 TOLERANCE = 1e-4  # of the largest logit: two float32 implementations that add in different orders
 KINDS = {"hf-auto": True, "hf-llama": False, "hf-gpt2": False, "hf-llama-pad": False, "hf-gpt2-pad": False}
 PADDING = 5
@@ -28,8 +30,8 @@ def check(report, case, kind, own_code):
         report.logits(case, kind, model(ids).logits[0].numpy(), TOLERANCE)
         cache, rows = None, []
         for i in range(ids.shape[1]):  # one token at a time through the cache
-            out = model(ids[:, i:i + 1], past_key_values=cache, use_cache=model.config.use_cache) if model.config.use_cache else model(ids[:, :i + 1])
-            cache = out.past_key_values
+            out = model(ids[:, i:i + 1], use_cache=True, **{CACHE: cache}) if model.config.use_cache else model(ids[:, :i + 1])
+            cache = getattr(out, CACHE)
             rows.append(out.logits[0, -1].numpy())
         report.logits(case, kind, np.stack(rows), TOLERANCE)
         # A batch of two, the second padded on the left.
