@@ -10,7 +10,7 @@ std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multi
 
 }  // namespace
 
-Arena::Arena(std::int64_t bytes, MemorySpace& memory) {
+Arena::Arena(std::int64_t bytes, MemorySpace& memory) : space_(&memory) {
   if (bytes < 0) throw std::logic_error("Arena: negative size " + std::to_string(bytes));
   capacity_ = round_up(bytes, kAlignment);
   data_ = allocate_block(capacity_, memory);

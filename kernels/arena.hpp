@@ -32,10 +32,13 @@ class Arena {
   std::int64_t capacity() const { return capacity_; }
   void reset_peak() { peak_ = used_; }
 
+  MemorySpace& space() const { return *space_; }
+
   /// Bytes that matrix(rows, columns, dtype) takes.
   static std::int64_t bytes_for(std::int64_t rows, std::int64_t columns, DType dtype);
 
  private:
+  MemorySpace* space_;
   MemoryBlock data_;
   std::int64_t capacity_ = 0, used_ = 0, peak_ = 0;
 };

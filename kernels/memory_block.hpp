@@ -18,6 +18,9 @@ class MemorySpace {
   /// From and to this space or the host's, after all that was asked of the device before; both return when it is done.
   virtual void copy(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
   virtual void zero(std::byte* memory, std::int64_t bytes) = 0;
+  /// Nobody reads these bytes for a while, and soon somebody does: where memory is not equally near all the time.
+  virtual void rest(std::byte* /*memory*/, std::int64_t /*bytes*/) noexcept {}
+  virtual void recall(std::byte* /*memory*/, std::int64_t /*bytes*/) noexcept {}
 };
 
 /// The host's. Large blocks ask Linux for pages of 2 MiB: rows of a weight are pages of 4 KiB of their own, and looking those up is dear

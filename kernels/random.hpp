@@ -15,8 +15,17 @@ enum class Purpose : std::uint32_t {
   sample = 6,
   generation = 7,
   bootstrap = 8,
+  activation = 9,
+  weight_rounding = 10,
+  dropout = 20,
+  kept_tokens = 21,
   test = 99,
 };
+
+// Multipliers and Weyl increments of Random123's Philox4x32.
+inline constexpr std::uint32_t kPhiloxMultiplier0 = 0xD2511F53, kPhiloxMultiplier1 = 0xCD9E8D57;
+inline constexpr std::uint32_t kPhiloxWeyl0 = 0x9E3779B9, kPhiloxWeyl1 = 0xBB67AE85;
+inline constexpr int kPhiloxRounds = 10;
 
 /// Philox4x32-10 (Salmon et al., SC 2011): 128 random bits as a pure function of a 128-bit counter and a 64-bit key.
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);

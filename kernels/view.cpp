@@ -10,6 +10,7 @@ std::string_view name_of(DType dtype) {
     case DType::float64: return "float64";
     case DType::bfloat16: return "bfloat16";
     case DType::float16: return "float16";
+    case DType::uint8: return "uint8";
   }
   return "unknown";
 }

@@ -9,10 +9,13 @@
 
 namespace elastiform {
 
-/// float32 and float64 are what a backend computes in; bfloat16 and float16 are how one stores what its products will round anyway.
-enum class DType : std::uint8_t { float32, float64, bfloat16, float16 };
+/// float32 and float64 are what a backend computes in; bfloat16 and float16 are how one stores what its products will round anyway;
+/// uint8 are codes of numbers (kernels/ops/dynamic_map.hpp).
+enum class DType : std::uint8_t { float32, float64, bfloat16, float16, uint8 };
 
-constexpr std::int64_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : dtype == DType::float64 ? 8 : 2; }
+constexpr std::int64_t bytes_of(DType dtype) {
+  return dtype == DType::float32 ? 4 : dtype == DType::float64 ? 8 : dtype == DType::uint8 ? 1 : 2;
+}
 std::string_view name_of(DType dtype);
 
 /// The upper half of a float32.
@@ -25,10 +28,11 @@ struct Float16 {
 };
 
 template <class T>
-constexpr DType dtype_of = std::is_same_v<std::remove_const_t<T>, float>      ? DType::float32
-                           : std::is_same_v<std::remove_const_t<T>, BFloat16> ? DType::bfloat16
-                           : std::is_same_v<std::remove_const_t<T>, Float16>  ? DType::float16
-                                                                              : DType::float64;
+constexpr DType dtype_of = std::is_same_v<std::remove_const_t<T>, float>          ? DType::float32
+                           : std::is_same_v<std::remove_const_t<T>, BFloat16>     ? DType::bfloat16
+                           : std::is_same_v<std::remove_const_t<T>, Float16>      ? DType::float16
+                           : std::is_same_v<std::remove_const_t<T>, std::uint8_t> ? DType::uint8
+                                                                                  : DType::float64;
 
 /// Calls body.template operator()<T>() with the element type of `dtype`, one that a backend computes in.
 template <class Body>

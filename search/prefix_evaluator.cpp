@@ -13,6 +13,7 @@
 #include "kernels/device.hpp"
 #include "search/prefix_tree.hpp"
 #include "supernet/layers/head.hpp"
+#include "supernet/work_sizes.hpp"
 
 namespace elastiform {
 namespace {
@@ -86,9 +87,10 @@ struct PrefixEvaluator::State {
     }
   }
 
+  std::int64_t batch_rows() const { return std::max<std::int64_t>(1, kBatchRows / tokens) * tokens; }
   std::int64_t arena_bytes(std::span<const Subnet> subnets) const {
     const BackendTraits traits = traits_of(compute, 1);
-    const std::int64_t rows = std::max<std::int64_t>(1, kBatchRows / tokens) * tokens, sequences = rows / tokens;
+    const std::int64_t rows = batch_rows(), sequences = rows / tokens;
     std::int64_t most = 0;
     for (const Subnet& subnet : subnets) {
       std::int64_t scratch = network.plan_score(traits, subnet.embed, sequences, tokens);
@@ -127,7 +129,7 @@ class Walk {
     for (const PrefixTree::Node& child : node.children) {
       const ArenaScope scope(arena_);
       const View y = arena_.matrix(batch_.rows(), node.embed, DType::float32);
-      network_.forward_block(backend_, weights_, node.embed, child.genes, child.block, batch_.tokens, x, y, arena_);
+      network_.forward_block(backend_, weights_, node.embed, child.genes, child.block, child.depth, batch_.tokens, x, y, arena_);
       visit(child, y, results);
     }
   }
@@ -230,7 +232,11 @@ void PrefixEvaluator::stop_when(std::function<bool()> stop) { state_->stop = std
 PrefixEvaluator::Work PrefixEvaluator::last_work() const { return state_->work; }
 std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const {
   const SearchSpace& space = state_->network.space();
-  if (state_->compute.device != Device::cpu) return state_->arena_bytes(subnets);
+  if (state_->compute.device != Device::cpu) {  // whose backend has a copy of the weights
+    const BackendTraits traits = traits_of(state_->compute, 1);
+    const WorkSizes sizes = work_sizes(WeightTable(space), traits, state_->batch_rows(), false);
+    return state_->arena_bytes(subnets) + sizes.weight_bytes + kept_bytes_at_most(traits, sizes);
+  }
   // In float32 forward packs the head's table alone, the one weight that is multiplied turned; in bf16 all, some at a time.
   const bool table_packed = !Head::shares_vocabulary(space.model());
   std::int64_t packed =
@@ -247,7 +253,7 @@ std::int64_t PrefixEvaluator::plan_bytes(std::span<const Subnet> subnets) const 
 std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   const auto start = std::chrono::steady_clock::now();
   State& s = *state_;
-  const PrefixTree tree = PrefixTree::of(subnets);
+  const PrefixTree tree = PrefixTree::of(subnets, s.network.depends_on_depth());
   s.work = {.blocks_run = tree.nodes * static_cast<std::int64_t>(s.batches.size()), .blocks_one_by_one = 0};
   for (const Subnet& subnet : subnets) s.work.blocks_one_by_one += subnet.depth() * static_cast<std::int64_t>(s.batches.size());
 

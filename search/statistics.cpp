@@ -1,6 +1,7 @@
 #include "search/statistics.hpp"
 
 #include <algorithm>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -51,6 +52,25 @@ PairedDifference paired_difference(std::span<const float> a, std::span<const flo
   const auto below = std::ranges::lower_bound(means, 0.0) - means.begin(), above = means.end() - std::ranges::upper_bound(means, 0.0);
   const auto rare = static_cast<double>(std::min(below, above)) + 1;  // never 0: more resamples could find one
   result.p = std::min(1.0, 2 * rare / static_cast<double>(kResamples + 1));
+  return result;
+}
+
+PairedDifference difference_over_seeds(std::span<const double> differences) {
+  const auto n = static_cast<double>(differences.size());
+  PairedDifference result{.blocks = differences.size()};
+  if (differences.empty()) return result;
+  result.mean = std::accumulate(differences.begin(), differences.end(), 0.0) / n;
+  double squares = 0;
+  for (const double one : differences) squares += (one - result.mean) * (one - result.mean);
+  if (differences.size() == 1 || !std::isfinite(squares)) return unbounded(result);
+  const double error = std::sqrt(squares / (n - 1) / n);
+  const boost::math::students_t law(n - 1);
+  const double wide = boost::math::quantile(law, 0.975) * error, narrow = boost::math::quantile(law, 0.95) * error;
+  result.low = result.mean - wide, result.high = result.mean + wide;
+  result.low90 = result.mean - narrow, result.high90 = result.mean + narrow;
+  // Equal in every seed: an error of 0 is no proof beyond these seeds, unless the arms are the same.
+  if (error == 0) result.p = result.mean == 0 ? 1 : 0;
+  else result.p = 2 * boost::math::cdf(boost::math::complement(law, std::abs(result.mean) / error));
   return result;
 }
 

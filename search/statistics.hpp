@@ -19,6 +19,10 @@ struct PairedDifference {
 };
 PairedDifference paired_difference(std::span<const float> a, std::span<const float> b, std::uint64_t seed);
 
+/// The same of one difference a seed, by Student's t (Boost.Math); `blocks` counts seeds. Of one seed, or where one is not finite, the
+/// interval is everything.
+PairedDifference difference_over_seeds(std::span<const double> differences);
+
 /// For each difference of a table "better" or "worse" (it is not 0 at 5 %, Holm-corrected over the table), "equivalent" (its 90 %
 /// interval lies inside ±margin) or "undecided".
 std::vector<std::string> verdicts(std::span<const PairedDifference> table, double margin);

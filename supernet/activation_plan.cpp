@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supernet/bit_allocation.hpp"
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
@@ -13,15 +14,53 @@ namespace {
 /// Bytes and costs of one block's plans: Network::forward_backward's arena, line by line.
 class BlockCosts {
  public:
-  BlockCosts(const ModelConfig& model, const BackendTraits& traits, const BlockShape& shape)
-      : traits_(traits), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0),
+  /// around: bytes that stand below the block's own from forward to backward.
+  BlockCosts(const ModelConfig& model, const BackendTraits& traits, const BlockShape& shape, std::int64_t around)
+      : traits_(traits), has_attention_(shape.heads > 0), has_feed_forward_(shape.ffn > 0), around_(around),
         result_(TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype)) {
     if (has_attention_) attention_ = Attention::tensors(model, shape, traits);
     if (has_feed_forward_) feed_forward_ = FeedForward::tensors(model, shape, traits);
   }
 
   LinkOption of(const BlockPlan& plan) const {
-    if (plan.middle) return without_middle(plan);
+    LinkOption option = plan.middle ? without_middle(plan) : with_middle(plan);
+    option.stored += around_;
+    option.work += around_;
+    return option;
+  }
+
+  /// FLOPs of products that backward repeats.
+  std::int64_t repeated(const BlockPlan& plan) const {
+    return attention_.recomputed_flops(plan.attention) + feed_forward_.recomputed_flops(plan.feed_forward) +
+           (plan.middle ? attention_.flops() : 0);
+  }
+  std::int64_t flops() const { return attention_.flops() + feed_forward_.flops(); }
+  std::int64_t away(const BlockPlan& plan) const {
+    return attention_.away_bytes(plan.attention, traits_) + feed_forward_.away_bytes(plan.feed_forward, traits_);
+  }
+  const LayerTensors& attention() const { return attention_; }
+  const LayerTensors& feed_forward() const { return feed_forward_; }
+
+  std::vector<BlockPlan> plans(const ActivationChoices& choices) const {
+    const TensorSet everything = FeedForward::levels().back();
+    std::vector<BlockPlan> plans;
+    for (const TensorSet a : has_attention_ ? Attention::levels() : Attention::levels().first(1))
+      for (const TensorSet f : has_feed_forward_ ? FeedForward::levels() : FeedForward::levels().first(1)) {
+        plans.push_back({a, f, false});
+        if (choices.compresses())
+          plans.push_back({attention_.compressed(a, choices.bits), feed_forward_.compressed(f, choices.bits), false});
+        if (choices.offloads) plans.push_back({attention_.sent_away(a), feed_forward_.sent_away(f), false});
+      }
+    if (has_attention_ && has_feed_forward_)
+      for (const TensorSet a : Attention::levels()) plans.push_back({a, everything, true});
+    return plans;
+  }
+
+ private:
+  std::int64_t forward(const LayerTensors& layer, const LayerPlan& plan) const { return layer.forward_bytes(plan, traits_); }
+  std::int64_t backward(const LayerTensors& layer, const LayerPlan& plan) const { return layer.backward_bytes(plan, traits_); }
+
+  LinkOption with_middle(const BlockPlan& plan) const {
     const std::int64_t a = attention_.saved_bytes(plan.attention, traits_), f = feed_forward_.saved_bytes(plan.feed_forward, traits_);
     LinkOption option;
     if (has_attention_) {
@@ -34,30 +73,9 @@ class BlockCosts {
       option.work = std::max(
           {option.work, option.stored + forward(feed_forward_, plan.feed_forward), below + f + backward(feed_forward_, plan.feed_forward)});
     }
-    option.cost = attention_.recomputed_cost(plan.attention, traits_) + feed_forward_.recomputed_cost(plan.feed_forward, traits_);
+    option.cost = attention_.cost(plan.attention, traits_) + feed_forward_.cost(plan.feed_forward, traits_);
     return option;
   }
-
-  /// FLOPs of products that backward repeats.
-  std::int64_t repeated(const BlockPlan& plan) const {
-    return attention_.recomputed_flops(plan.attention) + feed_forward_.recomputed_flops(plan.feed_forward) +
-           (plan.middle ? attention_.flops() : 0);
-  }
-  std::int64_t flops() const { return attention_.flops() + feed_forward_.flops(); }
-
-  std::vector<BlockPlan> plans() const {
-    const TensorSet everything = FeedForward::levels().back();
-    std::vector<BlockPlan> plans;
-    for (const TensorSet a : has_attention_ ? Attention::levels() : Attention::levels().first(1))
-      for (const TensorSet f : has_feed_forward_ ? FeedForward::levels() : FeedForward::levels().first(1)) plans.push_back({a, f, false});
-    if (has_attention_ && has_feed_forward_)
-      for (const TensorSet a : Attention::levels()) plans.push_back({a, everything, true});
-    return plans;
-  }
-
- private:
-  std::int64_t forward(const LayerTensors& layer, TensorSet dropped) const { return layer.forward_bytes(dropped, traits_); }
-  std::int64_t backward(const LayerTensors& layer, TensorSet dropped) const { return layer.backward_bytes(dropped, traits_); }
 
   LinkOption without_middle(const BlockPlan& plan) const {
     const TensorSet nothing_kept = Attention::levels().back();
@@ -68,13 +86,14 @@ class BlockCosts {
                             again + std::max(forward(attention_, plan.attention), backward(feed_forward_, plan.feed_forward)),
                             a + backward(attention_, plan.attention)});
     // The branch runs again to its end, elementwise work included; what it drops then is computed a third time.
-    option.cost = attention_.recomputed_cost(nothing_kept, traits_) + attention_.result_flops +
-                  attention_.recomputed_cost(plan.attention, traits_) + feed_forward_.recomputed_cost(plan.feed_forward, traits_);
+    option.cost = attention_.cost(nothing_kept, traits_) + attention_.result_flops + attention_.cost(plan.attention, traits_) +
+                  feed_forward_.cost(plan.feed_forward, traits_);
     return option;
   }
 
   BackendTraits traits_;
   bool has_attention_, has_feed_forward_;
+  std::int64_t around_;
   std::int64_t result_;  // [N, C], the output of a branch
   LayerTensors attention_, feed_forward_;
 };
@@ -82,20 +101,29 @@ class BlockCosts {
 /// The whole pass: the blocks' costs and what stands before and after them.
 struct Pass {
   std::vector<BlockCosts> blocks;
-  std::int64_t base = 0;  // the gradient that runs back through the blocks, and the embedding's output
+  std::int64_t base = 0;  // the gradient that runs back through the blocks, of kept tokens too, and the embedding's output
   std::int64_t head = 0;
   std::int64_t head_flops = 0;
 
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
-    BlockShape shape{.batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed};
-    base = 2 * TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
+    BlockShape shape{
+        .batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed, .dropout = {.rate = pass.dropout}, .cosine = {}, .sine = {}};
+    const std::int64_t kept_rows = pass.batch * pass.kept, stream = TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
+    const std::int64_t kept_stream = TensorShape{kept_rows, shape.embed}.bytes(traits.dtype);
+    base = 2 * stream + kept_stream;
     const HeadTensors tensors = Head::tensors(model, shape, traits, pass.with_teacher);
     for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);
     for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(traits.dtype);
     head_flops = 2 * shape.rows() * shape.embed * model.vocabulary;
-    for (const BlockGenes& genes : subnet.blocks) {
+    // Around a block of kept tokens: what all tokens are after it, its input, and their rotary positions.
+    const TensorShape angles{model.positions == Positions::rope ? kept_rows : 0, model.head_dim / 2};
+    const std::int64_t around = stream + kept_stream + 2 * angles.bytes(traits.dtype);
+    for (int i = 0; i < subnet.depth(); ++i) {
+      const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
+      const bool keeps = pass.kept > 0 && keeps_some_tokens(i, subnet.depth());
+      shape.tokens = keeps ? pass.kept : pass.tokens;
       shape.heads = genes.heads, shape.groups = genes.groups, shape.ffn = genes.ffn;
-      blocks.emplace_back(model, traits, shape);
+      blocks.emplace_back(model, traits, shape, keeps ? around : 0);
     }
   }
 
@@ -108,8 +136,9 @@ struct Pass {
       stored += option.stored;
       result.forward_flops += blocks[i].flops();
       result.recomputed_flops += blocks[i].repeated(result.blocks[i]);
+      result.away_bytes += blocks[i].away(result.blocks[i]);
     }
-    result.arena_bytes = base + std::max(peak, stored + head);
+    result.arena_bytes = result.planned_bytes = base + std::max(peak, stored + head);
     return result;
   }
 };
@@ -130,11 +159,11 @@ struct Choices {
   std::vector<std::vector<BlockPlan>> plans;
   std::vector<std::vector<LinkOption>> links;
 
-  explicit Choices(const Pass& pass) {
+  Choices(const Pass& pass, const ActivationChoices& choices) {
     for (const BlockCosts& block : pass.blocks) {
       std::vector<BlockPlan>& kept = plans.emplace_back();
       std::vector<LinkOption>& options = links.emplace_back();
-      for (const BlockPlan& plan : block.plans()) {
+      for (const BlockPlan& plan : block.plans(choices)) {
         const LinkOption option = block.of(plan);
         if (std::any_of(options.begin(), options.end(), [&](const LinkOption& other) { return no_better(option, other); })) continue;
         for (std::size_t i = options.size(); i-- > 0;)
@@ -147,30 +176,108 @@ struct Choices {
   }
 };
 
+/// Compressed tensors of a plan, and where their bits stand in it.
+struct CompressedTensors {
+  struct Place {
+    std::size_t block;
+    bool in_attention;
+    int id;
+  };
+  std::vector<CompressedTensor> tensors;
+  std::vector<Place> places;
+
+  CompressedTensors(const Pass& pass, const std::vector<BlockPlan>& plans) {
+    for (std::size_t block = 0; block < plans.size(); ++block)
+      for (const bool in_attention : {true, false}) {
+        const LayerPlan& plan = in_attention ? plans[block].attention : plans[block].feed_forward;
+        const LayerTensors& layer = in_attention ? pass.blocks[block].attention() : pass.blocks[block].feed_forward();
+        for (std::size_t i = 0; i < layer.kept.size(); ++i) {
+          const int id = static_cast<int>(i);
+          if (plan.bits.of(id) == 0 || plan.bits.of(id) == TensorBits::kAway) continue;
+          const KeptTensor& tensor = layer.kept[i];
+          tensors.push_back({static_cast<double>(tensor.gradient_flops), tensor.shape.rows, tensor.shape.columns, tensor.least_bits});
+          places.push_back({block, in_attention, id});
+        }
+      }
+  }
+
+  void write(std::span<const int> bits, std::vector<BlockPlan>& plans) const {
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      BlockPlan& block = plans[places[i].block];
+      (places[i].in_attention ? block.attention : block.feed_forward).bits.set(places[i].id, bits[i]);
+    }
+  }
+};
+
+/// The plan's compressed tensors with as many bits as the limit leaves.
+std::vector<BlockPlan> with_allocated_bits(const Pass& pass, std::vector<BlockPlan> plans, std::int64_t limit) {
+  const CompressedTensors compressed(pass, plans);
+  const std::vector<int> bits = allocate_bits(compressed.tensors, [&](std::span<const int> tried) {
+    compressed.write(tried, plans);
+    return pass.finished(plans).arena_bytes <= limit;
+  });
+  compressed.write(bits, plans);
+  return plans;
+}
+
+BackendTraits planned_traits(BackendTraits traits, const ActivationChoices& choices) {
+  if (choices.compresses()) traits.slots = 1;
+  return traits;
+}
+
 }  // namespace
 
 ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape,
-                                std::int64_t limit) {
-  const Pass pass(model, traits, subnet, shape);
-  ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
-  if (everything_kept.arena_bytes <= limit) return everything_kept;
-  Choices choices(pass);
-  const auto& plans = choices.plans;
-  const RecomputeChain chain(std::move(choices.links), pass.head);
-  const auto solved = chain.solve(std::max(limit - pass.base, chain.least_peak()));
-  std::vector<BlockPlan> chosen;
-  for (std::size_t i = 0; i < plans.size(); ++i) chosen.push_back(plans[i][static_cast<std::size_t>(solved->options[i])]);
-  return pass.finished(std::move(chosen));
+                                std::int64_t limit, const ActivationChoices& choices) {
+  const Pass pass(model, planned_traits(traits, choices), subnet, shape);
+  ActivationPlan planned = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
+  if (planned.arena_bytes > limit) {
+    Choices solved(pass, choices);
+    const auto& plans = solved.plans;
+    const RecomputeChain chain(std::move(solved.links), pass.head);
+    const auto found = chain.solve(std::max(limit - pass.base, chain.least_peak()));
+    std::vector<BlockPlan> chosen;
+    for (std::size_t i = 0; i < plans.size(); ++i) chosen.push_back(plans[i][static_cast<std::size_t>(found->options[i])]);
+    if (choices.allocates) chosen = with_allocated_bits(pass, std::move(chosen), limit);
+    planned = pass.finished(std::move(chosen));
+  }
+  if (choices.compresses()) planned.arena_bytes = Pass(model, traits, subnet, shape).finished(planned.blocks).arena_bytes;
+  return planned;
 }
 
-std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet,
-                                        const PassShape& shape) {
-  const Pass pass(model, traits, subnet, shape);
-  const RecomputeChain chain(Choices(pass).links, pass.head);
+std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape,
+                                        const ActivationChoices& choices) {
+  const Pass pass(model, planned_traits(traits, choices), subnet, shape);
+  const RecomputeChain chain(Choices(pass, choices).links, pass.head);
   const ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
   constexpr double kStep = 3;  // forward, and backward at twice its FLOPs
-  const double budget = kUnlimitedShare * kStep * static_cast<double>(everything_kept.forward_flops);
+  const double share = choices.compresses() ? kCompressedShare : kUnlimitedShare;
+  const double budget = share * kStep * static_cast<double>(everything_kept.forward_flops);
   return pass.base + chain.least_peak(static_cast<std::int64_t>(budget));
+}
+
+std::int64_t most_away_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape) {
+  const Pass pass(model, traits, subnet, shape);
+  std::int64_t sum = 0;
+  for (const BlockCosts& block : pass.blocks)
+    sum += block.away({block.attention().sent_away({}), block.feed_forward().sent_away({}), false});
+  return sum;
+}
+
+std::int64_t further_workers_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape) {
+  const auto all_of = [&](const BackendTraits& of) {
+    const Pass pass(model, of, subnet, shape);
+    std::int64_t most = 0;
+    for (const BlockCosts& block : pass.blocks)
+      for (const LayerTensors* layer : {&block.attention(), &block.feed_forward()}) {
+        const LayerPlan nothing_kept = layer == &block.attention() ? Attention::levels().back() : FeedForward::levels().back();
+        most = std::max(most, layer->forward_bytes(nothing_kept, of) + layer->backward_bytes({}, of));
+      }
+    return most + pass.head;
+  };
+  BackendTraits one_worker = traits;
+  one_worker.slots = 1;
+  return all_of(traits) - all_of(one_worker);
 }
 
 }  // namespace elastiform

@@ -11,15 +11,28 @@ namespace elastiform {
 
 /// What a block keeps from its forward to its backward pass.
 struct BlockPlan {
-  TensorSet attention, feed_forward;  // dropped by the branches, computed again from their inputs
-  bool middle = false;                // the attention branch's output is dropped too: backward runs that branch again
+  LayerPlan attention, feed_forward;
+  bool middle = false;  // the attention branch's output is dropped too: backward runs that branch again
   bool operator==(const BlockPlan&) const = default;
 };
 
-/// What a training pass of one subnet keeps and what its backward pass computes again. Every plan gives the same bits.
+/// What plans may do besides keeping and computing again.
+struct ActivationChoices {
+  /// Compress: bits of a compressed tensor (or its own fewest, where that is more), 0: none. Forward stays exact, gradients get noise, so the
+  /// bits of a run depend on its plans: then these are made as for one worker, and the same on every number of threads.
+  int bits = 0;
+  bool allocates = false;  // `bits` is the fewest; what a limit leaves goes to the tensors whose noise reaches furthest
+  bool offloads = false;   // tensors may wait outside the arena; changes no bit
+  bool compresses() const { return bits > 0; }
+  bool operator==(const ActivationChoices&) const = default;
+};
+
+/// What a training pass of one subnet keeps and what its backward pass computes again. Every plan that compresses nothing gives the same bits.
 struct ActivationPlan {
   std::vector<BlockPlan> blocks;
   std::int64_t arena_bytes = 0;                          // exactly what the pass takes
+  std::int64_t planned_bytes = 0;                        // what was held against the limit: where plans compress, what one worker takes
+  std::int64_t away_bytes = 0;                           // outside of it
   std::int64_t forward_flops = 0, recomputed_flops = 0;  // of products, head included
   double recomputed_share() const;                       // of the forward pass's FLOPs
 };
@@ -28,19 +41,32 @@ struct ActivationPlan {
 struct PassShape {
   std::int64_t batch = 0, tokens = 0;
   bool with_teacher = false;
+  std::int64_t kept = 0;  // tokens of a sequence in blocks between the first and the last (KeptTokens::count); 0: all
+  double dropout = 0;     // rate
   bool operator==(const PassShape&) const = default;
 };
 
+/// Of block i of `depth`: all tokens pass the first and the last one, whatever PassShape::kept is.
+constexpr bool keeps_some_tokens(int i, int depth) { return i > 0 && i + 1 < depth; }
+
 constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
 
-/// The fastest plan of at most `limit` arena bytes. When none fits, the one of fewest bytes: its arena_bytes exceed the limit.
+/// The fastest plan of at most `limit` planned bytes. When none fits, the one of fewest bytes: its planned_bytes exceed the limit.
 /// traits: Backend::traits().
 ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
-                                std::int64_t limit = kNoLimit);
+                                std::int64_t limit = kNoLimit, const ActivationChoices& choices = {});
 
 /// The arena bytes that a pass without a limit is given: fewer than everything kept by what costs at most kUnlimitedShare of a step to
 /// compute again. For GPT-2's shape in float32 that is elementwise work, a third of the activations.
-constexpr double kUnlimitedShare = 0.015;
-std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass);
+/// Whoever lets plans compress wants fewer bytes: then it is kCompressedShare.
+constexpr double kUnlimitedShare = 0.015, kCompressedShare = 0.1;
+std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
+                                        const ActivationChoices& choices = {});
+
+/// At most what a pass of `subnet`, or of one inside it, sends away.
+std::int64_t most_away_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass);
+
+/// At most what a pass of `subnet`, or of one inside it, takes for further workers besides its planned_bytes.
+std::int64_t further_workers_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass);
 
 }  // namespace elastiform

@@ -10,7 +10,14 @@ namespace elastiform {
 namespace {
 
 BlockShape shape_of(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) {
-  return {.batch = batch, .tokens = tokens, .embed = embed, .heads = genes.heads, .groups = genes.groups, .ffn = genes.ffn};
+  return {.batch = batch,
+          .tokens = tokens,
+          .embed = embed,
+          .heads = genes.heads,
+          .groups = genes.groups,
+          .ffn = genes.ffn,
+          .cosine = {},
+          .sine = {}};
 }
 
 std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
@@ -41,8 +48,13 @@ std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& t
   std::int64_t most = bytes_of_all(Head::tensors(model, shape_of(1, logit_rows, subnet.embed, {}), traits, false).saved, traits.dtype);
   for (const BlockGenes& genes : subnet.blocks) {
     const BlockShape shape = shape_of(1, tokens, subnet.embed, genes);
-    if (genes.heads > 0) most = std::max(most, bytes_of_all(Attention::decode_scratch(model, shape), traits.dtype));
-    if (genes.ffn > 0) most = std::max(most, FeedForward::tensors(model, shape, traits).saved_bytes({}, traits));
+    if (genes.heads > 0)
+      most = std::max(most, bytes_of_all(Attention::decode_scratch(model, shape), traits.dtype) +
+                                bytes_of_all(Attention::tensors(model, shape, traits).effective, traits.dtype));
+    if (genes.ffn > 0) {
+      const LayerTensors tensors = FeedForward::tensors(model, shape, traits);
+      most = std::max(most, tensors.saved_bytes({}, traits) + tensors.forward_bytes({}, traits));
+    }
   }
   return 2 * TensorShape{tokens, subnet.embed}.bytes(traits.dtype) + most;  // input and output of a layer take turns
 }

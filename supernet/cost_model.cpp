@@ -5,22 +5,34 @@
 
 #include "supernet/activation_plan.hpp"
 #include "supernet/arena_bytes.hpp"
+#include "supernet/parametrizations/merge.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/weights.hpp"
 
 namespace elastiform {
 namespace {
 
 std::int64_t norm_parameters(const ModelConfig& model, std::int64_t embed) {
+  if (residual_form(model).norm == NormPlace::none) return 0;
   return embed * (model.norm == Norm::layer && model.biases ? 2 : 1);
 }
 
 std::int64_t linear_parameters(const ModelConfig& model, std::int64_t in, std::int64_t out) { return in * out + (model.biases ? out : 0); }
 
+/// What the residual rule stores for a branch with so many shifts; what exports fold into other weights is not stored.
+std::int64_t residual_parameters(const ModelConfig& model, std::int64_t embed, int shifts) {
+  const ResidualForm& form = residual_form(model);
+  if (form.folds()) return 0;
+  const std::int64_t gate = form.gate == Gate::branch ? 1 : form.gate == Gate::channels ? embed : 0;
+  return gate + (form.skip_gain ? embed : 0) + (form.shifts ? shifts : 0);
+}
+
 }  // namespace
 
-CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences,
-                     std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes, Precision precision)
-    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), state_bytes_(std::move(state_bytes)) {
+CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(const WeightTable&)> state_bytes,
+                     Precision precision, double dropout)
+    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), dropout_(dropout),
+      state_bytes_(std::move(state_bytes)) {
   if (deploy_.context == 0) deploy_.context = space_.model().context;
 }
 
@@ -28,29 +40,35 @@ AdditiveCosts CostModel::frame(int embed) const {
   const ModelConfig& model = space_.model();
   const std::int64_t table = static_cast<std::int64_t>(model.vocabulary) * embed;
   AdditiveCosts costs;
-  costs.parameters = table * (model.tied ? 1 : 2) + norm_parameters(model, embed);
+  costs.parameters = table * (model.tied ? 1 : 2) + (residual_form(model).final_norm() ? norm_parameters(model, embed) : 0);
   if (model.positions == Positions::learned) costs.parameters += static_cast<std::int64_t>(model.context) * embed;
   costs.macs = table;  // the head
   return costs;
 }
 
-AdditiveCosts CostModel::block(int embed, const BlockGenes& genes) const {
+AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t context) const {
   const ModelConfig& model = space_.model();
   const std::int64_t C = embed, F = genes.ffn;
   const std::int64_t A = static_cast<std::int64_t>(genes.heads) * model.head_dim,
                      G = static_cast<std::int64_t>(genes.groups) * model.head_dim;
+  // What follows a branch, a matrix in and one out.
+  const std::int64_t end = 2 * C * parametrization_of(model.tuning).how->adapter_width(model);
   AdditiveCosts costs;
+  costs.macs = costs.parameters = end * ((genes.heads > 0 ? 1 : 0) + (F > 0 ? 1 : 0));
   if (genes.heads > 0) {
+    costs.parameters += residual_parameters(model, C, 2);
     costs.parameters +=
         norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) + linear_parameters(model, A, C);
     // Token t of T sees t keys: scores and mixing are 2·A·(T+1)/2 multiply-adds on average.
-    costs.macs += 2 * C * A + 2 * C * G + A * (deploy_.context + 1);
+    costs.macs += 2 * C * A + 2 * C * G + A * (context + 1);
   }
   if (F > 0) {
     const int inputs = model.ffn == FeedForwardKind::swiglu ? 2 : 1;
+    costs.parameters += residual_parameters(model, C, 3);
     costs.parameters += norm_parameters(model, C) + inputs * linear_parameters(model, C, F) + linear_parameters(model, F, C);
     costs.macs += (inputs + 1) * C * F;
   }
+  if (residual_form(model).gate == Gate::block) costs.parameters += 1;
   costs.block_parameters = costs.parameters;
   return costs;
 }
@@ -66,18 +84,33 @@ AdditiveCosts CostModel::additive(const Subnet& subnet) const {
   return sum;
 }
 
+double CostModel::training_flops(const Subnet& subnet) const {
+  const ModelConfig& model = space_.model();
+  std::int64_t attention = 0;
+  for (const BlockGenes& genes : subnet.blocks)
+    attention += static_cast<std::int64_t>(genes.heads) * model.head_dim * (deploy_.context + 1);
+  return training_flops(static_cast<double>(additive(subnet).macs), static_cast<double>(attention));
+}
+
+double CostModel::training_flops(double macs, double attention) const {
+  const int products = 1 + parametrization_of(space_.model().tuning).how->backward_products();
+  return 2.0 * products * (macs - attention) + 6.0 * attention;  // products of activations have both gradients, whatever learns
+}
+
 Costs CostModel::of(const Subnet& subnet) const {
   const ModelConfig& model = space_.model();
   const AdditiveCosts sum = additive(subnet);
   Costs costs{.parameters = sum.parameters, .block_parameters = sum.block_parameters, .macs = sum.macs};
-  const SearchSpace dense_space = SearchSpace::of(model, subnet);
+  const SearchSpace dense_space = SearchSpace::of(model, subnet), deployed = merged_space(dense_space);
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();
-  const std::int64_t weights = table.elements() * bytes_of(DType::float32);
+  constexpr std::int64_t kFloat = bytes_of(DType::float32);
   costs.inference_bytes =
-      weights + deploy_.batch * generation_arena_bytes(model, traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
-  costs.training_bytes = 2 * weights + state_bytes_(table.elements(), table.band_count()) +
-                         plan_activations(model, traits_of(precision_, deploy_.threads), dense, {sequences_, model.context}).arena_bytes;
+      WeightTable(deployed).elements() * kFloat +
+      deploy_.batch * generation_arena_bytes(deployed.model(), traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
+  const PassShape pass{.batch = sequences_, .tokens = model.context, .dropout = dropout_};
+  costs.training_bytes = (table.elements() + table.trained_elements()) * kFloat + state_bytes_(table) +
+                         plan_activations(model, traits_of(precision_, deploy_.threads), dense, pass).arena_bytes;
   return costs;
 }
 

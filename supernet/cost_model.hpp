@@ -7,6 +7,7 @@
 
 #include "kernels/precision.hpp"
 #include "supernet/search_space.hpp"
+#include "supernet/weights.hpp"
 
 namespace elastiform {
 
@@ -26,7 +27,8 @@ struct Costs {
   std::int64_t block_parameters = 0;  // the same without token and position embeddings, final norm and head
   std::int64_t macs = 0;              // multiply-adds per token, mean over one full causal context, attention and head included
   std::int64_t inference_bytes = 0;   // weights + KV cache + arena peak of our own generate under Deploy
-  std::int64_t training_bytes = 0;    // the extracted subnet alone, everything kept: weights, gradients, optimizer state, arena peak
+  std::int64_t training_bytes = 0;    // the extracted subnet alone, all activations kept: weights, gradients and optimizer state of what
+                                      // learns, arena peak
   bool operator==(const Costs&) const = default;
 };
 
@@ -37,17 +39,23 @@ struct AdditiveCosts {
 
 class CostModel {
  public:
-  /// `state_bytes(elements, bands)` is what the optimizer keeps for a dense network of that many elements; sequences, precision: of
-  /// training.
-  CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes,
-            Precision precision = Precision::f32);
+  /// `state_bytes(table)` is what training keeps for the dense network of that table beside weights and gradients of what learns; sequences,
+  /// precision: of training, as is the rate of its dropout.
+  CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(const WeightTable&)> state_bytes,
+            Precision precision = Precision::f32, double dropout = 0);
 
   Costs of(const Subnet& subnet) const;
   /// parameters = frame + Σ blocks, macs likewise: what FeasibleSet counts with. A block's are linear in (heads, groups, ffn) at fixed
   /// embed as long as neither heads nor ffn is 0.
   AdditiveCosts frame(int embed) const;
-  AdditiveCosts block(int embed, const BlockGenes& genes) const;
+  AdditiveCosts block(int embed, const BlockGenes& genes) const { return block(embed, genes, deploy_.context); }
+  /// With another context than Deploy's, whose tokens alone attend to each other.
+  AdditiveCosts block(int embed, const BlockGenes& genes, std::int64_t context) const;
   AdditiveCosts additive(const Subnet& subnet) const;  // frame and blocks together
+  /// FLOPs per token of a training step: 6 a multiply-add, and 4 where the gradient of a frozen weight is not formed.
+  double training_flops(const Subnet& subnet) const;
+  /// The same for that many multiply-adds, of which `attention` are products of activations.
+  double training_flops(double macs, double attention) const;
 
   const SearchSpace& space() const { return space_; }
   const Deploy& deploy() const { return deploy_; }
@@ -57,7 +65,8 @@ class CostModel {
   Deploy deploy_;
   int sequences_;
   Precision precision_;
-  std::function<std::int64_t(std::int64_t, std::int64_t)> state_bytes_;
+  double dropout_;
+  std::function<std::int64_t(const WeightTable&)> state_bytes_;
 };
 
 }  // namespace elastiform

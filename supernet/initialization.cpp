@@ -3,20 +3,25 @@
 #include <cmath>
 
 #include "kernels/random.hpp"
+#include "supernet/residual_rules/residual_rule.hpp"
 
 namespace elastiform {
 namespace {
 
-// Standard deviation of matrices and embeddings: GPT-2's. The branch scale s = (2·N_max)^-1/2 of a space trained from scratch is a runtime
-// constant (methods §4.4), so residual outputs need no second factor; imported models have s = 1 and bring their own weights.
-constexpr double kDeviation = 0.02;
+/// Tensors that a method of tuning adds have starts of their own, whatever the rule: low-rank matrices [in, rank] the deviation of the
+/// uniform law on ±1/√in, with which LoRA's A begins as a rule.
+Start start_of(const TensorSpec& tensor, const SearchSpace& space) {
+  if (tensor.role == Role::zero) return {};
+  if (tensor.role == Role::low_rank) return {.deviation = 1 / std::sqrt(3.0 * static_cast<double>(tensor.rows))};
+  return residual_rule(space.model().residual).start(tensor, space);
+}
 
 template <class T>
-void fill_normal(View view, std::uint64_t seed, std::uint32_t tensor) {
+void fill_normal(View view, std::uint64_t seed, std::uint32_t tensor, double deviation) {
   for (std::int64_t row = 0; row < view.rows; ++row) {
     RandomStream random(seed, Purpose::initialization, static_cast<std::uint64_t>(row), tensor);
     T* out = view.row<T>(row);
-    for (std::int64_t column = 0; column < view.columns; ++column) out[column] = static_cast<T>(kDeviation * random.normal());
+    for (std::int64_t column = 0; column < view.columns; ++column) out[column] = static_cast<T>(deviation * random.normal());
   }
 }
 
@@ -28,15 +33,15 @@ void initialize(Weights& weights, std::uint64_t seed) {
     initialize(on_host, seed);
     return weights.assign(on_host);
   }
+  const SearchSpace& space = weights.table().space();
   std::uint32_t index = 0;
   for (const TensorSpec& tensor : weights.table().tensors()) {
     const View view = weights.view(tensor);
+    const Start start = start_of(tensor, space);
     dispatch(weights.dtype(), [&]<class T>() {
-      if (tensor.role == Role::gain) {
-        for (std::int64_t column = 0; column < view.columns; ++column) view.row<T>(0)[column] = T(1);
-      } else if (tensor.role != Role::bias) {
-        fill_normal<T>(view, seed, index);
-      }
+      if (start.deviation > 0) fill_normal<T>(view, seed, index, start.deviation);
+      else if (start.mean != 0)
+        for (std::int64_t column = 0; column < view.columns; ++column) view.row<T>(0)[column] = static_cast<T>(start.mean);
     });
     ++index;
   }

@@ -40,30 +40,34 @@ void Network::embed(Backend& backend, const Weights& values, int embed, const Ba
   parts_->embed(backend, values, embed, batch.inputs, batch.tokens, 0, x);
 }
 
-void Network::forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, std::int64_t tokens,
-                            ConstView x_in, View x_out, Arena& arena) const {
+void Network::forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth,
+                            std::int64_t tokens, ConstView x_in, View x_out, Arena& arena) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
-  const BlockShape shape = p.shape(x_in.rows / tokens, tokens, embed, genes);
+  const BlockShape shape = p.shape(x_in.rows / tokens, tokens, embed, genes, depth);
   const ArenaScope scope(arena);
   ConstView x = x_in;
   if (genes.heads > 0) {
     const Saved nothing(arena, Attention::tensors(model, shape, backend.traits()), Attention::levels().back(), backend.traits());
     const View y = genes.ffn > 0 ? arena.matrix(x_in.rows, embed, p.dtype) : x_out;
-    p.attention.forward(backend, p.attention_slices(values, index, embed, genes), shape, nothing, y, x, arena);
+    const ArenaScope layer_scope(arena);
+    p.attention.forward(backend, p.effective(backend, p.attention_slices(values, index, embed, genes), arena), shape, nothing, y, x, arena);
     x = y;
   }
   if (genes.ffn > 0) {
     const Saved nothing(arena, FeedForward::tensors(model, shape, backend.traits()), FeedForward::levels().back(), backend.traits());
-    p.feed_forward.forward(backend, p.feed_forward_slices(values, index, embed, genes), shape, nothing, x_out, x, arena);
+    p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, index, embed, genes), arena), shape, nothing, x_out,
+                           x, arena);
   }
 }
+
+bool Network::depends_on_depth() const { return residual_form(space().model()).scales_by_depth; }
 
 void Network::score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct,
                     Arena& arena) const {
   const Parts& p = *parts_;
   const ArenaScope scope(arena);
-  const BlockShape shape = p.shape(batch.sequences, batch.tokens, embed, {});
+  const BlockShape shape = p.shape(batch.sequences, batch.tokens, embed, {}, 0);
   const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
   p.head.score(backend, p.head_slices(values, embed), saved, x, batch, losses, correct, arena);
 }
@@ -79,20 +83,23 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
   for (int i = 0; i < subnet.depth(); ++i) {
     const std::size_t at = static_cast<std::size_t>(i);
     const BlockGenes& genes = subnet.blocks[at];
-    const BlockShape shape = p.shape(1, count, subnet.embed, genes);
+    const BlockShape shape = p.shape(1, count, subnet.embed, genes, subnet.depth());
+    const int block = subnet.block_index(i);
     if (genes.heads > 0) {
-      p.attention.decode(backend, p.attention_slices(values, subnet.block_index(i), subnet.embed, genes), shape,
+      const ArenaScope layer_scope(arena);
+      p.attention.decode(backend, p.effective(backend, p.attention_slices(values, block, subnet.embed, genes), arena), shape,
                          {cache.keys[at], cache.values[at], cache.tokens}, y, x, arena);
       std::swap(x, y);
     }
     if (genes.ffn > 0) {
       const ArenaScope layer_scope(arena);
       const Saved saved(arena, FeedForward::tensors(model, shape, backend.traits()), {}, backend.traits());
-      p.feed_forward.forward(backend, p.feed_forward_slices(values, subnet.block_index(i), subnet.embed, genes), shape, saved, y, x, arena);
+      p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, block, subnet.embed, genes), arena), shape, saved,
+                             y, x, arena);
       std::swap(x, y);
     }
   }
-  const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}), backend.traits(), false).saved, p.dtype);
+  const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}, 0), backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, x.row_range(count - logits.rows, logits.rows), logits);
   cache.tokens += count;
 }

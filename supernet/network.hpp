@@ -14,20 +14,37 @@
 
 namespace elastiform {
 
+/// Names the random bits with which a pass compresses activations: they differ from step to step, from pass to pass of a step, and from row
+/// to row of all its micro-batches.
+struct PassNoise {
+  std::uint64_t seed = 0, step = 0;
+  int pass = 0;                // of the step's subnets; below 4096
+  std::int64_t first_row = 0;  // of the batch, counted through the step's micro-batches
+};
+
 /// How a subnet's loss is formed from labels and a teacher. Weights are multiplied by `share`, the subnet's part of the step's mean.
 struct LossOptions {
   double label_weight = 1;
   double teacher_weight = 0;
   double temperature = 1;
   double share = 1;
-  bool accumulate = true;  // gradients are added to; false: those that Network::writes_gradient names are written
+  View token_losses{};       // [1, N], here or in the host's memory: receives every token's loss from its label; empty: no
+  bool accumulate = true;    // gradients are added to; false: those that Network::writes_gradient names are written
+  PassDropout dropout = {};  // the plan is of its rate
+  PassNoise noise = {};
+  bool checks_gradient = false;  // LossReport::finite is of the gradient too
 };
+
+/// Told which of the supernet's blocks a backward pass has just been through: the pass changes their gradients no more.
+using BlockDone = FunctionRef<void(int block)>;
+inline constexpr auto kNobodyIsTold = [](int) {};
 
 /// Mean losses over the counted tokens of a batch, nats per token.
 struct LossReport {
   double label_loss = 0;
   double teacher_loss = 0;
   std::int64_t tokens = 0;
+  bool finite = true;  // the losses, and if asked for the gradient that came back to the embedding through all layers
 };
 
 /// The final hidden states of a teacher on this batch and the embed width they were made with; logits are formed again chunk by chunk,
@@ -35,6 +52,7 @@ struct LossReport {
 struct Teacher {
   ConstView hidden;  // [N, C_teacher] after the final norm; empty: none
   int embed = 0;
+  const Weights* weights = nullptr;  // whose head turns it into logits; nullptr: those of the pass
 };
 
 /// Keys and values of the tokens so far, for generation: one row a token.
@@ -56,26 +74,33 @@ class Network {
   Network(Network&&) noexcept;
 
   /// Forward and backward of one subnet; gradients are added (LossOptions::accumulate). `keep_hidden` (may be empty) receives the final
-  /// hidden states [N, C] for use as a teacher. Arena use is exactly plan.arena_bytes, and the bits are the same under every plan of this
-  /// subnet and batch shape.
+  /// hidden states [N, C] for use as a teacher. Arena use is exactly plan.arena_bytes. Losses are the same bits under every plan of this
+  /// subnet and batch shape, gradients under every one that compresses nothing. away: where plans send what waits outside the arena. Blocks between the first
+  /// and the last one get the tokens that batch.kept names.
   LossReport forward_backward(Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
                               const LossOptions& options, const Teacher& teacher, View keep_hidden, const ActivationPlan& plan,
-                              Arena& arena) const;
-  /// Whether a pass that does not accumulate writes a tensor's gradient, so that it need not be cleared before. Lookups add to theirs.
+                              Arena& arena, BlockDone block_done = kNobodyIsTold, Arena* away = nullptr) const;
+  /// Whether a pass that does not accumulate writes a tensor's gradient, so that it need not be cleared before. Lookups and residual rules'
+  /// gates and shifts, which several branches may share, add to theirs.
   bool writes_gradient(const TensorSpec& tensor) const;
   /// plan_activations (supernet/activation_plan.hpp) for this network.
-  ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
-                               std::int64_t limit = kNoLimit) const;
-  std::int64_t unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) const;
+  ActivationPlan plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit = kNoLimit,
+                               const ActivationChoices& choices = {}) const;
+  std::int64_t unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
+                                        const ActivationChoices& choices = {}) const;
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x) const;
-  /// x_out = block `index` of the supernet applied to x_in, with these genes; x_out may not be x_in.
-  void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, std::int64_t tokens,
+  /// x_out = block `index` of the supernet applied to x_in, with these genes, in a subnet of `depth` blocks; x_out may not be x_in.
+  void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth, std::int64_t tokens,
                      ConstView x_in, View x_out, Arena& arena) const;
+  /// Whether blocks compute something else in a subnet of another depth: then subnets of several depths share no prefix.
+  bool depends_on_depth() const;
   /// Final norm, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
   void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct,
              Arena& arena) const;
+  /// Variance over all tokens and channels of what each branch of `subnet` adds to the stream, of a model with norms after the branches.
+  std::vector<double> branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch) const;
   /// Arena bytes that forward_block and score need for these sizes, besides x itself. traits: Backend::traits().
   std::int64_t plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
   std::int64_t plan_score(const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) const;

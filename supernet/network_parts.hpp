@@ -8,6 +8,7 @@
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
 #include "supernet/network.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 
 namespace elastiform {
 
@@ -20,9 +21,18 @@ struct ConstantTable {
 /// Places of a linear map's or norm's tensors in the weight table; -1: absent.
 struct LinearPlace {
   int weight = -1, bias = -1;
+  std::array<int, kAddedTensors> added{-1, -1};
+};
+struct EndPlace {
+  int down = -1, up = -1;
+};
+struct ResidualPlaces {
+  int gate = -1, skip = -1, input = -1, activation = -1, output = -1;
 };
 struct BlockPlaces {
   LinearPlace attention_norm, query, key, value, out, ffn_norm, gate, up, down;
+  ResidualPlaces attention_residual, ffn_residual;
+  EndPlace attention_end, ffn_end;
 };
 
 /// What a Network is made of: its layers and the places of their tensors in the weight table.
@@ -35,12 +45,16 @@ struct Network::Parts {
   Attention attention;
   FeedForward feed_forward;
   Head head;
+  AddedTensors added;  // beside each linear map that the model's tuning has as a target
+  std::int64_t adapter_width;
   LinearPlace token, position, final_norm, head_table;
   std::vector<BlockPlaces> blocks;
 
   Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_)
       : space(space_), dtype(dtype_), memory(memory_), table(space_), cosine(rotary(std::cos)), sine(rotary(std::sin)),
-        attention(space.model(), cosine.view, sine.view), feed_forward(space.model()), head(space.model()) {
+        attention(space.model(), cosine.view, sine.view), feed_forward(space.model()), head(space.model()),
+        added(parametrization_of(space.model().tuning).how->added(space.model())),
+        adapter_width(parametrization_of(space.model().tuning).how->adapter_width(space.model())) {
     token = place("embedding.token", "");
     position = place("embedding.position", "");
     final_norm = place("final.norm.gain", "final.norm.bias");
@@ -49,36 +63,69 @@ struct Network::Parts {
       const std::string prefix = "block." + std::to_string(block);
       const auto linear = [&](const char* name) { return place(prefix + name, prefix + name + ".bias"); };
       const auto norm = [&](const char* name) { return place(prefix + name + ".gain", prefix + name + ".bias"); };
+      const auto end = [&](const char* name) { return EndPlace{index(prefix + name + ".down"), index(prefix + name + ".up")}; };
       blocks.push_back({norm(".attention.norm"), linear(".attention.query"), linear(".attention.key"), linear(".attention.value"),
-                        linear(".attention.out"), norm(".ffn.norm"), linear(".ffn.gate"), linear(".ffn.up"), linear(".ffn.down")});
+                        linear(".attention.out"), norm(".ffn.norm"), linear(".ffn.gate"), linear(".ffn.up"), linear(".ffn.down"),
+                        residual(prefix, ".attention"), residual(prefix, ".ffn"), end(".attention.adapter"), end(".ffn.adapter")});
     }
   }
 
   /// cos or sin of position · theta^(-2i/D), computed in double whatever the element type; empty for learned positions.
   ConstantTable rotary(double (*function)(double)) const;
 
+  int index(const std::string& name) const { return table.has(name) ? static_cast<int>(&table.at(name) - table.tensors().data()) : -1; }
   LinearPlace place(const std::string& weight, const std::string& bias) const {
-    const auto index = [&](const std::string& name) {
-      return table.has(name) ? static_cast<int>(&table.at(name) - table.tensors().data()) : -1;
-    };
-    return {index(weight), index(bias)};
+    LinearPlace found{index(weight), index(bias)};
+    for (std::size_t i = 0; i < added.size(); ++i) found.added[i] = index(weight + std::string(added[i].suffix));
+    return found;
+  }
+  /// A gate that the branches of a block share is both's.
+  ResidualPlaces residual(const std::string& block, const char* branch) const {
+    const std::string prefix = block + branch + ".residual.";
+    const int gate = index(prefix + "gate");
+    return {gate >= 0 ? gate : index(block + ".residual.gate"), index(prefix + "skip"), index(prefix + "input"),
+            index(prefix + "activation"), index(prefix + "output")};
   }
 
-  /// The first rows × columns of a tensor; empty where the model has none. W is Weights or const Weights.
+  /// The first rows × columns of a tensor; empty where the model has none. W is const Weights, or Weights: gradients, which frozen tensors
+  /// have none of.
   template <class W>
   auto slice(W& weights, int index, std::int64_t rows, std::int64_t columns) const {
     using V = decltype(weights.view(table.tensors()[0]));
-    return index < 0 ? V{} : weights.view(table.tensors()[static_cast<std::size_t>(index)]).slice(rows, columns);
+    if (index < 0) return V{};
+    const TensorSpec& tensor = table.tensors()[static_cast<std::size_t>(index)];
+    return tensor.trained || std::is_const_v<W> ? weights.view(tensor).slice(rows, columns) : V{};
   }
   template <class W>
   auto linear(W& weights, LinearPlace place, std::int64_t in, std::int64_t out) const {
     using V = decltype(weights.view(table.tensors()[0]));
-    return BasicLinearSlice<V>{slice(weights, place.weight, in, out), slice(weights, place.bias, 1, out)};
+    BasicLinearSlice<V> result{slice(weights, place.weight, in, out), slice(weights, place.bias, 1, out)};
+    const auto along = [&](Side side, int fixed) { return side == Side::in ? in : side == Side::out ? out : fixed; };
+    for (std::size_t i = 0; i < added.size(); ++i)
+      result.added[i] =
+          slice(weights, place.added[i], along(added[i].rows, added[i].fixed_rows), along(added[i].columns, added[i].fixed_columns));
+    return result;
   }
   template <class W>
   auto norm(W& weights, LinearPlace place, std::int64_t embed) const {
     using V = decltype(weights.view(table.tensors()[0]));
     return BasicNormSlice<V>{slice(weights, place.weight, 1, embed), slice(weights, place.bias, 1, embed)};
+  }
+  /// [1, C], or the single number that a tensor is.
+  template <class W>
+  auto row(W& weights, int index, std::int64_t embed) const {
+    return slice(weights, index, 1, index >= 0 && table.tensors()[static_cast<std::size_t>(index)].column_axis == Axis::embed ? embed : 1);
+  }
+  template <class W>
+  auto residual_slices(W& weights, const ResidualPlaces& at, std::int64_t embed) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    return BasicResidualSlices<V>{row(weights, at.gate, embed), row(weights, at.skip, embed), row(weights, at.input, embed),
+                                  row(weights, at.activation, embed), row(weights, at.output, embed)};
+  }
+  template <class W>
+  auto end(W& weights, EndPlace place, std::int64_t embed) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    return BasicAdapterSlice<V>{slice(weights, place.down, embed, adapter_width), slice(weights, place.up, adapter_width, embed)};
   }
   template <class W>
   auto attention_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
@@ -87,15 +134,36 @@ struct Network::Parts {
     const std::int64_t A = static_cast<std::int64_t>(genes.heads) * space.model().head_dim;
     const std::int64_t G = static_cast<std::int64_t>(genes.groups) * space.model().head_dim;
     return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed), linear(weights, at.query, embed, A),
-                                   linear(weights, at.key, embed, G), linear(weights, at.value, embed, G),
-                                   linear(weights, at.out, A, embed)};
+                                   linear(weights, at.key, embed, G),       linear(weights, at.value, embed, G),
+                                   linear(weights, at.out, A, embed),       residual_slices(weights, at.attention_residual, embed),
+                                   end(weights, at.attention_end, embed)};
   }
   template <class W>
   auto feed_forward_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
     using V = decltype(weights.view(table.tensors()[0]));
     const BlockPlaces& at = blocks[static_cast<std::size_t>(block)];
-    return BasicFeedForwardSlices<V>{norm(weights, at.ffn_norm, embed), linear(weights, at.gate, embed, genes.ffn),
-                                     linear(weights, at.up, embed, genes.ffn), linear(weights, at.down, genes.ffn, embed)};
+    return BasicFeedForwardSlices<V>{norm(weights, at.ffn_norm, embed),
+                                     linear(weights, at.gate, embed, genes.ffn),
+                                     linear(weights, at.up, embed, genes.ffn),
+                                     linear(weights, at.down, genes.ffn, embed),
+                                     residual_slices(weights, at.ffn_residual, embed),
+                                     end(weights, at.ffn_end, embed)};
+  }
+  /// The slices as layers multiply by them, in the arena until the caller's scope ends where the model's tuning forms them anew.
+  AttentionSlices effective(Backend& backend, AttentionSlices w, Arena& arena) const {
+    const Linears linears(space.model());
+    w.query = linears.effective(backend, LinearMap::query, w.query, arena);
+    w.key = linears.effective(backend, LinearMap::key, w.key, arena);
+    w.value = linears.effective(backend, LinearMap::value, w.value, arena);
+    w.out = linears.effective(backend, LinearMap::out, w.out, arena);
+    return w;
+  }
+  FeedForwardSlices effective(Backend& backend, FeedForwardSlices w, Arena& arena) const {
+    const Linears linears(space.model());
+    w.gate = linears.effective(backend, LinearMap::gate, w.gate, arena);
+    w.up = linears.effective(backend, LinearMap::up, w.up, arena);
+    w.down = linears.effective(backend, LinearMap::down, w.down, arena);
+    return w;
   }
   template <class W>
   auto head_slices(W& weights, int embed) const {
@@ -103,8 +171,17 @@ struct Network::Parts {
     return BasicHeadSlices<V>{norm(weights, final_norm, embed), slice(weights, head_table.weight, space.model().vocabulary, embed)};
   }
 
-  BlockShape shape(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes) const {
-    return {.batch = batch, .tokens = tokens, .embed = embed, .heads = genes.heads, .groups = genes.groups, .ffn = genes.ffn};
+  /// depth: of the subnet, where there is one.
+  BlockShape shape(std::int64_t batch, std::int64_t tokens, int embed, const BlockGenes& genes, int depth) const {
+    return {.batch = batch,
+            .tokens = tokens,
+            .embed = embed,
+            .heads = genes.heads,
+            .groups = genes.groups,
+            .ffn = genes.ffn,
+            .cosine = {},
+            .sine = {},
+            .depth = depth};
   }
 
   void embed(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,

@@ -11,7 +11,7 @@ const ActivationPlan& PlanCache::of(const Subnet& subnet, const PassShape& pass,
   for (const Entry& entry : found->second)
     if (entry.pass == pass && entry.limit == limit) return entry.plan;
   ++solved_;
-  return found->second.emplace_back(Entry{pass, limit, network_.plan_training(traits_, subnet, pass, limit)}).plan;
+  return found->second.emplace_back(Entry{pass, limit, network_.plan_training(traits_, subnet, pass, limit, choices_)}).plan;
 }
 
 }  // namespace elastiform

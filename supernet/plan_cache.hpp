@@ -12,9 +12,10 @@ namespace elastiform {
 class PlanCache {
  public:
   static constexpr std::size_t kMostSubnets = 1024;
-  PlanCache(const Network& network, const BackendTraits& traits) : network_(network), traits_(traits) {}
+  PlanCache(const Network& network, const BackendTraits& traits, const ActivationChoices& choices = {})
+      : network_(network), traits_(traits), choices_(choices) {}
 
-  /// Valid until the next call. As plan_activations: where nothing fits, more bytes than `limit`.
+  /// Valid until the next call. As plan_activations: where nothing fits, more planned bytes than `limit`.
   const ActivationPlan& of(const Subnet& subnet, const PassShape& pass, std::int64_t limit);
   std::int64_t solved() const { return solved_; }  // plans that were not in the cache
 
@@ -26,6 +27,7 @@ class PlanCache {
   };
   const Network& network_;
   BackendTraits traits_;
+  ActivationChoices choices_;
   std::int64_t solved_ = 0;
   std::map<Subnet, std::vector<Entry>> entries_;
 };

@@ -6,6 +6,7 @@
 
 #include "kernels/errors.hpp"
 #include "supernet/nearest_name.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/sha256.hpp"
 
 namespace elastiform {
@@ -52,6 +53,16 @@ void check_model(const ModelConfig& m) {
   need_positive("norm_eps", m.norm_eps, 1);
   need_positive("rope_theta", m.rope_theta, 1e12);
   need_positive("branch_scale", m.branch_scale, 1e6);
+  need_positive("skip_scale", m.skip_scale, 1e6);
+  const ResidualRuleEntry& rule = residual_rule(m.residual);
+  if (m.residual != ResidualRule::branch_scale && m.branch_scale != 1)
+    refuse("branch_scale", "1 with residual " + std::string(rule.name), std::to_string(m.branch_scale));
+  if (rule.form.norm != NormPlace::after && m.skip_scale != 1)
+    refuse("skip_scale", "1 with residual " + std::string(rule.name), std::to_string(m.skip_scale));
+  if (rule.zero_head && m.tied)
+    refuse("tied", "false with residual " + std::string(rule.name) + ", whose head starts at 0", "true",
+           "the token embedding cannot start at 0: set model.tied = false");
+  parametrization_of(m.tuning).how->check(m);
 }
 
 int width_of(double ratio, int embed) { return static_cast<int>(8 * std::llround(ratio * embed / 8)); }

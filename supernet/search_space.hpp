@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "kernels/ops/kinds.hpp"
+#include "supernet/parametrizations/tuning.hpp"
+#include "supernet/residual_rules/residual_rule.hpp"
 #include "supernet/subnet.hpp"
 
 namespace elastiform {
@@ -26,8 +28,11 @@ struct ModelConfig {
   Positions positions = Positions::rope;
   double rope_theta = 10000;
   bool biases = false;
-  bool tied = true;         // the head is the token embedding
+  bool tied = true;  // the head is the token embedding
+  ResidualRule residual = ResidualRule::branch_scale;
   double branch_scale = 1;  // s in x + s·branch(x); (2·N_max)^-1/2 when trained from scratch (design: subnets of any depth share it)
+  double skip_scale = 1;    // α of the residual rule
+  Tuning tuning;            // which tensors learn, and what is added to them
 
   bool operator==(const ModelConfig&) const = default;
 };

@@ -6,6 +6,7 @@
 #include "kernels/errors.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/nearest_name.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/search_space.hpp"
 
 namespace elastiform {
@@ -26,6 +27,15 @@ struct Name {
 constexpr std::array<Name<Norm>, 2> kNorms = {{{Norm::rms, "rms"}, {Norm::layer, "layer"}}};
 constexpr std::array<Name<FeedForwardKind>, 3> kFeedForwards = {
     {{FeedForwardKind::swiglu, "swiglu"}, {FeedForwardKind::gelu_tanh, "gelu_tanh"}, {FeedForwardKind::gelu_erf, "gelu_erf"}}};
+/// Known rules by name.
+ResidualRule residual_named(std::string_view name, const std::string& where) {
+  std::vector<std::string_view> known;
+  for (const ResidualRuleEntry* entry : residual_rules()) {
+    if (entry->name == name) return entry->rule;
+    known.push_back(entry->name);
+  }
+  throw unknown_name(where, name, known);
+}
 constexpr std::array<Name<Positions>, 2> kPositions = {{{Positions::rope, "rope"}, {Positions::learned, "learned"}}};
 
 template <class T, std::size_t N>
@@ -49,6 +59,7 @@ class Object {
     return *found;
   }
   bool has(const std::string& key) const { return json_.contains(key); }
+  const std::string& where() const { return where_; }
 
   int integer(const std::string& key) { return to_int(member(key), path_ + key); }
   double number(const std::string& key) {
@@ -89,6 +100,7 @@ class Object {
     }
     return values;
   }
+  std::string place(const std::string& key) const { return where_ + ": " + path_ + key; }
   const Json& list(const std::string& key) {
     const Json& value = member(key);
     if (!value.is_array()) fail(path_ + key, "a list", value);
@@ -123,6 +135,18 @@ class Object {
   std::size_t asked_ = 0;
 };
 
+Tuning parse_tuning(Object object, std::string_view where) {
+  Tuning tuning;
+  tuning.method = find_parametrization(object.word("method"), std::string(where) + ": model.tuning.method").method;
+  tuning.rank = object.integer("rank");
+  tuning.alpha = object.number("alpha");
+  tuning.width = object.integer("width");
+  for (const Json& target : object.list("targets"))
+    tuning.targets.insert(find_linear_map(target.is_string() ? target.get<std::string>() : "", where));
+  object.end();
+  return tuning;
+}
+
 ModelConfig parse_model(Object object) {
   ModelConfig model;
   model.preset = object.word("preset");
@@ -138,6 +162,11 @@ ModelConfig parse_model(Object object) {
   model.biases = object.flag("biases");
   model.tied = object.flag("tied");
   model.branch_scale = object.number("branch_scale");
+  if (object.has("residual")) {
+    model.residual = residual_named(object.word("residual"), object.place("residual"));
+    model.skip_scale = object.number("skip_scale");
+  }
+  if (object.has("tuning")) model.tuning = parse_tuning({object.member("tuning"), "model.tuning.", object.where()}, object.where());
   object.end();
   return model;
 }
@@ -169,6 +198,16 @@ std::string SearchSpace::text() const {
                    {"biases", m.biases},
                    {"tied", m.tied},
                    {"branch_scale", m.branch_scale}};
+  if (m.residual != ResidualRule::branch_scale) {  // unwritten, spaces of before there was a choice keep their hash
+    json["model"]["residual"] = std::string(residual_rule(m.residual).name);
+    json["model"]["skip_scale"] = m.skip_scale;
+  }
+  if (m.tuning != Tuning{})
+    json["model"]["tuning"] = {{"method", parametrization_of(m.tuning).name},
+                               {"rank", m.tuning.rank},
+                               {"alpha", m.tuning.alpha},
+                               {"width", m.tuning.width},
+                               {"targets", names_of(m.tuning.targets)}};
   json["embed"] = embed_;
   json["depth"] = depth_;
   json["blocks"] = OrderedJson::array();

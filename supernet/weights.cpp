@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/arena.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/sha256.hpp"
 
 namespace elastiform {
@@ -56,6 +57,8 @@ struct Declared {
   Role role;
   Axis rows, columns;
   std::int64_t fixed_rows = 1, fixed_columns = 1;
+  bool added = false;  // by a method of tuning
+  double rate = 1;
 };
 
 void declare_norm(std::vector<Declared>& list, const std::string& name, const ModelConfig& model) {
@@ -63,28 +66,61 @@ void declare_norm(std::vector<Declared>& list, const std::string& name, const Mo
   if (model.norm == Norm::layer && model.biases) list.push_back({name + ".bias", Role::bias, Axis::fixed, Axis::embed});
 }
 
-void declare_linear(std::vector<Declared>& list, const std::string& name, const ModelConfig& model, Axis in, Axis out, Role role) {
+void declare_linear(std::vector<Declared>& list, const std::string& layer, LinearMap map, const ModelConfig& model, Axis in, Axis out,
+                    Role role) {
+  const std::string name = layer + "." + std::string(kLinearMaps[static_cast<std::size_t>(map)]);
   list.push_back({name, role, in, out});
   if (model.biases) list.push_back({name + ".bias", Role::bias, Axis::fixed, out});
+  if (!model.tuning.targets.has(map)) return;
+  const auto axis = [&](Side side) { return side == Side::in ? in : side == Side::out ? out : Axis::fixed; };
+  for (const AddedTensor& one : parametrization_of(model.tuning).how->added(model))
+    list.push_back({name + std::string(one.suffix), one.role, axis(one.rows), axis(one.columns), one.fixed_rows, one.fixed_columns, true});
+}
+
+void declare_end(std::vector<Declared>& list, const std::string& layer, const ModelConfig& model) {
+  const int width = parametrization_of(model.tuning).how->adapter_width(model);
+  if (width == 0) return;
+  list.push_back({layer + ".adapter.down", Role::low_rank, Axis::embed, Axis::fixed, 1, width, true});
+  list.push_back({layer + ".adapter.up", Role::zero, Axis::fixed, Axis::embed, width, 1, true});
+}
+
+/// What the residual rule adds to a branch: `shifts` names its single biases.
+void declare_residual(std::vector<Declared>& list, const std::string& branch, const ModelConfig& model,
+                      std::initializer_list<const char*> shifts) {
+  const ResidualForm& form = residual_form(model);
+  const std::string name = branch + ".residual.";
+  if (form.gate == Gate::branch) list.push_back({name + "gate", Role::gate, Axis::fixed, Axis::fixed, 1, 1, false, form.gate_rate});
+  if (form.gate == Gate::channels) list.push_back({name + "gate", Role::gate, Axis::fixed, Axis::embed, 1, 1, false, form.gate_rate});
+  if (form.skip_gain) list.push_back({name + "skip", Role::gate, Axis::fixed, Axis::embed});
+  if (!form.shifts) return;
+  for (const char* shift : shifts) list.push_back({name + shift, Role::shift, Axis::fixed, Axis::fixed, 1, 1, false, form.gate_rate});
 }
 
 std::vector<Declared> declare_block(const ModelConfig& model, const std::string& prefix, bool attention, bool ffn) {
   std::vector<Declared> list;
+  const ResidualForm& form = residual_form(model);
+  const bool norms = form.norm != NormPlace::none;
   if (attention) {
     const std::string name = prefix + ".attention";
-    declare_norm(list, name + ".norm", model);
-    declare_linear(list, name + ".query", model, Axis::embed, Axis::query, Role::matrix);
-    declare_linear(list, name + ".key", model, Axis::embed, Axis::key_value, Role::matrix);
-    declare_linear(list, name + ".value", model, Axis::embed, Axis::key_value, Role::matrix);
-    declare_linear(list, name + ".out", model, Axis::query, Axis::embed, Role::residual_out);
+    if (norms) declare_norm(list, name + ".norm", model);
+    declare_linear(list, name, LinearMap::query, model, Axis::embed, Axis::query, Role::matrix);
+    declare_linear(list, name, LinearMap::key, model, Axis::embed, Axis::key_value, Role::matrix);
+    declare_linear(list, name, LinearMap::value, model, Axis::embed, Axis::key_value, Role::matrix);
+    declare_linear(list, name, LinearMap::out, model, Axis::query, Axis::embed, Role::residual_out);
+    declare_residual(list, name, model, {"input", "output"});
+    declare_end(list, name, model);
   }
   if (ffn) {
     const std::string name = prefix + ".ffn";
-    declare_norm(list, name + ".norm", model);
-    if (model.ffn == FeedForwardKind::swiglu) declare_linear(list, name + ".gate", model, Axis::embed, Axis::ffn, Role::matrix);
-    declare_linear(list, name + ".up", model, Axis::embed, Axis::ffn, Role::matrix);
-    declare_linear(list, name + ".down", model, Axis::ffn, Axis::embed, Role::residual_out);
+    if (norms) declare_norm(list, name + ".norm", model);
+    if (model.ffn == FeedForwardKind::swiglu) declare_linear(list, name, LinearMap::gate, model, Axis::embed, Axis::ffn, Role::matrix);
+    declare_linear(list, name, LinearMap::up, model, Axis::embed, Axis::ffn, Role::matrix);
+    declare_linear(list, name, LinearMap::down, model, Axis::ffn, Axis::embed, Role::residual_out);
+    declare_residual(list, name, model, {"input", "activation", "output"});
+    declare_end(list, name, model);
   }
+  if (form.gate == Gate::block)
+    list.push_back({prefix + ".residual.gate", Role::gate, Axis::fixed, Axis::fixed, 1, 1, false, form.gate_rate});
   return list;
 }
 
@@ -92,6 +128,7 @@ std::vector<Declared> declare_block(const ModelConfig& model, const std::string&
 
 WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
   const ModelConfig& model = space.model();
+  const Parametrization& how = *parametrization_of(model.tuning).how;
   const auto add_all = [&](const std::vector<Declared>& list, int block) {
     const BandBounds bounds = bounds_of(space, block);
     for (const Declared& one : list) {
@@ -100,6 +137,8 @@ WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
                       .row_axis = one.rows,
                       .column_axis = one.columns,
                       .role = one.role,
+                      .rate = one.rate,
+                      .trained = one.added || how.trains(one.role),
                       .row_bands = {one.fixed_rows},
                       .column_bands = {one.fixed_columns}};
       if (one.rows != Axis::fixed) spec.row_bands = bounds.of(one.rows);
@@ -114,22 +153,32 @@ WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
   for (int block = 0; block < space.max_depth(); ++block)
     add_all(declare_block(model, "block." + std::to_string(block), space.max_heads(block) > 0, space.max_ffn(block) > 0), block);
   std::vector<Declared> back;
-  declare_norm(back, "final.norm", model);
+  if (residual_form(model).final_norm()) declare_norm(back, "final.norm", model);
   if (!model.tied) back.push_back({"head", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary});
   add_all(back, -1);
+  place(true);
+  trained_elements_ = elements_;
+  place(false);
 }
 
 void WeightTable::add(TensorSpec spec) {
   spec.rows = spec.row_bands.back();
   spec.columns = spec.column_bands.back();
   spec.ld = padded_ld(spec.rows, spec.columns);
-  spec.offset = elements_;
-  spec.first_band = band_count_;
-  const std::int64_t per_line = kAlignment / 4;
-  elements_ += (spec.rows * spec.ld + per_line - 1) / per_line * per_line;
-  band_count_ += spec.bands();
   by_name_.emplace(spec.name, tensors_.size());
   tensors_.push_back(std::move(spec));
+}
+
+void WeightTable::place(bool trained) {
+  constexpr std::int64_t kPerLine = kAlignment / 4;
+  for (TensorSpec& tensor : tensors_) {
+    if (tensor.trained != trained) continue;
+    tensor.offset = elements_;
+    elements_ += (tensor.rows * tensor.ld + kPerLine - 1) / kPerLine * kPerLine;
+    if (!trained) continue;
+    tensor.first_band = band_count_;
+    band_count_ += tensor.bands();
+  }
 }
 
 const TensorSpec& WeightTable::at(std::string_view name) const {
@@ -146,8 +195,8 @@ Extent WeightTable::extent(const TensorSpec& tensor, const Subnet& subnet) const
       if (subnet.kept[i] == tensor.block) place = static_cast<int>(i);
     if (place < 0 || place >= subnet.depth()) return {};
     genes = subnet.blocks[static_cast<std::size_t>(place)];
-    const bool attention = tensor.name.find(".attention.") != std::string::npos;
-    if (attention ? genes.heads == 0 : genes.ffn == 0) return {};
+    const auto is_of = [&](const char* branch) { return tensor.name.find(branch) != std::string::npos; };
+    if ((genes.heads == 0 && is_of(".attention.")) || (genes.ffn == 0 && is_of(".ffn."))) return {};
   }
   const int head_dim = space_.model().head_dim;
   const auto along = [&](Axis axis, std::int64_t whole) -> std::int64_t {
@@ -162,8 +211,8 @@ Extent WeightTable::extent(const TensorSpec& tensor, const Subnet& subnet) const
   return {along(tensor.row_axis, tensor.rows), along(tensor.column_axis, tensor.columns)};
 }
 
-Weights::Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySpace& memory)
-    : table_(std::move(table)), dtype_(dtype), memory_(&memory) {
+Weights::Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySpace& memory, Held held)
+    : table_(std::move(table)), dtype_(dtype), held_(held), memory_(&memory) {
   const std::int64_t size = (bytes() + kAlignment - 1) / kAlignment * kAlignment;
   data_ = allocate_block(size, memory);
   if (size > 0) memory.zero(data_.get(), size);
@@ -176,15 +225,17 @@ void Weights::assign(const Weights& other) {
 
 PlacedWeights::PlacedWeights(const Weights& weights, MemorySpace& memory) : weights_(weights) {
   if (&weights.memory() == &memory) return;
-  copy_.emplace(weights.shared_table(), weights.dtype(), memory);
+  copy_.emplace(weights.shared_table(), weights.dtype(), memory, weights.held());
   copy_->assign(weights);
 }
 
 View Weights::view(const TensorSpec& tensor) {
+  if (!holds(tensor)) return {};
   return {data_.get() + tensor.offset * bytes_of(dtype_), tensor.rows, tensor.columns, tensor.ld, dtype_};
 }
 
 ConstView Weights::view(const TensorSpec& tensor) const {
+  if (!holds(tensor)) return {};
   return {data_.get() + tensor.offset * bytes_of(dtype_), tensor.rows, tensor.columns, tensor.ld, dtype_};
 }
 

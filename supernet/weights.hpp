@@ -17,14 +17,21 @@ namespace elastiform {
 /// Which gene an axis of a tensor follows. One that follows none is fixed, and says so.
 enum class Axis : std::uint8_t { fixed, embed, query, key_value, ffn };
 
-/// What a tensor is for: decides weight decay (matrices only), initialization and the exporter's names.
-enum class Role : std::uint8_t { matrix, embedding, gain, bias, residual_out };
+/// What a tensor is for: decides weight decay (matrices only), initialization and the exporter's names. gate: γ and ω of a residual rule,
+/// shift: its single biases. low_rank and zero are matrices that a method of tuning adds; those of zero begin at 0, so that tuning begins
+/// with the network that is tuned.
+enum class Role : std::uint8_t { matrix, embedding, gain, bias, residual_out, gate, shift, low_rank, zero };
+constexpr bool decays(Role role) {
+  return role == Role::matrix || role == Role::residual_out || role == Role::low_rank || role == Role::zero;
+}
 
 struct TensorSpec {
   std::string name;  // "block.3.attention.query", "embedding.token", …: WeightTable lists them all
   int block = -1;    // the supernet's block; -1: outside
   Axis row_axis = Axis::fixed, column_axis = Axis::fixed;
   Role role = Role::matrix;
+  double rate = 1;      // learning rate, of the schedule's
+  bool trained = true;  // false: frozen, so it has no gradient, no optimizer state and no bands
   std::int64_t rows = 0, columns = 0, ld = 0;
   std::int64_t offset = 0;              // elements from the start of a weight block
   std::vector<std::int64_t> row_bands;  // upper bounds of the bands, ascending; the last is `rows`
@@ -38,7 +45,7 @@ struct Extent {
   std::int64_t rows = 0, columns = 0;
 };
 
-/// Every tensor of a space: name → shape, place, bands. A band is a rectangle between neighbouring choices of both axes: its elements
+/// Every tensor of a space: name → shape, place, bands. The tensors that learn stand first in memory. A band is a rectangle between neighbouring choices of both axes: its elements
 /// are always active together. Weights are stored [in, out]; the order of Wq's columns is [KV group][query head][head_dim].
 class WeightTable {
  public:
@@ -47,24 +54,29 @@ class WeightTable {
   const std::vector<TensorSpec>& tensors() const { return tensors_; }
   const TensorSpec& at(std::string_view name) const;  // throws std::logic_error
   bool has(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
-  std::int64_t elements() const { return elements_; }  // with padding
+  std::int64_t elements() const { return elements_; }                  // with padding
+  std::int64_t trained_elements() const { return trained_elements_; }  // the first of them
   std::int64_t band_count() const { return band_count_; }
   Extent extent(const TensorSpec& tensor, const Subnet& subnet) const;
   const SearchSpace& space() const { return space_; }
 
  private:
   void add(TensorSpec spec);
+  void place(bool trained);
   SearchSpace space_;
   std::vector<TensorSpec> tensors_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
-  std::int64_t elements_ = 0, band_count_ = 0;
+  std::int64_t elements_ = 0, trained_elements_ = 0, band_count_ = 0;
 };
+
+/// Whether a block has values of all tensors, as weights do, or of those that learn, as gradients and moments do.
+enum class Held : std::uint8_t { all, trained };
 
 /// One contiguous, zero-initialised, 64-byte aligned block with a value for every element of the table: weights, their gradients, or a
 /// moment of the optimizer. float32, or float64 on the reference backend. In the host's memory, or a device's.
 class Weights {
  public:
-  Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySpace& memory = host_memory());
+  Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySpace& memory = host_memory(), Held held = Held::all);
   /// The elements of `other`, of the same table and type, which may be in another memory.
   void assign(const Weights& other);
   MemorySpace& memory() const { return *memory_; }
@@ -73,8 +85,10 @@ class Weights {
   const WeightTable& table() const { return *table_; }
   std::shared_ptr<const WeightTable> shared_table() const { return table_; }
   DType dtype() const { return dtype_; }
+  Held held() const { return held_; }
+  bool holds(const TensorSpec& tensor) const { return held_ == Held::all || tensor.trained; }
 
-  View view(const TensorSpec& tensor);
+  View view(const TensorSpec& tensor);  // empty where it holds none
   ConstView view(const TensorSpec& tensor) const;
   View view(std::string_view name) { return view(table_->at(name)); }
   ConstView view(std::string_view name) const { return view(table_->at(name)); }
@@ -83,11 +97,12 @@ class Weights {
 
   std::byte* data() { return data_.get(); }
   const std::byte* data() const { return data_.get(); }
-  std::int64_t bytes() const { return table_->elements() * bytes_of(dtype_); }
+  std::int64_t bytes() const { return (held_ == Held::all ? table_->elements() : table_->trained_elements()) * bytes_of(dtype_); }
 
  private:
   std::shared_ptr<const WeightTable> table_;
   DType dtype_;
+  Held held_;
   MemorySpace* memory_;
   MemoryBlock data_;
 };

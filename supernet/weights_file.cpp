@@ -14,21 +14,27 @@ std::string text_of(const std::vector<std::uint64_t>& shape) {
   return text;
 }
 
+bool is_written(const TensorSpec& tensor, Held written) { return written == Held::all || tensor.trained; }
+
 }  // namespace
 
-void write_weights(Hdf5Writer& file, const std::string& group, const Weights& stored) {
+void write_weights(Hdf5Writer& file, const std::string& group, const Weights& stored, Held written) {
   const PlacedWeights on_host(stored);
   const Weights& weights = *on_host;
-  for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
+  for (const TensorSpec& tensor : weights.table().tensors())
+    if (is_written(tensor, written)) file.matrix(group + "/" + tensor.name, weights.view(tensor));
 }
 
-void check_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table) {
+void check_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table, Held written) {
   const std::string where = file.path() + ": " + group;
   if (!file.has(group)) throw InputError({where, "a group of weights", "none", ""});
-  const std::size_t expected = table.tensors().size(), found = file.children(group).size();
+  std::size_t expected = 0;
+  for (const TensorSpec& tensor : table.tensors()) expected += is_written(tensor, written) ? 1 : 0;
+  const std::size_t found = file.children(group).size();
   if (found != expected) throw InputError({where, std::to_string(expected) + " tensors", std::to_string(found), ""});
   std::uint64_t left = file.file_bytes() / sizeof(float);
   for (const TensorSpec& tensor : table.tensors()) {
+    if (!is_written(tensor, written)) continue;
     const std::string name = group + "/" + tensor.name;
     const std::vector<std::uint64_t> shape{static_cast<std::uint64_t>(tensor.rows), static_cast<std::uint64_t>(tensor.columns)};
     if (!file.has(name)) throw InputError({file.path() + ": " + name, "a dataset of " + text_of(shape), "none", ""});
@@ -41,14 +47,16 @@ void check_weights(const Hdf5Reader& file, const std::string& group, const Weigh
   }
 }
 
-void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights) {
-  check_weights(file, group, weights.table());
+void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights, Held written) {
+  check_weights(file, group, weights.table(), written);
   if (!weights.on_host()) {
-    Weights on_host(weights.shared_table(), weights.dtype());
-    read_weights(file, group, on_host);
+    Weights on_host(weights.shared_table(), weights.dtype(), host_memory(), weights.held());
+    on_host.assign(weights);  // what is not written stays
+    read_weights(file, group, on_host, written);
     return weights.assign(on_host);
   }
-  for (const TensorSpec& tensor : weights.table().tensors()) file.matrix(group + "/" + tensor.name, weights.view(tensor));
+  for (const TensorSpec& tensor : weights.table().tensors())
+    if (is_written(tensor, written)) file.matrix(group + "/" + tensor.name, weights.view(tensor));
 }
 
 }  // namespace elastiform

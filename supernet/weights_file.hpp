@@ -7,14 +7,14 @@
 
 namespace elastiform {
 
-/// One dataset GROUP/NAME of rows × columns for every tensor of the table.
-void write_weights(Hdf5Writer& file, const std::string& group, const Weights& weights);
+/// One dataset GROUP/NAME of rows × columns for every tensor of the table, or for those that learn.
+void write_weights(Hdf5Writer& file, const std::string& group, const Weights& weights, Held written = Held::all);
 
-/// Throws InputError unless `group` holds exactly the table's tensors in their shapes and the file has bytes for all of them: call it before
+/// Throws InputError unless `group` holds exactly these tensors in their shapes and the file has bytes for all of them: call it before
 /// memory is taken for a network that the file only claims to hold.
-void check_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table);
+void check_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table, Held written = Held::all);
 
-/// Fills `weights` after check_weights.
-void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights);
+/// Fills `weights`, or what learns of them, after check_weights.
+void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights, Held written = Held::all);
 
 }  // namespace elastiform

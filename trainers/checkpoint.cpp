@@ -1,11 +1,14 @@
 #include "trainers/checkpoint.hpp"
 
+#include <filesystem>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/parametrizations/merge.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 #include "supernet/weights_file.hpp"
 #include "trainers/trainer_state.hpp"
@@ -15,6 +18,7 @@ namespace elastiform {
 namespace {
 
 constexpr const char* kKind = "supernet";
+constexpr const char *kWeights = "/weights", *kAverage = "/average";
 
 /// A whole number of a file's root that must lie in [0, high].
 std::int64_t count_attribute(const Hdf5Reader& file, const std::string& path, const std::string& name, std::int64_t high) {
@@ -31,13 +35,92 @@ BuildIdentity identity_of(const Hdf5Reader& file) {
           .precision = file.text_attribute("/", "precision")};
 }
 
-Weights checked_weights(const Hdf5Reader& file, const std::string& path, std::shared_ptr<const WeightTable> table) {
-  check_weights(file, "/weights", *table);
-  Weights weights(std::move(table), DType::float32);
-  read_weights(file, "/weights", weights);
-  if (weights_hash(weights) != file.text_attribute("/", "weights_hash"))
+const char* hash_name(const char* group) { return group == kAverage ? "average_hash" : "weights_hash"; }
+
+/// `start` with what the file holds: everything, or of a tuning what learns.
+Weights checked_weights(const Hdf5Reader& file, const std::string& path, Weights start, const char* group = kWeights) {
+  read_weights(file, group, start, Held::trained);
+  if (weights_hash(start) != file.text_attribute("/", hash_name(group)))
     throw InputError({path, "weights with the stored hash", "other weights", "use an earlier checkpoint"});
-  return weights;
+  return start;
+}
+
+Weights copy_of(const Weights& weights) {
+  Weights copy(weights.shared_table(), weights.dtype());
+  copy.assign(weights);
+  return copy;
+}
+
+void write_identity(Hdf5Writer& file, const BuildIdentity& build, const SearchSpace& space) {
+  file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
+  file.attribute("/", "commit", std::string_view(build.commit));
+  file.attribute("/", "isa", std::string_view(build.isa));
+  file.attribute("/", "compiler", std::string_view(build.compiler));
+  file.attribute("/", "precision", std::string_view(build.precision));
+  file.attribute("/", "space", std::string_view(space.text()));
+  file.attribute("/", "space_hash", std::string_view(space.hash()));
+}
+
+/// The weights that a tuning in `space` began with.
+Weights base_weights(const SearchSpace& space, const std::string& path) {
+  const Hdf5Reader file(path, kKind);
+  const SearchSpace plain = without_tuning(space);
+  if (file.text_attribute("/", "space_hash") != plain.hash())
+    throw InputError({path, "the space of the run's checkpoints (" + plain.hash().substr(0, 8) + ")",
+                      "another space (" + file.text_attribute("/", "space_hash").substr(0, 8) + ")", "restore the run's base.h5"});
+  const auto table = std::make_shared<const WeightTable>(plain);
+  check_weights(file, "/weights", *table);
+  return checked_weights(file, path, Weights(table, DType::float32));
+}
+
+/// What a checkpoint holds in the shape of the weights, beside them.
+std::map<std::string, Weights*> state_moments(const Trainer::State& state) {
+  std::map<std::string, Weights*> all;
+  for (const auto& [name, moment] : state.optimizer->moments()) all["/optimizer/" + name] = moment;
+  for (const auto& [name, moment] : state.rule->moments()) all["/rule/" + name] = moment;
+  return all;
+}
+
+/// Lists of numbers: one a band, one a token.
+std::map<std::string, std::vector<double>*> state_numbers(const Trainer::State& state) {
+  std::map<std::string, std::vector<double>*> all;
+  for (const auto& [name, numbers] : state.optimizer->band_numbers()) all["/bands/" + name] = numbers;
+  if (state.average) all["/bands/average"] = &state.average->counts();
+  for (const auto& [name, numbers] : state.tokens->state()) all["/tokens/" + name] = numbers;
+  return all;
+}
+
+/// Arrays of an optimizer's state, whatever they hold, as one row each.
+void write_array(Hdf5Writer& file, const std::string& name, const StateArray& array) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(array.bytes()));
+  array.memory().copy(bytes.data(), array.data(), array.bytes());
+  const auto count = static_cast<std::size_t>(array.count());
+  if (array.dtype() == DType::uint8) file.dataset(name, std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), count));
+  else file.dataset(name, std::span(reinterpret_cast<const float*>(bytes.data()), count));
+}
+
+/// The bytes that `array` will take, checked.
+std::vector<std::byte> read_array(const Hdf5Reader& file, const std::string& name, const StateArray& array) {
+  const auto as_bytes = [&](const auto& values) {
+    if (static_cast<std::int64_t>(values.size()) != array.count())
+      throw InputError({file.path() + ": " + name, std::to_string(array.count()) + " numbers", std::to_string(values.size()), ""});
+    const auto* begin = reinterpret_cast<const std::byte*>(values.data());
+    return std::vector<std::byte>(begin, begin + array.bytes());
+  };
+  return array.dtype() == DType::uint8 ? as_bytes(file.bytes(name)) : as_bytes(file.floats(name));
+}
+
+/// As many as are held, of each name.
+std::map<std::string, std::vector<double>> read_numbers(const Hdf5Reader& file, const std::string& path, const std::string& group,
+                                                        const std::map<std::string, std::vector<double>*>& held) {
+  std::map<std::string, std::vector<double>> numbers;
+  for (const auto& [name, vector] : held) {
+    std::vector<double> values = file.doubles(group + name);
+    if (values.size() != vector->size())
+      throw InputError({path + ": " + group + name, std::to_string(vector->size()) + " numbers", std::to_string(values.size()), ""});
+    numbers[name] = std::move(values);
+  }
+  return numbers;
 }
 
 }  // namespace
@@ -52,15 +135,7 @@ BuildIdentity this_build(const Backend& backend) {
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
   const Trainer::State& state = trainer.state();
   Hdf5Writer file(path, kKind);
-  const SearchSpace& space = state.weights.table().space();
-  const BuildIdentity build = this_build(trainer.backend());
-  file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
-  file.attribute("/", "commit", std::string_view(build.commit));
-  file.attribute("/", "isa", std::string_view(build.isa));
-  file.attribute("/", "compiler", std::string_view(build.compiler));
-  file.attribute("/", "precision", std::string_view(build.precision));
-  file.attribute("/", "space", std::string_view(space.text()));
-  file.attribute("/", "space_hash", std::string_view(space.hash()));
+  write_identity(file, this_build(trainer.backend()), state.weights.table().space());
   file.attribute("/", "recipe", std::string_view(recipe_toml));
   file.attribute("/", "data_sha256", std::string_view(data_sha256));
   file.attribute("/", "weights_hash", std::string_view(weights_hash(state.weights)));
@@ -70,9 +145,19 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
   // Random numbers are pure functions of (seed, purpose, step) and so is the place in the data: these two are all their state. load
   // takes the seed from the recipe, which the program compares with the one above.
   file.attribute("/", "seed", static_cast<std::int64_t>(trainer.options().seed));
-  write_weights(file, "/weights", state.weights);
-  for (const auto& [name, moment] : state.optimizer->moments()) write_weights(file, "/optimizer/" + name, *moment);
-  for (const auto& [name, numbers] : state.optimizer->band_numbers()) file.dataset("/bands/" + name, std::span<const double>(*numbers));
+  write_weights(file, kWeights, state.weights, Held::trained);
+  for (const auto& [name, moment] : state_moments(state)) write_weights(file, name, *moment, Held::trained);
+  for (const auto& [name, array] : state.optimizer->arrays()) write_array(file, "/optimizer/" + name, *array);
+  for (const auto& [name, numbers] : state_numbers(state)) file.dataset(name, std::span<const double>(*numbers));
+  for (const auto& [name, held] : state.precision->numbers()) file.dataset("/precision/" + name, std::span<const double>(*held));
+  if (state.average) {
+    write_weights(file, kAverage, state.average->weights(), Held::trained);
+    file.attribute("/", "average_hash", std::string_view(weights_hash(state.average->weights())));
+  }
+  if (trainer.options().noise_scale) {
+    file.attribute("/", "noise_signal", state.noise.signal);
+    file.attribute("/", "noise_trace", state.noise.trace);
+  }
   file.close();
 }
 
@@ -86,34 +171,73 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   // Everything is read and checked before the trainer changes: a bad file leaves it as it was.
   const std::int64_t steps = trainer.options().steps, step = count_attribute(file, path, "step", steps);
   const std::int64_t updates = count_attribute(file, path, "updates", step), skipped = count_attribute(file, path, "skipped", step);
-  Weights weights = checked_weights(file, path, state.weights.shared_table());
-  const auto numbers = state.optimizer->band_numbers();
-  std::map<std::string, std::vector<double>> bands;
-  for (const auto& [name, held] : numbers) {
-    std::vector<double> values = file.doubles("/bands/" + name);
-    if (values.size() != held->size())
-      throw InputError({path + ": /bands/" + name, std::to_string(held->size()) + " bands", std::to_string(values.size()), ""});
-    bands[name] = std::move(values);
-  }
-  const auto moments = state.optimizer->moments();
-  for (const auto& [name, moment] : moments) check_weights(file, "/optimizer/" + name, moment->table());
+  check_weights(file, kWeights, state.weights.table(), Held::trained);
+  Weights weights = checked_weights(file, path, copy_of(state.weights));
+  const auto numbers = state_numbers(state);
+  std::map<std::string, std::vector<double>> bands = read_numbers(file, path, "", numbers);
+  const auto precision_numbers = state.precision->numbers();
+  std::map<std::string, std::vector<double>> precision = read_numbers(file, path, "/precision/", precision_numbers);
+  const auto moments = state_moments(state);
+  for (const auto& [name, moment] : moments) check_weights(file, name, moment->table(), Held::trained);
+  const auto arrays = state.optimizer->arrays();
+  std::map<std::string, std::vector<std::byte>> contents;
+  for (const auto& [name, array] : arrays) contents[name] = read_array(file, "/optimizer/" + name, *array);
 
-  for (const auto& [name, moment] : moments) read_weights(file, "/optimizer/" + name, *moment);
+  std::optional<Weights> average;
+  GradientNoise noise;
+  if (state.average) {
+    check_weights(file, kAverage, state.weights.table(), Held::trained);
+    average.emplace(checked_weights(file, path, copy_of(state.weights), kAverage));
+  }
+  if (trainer.options().noise_scale) noise = {file.real_attribute("/", "noise_signal"), file.real_attribute("/", "noise_trace")};
+
+  for (const auto& [name, array] : arrays) array->memory().copy(array->data(), contents[name].data(), array->bytes());
+  for (const auto& [name, moment] : moments) read_weights(file, name, *moment, Held::trained);
   for (const auto& [name, held] : numbers) *held = std::move(bands[name]);
+  for (const auto& [name, held] : precision_numbers) *held = std::move(precision[name]);
   state.weights.assign(weights);
+  if (average) state.average->weights().assign(*average);
+  state.noise = noise;
   state.next_step = step, state.updates = updates, state.skipped = skipped;
   return identity_of(file);
 }
 
-LoadedSupernet load_supernet(const std::string& path) {
+std::string base_path(const std::string& checkpoint) {
+  std::filesystem::path folder = std::filesystem::path(checkpoint).parent_path();
+  if (folder.filename() == "checkpoints") folder = folder.parent_path();
+  return (folder / "base.h5").string();
+}
+
+void save_base(const LoadedSupernet& base, const std::string& path) {
+  Hdf5Writer file(path, kKind);
+  write_identity(file, base.identity, base.space);
+  file.attribute("/", "recipe", std::string_view(base.recipe_toml));
+  file.attribute("/", "data_sha256", std::string_view(base.data_sha256));
+  file.attribute("/", "weights_hash", std::string_view(base.weights_hash));
+  file.attribute("/", "step", base.steps);
+  write_weights(file, "/weights", base.weights);
+  file.close();
+}
+
+LoadedSupernet load_supernet(const std::string& path, Which which) {
   const Hdf5Reader file(path, kKind);
-  SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
-  Weights weights = checked_weights(file, path, std::make_shared<const WeightTable>(space));
-  return {.space = std::move(space),
-          .weights = std::move(weights),
+  if (which == Which::average && !file.has(kAverage))
+    throw InputError({path, "a running average of the weights", "none", "train with train.ema, or use the trained weights"});
+  const char* const group = which == Which::average ? kAverage : kWeights;
+  const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
+  const auto table = std::make_shared<const WeightTable>(space);
+  check_weights(file, group, *table, Held::trained);
+  const bool whole = table->trained_elements() == table->elements();
+  std::optional<Weights> base;
+  if (!whole) base.emplace(base_weights(space, base_path(path)));
+  Weights weights(table, DType::float32);
+  if (base) copy_by_name(weights, *base);
+  weights = checked_weights(file, path, std::move(weights), group);
+  return {.space = merged_space(space),
+          .weights = whole ? std::move(weights) : merged(weights),
           .recipe_toml = file.text_attribute("/", "recipe"),
           .data_sha256 = file.text_attribute("/", "data_sha256"),
-          .weights_hash = file.text_attribute("/", "weights_hash"),
+          .weights_hash = file.text_attribute("/", hash_name(group)),
           .steps = count_attribute(file, path, "step", INT64_MAX),
           .identity = identity_of(file)};
 }

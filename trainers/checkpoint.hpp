@@ -15,14 +15,24 @@ struct BuildIdentity {
 };
 BuildIdentity this_build(const Backend& backend);
 
-/// supernet.h5 and checkpoints/: space, weights, band counters, optimizer moments, next step, seed, recipe, data hash, versions.
+/// supernet.h5 and checkpoints/: space, weights (of a tuning those that learn), band counters, optimizer moments, next step, seed, recipe, data hash, versions.
 /// Durable; equal state gives equal bytes.
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path);
 
-/// Fills a freshly made trainer of the same space and options from a checkpoint. Returns the identity that wrote it.
+/// Fills a freshly made trainer of the same space and options from a checkpoint. A tuning's trainer holds its base already. Returns the
+/// identity that wrote it.
 BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path);
 
-/// The weights alone, for evaluation, search and export.
+/// What a tuning begins with, beside its checkpoints: weights of `base.weights`' space, written once. load_supernet reads it.
+struct LoadedSupernet;
+void save_base(const LoadedSupernet& base, const std::string& path);
+/// base.h5 of the run that a checkpoint, supernet.h5 or checkpoints/step-N.h5, belongs to.
+std::string base_path(const std::string& checkpoint);
+
+/// Which weights of a checkpoint: those that training goes on with, or their running average (train.ema).
+enum class Which : std::uint8_t { trained, average };
+
+/// The weights alone, for evaluation, search and export. Those of a tuning are merged into its base, in the space of the base.
 struct LoadedSupernet {
   SearchSpace space;
   Weights weights;
@@ -30,6 +40,6 @@ struct LoadedSupernet {
   std::int64_t steps = 0;  // trained so far
   BuildIdentity identity;
 };
-LoadedSupernet load_supernet(const std::string& path);
+LoadedSupernet load_supernet(const std::string& path, Which which = Which::trained);
 
 }  // namespace elastiform

@@ -1,10 +1,31 @@
 #include "trainers/options.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/errors.hpp"
 
 namespace elastiform {
+
+bool names_key(std::string_view keys, std::string_view key) {
+  for (std::string_view left = keys; !left.empty();) {
+    const std::size_t end = std::min(left.find(' '), left.size());
+    if (left.substr(0, end) == key) return true;
+    left.remove_prefix(std::min(end + 1, left.size()));
+  }
+  return false;
+}
+
+ActivationChoices activation_choices(const TrainOptions& options, bool offloads) {
+  if (options.activations == "exact") return {.offloads = offloads};
+  if (offloads)
+    throw InputError(
+        {"--offload", "train.activations = \"exact\": plans that compress are the recipe's alone", '"' + options.activations + '"', ""});
+  for (const int bits : {8, 4, 2})
+    if (options.activations == std::to_string(bits) + "bit") return {.bits = bits};
+  if (options.activations == "auto") return {.bits = 2, .allocates = true};
+  throw InputError({"recipe: train.activations", "one of exact, 8bit, 4bit, 2bit, auto", '"' + options.activations + '"', ""});
+}
 
 void resolve_stages(std::vector<Stage>& stages, std::int64_t steps) {
   double total = 0;

@@ -10,6 +10,7 @@
 #include "kernels/collectives/communicator.hpp"
 #include "supernet/data/text_data.hpp"
 #include "supernet/network.hpp"
+#include "trainers/gradient_noise.hpp"
 #include "trainers/options.hpp"
 
 namespace elastiform {
@@ -18,11 +19,11 @@ struct StepReport {
   std::int64_t step = 0;           // counted from 0
   std::vector<Subnet> subnets;     // in the order they were trained
   std::vector<LossReport> losses;  // one each, the mean over the micro-batches
-  double gradient_norm = 0;        // before clipping, of the mean over subnets
+  double gradient_norm = 0;        // before clipping, of the mean over subnets, as the step rule gives it
   double rate = 0;
   bool skipped = false;            // a loss or the norm was not finite: weights, state and counters stayed as they were
   std::int64_t tokens = 0;         // tokens that went through some subnet
-  double flops = 0;                // forward and backward, 6·macs per token
+  double flops = 0;                // forward and backward (pass_flops)
   std::int64_t reduced_bytes = 0;  // of gradients that this rank sent to others, to be added
 };
 
@@ -32,10 +33,11 @@ struct StepReport {
 class Trainer {
  public:
   /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. nullopt: what leaves out what costs next to
-  /// nothing (unlimited_activation_bytes); kNoLimit: everything is kept. The bits of a run do not depend on it. Of several ranks each has
-  /// its trainer, and they take every step together; InputError when options.accumulation is no multiple of them.
+  /// nothing (unlimited_activation_bytes); kNoLimit: everything is kept. The bits of a run do not depend on it; where activations are
+  /// compressed the recipe plans them, and a limit below that is an InputError. Of several ranks each has its trainer, and they take every
+  /// step together; InputError when options.accumulation is no multiple of them. away: where activations may wait outside the arena.
   Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const TextData& data, Backend& backend,
-          std::optional<std::int64_t> activation_limit = std::nullopt, Communicator& ranks = alone());
+          std::optional<std::int64_t> activation_limit = std::nullopt, Communicator& ranks = alone(), MemorySpace* away = nullptr);
   ~Trainer();
 
   StepReport step();  // trains step next_step()
@@ -48,19 +50,26 @@ class Trainer {
   const Network& network() const;
   const Weights& weights() const;
   std::int64_t skipped_steps() const;
+  std::string precision_summary() const;  // what train.precision keeps, for a person; may be empty
   std::int64_t updates() const;
+  /// The running average of the weights; nullptr without train.ema.
+  const Weights* average() const;
+  const GradientNoise& noise() const;
 
   /// Bytes this trainer holds: weights, gradients (a buffer for each partial sum of micro-batches, and one message where there are other
-  /// ranks), optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts that it used what its plan says.
+  /// ranks), optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts that it used what its plan says. rule:
+  /// of the step rule, with what teachers leave for its second pass; average: of the weights.
   struct Memory {
-    std::int64_t weights = 0, gradients = 0, optimizer = 0, arena = 0, workspace = 0;
+    std::int64_t weights = 0, gradients = 0, optimizer = 0, rule = 0, average = 0, arena = 0, workspace = 0;
     std::int64_t arena_keeping_all = 0, least_arena = 0;  // what a higher limit gives, and the lowest limit
     double recomputed_share = 0;                          // of the largest subnet's forward FLOPs
-    std::int64_t total() const { return weights + gradients + optimizer + arena + workspace; }
+    std::int64_t away = 0;                                // outside of memory, not in total()
+    std::int64_t total() const { return weights + gradients + optimizer + rule + average + arena + workspace; }
   };
   Memory memory() const;
   static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend,
-                     std::optional<std::int64_t> activation_limit = std::nullopt, const Communicator& ranks = alone());
+                     std::optional<std::int64_t> activation_limit = std::nullopt, const Communicator& ranks = alone(),
+                     bool offloads = false);
 
   // What a checkpoint holds beside the weights (trainers/checkpoint.hpp reads and writes it).
   struct State;
@@ -72,8 +81,8 @@ class Trainer {
   std::unique_ptr<Parts> parts_;
 };
 
-/// What training a dense network of that many elements and bands in one process keeps beside one value and one gradient an element:
-/// optimizer state, and the gradients of further micro-batches. CostModel is given it.
-std::int64_t training_state_bytes(const TrainOptions& options, std::int64_t elements, std::int64_t bands);
+/// What training a network of that table in one process keeps beside one value an element and one gradient of each that learns:
+/// state of optimizer and step rule, the weights' average, and the gradients of further micro-batches. CostModel is given it.
+std::int64_t training_state_bytes(const TrainOptions& options, const WeightTable& table);
 
 }  // namespace elastiform

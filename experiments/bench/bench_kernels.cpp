@@ -1,5 +1,5 @@
-// Speed of every CPU kernel at the shapes of training steps, beside the machine's measured peaks: bench_kernels [--threads N] [--json]
-// [--case LINE]. A row is a case line, and what ELASTIFORM_VERBOSE=kernels prints is one too, so that any call can be timed by itself.
+// Speed of every kernel at the shapes of training steps: bench_kernels [--threads N] [--json] [--case LINE] [--device D]; of the CPU's beside
+// the machine's measured peaks, of a device's without: it is told several calls at a time, as in a step. A row is a case line, and what ELASTIFORM_VERBOSE=kernels prints is one too, so that any call can be timed by itself.
 // Best of repeats, as other programs may share the machine.
 #include <fmt/format.h>
 
@@ -11,14 +11,16 @@
 #include "experiments/bench/support/kernel_case.hpp"
 #include "experiments/bench/support/kernel_table.hpp"
 #include "experiments/bench/support/machine.hpp"
+#include "experiments/elastiform/devices.hpp"
 #include "kernels/cpu/bf16.hpp"
-#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/device.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {
 namespace {
 
 struct Options {
+  Device device = Device::cpu;
   int threads = default_threads();
   std::vector<std::string> lines;  // empty: the table
   bool json = false;
@@ -47,28 +49,37 @@ Peaks measure_peaks(const Options& options) {
   return peaks;
 }
 
-void bench(const CaseLine& line, const ThreadPool& pool, const Peaks& peaks, bool json) {
-  CpuBackend backend(pool, line.precision);
-  const KernelCase kernel(line, backend);
-  const double seconds = best_seconds([&] { kernel.run(); });
+void bench(const CaseLine& line, const ThreadPool& pool, const Peaks& peaks, const Options& options) {
+  const bool on_cpu = options.device == Device::cpu;
+  const auto backend = make_backend({options.device, line.precision}, pool);
+  const KernelCase kernel(line, *backend);
+  backend->wait();
+  const int calls = on_cpu ? 1 : 20;
+  const double seconds = best_seconds([&] {
+                           for (int i = 0; i < calls; ++i) kernel.run();
+                           backend->wait();
+                         }) /
+                         calls;
   const bool product = kernel.flops() > 0;
   const double rate = (product ? kernel.flops() : kernel.bytes()) / seconds;
   const double reachable = product                ? peaks.of(line.precision) * kernel.workers() / pool.size()
                            : kernel.workers() > 1 ? peaks.bandwidth
                                                   : peaks.bandwidth_of_one_thread;
   const char* unit = product ? "GFLOP/s" : "GB/s";
-  if (json)
+  const double percent = on_cpu ? 100 * rate / reachable : 0;
+  if (options.json)
     fmt::print(
         "{{\"row\": \"kernel\", \"case\": \"{}\", \"ms\": {:.4f}, \"rate\": {:.2f}, \"unit\": \"{}\", \"percent\": {:.1f}, \"workers\": "
         "{}}}\n",
-        line.text(), 1e3 * seconds, rate * 1e-9, unit, 100 * rate / reachable, kernel.workers());
+        line.text(), 1e3 * seconds, rate * 1e-9, unit, percent, kernel.workers());
   else
-    fmt::print("{:>9.3f} ms {:>8.2f} {:<7} {:>4.0f} % of {}  {}\n", 1e3 * seconds, rate * 1e-9, unit, 100 * rate / reachable,
-               product ? "peak  " : "memory", line.text());
+    fmt::print("{:>9.3f} ms {:>8.2f} {:<7} {}{}\n", 1e3 * seconds, rate * 1e-9, unit,
+               on_cpu ? fmt::format("{:>4.0f} % of {}  ", percent, product ? "peak  " : "memory") : "", line.text());
   std::fflush(stdout);
 }
 
 void run(const Options& options) {
+  offer_devices();
   const ThreadPool pool(options.threads);
   std::vector<CaseLine> cases;
   for (const std::string& line : options.lines) cases.push_back(CaseLine::parse(line));  // what is wrong shows before any waiting
@@ -77,16 +88,15 @@ void run(const Options& options) {
       for (const std::string& line : kernel_table()) {
         const CaseLine one = CaseLine::parse(line);
         if (precision == Precision::f32) cases.push_back(one);
-        else if (cpu::has_bf16() && has_bf16_products(one.operation)) cases.push_back(in_bf16(one));
+        else if ((options.device != Device::cpu || cpu::has_bf16()) && has_bf16_products(one.operation)) cases.push_back(in_bf16(one));
       }
   for (const CaseLine& line : cases) {
     if (options.lines.empty()) break;
-    require_precision(line.precision, "case: precision=bf16");
-    CpuBackend backend(pool, line.precision);
-    KernelCase(line, backend);
+    if (options.device == Device::cpu) require_precision(line.precision, "case: precision=bf16");
+    KernelCase(line, *make_backend({options.device, line.precision}, pool));
   }
-  const Peaks peaks = measure_peaks(options);
-  for (const CaseLine& line : cases) bench(line, pool, peaks, options.json);
+  const Peaks peaks = options.device == Device::cpu ? measure_peaks(options) : Peaks{};
+  for (const CaseLine& line : cases) bench(line, pool, peaks, options);
 }
 
 Options parse(int argc, char** argv) {
@@ -99,11 +109,12 @@ Options parse(int argc, char** argv) {
     }
     const std::string value = i + 1 < argc ? argv[++i] : "";
     const char* end = value.data() + value.size();
-    if (option == "--case" && !value.empty()) options.lines.push_back(value);
+    if (option == "--device") options.device = parse_device(value, option);
+    else if (option == "--case" && !value.empty()) options.lines.push_back(value);
     else if (option == "--threads" && std::from_chars(value.data(), end, options.threads).ptr == end && options.threads > 0) continue;
     else
       throw InputError({.where = "bench_kernels",
-                        .expected = "--threads N, --json or --case LINE",
+                        .expected = "--threads N, --json, --device D or --case LINE",
                         .found = "'" + option + " " + value + "'",
                         .remedy = ""});
   }

@@ -1,9 +1,12 @@
 // Speed and memory of whole steps of a GPT-2-like supernet (support/shape.hpp) beside this machine's measured peak:
 //   fixed      the largest subnet, labels, one update            single     the subnets of a list, one an update
 //   sandwich   the largest from labels, then the smallest and two of the list, half labels, half the largest's logits; one update
+//   members    the sandwich's four subnets one after the other, labels, an update each: what a sandwich must not exceed
 //   eval       losses of the list's subnets, one after the other
 //   elastic    each subnet's step inside the supernet and as a dense network of its size
 //   population scores by the prefix evaluator and one by one     growth     a dense step against tokens, layers and width
+//   updates    every optimizer's update of the largest subnet beside AdamW's
+//   tuning     the largest's step in which a method's tensors learn (LoRA, …), beside one in which all do
 // Without --mode the first four. bench/peer/torch_supernet.py does those in PyTorch on the same list, which --write-work makes;
 // --write-check writes weights, losses and gradients for it to compare.
 
@@ -13,6 +16,7 @@
 #include <charconv>
 #include <fstream>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +26,8 @@
 #include "experiments/bench/support/machine.hpp"
 #include "experiments/bench/support/population.hpp"
 #include "experiments/bench/support/steps.hpp"
+#include "experiments/bench/support/tuning.hpp"
+#include "experiments/bench/support/updates.hpp"
 #include "experiments/elastiform/devices.hpp"
 #include "kernels/errors.hpp"
 
@@ -35,6 +41,8 @@ struct Options {
   Device device = Device::cpu;
   int threads = default_threads();
   std::int64_t steps = 0;
+  int sequences = 0;   // 0: the shape's
+  TrainOptions train;  // activations and the optimizer
   bool json = false, shape_given = false;
 };
 
@@ -58,19 +66,21 @@ StepRow time_steps(std::int64_t count, bool equal, const Run& run) {
 
 StepRow train(const std::string& mode, const Shape& shape, const Options& options, const ThreadPool& pool) {
   const auto backend = make_backend({options.device, options.precision}, pool);
-  TrainingSteps steps(shape.space, *backend, initial_weights(shape.space), shape.sequences, mode == "sandwich");
+  TrainingSteps steps(shape.space, *backend, initial_weights(shape.space), shape.sequences, mode == "sandwich", options.train);
   const auto listed = [&](std::int64_t turn) { return shape.list[static_cast<std::size_t>(turn) % shape.list.size()]; };
   const auto subnets_of = [&](std::int64_t i) -> std::vector<Subnet> {
     if (mode == "fixed") return {shape.space.largest()};
     if (mode == "single") return {listed(i)};
     return {shape.space.largest(), shape.space.smallest(), listed(2 * i), listed(2 * i + 1)};
   };
-  const std::int64_t all = mode == "fixed"      ? shape.fixed_steps
-                           : mode == "sandwich" ? shape.sandwich_steps
-                                                : static_cast<std::int64_t>(shape.list.size());
+  const std::int64_t all = mode == "fixed"                           ? shape.fixed_steps
+                           : mode == "sandwich" || mode == "members" ? shape.sandwich_steps
+                                                                     : static_cast<std::int64_t>(shape.list.size());
   return time_steps(options.steps > 0 ? options.steps : all, mode == "fixed", [&](std::int64_t i) {
     const std::vector<Subnet> subnets = subnets_of(i);
-    steps.step(subnets);
+    if (mode == "members")
+      for (const Subnet& subnet : subnets) steps.step(std::span(&subnet, 1));
+    else steps.step(subnets);
     backend->wait();
     return model_flops(shape.space, subnets, 6, shape.tokens());
   });
@@ -138,6 +148,32 @@ void bench_population(const Shape& shape, const Options& options) {
                  static_cast<double>(row.blocks_one_by_one) / static_cast<double>(row.blocks_together));
 }
 
+void bench_updates(const Shape& shape, const Options& options) {
+  const ThreadPool pool(options.threads);
+  for (const UpdateRow& row : measure_updates(shape, pool, options.steps > 0 ? static_cast<int>(options.steps) : 21))
+    if (options.json)
+      fmt::print(
+          "{{\"shape\": \"{}\", \"mode\": \"updates\", \"optimizer\": \"{}\", \"ms\": {:.3f}, \"ratio\": {:.4f}, \"state_bytes\": "
+          "{:.4f}}}\n",
+          shape.name, row.optimizer, row.ms, row.ratio, row.state_bytes);
+    else
+      fmt::print("updates   {:<10} {:8.2f} ms, {:.2f} of AdamW's, state of {:.2f} bytes a parameter\n", row.optimizer, row.ms, row.ratio,
+                 row.state_bytes);
+}
+
+void bench_tuning(const Shape& shape, const Options& options) {
+  const ThreadPool pool(options.threads);
+  for (const TuningRow& row : measure_tuning(shape, options.precision, pool, options.steps > 0 ? static_cast<int>(options.steps) : 3))
+    if (options.json)
+      fmt::print(
+          "{{\"shape\": \"{}\", \"mode\": \"tuning\", \"precision\": \"{}\", \"method\": \"{}\", \"learning\": {}, \"full_ms\": {:.3f}, "
+          "\"tuned_ms\": {:.3f}, \"ratio\": {:.4f}}}\n",
+          shape.name, name_of(options.precision), row.method, row.learning, row.full_ms, row.tuned_ms, row.ratio);
+    else
+      fmt::print("tuning    {:<8} {:9} parameters learn: {:8.1f} ms/step, all of them {:8.1f} ms, {:.2f} times as fast\n", row.method,
+                 row.learning, row.tuned_ms, row.full_ms, row.ratio);
+}
+
 void bench_growth(const Options& options) {
   for (const GrowthRow& row : measure_growth(options.precision, options.threads))
     if (options.json)
@@ -168,7 +204,8 @@ std::int64_t number(const std::string& option, const std::string& text) {
 }
 
 Options parse(int argc, char** argv) {
-  const std::vector<std::string> modes{"fixed", "single", "sandwich", "eval", "elastic", "population", "growth"};
+  const std::vector<std::string> modes{"fixed",   "single",     "sandwich", "members", "eval",
+                                       "elastic", "population", "growth",   "updates", "tuning"};
   Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -184,15 +221,20 @@ Options parse(int argc, char** argv) {
     else if (option == "--precision") options.precision = parse_precision(value, option);
     else if (option == "--device") options.device = parse_device(value, option);
     else if (option == "--steps") options.steps = number(option, value);
+    else if (option == "--sequences") options.sequences = static_cast<int>(number(option, value));
+    else if (option == "--activations") options.train.activations = value;
+    else if (option == "--activation-mib") options.train.activation_bytes = number(option, value) << 20;
+    else if (option == "--optimizer") options.train.optimizer = value;
     else if (option == "--mode" && std::find(modes.begin(), modes.end(), value) != modes.end()) options.modes = {value};
     else
-      throw InputError(
-          {.where = "bench_step",
-           .expected = fmt::format("--mode {}, --shape small|medium|large, --precision f32|bf16, --device, --threads, --steps, --json, "
-                                   "--write-work FILE or --write-check FILE",
-                                   fmt::join(modes, "|")),
-           .found = "'" + option + " " + value + "'",
-           .remedy = ""});
+      throw InputError({.where = "bench_step",
+                        .expected = fmt::format(
+                            "--mode {}, --shape small|medium|large|gpt2, --precision f32|bf16, --device, --threads, --steps, --sequences, "
+                            "--activations exact|8bit|4bit|2bit|auto, --activation-mib, --optimizer, --json, --write-work FILE or "
+                            "--write-check FILE",
+                            fmt::join(modes, "|")),
+                        .found = "'" + option + " " + value + "'",
+                        .remedy = ""});
   }
   if (options.modes.front() == "growth" && (options.shape_given || options.steps > 0))
     throw InputError({.where = "bench_step --mode growth", .expected = "no --shape and no --steps", .found = "one", .remedy = ""});
@@ -203,13 +245,16 @@ void run(const Options& options) {
   offer_devices();
   if (options.device == Device::cpu) require_precision(options.precision, "bench_step --precision bf16");
   if (options.device != Device::cpu &&
-      (options.modes.front() == "elastic" || options.modes.front() == "population" || options.modes.front() == "growth"))
+      (options.modes.front() == "elastic" || options.modes.front() == "population" || options.modes.front() == "growth" ||
+       options.modes.front() == "updates" || options.modes.front() == "tuning"))
     throw InputError({.where = "bench_step --device",
-                      .expected = "--mode fixed, single, sandwich or eval",
+                      .expected = "--mode fixed, single, sandwich, members or eval",
                       .found = options.modes.front(),
                       .remedy = ""});
   const double start_mib = peak_resident_mib();
-  const Shape shape = find_shape(options.shape);
+  activation_choices(options.train);  // a word that there is
+  Shape shape = find_shape(options.shape);
+  if (options.sequences > 0) shape.sequences = options.sequences;
   if (!options.write_work.empty()) write_work(options.write_work, shape);
   if (!options.write_check.empty()) write_check(options.write_check, shape, options.threads);
   if (!options.write_work.empty() || !options.write_check.empty()) return;
@@ -222,6 +267,8 @@ void run(const Options& options) {
     if (mode == "elastic") bench_elastic(shape, options);
     else if (mode == "population") bench_population(shape, options);
     else if (mode == "growth") bench_growth(options);
+    else if (mode == "updates") bench_updates(shape, options);
+    else if (mode == "tuning") bench_tuning(shape, options);
     else bench_steps(mode, shape, options, peak, start_mib);
     std::fflush(stdout);
   }

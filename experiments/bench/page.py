@@ -83,6 +83,7 @@ def measure_all(store):
             steps += rows_of("bench_step", "--shape", shape, "--precision", precision)
             store("steps", steps)
     store("operations", [row for precision in precisions() for row in time_by_operation(precision)])
+    store("updates", rows_of("bench_step", "--mode", "updates", "--shape", "medium"))
     elastic, population = [], []
     for precision in precisions():
         elastic += rows_of("bench_step", "--mode", "elastic", "--shape", "medium", "--precision", precision, "--steps", "3")
@@ -133,6 +134,16 @@ def operation_section(data):
     for precision in dict.fromkeys(row["precision"] for row in data["operations"]):
         total = sum(row["percent"] for row in data["operations"] if row["precision"] == precision)
         lines.append(f"| {precision} | **all** | | **{total:.1f}** | | |")
+    return lines
+
+
+def update_section(data):
+    lines = ["## Updates of optimizers", "",
+             "The largest medium subnet's update with gradients ready, beside one of AdamW's: median of the ratios of neighbours in time. State:",
+             "bytes a parameter of the supernet, paddings of rows included.", "",
+             "| optimizer | ms | of AdamW's | state |", "|---|---|---|---|"]
+    for row in data["updates"]:
+        lines.append(f"| {row['optimizer']} | {row['ms']:.2f} | {row['ratio']:.2f} | {row['state_bytes']:.2f} |")
     return lines
 
 
@@ -196,7 +207,7 @@ def page(data):
                   "|---|---|---|---|---|---|",
                   f"| {peaks['threads']} | {peaks['f32_gflops']:.0f} GFLOP/s | {peaks['bf16_gflops']:.0f} GFLOP/s | {peaks['gb_s']:.1f} GB/s "
                   f"| {peaks['gb_s_one_thread']:.1f} GB/s | {data.get('start_up', {}).get('least_ms', 0):.1f} ms |", ""]
-    for key, section in (("steps", step_section), ("operations", operation_section), ("elastic", elastic_section), ("population", population_section), ("growth", growth_section),
+    for key, section in (("steps", step_section), ("operations", operation_section), ("updates", update_section), ("elastic", elastic_section), ("population", population_section), ("growth", growth_section),
                          ("kernels", kernel_section)):
         if data.get(key):
             lines += [*section(data), ""]

@@ -79,6 +79,11 @@ class CommandOptions final : public Options {
     add(name, dashed(name), "INT", help,
         [&target, minimum](const std::string& where, const std::string& text) { target = parse_integer(where, text, minimum); });
   }
+  void option(std::string name, std::optional<double>& target, std::string help, double minimum, double maximum) override {
+    add(name, dashed(name), "NUMBER", help, [&target, minimum, maximum](const std::string& where, const std::string& text) {
+      target = parse_number<double>(where, text, fmt::format("a number from {} to {}", minimum, maximum), minimum, maximum);
+    });
+  }
   void option(std::string name, std::optional<std::string>& target, std::string help) override {
     add(name, dashed(name), "TEXT", help, [&target](const std::string&, const std::string& text) { target = text; });
   }
@@ -277,8 +282,8 @@ int run_program(int argc, const char* const* argv, std::span<const std::unique_p
   Job* job = nullptr;
   try {
     check_environment();
-    offer_devices();
     job = &started.emplace();
+    offer_devices(job->machine_rank(), job->machine_ranks());
     if (const auto status = job->wait_for_leader()) return *status;
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
     const std::string first = arguments.empty() ? "" : arguments.front();

@@ -31,6 +31,7 @@ class Options {
   virtual void option(std::string name, std::int64_t& target, std::string help, std::int64_t minimum = 0) = 0;
   virtual void option(std::string name, double& target, std::string help, double minimum, double maximum) = 0;
   virtual void option(std::string name, std::optional<std::int64_t>& target, std::string help, std::int64_t minimum = 0) = 0;
+  virtual void option(std::string name, std::optional<double>& target, std::string help, double minimum, double maximum) = 0;
   virtual void option(std::string name, std::optional<std::string>& target, std::string help) = 0;
   virtual void option(std::string name, std::vector<std::string>& target, std::string help) = 0;  // may be repeated
   virtual void choice(std::string name, std::string& target, std::vector<std::string> values, std::string help) = 0;
@@ -55,6 +56,7 @@ class Command {
 
 // One factory a command; main.cpp lists them in the order of a user's day.
 std::unique_ptr<Command> make_train_command();
+std::unique_ptr<Command> make_finetune_command();
 std::unique_ptr<Command> make_space_command();
 std::unique_ptr<Command> make_sample_command();
 std::unique_ptr<Command> make_cost_command();
@@ -65,6 +67,7 @@ std::unique_ptr<Command> make_show_command();
 std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_generate_command();
 std::unique_ptr<Command> make_inspect_command();
+std::unique_ptr<Command> make_compare_command();
 std::unique_ptr<Command> make_demo_command();
 
 /// Parses argv, runs one command, maps errors: one line on stderr and 2 for bad input (unknown options and commands name the nearest known

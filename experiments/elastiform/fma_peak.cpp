@@ -36,13 +36,6 @@ double measure(const ThreadPool& pool, Precision precision) {
   return best;
 }
 
-std::string processor() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (const auto at = line.find(": "); line.rfind("model name", 0) == 0 && at != std::string::npos) return line.substr(at + 2);
-  return "unnamed processor";
-}
-
 nlohmann::json read_cache(const std::string& path) {
   std::error_code error;
   if (path.empty() || !fs::is_regular_file(path, error) || fs::file_size(path, error) > kMaxCache || error) return nlohmann::json::object();
@@ -54,7 +47,7 @@ nlohmann::json read_cache(const std::string& path) {
 }  // namespace
 
 FmaPeak::FmaPeak(const ThreadPool& pool, Precision precision, std::string cache)
-    : cache_(std::move(cache)), machine_(fmt::format("{}, {}, {} threads{}", processor(), isa_name(precision), pool.size(),
+    : cache_(std::move(cache)), machine_(fmt::format("{}, {}, {} threads{}", processor_name(), isa_name(precision), pool.size(),
                                                      precision == Precision::bf16 ? ", bf16" : "")) {
   const auto known = read_cache(cache_);
   const auto entry = known.find(machine_);

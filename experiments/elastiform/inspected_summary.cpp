@@ -166,6 +166,7 @@ Lines summary_of_run(const std::string& folder) {
   } else {
     lines.emplace_back("supernet.h5: none yet");
   }
+  if (!recipe.base.empty()) lines.push_back(fmt::format("tuned from: weights {} (base.h5)", recipe.base.substr(0, 16)));
   std::error_code none;
   for (const auto& [label, directory] :
        {std::pair<const char*, std::string>{"checkpoint", paths.checkpoints()}, {"export", paths.exports()}}) {

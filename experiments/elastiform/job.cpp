@@ -105,6 +105,7 @@ Job::~Job() { watched = nullptr; }
 
 Communicator& Job::ranks() { return mpi_ ? static_cast<Communicator&>(*mpi_) : alone(); }
 int Job::machine_ranks() const { return mpi_ ? mpi_->machine_ranks() : 1; }
+int Job::machine_rank() const { return mpi_ ? mpi_->machine_rank() : 0; }
 
 namespace {
 constexpr int kCalled = -1;  // no exit status

@@ -24,6 +24,7 @@ class Job {
 
   Communicator& ranks();
   int machine_ranks() const;  // processes of the job on this machine
+  int machine_rank() const;   // this one's number among them
 
   /// Followers wait here; returns the status to end with when the leader came to its end without them, nullopt when it called them.
   std::optional<int> wait_for_leader();

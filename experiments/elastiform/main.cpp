@@ -15,8 +15,10 @@ int main(int argc, char** argv) {
   commands.push_back(make_front_command());
   commands.push_back(make_show_command());
   commands.push_back(make_export_command());
+  commands.push_back(make_finetune_command());
   commands.push_back(make_generate_command());
   commands.push_back(make_inspect_command());
+  commands.push_back(make_compare_command());
   commands.push_back(make_demo_command());
   return run_program(argc, argv, commands);
 }

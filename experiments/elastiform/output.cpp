@@ -75,6 +75,20 @@ std::string Table::text() const {
   return text;
 }
 
+std::string Table::markdown() const {
+  std::string text;
+  for (std::size_t r = 0; r < rows_.size(); ++r) {
+    text += "|";
+    for (const std::string& cell : rows_[r]) text += " " + cell + " |";
+    text += "\n";
+    if (r > 0) continue;
+    text += "|";
+    for (std::size_t c = 0; c < rows_[r].size(); ++c) text += "---|";
+    text += "\n";
+  }
+  return text;
+}
+
 Progress::Progress(bool json, std::string label)
     // mpirun gives its processes a terminal whatever it writes to itself.
     : stream_(text_stream(json)), terminal_(isatty(fileno(stream_)) != 0 && !launched()), label_(std::move(label)), began_(seconds_now()) {}

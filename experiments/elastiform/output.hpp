@@ -24,6 +24,7 @@ class Table {
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}
   void row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
   std::string text() const;
+  std::string markdown() const;
 
  private:
   std::vector<std::vector<std::string>> rows_;

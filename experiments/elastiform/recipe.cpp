@@ -9,13 +9,17 @@
 
 #include "experiments/elastiform/recipe_document.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
+#include "experiments/elastiform/recipe_tuning.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/parallel.hpp"
 #include "search/feasible_set.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
+#include "trainers/precision/precision_rule.hpp"
 #include "trainers/samplers/sampler.hpp"
 #include "trainers/schedules/schedule.hpp"
+#include "trainers/step_rules/step_rule.hpp"
+#include "trainers/token_selection/token_selection.hpp"
 #include "trainers/trainer.hpp"
 
 namespace elastiform {
@@ -54,6 +58,30 @@ DataOptions read_data(const RecipeValue& document, std::string_view where) {
   return data;
 }
 
+/// That what is there can work together, and that nothing is there that nothing reads.
+void check_train(TableReader& table, const TrainOptions& train) {
+  for (const char* key : kOptimizerKeys)
+    only_with(table, key, find_optimizer(train.optimizer).reads(key), "an optimizer that reads it", "optimizer = " + train.optimizer);
+  for (const char* key : kStepRuleKeys)
+    only_with(table, key, find_step_rule(train.step_rule).reads(key), "a step rule that reads it", "step_rule = " + train.step_rule);
+  check_policy(train);
+  only_with(table, "base_sequences", scales_rate(train), "train.scale_rate = linear or sqrt", "scale_rate = " + train.scale_rate);
+  if (train.noise_scale && train.accumulation < 2)
+    throw InputError({table.place("noise_scale"), "train.accumulation of 2 or more, as it compares two sizes of batches",
+                      std::to_string(train.accumulation), "halve train.sequences and double train.accumulation"});
+  only_with(table, "band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
+  only_with(table, "loss_scale", uses_loss_scale(train), "train.precision = fp16", "precision = " + train.precision);
+  only_with(table, "fp8_window", uses_fp8_window(train), "train.precision = fp8", "precision = " + train.precision);
+  only_with(table, "activation_bytes", uses_activation_bytes(train), "train.activations other than exact", "activations = exact");
+  only_with(table, "cooldown", uses_cooldown(train), "train.schedule = wsd", "schedule = " + train.schedule);
+  only_with(table, "final_rate", uses_final_rate(train), "train.schedule = wsd or cosine", "schedule = " + train.schedule);
+  for (const char* key : {"tokens_kept", "tokens_step"})
+    only_with(table, key, uses_tokens_kept(train), "train.tokens other than all", "tokens = " + train.tokens);
+  only_with(table, "tokens_full", uses_tokens_full(train), "train.tokens = random_ltd", "tokens = " + train.tokens);
+  if (uses_cooldown(train) && train.warmup + train.cooldown > 1 + 1e-9)  // decimal shares of 1 may add up to a bit more
+    throw InputError({table.place("cooldown"), "warmup + cooldown of at most 1", fmt::format("{}", train.warmup + train.cooldown), ""});
+}
+
 TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   TableReader table(document.find("train"), "train", where);
   TrainOptions train;
@@ -65,29 +93,47 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
     throw InputError({table.place("accumulation"), "at most 16777216 sequences a step",
                       fmt::format("{} x {}", train.accumulation, train.sequences), "fewer micro-batches, or smaller ones"});
   train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
-  train.precision = table.choice("precision", train.precision, {name_of(Precision::f32), name_of(Precision::bf16)});
+  train.precision = table.choice("precision", train.precision, names_of(precisions()));
+  train.loss_scale = table.number("loss_scale", train.loss_scale, 1, 0x1p24);
+  train.fp8_window = table.small_integer("fp8_window", train.fp8_window, 1, 1 << 16);
+  train.activations = table.choice("activations", train.activations, {"exact", "8bit", "4bit", "2bit", "auto"});
+  train.activation_bytes = table.integer("activation_bytes", train.activation_bytes, 0, kMost);
   train.optimizer = table.choice("optimizer", train.optimizer, names_of(optimizers()));
+  find_optimizer(train.optimizer).set_defaults(train);
   train.rate = table.number("rate", train.rate, 1e-12, 10);
   train.beta1 = table.number("beta1", train.beta1, 0, 0.999999);
   train.beta2 = table.number("beta2", train.beta2, 0, 0.999999);
   train.eps = table.number("eps", train.eps, 1e-30, 1);
+  train.momentum = table.number("momentum", train.momentum, 0, 0.999999);
+  train.nesterov = table.boolean("nesterov", train.nesterov);
+  train.trust = table.number("trust", train.trust, 1e-12, 1e6);
   train.decay = table.number("decay", train.decay, 0, 100);
+  train.dropout = table.number("dropout", train.dropout, 0, 0.99);
   train.policy = table.choice("policy", train.policy, {"dense", "lazy-global", "lazy-local", "catch-up"});
   train.band_warmup = table.integer("band_warmup", train.band_warmup, 0, kMost);
+  train.step_rule = table.choice("step_rule", train.step_rule, names_of(step_rules()));
+  train.rho = table.number("rho", train.rho, 0, 1e6);
+  train.adaptive = table.boolean("adaptive", train.adaptive);
+  train.look_every = table.integer("look_every", train.look_every, 2, kMost);
+  train.look_share = table.number("look_share", train.look_share, 0, 1e6);
+  train.scale_rate = table.choice("scale_rate", train.scale_rate, {"none", "linear", "sqrt"});
+  train.base_sequences = table.integer("base_sequences", train.base_sequences, 1, kMost);
+  train.ema = table.number("ema", train.ema, 0, 0.9999999);
+  train.noise_scale = table.boolean("noise_scale", train.noise_scale);
   train.schedule = table.choice("schedule", train.schedule, names_of(schedules()));
   train.warmup = table.number("warmup", train.warmup, 0, 1);
   train.cooldown = table.number("cooldown", train.cooldown, 0, 1);
   train.final_rate = table.number("final_rate", train.final_rate, 0, 1);
   train.clip = table.number("clip", train.clip, 0, 1e9);
+  train.tokens = table.choice("tokens", train.tokens, names_of(token_selections()));
+  train.tokens_kept = table.number("tokens_kept", train.tokens_kept, 0, 1);
+  train.tokens_step = table.small_integer("tokens_step", train.tokens_step, 1, 1 << 24);
+  train.tokens_full = table.number("tokens_full", train.tokens_full, 0, 1);
   train.log_every = table.integer("log_every", train.log_every, 1, kMost);
   train.log_segments = table.integer("log_segments", train.log_segments, 1, kMost);
   train.checkpoint_every = table.integer("checkpoint_every", train.checkpoint_every, 1, kMost);
   table.finish();
-  only_with(table, "band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
-  only_with(table, "cooldown", uses_cooldown(train), "train.schedule = wsd", "schedule = " + train.schedule);
-  only_with(table, "final_rate", uses_final_rate(train), "train.schedule = wsd or cosine", "schedule = " + train.schedule);
-  if (uses_cooldown(train) && train.warmup + train.cooldown > 1 + 1e-9)  // decimal shares of 1 may add up to a bit more
-    throw InputError({table.place("cooldown"), "warmup + cooldown of at most 1", fmt::format("{}", train.warmup + train.cooldown), ""});
+  check_train(table, train);
   return train;
 }
 
@@ -196,9 +242,15 @@ void check_budgets(const Recipe& recipe, std::string_view where) {
 
 }  // namespace
 
+bool uses_loss_scale(const TrainOptions& train) { return train.precision == "fp16"; }
+bool uses_fp8_window(const TrainOptions& train) { return train.precision == "fp8"; }
+bool uses_activation_bytes(const TrainOptions& train) { return train.activations != "exact"; }
 bool uses_band_warmup(const TrainOptions& train) { return train.policy != "dense"; }
+bool scales_rate(const TrainOptions& train) { return train.scale_rate != "none"; }
 bool uses_cooldown(const TrainOptions& train) { return train.schedule == "wsd"; }
 bool uses_final_rate(const TrainOptions& train) { return train.schedule == "wsd" || train.schedule == "cosine"; }
+bool uses_tokens_kept(const TrainOptions& train) { return train.tokens != "all"; }
+bool uses_tokens_full(const TrainOptions& train) { return train.tokens == "random_ltd"; }
 bool uses_ends(const Stage& stage) { return stage.sampler == "balanced"; }
 bool uses_random(const Stage& stage) { return stage.sampler == "sandwich"; }
 bool uses_teacher(const Stage& stage) { return stage.objective == "labels+largest"; }
@@ -206,11 +258,14 @@ bool uses_teacher(const Stage& stage) { return stage.objective == "labels+larges
 Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides) {
   const auto document = parse_recipe_document(toml, where, overrides);
   TableReader tables(&document, "", where);
-  for (const char* key : {"data", "model", "space", "train", "stage", "deploy", "search"}) tables.has(key);
+  for (const char* key : {"data", "model", "space", "tune", "train", "stage", "deploy", "search"}) tables.has(key);
   tables.finish();
   auto data = read_data(document, where);
   auto space = read_space(document, where, kByteVocabulary);
+  auto tune = read_tuning(document, where, space.model());
+  space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
   auto train = read_train(document, where);
+  make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);
   const int context = space.model().context;
   Recipe recipe{std::move(data),
@@ -218,7 +273,8 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
                 std::move(train),
                 std::move(stages),
                 read_deploy(document, where, context),
-                read_search(document, where, context)};
+                read_search(document, where, context),
+                std::move(tune.base)};
   check_budgets(recipe, where);
   return recipe;
 }
@@ -242,23 +298,24 @@ Recipe Recipe::load(const std::string& path, const std::vector<std::string>& ove
 
 namespace {
 
-Compute compute_of(const std::string& key, const std::string& text, Device device) {
-  const Precision precision = parse_precision(text, key);
+Compute compute_of(const std::string& key, const std::string& text, Precision precision, Device device) {
   if (device == Device::cpu) require_precision(precision, key + " = " + text);
   return {device, precision};
 }
 
 }  // namespace
 
-Compute training_compute(const Recipe& recipe, Device device) { return compute_of("train.precision", recipe.train.precision, device); }
-Compute evaluation_compute(const Recipe& recipe, Device device) { return compute_of("deploy.dtype", recipe.deploy.dtype, device); }
+Compute training_compute(const Recipe& recipe, Device device) {
+  return compute_of("train.precision", recipe.train.precision, find_precision(recipe.train.precision).compute, device);
+}
+Compute evaluation_compute(const Recipe& recipe, Device device) {
+  return compute_of("deploy.dtype", recipe.deploy.dtype, parse_precision(recipe.deploy.dtype, "deploy.dtype"), device);
+}
 
 CostModel cost_model_of(const Recipe& recipe) {
-  const auto state_bytes = [train = recipe.train](std::int64_t elements, std::int64_t bands) {
-    return training_state_bytes(train, elements, bands);
-  };
-  return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes,
-                   parse_precision(recipe.train.precision, "train.precision"));
+  const auto state_bytes = [train = recipe.train](const WeightTable& table) { return training_state_bytes(train, table); };
+  return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes, find_precision(recipe.train.precision).compute,
+                   recipe.train.dropout);
 }
 
 }  // namespace elastiform

@@ -34,6 +34,7 @@ struct Recipe {
   std::vector<Stage> stages;
   Deploy deploy;
   SearchOptions search;
+  std::string base;  // of a tuning ([tune]): SHA-256 of the weights that it began with; how it tunes is in space.model().tuning
 
   /// `overrides`: "table.key=value" of --set. `where` names the recipe in errors.
   static Recipe parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides = {});
@@ -43,9 +44,15 @@ struct Recipe {
 };
 
 // Whether the schedule, policy, sampler or objective chosen reads a key: others are refused when set, and not written.
+bool uses_loss_scale(const TrainOptions& train);
+bool uses_fp8_window(const TrainOptions& train);
+bool uses_activation_bytes(const TrainOptions& train);
 bool uses_band_warmup(const TrainOptions& train);
+bool scales_rate(const TrainOptions& train);
 bool uses_cooldown(const TrainOptions& train);
 bool uses_final_rate(const TrainOptions& train);
+bool uses_tokens_kept(const TrainOptions& train);  // tokens_step too
+bool uses_tokens_full(const TrainOptions& train);
 bool uses_ends(const Stage& stage);  // largest, smallest
 bool uses_random(const Stage& stage);
 bool uses_teacher(const Stage& stage);  // teacher_weight, temperature

@@ -38,7 +38,14 @@ std::string_view kind_name(const std::vector<std::string_view>& names, Kind kind
   return names[static_cast<std::size_t>(kind)];
 }
 
-ModelConfig read_model(TableReader& table, int vocabulary, double branch_scale) {
+const ResidualRuleEntry& read_residual(TableReader& table) {
+  std::vector<std::string_view> names;
+  for (const ResidualRuleEntry* entry : residual_rules()) names.push_back(entry->name);
+  const std::string name = table.choice("residual", std::string(names.front()), names);
+  return *residual_rules()[static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
+}
+
+ModelConfig read_model(TableReader& table, int vocabulary, int blocks) {
   table.choice("family", "decoder", {"decoder"});
   auto model = preset_model(table.choice("preset", "llama", {"llama", "gpt2"}));
   model.vocabulary = vocabulary;
@@ -52,7 +59,14 @@ ModelConfig read_model(TableReader& table, int vocabulary, double branch_scale) 
   model.rope_theta = table.number("rope_theta", model.rope_theta, 1, 1e12);
   model.biases = table.boolean("biases", model.biases);
   model.tied = table.boolean("tied", model.tied);
-  model.branch_scale = table.number("branch_scale", branch_scale, 1e-6, 1e6);
+  const ResidualRuleEntry& rule = read_residual(table);
+  const ResidualConstants constants = rule.constants(blocks);
+  model.residual = rule.rule;
+  model.skip_scale = constants.skip_scale;
+  if (table.has("branch_scale") && rule.rule != ResidualRule::branch_scale)
+    throw InputError({table.place("branch_scale"), "only with residual = \"branch_scale\"", fmt::format("residual = \"{}\"", rule.name),
+                      "remove branch_scale"});
+  model.branch_scale = table.number("branch_scale", constants.branch_scale, 1e-6, 1e6);
   table.finish();
   return model;
 }
@@ -154,8 +168,7 @@ SearchSpace read_space(const RecipeValue& document, std::string_view where, int 
   TableReader space_table(document.find("space"), "space", where), model_table(document.find("model"), "model", where);
   const auto choices = read_choices(space_table);
   const int blocks = choices.depth.empty() ? 1 : *std::max_element(choices.depth.begin(), choices.depth.end());
-  // (2·N_max)^-1/2: subnets of every depth share it, so they share prefixes too.
-  const auto model = read_model(model_table, vocabulary, 1 / std::sqrt(2.0 * blocks));
+  const auto model = read_model(model_table, vocabulary, blocks);
   std::vector<SearchSpace::Block> list(static_cast<std::size_t>(blocks), choices.block);
   for (const auto& [index, pinned] : choices.pins) {
     if (index < 0 || index >= blocks)
@@ -203,8 +216,11 @@ std::string space_tables(const SearchSpace& space) {
                       model.head_dim, model.queries_per_group);
   text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
                       kind_name(kFeedForwards, model.ffn));
-  text += fmt::format("positions = \"{}\"\nrope_theta = {}\nbiases = {}\ntied = {}\nbranch_scale = {}\n\n",
-                      kind_name(kPositions, model.positions), model.rope_theta, model.biases, model.tied, model.branch_scale);
+  text +=
+      fmt::format("positions = \"{}\"\nrope_theta = {}\nbiases = {}\ntied = {}\nresidual = \"{}\"\n",
+                  kind_name(kPositions, model.positions), model.rope_theta, model.biases, model.tied, residual_rule(model.residual).name);
+  if (model.residual == ResidualRule::branch_scale) text += fmt::format("branch_scale = {}\n", model.branch_scale);
+  text += '\n';
   text += fmt::format("[space]\nembed = {}\ndepth = {}\nheads = {}\n", toml_list(space.embed(), integer_text),
                       toml_list(space.depth(), integer_text), toml_list(general.heads, integer_text));
   text += general.ffn.widths.empty() ? fmt::format("ffn_ratio = {}\n", toml_list(general.ffn.ratios, number_text))

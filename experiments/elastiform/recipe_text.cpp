@@ -2,6 +2,9 @@
 
 #include "experiments/elastiform/recipe.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
+#include "experiments/elastiform/recipe_tuning.hpp"
+#include "trainers/optimizers/optimizer.hpp"
+#include "trainers/step_rules/step_rule.hpp"
 
 namespace elastiform {
 namespace {
@@ -10,12 +13,35 @@ std::string train_table(const TrainOptions& train) {
   std::string text =
       fmt::format("[train]\nsteps = {}\nsequences = {}\naccumulation = {}\nseed = {}\nprecision = {}\noptimizer = {}\n", train.steps,
                   train.sequences, train.accumulation, train.seed, toml_text(train.precision), toml_text(train.optimizer));
-  text += fmt::format("rate = {}\nbeta1 = {}\nbeta2 = {}\neps = {}\ndecay = {}\npolicy = {}\n", train.rate, train.beta1, train.beta2,
-                      train.eps, train.decay, toml_text(train.policy));
+  if (uses_loss_scale(train)) text += fmt::format("loss_scale = {}\n", train.loss_scale);
+  if (uses_fp8_window(train)) text += fmt::format("fp8_window = {}\n", train.fp8_window);
+  text += fmt::format("activations = {}\n", toml_text(train.activations));
+  if (uses_activation_bytes(train)) text += fmt::format("activation_bytes = {}\n", train.activation_bytes);
+  text += fmt::format("rate = {}\n", train.rate);
+  const OptimizerEntry& optimizer = find_optimizer(train.optimizer);
+  const auto add = [&](const char* key, const auto& value) {
+    if (optimizer.reads(key)) text += fmt::format("{} = {}\n", key, value);
+  };
+  add("beta1", train.beta1), add("beta2", train.beta2), add("eps", train.eps);
+  add("momentum", train.momentum), add("nesterov", train.nesterov), add("trust", train.trust);
+  text += fmt::format("decay = {}\npolicy = {}\n", train.decay, toml_text(train.policy));
+  if (scales_rate(train)) text += fmt::format("scale_rate = {}\nbase_sequences = {}\n", toml_text(train.scale_rate), train.base_sequences);
+  const StepRuleEntry& rule = find_step_rule(train.step_rule);
+  const auto add_of_rule = [&](const char* key, const auto& value) {
+    if (rule.reads(key)) text += fmt::format("{} = {}\n", key, value);
+  };
+  text += fmt::format("step_rule = {}\n", toml_text(train.step_rule));
+  add_of_rule("rho", train.rho), add_of_rule("adaptive", train.adaptive);
+  add_of_rule("look_every", train.look_every), add_of_rule("look_share", train.look_share);
+  text += fmt::format("dropout = {}\n", train.dropout);
+  text += fmt::format("ema = {}\nnoise_scale = {}\n", train.ema, train.noise_scale);
   if (uses_band_warmup(train)) text += fmt::format("band_warmup = {}\n", train.band_warmup);
   text += fmt::format("schedule = {}\nwarmup = {}\n", toml_text(train.schedule), train.warmup);
   if (uses_cooldown(train)) text += fmt::format("cooldown = {}\n", train.cooldown);
   if (uses_final_rate(train)) text += fmt::format("final_rate = {}\n", train.final_rate);
+  text += fmt::format("tokens = {}\n", toml_text(train.tokens));
+  if (uses_tokens_kept(train)) text += fmt::format("tokens_kept = {}\ntokens_step = {}\n", train.tokens_kept, train.tokens_step);
+  if (uses_tokens_full(train)) text += fmt::format("tokens_full = {}\n", train.tokens_full);
   return text + fmt::format("clip = {}\nlog_every = {}\nlog_segments = {}\ncheckpoint_every = {}\n\n", train.clip, train.log_every,
                             train.log_segments, train.checkpoint_every);
 }
@@ -48,7 +74,7 @@ std::string Recipe::text() const {
                   toml_list(
                       data.splits, +[](const int& part) { return std::to_string(part); }),
                   data.split_block);
-  text += space_tables(space) + "\n" + train_table(train);
+  text += space_tables(space) + "\n" + tune_table(space.model().tuning, base) + train_table(train);
   for (const auto& stage : stages) text += stage_table(stage);
   text += fmt::format("[deploy]\ndtype = {}\nbatch = {}\ncontext = {}\nphase = {}\nthreads = {}\n\n", toml_text(deploy.dtype), deploy.batch,
                       deploy.context, toml_text(deploy.phase), deploy.threads);

@@ -9,6 +9,7 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/resume_check.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/parametrizations/merge.hpp"
 
 namespace elastiform {
 namespace {
@@ -60,19 +61,19 @@ Recipe load_recipe_or_run(const std::string& path) {
   return Recipe::load(path);
 }
 
-Run::Run(const std::string& folder)
+Run::Run(const std::string& folder, const std::string& weights)
     : paths_{without_slash(folder)}, typed_(without_slash(folder)), recipe_([&] {
         if (is_run_folder(folder)) return Recipe::load(RunPaths{without_slash(folder)}.recipe());
         throw InputError({folder, "a run folder", exists(folder) ? "something else" : "nothing", "elastiform train makes runs"});
       }()) {
   if (!exists(paths_.supernet()))
     throw InputError({typed_, "supernet.h5", "nothing", fmt::format("the run has no weights yet: elastiform train --resume {}", typed_)});
-  supernet_ = std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet()));
-  if (supernet_->space.hash() != recipe_.space.hash())
+  supernet_ = std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet(), weights == "ema" ? Which::average : Which::trained));
+  if (supernet_->space.hash() != merged_space(recipe_.space).hash())
     throw InputError(
         {paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});
   refuse_changed_data(recipe_, supernet_->recipe_toml, paths_.recipe());
-  network_ = std::make_unique<Network>(recipe_.space, supernet_->weights.dtype());
+  network_ = std::make_unique<Network>(supernet_->space, supernet_->weights.dtype());
   costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
 }
 

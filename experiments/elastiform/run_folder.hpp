@@ -19,6 +19,7 @@ struct RunPaths {
   std::string folder;
   std::string recipe() const { return folder + "/recipe.toml"; }
   std::string supernet() const { return folder + "/supernet.h5"; }
+  std::string base() const { return folder + "/base.h5"; }  // of a tuning
   std::string checkpoints() const { return folder + "/checkpoints"; }
   std::string training_log() const { return folder + "/training.jsonl"; }
   std::string training_table() const { return folder + "/training.h5"; }
@@ -36,13 +37,18 @@ bool is_run_folder(const std::string& path);
 /// A recipe file or a run folder: what `space`, `sample` and `cost` need. Never opens the data.
 Recipe load_recipe_or_run(const std::string& path);
 
+/// What --weights takes: what training goes on with, or their running average (train.ema).
+inline const std::vector<std::string> kWeightChoices{"trained", "ema"};
+constexpr const char* kWeightsHelp = "The trained weights, or their running average (train.ema)";
+
 /// A trained run, opened to read: recipe, weights, network, costs. The data is opened on first use.
 class Run {
  public:
-  explicit Run(const std::string& folder);  // InputError when it is no run or has no weights yet
+  /// `weights`: of kWeightChoices. InputError when it is no run or has no such weights yet.
+  explicit Run(const std::string& folder, const std::string& weights = "trained");
   const RunPaths& paths() const { return paths_; }
   const Recipe& recipe() const { return recipe_; }
-  const SearchSpace& space() const { return recipe_.space; }
+  const SearchSpace& space() const { return supernet_->space; }  // of a tuning: the one that it merges into
   const Weights& weights() const { return supernet_->weights; }
   const LoadedSupernet& supernet() const { return *supernet_; }
   const Network& network() const { return *network_; }

@@ -8,12 +8,18 @@
 #include <memory>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/devices.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
+#include "kernels/scratch_file.hpp"
 #include "search/feasible_set.hpp"
 #include "search/prefix_evaluator.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "trainers/samplers/sampler.hpp"
+#include "trainers/step_flops.hpp"
+#include "trainers/step_rules/step_rule.hpp"
+#include "trainers/token_selection/token_selection.hpp"
 
 namespace elastiform {
 namespace {
@@ -30,13 +36,13 @@ double tokens_per_parameter(const Recipe& recipe) {
 
 // Seconds of a run at the rate of five steps of its longest stage, after one that warms caches and primitives up.
 double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& backend, std::optional<std::int64_t> activations,
-                         Communicator& ranks) {
+                         Communicator& ranks, MemorySpace* away) {
   auto stage =
       *std::max_element(recipe.stages.begin(), recipe.stages.end(), [](const Stage& a, const Stage& b) { return a.steps < b.steps; });
   auto options = recipe.train;
   options.steps = stage.steps = 6;
   stage.share = 1;
-  Trainer trainer(recipe.space, options, {stage}, data, backend, activations, ranks);
+  Trainer trainer(recipe.space, options, {stage}, data, backend, activations, ranks, away);
   trainer.step();
   double flops = 0;
   const auto begin = std::chrono::steady_clock::now();
@@ -50,9 +56,13 @@ double estimated_seconds(const Recipe& recipe, const TextData& data, Backend& ba
 
 }  // namespace
 
+std::unique_ptr<MemorySpace> make_scratch_file(const MemoryOptions& options) {
+  return options.offload ? std::make_unique<ScratchFile>(*options.offload, "--offload") : nullptr;
+}
+
 double expected_flops(const Recipe& recipe) {
   const auto costs = cost_model_of(recipe);
-  const double rows = static_cast<double>(sequences_of_step(recipe.train)) * recipe.space.model().context;
+  const auto tokens = make_token_selection(recipe.train, recipe.space);
   double flops = 0;
   std::int64_t begin = 0;
   for (const auto& stage : recipe.stages) {
@@ -61,16 +71,13 @@ double expected_flops(const Recipe& recipe) {
     double sum = 0;
     for (std::int64_t i = 0; i < sampled; ++i) {
       const auto step = i * stage.steps / sampled;
-      for (const auto& subnet : sampler->sample(static_cast<std::uint64_t>(begin + step), static_cast<std::uint64_t>(step))) {
-        double macs = static_cast<double>(costs.frame(subnet.embed).macs);
-        for (const auto& genes : subnet.blocks) macs += static_cast<double>(costs.block(subnet.embed, genes).macs);
-        sum += 6 * macs * rows;  // forward 2, backward 4
-      }
+      const auto subnets = sampler->sample(static_cast<std::uint64_t>(begin + step), static_cast<std::uint64_t>(step));
+      sum += pass_flops(costs, recipe.train, subnets, tokens->kept(begin + step));
     }
     if (sampled > 0) flops += sum / static_cast<double>(sampled) * static_cast<double>(stage.steps);
     begin += stage.steps;
   }
-  return flops;
+  return flops * find_step_rule(recipe.train.step_rule).passes_of(recipe.train);
 }
 
 // Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
@@ -83,17 +90,42 @@ std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const 
   return PrefixEvaluator(network, unread, data, set, pool, compute).plan_bytes(ends);
 }
 
+namespace {
+
+// What a device has not is refused before anything is allocated there, with both numbers.
+void require_free(const PlannedMemory& memory, const Backend& backend) {
+  const std::string device(backend.name());
+  const std::optional<std::int64_t> free = free_bytes_of(parse_device(device, "backend"));
+  if (!free || memory.total() <= *free) return;
+  const std::string remedy =
+      memory.least() <= *free
+          ? "--memory-limit " + memory_limit_text(*free, Rounded::down)
+          : "fewer sequences, a shorter context or a smaller space; the least for this recipe is " + memory_limit_text(memory.least());
+  throw InputError({"--device " + device, memory_limit_text(memory.total()) + " of free memory, as planned",
+                    memory_limit_text(*free, Rounded::down) + " free", remedy});
+}
+
+}  // namespace
+
 std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
-                                             std::optional<std::int64_t> memory_limit, const Communicator& ranks) {
-  if (!memory_limit) return std::nullopt;
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, std::nullopt, ranks), evaluation,
-                             ranks.size()};
+                                             const MemoryOptions& memory_options, const Communicator& ranks) {
+  const bool offloads = memory_options.offload.has_value();
+  PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, std::nullopt, ranks, offloads), evaluation,
+                       ranks.size()};
+  const std::optional<std::int64_t>& memory_limit = memory_options.limit;
+  if (!memory_limit) {
+    require_free(memory, backend);
+    return std::nullopt;
+  }
   if (*memory_limit < memory.least())
     throw InputError({"--memory-limit", fmt::format("at least {} for this recipe", memory_limit_text(memory.least())),
                       memory_limit_text(*memory_limit, Rounded::down),
                       fmt::format("{} more, or fewer sequences, a shorter context, a smaller space",
                                   memory_limit_text(memory.least() - *memory_limit))});
-  return *memory_limit - (memory.total() - memory.trainer.arena);
+  const std::int64_t activations = *memory_limit - (memory.total() - memory.trainer.arena);
+  memory.trainer.arena = std::min(memory.trainer.arena_keeping_all, activations);
+  require_free(memory, backend);
+  return activations;
 }
 
 namespace {
@@ -110,18 +142,38 @@ std::string what_is_recomputed(const Trainer::Memory& memory) {
 void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   const auto& trainer = memory.trainer;
   const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {} + activations {} + workspace {} + live losses {}\n",
-             unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), unit(trainer.arena),
-             unit(trainer.workspace), unit(memory.evaluation));
+  const auto part = [&](const char* name, std::int64_t bytes) {
+    return bytes == 0 ? std::string() : fmt::format(" + {} {}", name, unit(bytes));
+  };
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {}{}{} + activations {} + workspace {} + live losses {}\n",
+             unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), part("step rule", trainer.rule),
+             part("average", trainer.average), unit(trainer.arena), unit(trainer.workspace), unit(memory.evaluation));
   fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
+  if (trainer.away > 0) fmt::print(stream, "    up to {} of them wait in a file outside of memory\n", unit(trainer.away));
   fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
   if (memory.ranks > 1) fmt::print(stream, "    all of this is of one of {} processes\n", memory.ranks);
+  if (memory.on_device) return;
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (static_cast<double>(memory.total() * memory.ranks + PlannedMemory::kCheckpoint) > available)
     fmt::print(stream, "warning: {} are free now: the machine may swap; --memory-limit, a smaller batch, context or space need less\n",
                bytes_text(available));
 }
+
+namespace {
+
+void print_tuning(std::FILE* stream, const Recipe& recipe) {
+  const WeightTable table(recipe.space);
+  std::int64_t learns = 0, all = 0;
+  for (const TensorSpec& tensor : table.tensors()) {
+    all += tensor.rows * tensor.columns;
+    if (tensor.trained) learns += tensor.rows * tensor.columns;
+  }
+  fmt::print(stream, "tuning: {}: {} of {} parameters learn, from the weights {}\n", parametrization_of(recipe.space.model().tuning).help,
+             grouped(learns), grouped(all), recipe.base.substr(0, 16));
+}
+
+}  // namespace
 
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory) {
   const auto costs = cost_model_of(recipe);
@@ -130,16 +182,19 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
   for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
+  if (!recipe.base.empty()) print_tuning(stream, recipe);
   print_memory(stream, memory);
+  if (uses_activation_bytes(recipe.train))
+    fmt::print(stream, "    blocks may keep them compressed ({}): gradients are estimates, losses exact\n", recipe.train.activations);
   fmt::print(stream, "training: {} steps of {}{} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.accumulation > 1 ? fmt::format("{} x ", recipe.train.accumulation) : "",
              recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)), tokens_per_parameter(recipe),
              count_text(expected_flops(recipe)), recipe.train.precision);
-  if (tokens_per_parameter(recipe) < kFewTokens)
+  if (recipe.base.empty() && tokens_per_parameter(recipe) < kFewTokens)
     fmt::print(stream, "warning: fewer than {} tokens per parameter: more steps or a smaller space would serve better\n", kFewTokens);
 }
 
-int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std::int64_t> memory_limit) {
+int dry_run(const Recipe& recipe, const CommonOptions& common, const MemoryOptions& memory_options) {
   const bool json = common.json;
   Communicator& ranks = ranks_of(common);
   const ThreadPool pool(threads_of(common));
@@ -148,12 +203,14 @@ int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std
   Backend& backend = *made;
   const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
-  const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_limit, ranks);
-  const PlannedMemory memory{Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations, ranks), evaluation,
-                             ranks.size()};
+  const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_options, ranks);
+  const PlannedMemory memory{
+      Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations, ranks, memory_options.offload.has_value()), evaluation,
+      ranks.size(), common.device != Device::cpu};
   print_plan(text_stream(json), recipe, memory);
   if (common.job != nullptr) common.job->call_followers();
-  const double seconds = estimated_seconds(recipe, data, backend, activations, ranks);
+  const auto away = make_scratch_file(memory_options);
+  const double seconds = estimated_seconds(recipe, data, backend, activations, ranks, away.get());
   fmt::print(text_stream(json), "time: about {} on {}, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
              duration_text(seconds), common.device == Device::cpu ? fmt::format("{} threads", pool.size()) : backend.arithmetic());
   if (!json || !ranks.leads()) return 0;

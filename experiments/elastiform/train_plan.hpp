@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <optional>
+#include <string>
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/output.hpp"
@@ -19,7 +21,8 @@ double expected_flops(const Recipe& recipe);
 struct PlannedMemory {
   Trainer::Memory trainer;
   std::int64_t evaluation = 0;
-  int ranks = 1;  // each takes that
+  int ranks = 1;           // each takes that
+  bool on_device = false;  // and not of the host's
   std::int64_t total() const { return trainer.total() + evaluation; }
   /// The total under the lowest --memory-limit.
   std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }
@@ -30,10 +33,19 @@ struct PlannedMemory {
 /// Bytes that the workers who score the live losses take: arenas, and what they pack.
 std::int64_t evaluation_bytes(const Recipe& recipe, const TextData& data, const ThreadPool& pool, const Compute& compute);
 
-/// What is left for activations when everything else that print_memory adds up is taken from `memory_limit`, of each rank; nullopt when there
+/// What a machine has for a training (docs/memory.md).
+struct MemoryOptions {
+  std::optional<std::int64_t> limit;   // of everything that is planned, in bytes
+  std::optional<std::string> offload;  // a folder: activations may wait in a file there
+};
+
+/// Where activations wait; null: nowhere. Throws InputError for a folder that cannot be written.
+std::unique_ptr<MemorySpace> make_scratch_file(const MemoryOptions& options);
+
+/// What is left for activations when everything else that print_memory adds up is taken from the limit, of each rank; nullopt when there
 /// is none. InputError names the least limit that would do.
 std::optional<std::int64_t> activation_limit(const Recipe& recipe, const Backend& backend, std::int64_t evaluation,
-                                             std::optional<std::int64_t> memory_limit, const Communicator& ranks);
+                                             const MemoryOptions& memory_options, const Communicator& ranks);
 
 /// The lines that stand before a training: memory, tokens, size of the space, costs of its ends, tokens per parameter.
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory);
@@ -41,6 +53,6 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
 void print_memory(std::FILE* stream, const PlannedMemory& memory);
 
 /// `train --dry-run`: the plan and minutes from five trained steps. Writes nothing.
-int dry_run(const Recipe& recipe, const CommonOptions& common, std::optional<std::int64_t> memory_limit);
+int dry_run(const Recipe& recipe, const CommonOptions& common, const MemoryOptions& memory_options);
 
 }  // namespace elastiform

@@ -15,9 +15,11 @@
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/parametrizations/merge.hpp"
 #include "supernet/sha256.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "trainers/checkpoint.hpp"
+#include "trainers/trainer_state.hpp"
 
 namespace elastiform {
 namespace {
@@ -40,7 +42,8 @@ bool holds_only_leftovers(const std::string& folder) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const auto name = entry->path().filename().string();
-    if (name != "lock" && !(name.starts_with("recipe.toml.") && name.ends_with(".new"))) return false;
+    const bool unfinished = name.ends_with(".new") && (name.starts_with("recipe.toml.") || name.starts_with("base.h5."));
+    if (name != "lock" && name != "base.h5" && !unfinished) return false;
   }
   return !error;
 }
@@ -48,24 +51,28 @@ bool holds_only_leftovers(const std::string& folder) {
 /// One training, from where its trainer stands to the end or to Ctrl-C. Of several ranks each has its session; rank 0's alone writes.
 class Session {
  public:
-  Session(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit, const CommonOptions& common)
+  Session(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
+          const LoadedSupernet* base = nullptr)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
         data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)),
         compute_(training_compute(recipe, common.device)), backend_(make_backend(compute_, pool_)),
+        away_(make_scratch_file(memory_options)),
         trainer_(recipe.space, recipe.train, recipe.stages, data_, *backend_,
-                 activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_limit, ranks_),
-                 ranks_),
+                 activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_options, ranks_),
+                 ranks_, away_.get()),
         evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
                    pool_, compute_),
         ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {
     evaluator_.share_batches(ranks_);
     if (ranks_.leads() && common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
+    if (base != nullptr) begin_with(*base);
+    else if (!recipe.base.empty()) begin_with(load_supernet(paths_.base()));
   }
 
   Trainer& trainer() { return trainer_; }
   const TextData& data() const { return data_; }
 
-  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size()}; }
+  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size(), compute_.device != Device::cpu}; }
 
   TrainOutcome run() {
     require_equal_sessions();
@@ -105,6 +112,17 @@ class Session {
   }
 
  private:
+  // Of a tuning: what is added stays as it was initialized, a checkpoint brings the rest.
+  void begin_with(const LoadedSupernet& base) {
+    if (base.weights_hash != recipe_.base)
+      throw InputError({paths_.base(), "the weights that the run began with, SHA-256 " + recipe_.base.substr(0, 16),
+                        base.weights_hash.substr(0, 16), "restore the run's base.h5"});
+    Trainer::State& state = trainer_.state();
+    copy_by_name(state.weights, base.weights);
+    state.precision->initialize(*backend_, state.weights);
+    if (state.average) state.average->weights().assign(state.weights);  // the average begins at the weights
+  }
+
   // Ranks that differ in any of these would drift apart, or end apart.
   void require_equal_sessions() {
     const BuildIdentity build = this_build(*backend_);
@@ -159,15 +177,18 @@ class Session {
         .add("gradient_norm", last_.gradient_norm)
         .add("rate", last_.rate)
         .add("skipped", trainer_.skipped_steps());
+    if (recipe_.train.noise_scale) row.add("noise_scale", trainer_.noise().scale());
     row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
     row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds)
         .add("flops_per_second", interval_.flops / interval_.seconds);
     log.append(row.text());
-    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}", step,
+    progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}{}", step,
                               std::to_string(recipe_.train.steps).size(), bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle),
                               bits_per_byte(losses_->largest), speed(),
+                              recipe_.train.noise_scale ? fmt::format("  noise scale {:.0f} sequences", trainer_.noise().scale()) : "",
                               trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
-                              trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : ""));
+                              trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : "") +
+                  (trainer_.precision_summary().empty() ? "" : "  " + trainer_.precision_summary()));
     interval_ = {};
     if (!checkpoint) return;
     if (losses_->middle < best_) {
@@ -199,7 +220,8 @@ class Session {
   ThreadPool pool_;
   Compute compute_;
   std::unique_ptr<Backend> backend_;
-  std::optional<FmaPeak> peak_;  // the CPU's; of rank 0, which shows speed
+  std::optional<FmaPeak> peak_;        // the CPU's; of rank 0, which shows speed
+  std::unique_ptr<MemorySpace> away_;  // where activations wait; null: nowhere
   Trainer trainer_;
   PrefixEvaluator evaluator_;
   std::vector<Subnet> ends_;  // smallest, middle, largest
@@ -230,11 +252,11 @@ void call_followers(const CommonOptions& common, const std::string& folder) {
 
 }  // namespace
 
-TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit,
-                       const CommonOptions& common) {
+TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
+                       const LoadedSupernet* base) {
   if (!ranks_of(common).leads()) {  // rank 0 has checked everything and made the folder
     call_followers(common, folder);
-    return Session(recipe, folder, memory_limit, common).run();
+    return Session(recipe, folder, memory_options, common).run();
   }
   std::error_code error;
   if (is_run_folder(folder))
@@ -242,12 +264,13 @@ TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::opt
         {folder, "a folder that does not exist", "a run", fmt::format("--run another, or elastiform train --resume {}", folder)});
   if (fs::exists(folder, error) && !(fs::is_directory(folder, error) && holds_only_leftovers(folder)))
     throw InputError({folder, "a folder that does not exist", "something else", "--run another"});
-  Session session(recipe, folder, memory_limit, common);  // opens the data: what is wrong with it shows before anything is written
+  Session session(recipe, folder, memory_options, common, base);  // opens the data: what is wrong with it shows before anything is written
   print_plan(text_stream(common.json), recipe, session.memory());
   if (!fs::create_directories(folder, error) && error)
     throw InputError({folder, "a folder that can be made", error.message(), "--run another"});
   const FolderLock lock(folder);
   if (is_run_folder(folder)) throw InputError({folder, "a folder that does not exist", "a run that has just begun", "--run another"});
+  if (base != nullptr) save_base(*base, RunPaths{folder}.base());  // before the recipe, which makes the folder a run
   write_durably(RunPaths{folder}.recipe(), as_stored(recipe, folder).text());
   call_followers(common, folder);
   return session.run();
@@ -256,11 +279,11 @@ TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::opt
 namespace {
 
 // As rank 0 has left the run.
-TrainOutcome follow_resumed(const RunPaths& paths, const std::vector<std::string>& set, std::optional<std::int64_t> memory_limit,
+TrainOutcome follow_resumed(const RunPaths& paths, const std::vector<std::string>& set, const MemoryOptions& memory_options,
                             const CommonOptions& common) {
   call_followers(common, paths.folder);
   const auto recipe = Recipe::load(paths.recipe(), set);
-  Session session(recipe, paths.folder, memory_limit, common);
+  Session session(recipe, paths.folder, memory_options, common);
   std::error_code error;
   if (fs::exists(paths.supernet(), error)) load_checkpoint(session.trainer(), paths.supernet());
   return session.run();
@@ -269,11 +292,11 @@ TrainOutcome follow_resumed(const RunPaths& paths, const std::vector<std::string
 }  // namespace
 
 TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
-                          std::optional<std::int64_t> memory_limit, const CommonOptions& common) {
+                          const MemoryOptions& memory_options, const CommonOptions& common) {
   if (!is_run_folder(folder)) throw InputError({folder, "a run folder", "none", "elastiform train RECIPE starts one"});
   refuse_settings(set);
   const RunPaths paths{folder};
-  if (!ranks_of(common).leads()) return follow_resumed(paths, set, memory_limit, common);
+  if (!ranks_of(common).leads()) return follow_resumed(paths, set, memory_options, common);
   const FolderLock lock(folder);
   auto recipe = Recipe::load(paths.recipe(), set);
   replace_lost_supernet(paths, text_stream(common.json));
@@ -287,7 +310,7 @@ TrainOutcome train_resume(const std::string& folder, const std::vector<std::stri
     trained = before.steps;
   }
   if (steps) lengthen(recipe, *steps, trained);
-  Session session(recipe, folder, memory_limit, common);
+  Session session(recipe, folder, memory_options, common);
   if (!data_sha256.empty()) {
     if (session.data().sha256() != data_sha256)
       throw InputError({recipe.data.text, "the text that the run began with, SHA-256 " + data_sha256.substr(0, 16),

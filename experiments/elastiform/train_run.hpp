@@ -7,6 +7,8 @@
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/recipe.hpp"
+#include "experiments/elastiform/train_plan.hpp"
+#include "trainers/checkpoint.hpp"
 
 namespace elastiform {
 
@@ -25,12 +27,12 @@ struct TrainOutcome {
 };
 
 /// Trains a recipe into a new folder; InputError when something stands there already. Its recipe is stored with every default written out.
-/// memory_limit: of everything that is planned, in bytes (docs/memory.md); it changes no bit of the run.
-TrainOutcome train_new(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit,
-                       const CommonOptions& common);
+/// memory_options change no bit of the run. base: what a tuning begins with, kept in the folder.
+TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
+                       const LoadedSupernet* base = nullptr);
 
 /// Continues a run from its last checkpoint; `steps` lengthens its last stage. Only train.checkpoint_every and data.text may be --set.
 TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,
-                          std::optional<std::int64_t> memory_limit, const CommonOptions& common);
+                          const MemoryOptions& memory_options, const CommonOptions& common);
 
 }  // namespace elastiform

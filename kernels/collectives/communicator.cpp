@@ -46,6 +46,30 @@ void Link::send(int to, std::span<const std::byte> bytes) {
 
 void Link::receive(int from, std::span<std::byte> bytes) { do_receive(from, bytes); }
 
+Link::Ticket Link::start_send(int to, std::span<const std::byte> bytes, int tag) {
+  sent_bytes_ += static_cast<std::int64_t>(bytes.size());
+  return do_start_send(to, bytes, tag);
+}
+
+Link::Ticket Link::start_receive(int from, std::span<std::byte> bytes, int tag) { return do_start_receive(from, bytes, tag); }
+
+void Link::wait_for_any(std::span<const Ticket> tickets) {
+  if (std::find(tickets.begin(), tickets.end(), kAtOnce) == tickets.end()) do_wait_for_any(tickets);
+}
+
+Link::Ticket Link::do_start_send(int to, std::span<const std::byte> bytes, int /*tag*/) {
+  do_send(to, bytes);
+  return kAtOnce;
+}
+
+Link::Ticket Link::do_start_receive(int from, std::span<std::byte> bytes, int /*tag*/) {
+  do_receive(from, bytes);
+  return kAtOnce;
+}
+
+bool Link::do_finished(Ticket) { throw std::logic_error("a ticket of another link"); }
+void Link::do_wait_for_any(std::span<const Ticket>) { throw std::logic_error("no message to wait for"); }
+
 Communicator& alone() {
   static Alone process;  // it never sends, so nothing in it changes
   return process;

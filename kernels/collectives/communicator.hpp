@@ -30,9 +30,31 @@ class Link {
   void receive(int from, std::span<std::byte> bytes);
   std::int64_t sent_bytes() const { return sent_bytes_; }  // so far
 
+  // Messages that are on their way while their rank goes on. Those of one tag, from 1 on, arrive in their order, and apart from those of other
+  // tags and of the two above. `bytes` are the message's until finished() has said true; a rank receives one message at a time of a rank
+  // and a tag. A link that has no such messages does each at once.
+  using Ticket = int;
+  Ticket start_send(int to, std::span<const std::byte> bytes, int tag);
+  Ticket start_receive(int from, std::span<std::byte> bytes, int tag);
+  /// Does not wait. After true the ticket is void.
+  bool finished(Ticket ticket) { return ticket == kAtOnce || do_finished(ticket); }
+  /// Returns when finished() of one of them says true.
+  void wait_for_any(std::span<const Ticket> tickets);
+  /// Whether messages are on their way while their rank goes on.
+  virtual bool overlaps() const { return false; }
+  /// Throws if a message that was queued before has failed meanwhile.
+  virtual void check_queued() const {}
+
+ protected:
+  static constexpr Ticket kAtOnce = -1;
+
  private:
   virtual void do_send(int to, std::span<const std::byte> bytes) = 0;
   virtual void do_receive(int from, std::span<std::byte> bytes) = 0;
+  virtual Ticket do_start_send(int to, std::span<const std::byte> bytes, int tag);
+  virtual Ticket do_start_receive(int from, std::span<std::byte> bytes, int tag);
+  virtual bool do_finished(Ticket ticket);
+  virtual void do_wait_for_any(std::span<const Ticket> tickets);
   std::int64_t sent_bytes_ = 0;
 };
 

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <utility>
+#include <vector>
 
 #include "kernels/collectives/mpi_functions.hpp"
 #include "kernels/errors.hpp"
@@ -45,16 +46,30 @@ std::optional<Launch> launched() {
   return std::nullopt;
 }
 
+/// What is left of a message on its way.
+struct MpiRanks::Message {
+  int peer = 0, tag = 0;
+  const std::byte* sent = nullptr;  // of the two one is set
+  std::byte* received = nullptr;
+  std::size_t bytes = 0;
+  enum class State { free, on_its_way, ended } state = State::free;
+};
+
+// The job that this thread started; others have none.
+thread_local const void* state_of_this_thread = nullptr;
+
 struct MpiRanks::State {
   const MpiFunctions* mpi = nullptr;
-  Machine* machine = nullptr;  // nullptr: MPI has ended, or processes of this machine cannot see each other
-  int size = 0;                // of the ranks that are watched
+  Machine* machine = nullptr;     // nullptr: MPI has ended, or processes of this machine cannot see each other
+  int size = 0;                   // of the ranks that are watched
+  std::vector<Message> messages;  // by ticket, which is also the number of its request
 
   const Machine::Rank& at(int i) const { return machine->ranks[i]; }
 };
 
 MpiRanks::MpiRanks(const std::string& module) : state_(std::make_unique<State>()) {
   State& s = *state_;
+  state_of_this_thread = state_.get();
   // Global: some versions of MPI load parts of themselves that look for their symbols there.
   void* const library = ::dlopen(module.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (!library)
@@ -86,6 +101,7 @@ MpiRanks::~MpiRanks() = default;
 int MpiRanks::rank() const { return state_->mpi->rank; }
 int MpiRanks::size() const { return state_->mpi->size; }
 int MpiRanks::machine_ranks() const { return state_->mpi->machine_ranks; }
+int MpiRanks::machine_rank() const { return state_->mpi->machine_rank; }
 
 int MpiRanks::lost_rank() const noexcept {
   const State& s = *state_;
@@ -124,42 +140,90 @@ void MpiRanks::check(int error) const {
   throw std::runtime_error(std::string("MPI: ") + text);
 }
 
-void MpiRanks::wait() {
+MpiRanks::Ticket MpiRanks::start(const Message& message) {
+  std::vector<Message>& all = state_->messages;
+  const auto free = std::find_if(all.begin(), all.end(), [](const Message& one) { return one.state == Message::State::free; });
+  const Ticket ticket = static_cast<Ticket>(free - all.begin());
+  if (free == all.end()) all.emplace_back();
+  all[static_cast<std::size_t>(ticket)] = message;
+  all[static_cast<std::size_t>(ticket)].state = Message::State::on_its_way;
+  start_piece(ticket);
+  return ticket;
+}
+
+void MpiRanks::start_piece(Ticket ticket) {
+  if (state_of_this_thread != state_.get()) throw std::logic_error("MPI is used by another thread than the one that started it");
+  const Message& m = state_->messages[static_cast<std::size_t>(ticket)];
+  const int count = static_cast<int>(std::min<std::size_t>(m.bytes, MpiFunctions::kMostBytes));
+  check(m.sent ? state_->mpi->start_send(ticket, m.peer, m.sent, count, m.tag)
+               : state_->mpi->start_receive(ticket, m.peer, m.received, count, m.tag));
+}
+
+bool MpiRanks::has_ended(Ticket ticket) {
+  Message& m = state_->messages[static_cast<std::size_t>(ticket)];
+  if (m.state == Message::State::ended) return true;
+  int done = 0;
+  check(state_->mpi->test(ticket, &done));
+  if (!done) return false;
+  const std::size_t piece = std::min<std::size_t>(m.bytes, MpiFunctions::kMostBytes);
+  m.bytes -= piece;
+  if (m.bytes > 0) {
+    if (m.sent) m.sent += piece;
+    else m.received += piece;
+    start_piece(ticket);
+    return false;
+  }
+  m.state = Message::State::ended;
+  // Memory of another process is read in place: had it died in between, MPI may call the message received all the same.
+  if (m.received)
+    if (const int lost = lost_rank(); lost >= 0) throw RankLost(lost, size());
+  return true;
+}
+
+bool MpiRanks::do_finished(Ticket ticket) {
+  if (!has_ended(ticket)) return false;
+  state_->messages[static_cast<std::size_t>(ticket)].state = Message::State::free;
+  return true;
+}
+
+void MpiRanks::do_wait_for_any(std::span<const Ticket> tickets) {
   // Awake while an answer can be near; then asleep between looks, so that ranks which compute have the cores.
   constexpr int kAwake = 2000, kBetweenChecks = 200;
   constexpr timespec kNap{0, 50'000};
-  for (int looks = 0;; ++looks) {
-    int done = 0;
-    check(state_->mpi->test(&done));
-    if (done) return;
+  for (int looks = 0, naps = 0;;) {
+    for (const Ticket ticket : tickets)
+      if (has_ended(ticket)) return;
+    looks += static_cast<int>(tickets.size());  // many messages are no reason to be awake for longer
     if (looks < kAwake) {
       ::sched_yield();
       continue;
     }
+    looks = kAwake;
     ::nanosleep(&kNap, nullptr);
-    if (looks % kBetweenChecks != 0) continue;
+    if (++naps % kBetweenChecks != 0) continue;
     if (const int lost = lost_rank(); lost >= 0) throw RankLost(lost, size());
   }
 }
 
-void MpiRanks::do_send(int to, std::span<const std::byte> bytes) {
-  do {
-    const std::size_t piece = std::min<std::size_t>(bytes.size(), MpiFunctions::kMostBytes);
-    check(state_->mpi->start_send(to, bytes.data(), static_cast<int>(piece)));
-    wait();
-    bytes = bytes.subspan(piece);
-  } while (!bytes.empty());
+namespace {
+constexpr int kPlainTag = 0;
+std::byte no_bytes{};  // an empty message has an address too
+}  // namespace
+
+MpiRanks::Ticket MpiRanks::do_start_send(int to, std::span<const std::byte> bytes, int tag) {
+  return start({.peer = to, .tag = tag, .sent = bytes.empty() ? &no_bytes : bytes.data(), .bytes = bytes.size()});
 }
 
-void MpiRanks::do_receive(int from, std::span<std::byte> bytes) {
-  do {
-    const std::size_t piece = std::min<std::size_t>(bytes.size(), MpiFunctions::kMostBytes);
-    check(state_->mpi->start_receive(from, bytes.data(), static_cast<int>(piece)));
-    wait();
-    bytes = bytes.subspan(piece);
-  } while (!bytes.empty());
-  // Memory of another process is read in place: had it died in between, MPI may call the message received all the same.
-  if (const int lost = lost_rank(); lost >= 0) throw RankLost(lost, size());
+MpiRanks::Ticket MpiRanks::do_start_receive(int from, std::span<std::byte> bytes, int tag) {
+  return start({.peer = from, .tag = tag, .received = bytes.empty() ? &no_bytes : bytes.data(), .bytes = bytes.size()});
 }
+
+void MpiRanks::finish(Ticket ticket) {
+  do_wait_for_any({&ticket, 1});
+  do_finished(ticket);
+}
+
+void MpiRanks::do_send(int to, std::span<const std::byte> bytes) { finish(do_start_send(to, bytes, kPlainTag)); }
+void MpiRanks::do_receive(int from, std::span<std::byte> bytes) { finish(do_start_receive(from, bytes, kPlainTag)); }
 
 }  // namespace elastiform

@@ -17,7 +17,7 @@ struct Launch {
 std::optional<Launch> launched();
 
 /// The processes of an MPI job. A rank that waits for another one looks whether the others on its machine are alive, and throws RankLost
-/// when one is not. Made once a process and never again.
+/// when one is not. Made once a process and never again, and used by the thread that made it alone.
 class MpiRanks final : public Communicator {
  public:
   /// Loads `module` (mpi_module.cpp) and starts MPI. Throws InputError that says what is missing.
@@ -29,6 +29,8 @@ class MpiRanks final : public Communicator {
   int rank() const override;
   int size() const override;
   int machine_ranks() const;  // on this machine
+  int machine_rank() const;   // among them
+  bool overlaps() const override { return true; }
 
   // What a signal handler may ask too:
   /// A rank of this machine that died without end(); -1: none.
@@ -46,9 +48,17 @@ class MpiRanks final : public Communicator {
  private:
   void do_send(int to, std::span<const std::byte> bytes) override;
   void do_receive(int from, std::span<std::byte> bytes) override;
-  void wait();
+  Ticket do_start_send(int to, std::span<const std::byte> bytes, int tag) override;
+  Ticket do_start_receive(int from, std::span<std::byte> bytes, int tag) override;
+  bool do_finished(Ticket ticket) override;
+  void do_wait_for_any(std::span<const Ticket> tickets) override;
   void check(int error) const;
 
+  struct Message;
+  Ticket start(const Message& message);
+  void start_piece(Ticket ticket);
+  bool has_ended(Ticket ticket);
+  void finish(Ticket ticket);  // waits
   struct State;
   std::unique_ptr<State> state_;
 };

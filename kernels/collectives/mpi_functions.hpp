@@ -11,10 +11,10 @@ struct MpiFunctions {
   int machine_rank;
   void* machine_memory;  // kMachineBytes that the ranks of this machine share, all zero at first
 
-  // One message at a time, in pieces of at most kMostBytes.
-  int (*start_send)(int to, const void* bytes, int count);
-  int (*start_receive)(int from, void* bytes, int count);
-  int (*test)(int* done);  // of the one that was started last
+  // Messages of at most kMostBytes, each with a request that is numbered from 0 on and free when it is done.
+  int (*start_send)(int request, int to, const void* bytes, int count, int tag);
+  int (*start_receive)(int request, int from, void* bytes, int count, int tag);
+  int (*test)(int request, int* done);
 
   int (*barrier)();
   int (*end)();  // by all ranks; nothing may follow

@@ -4,16 +4,22 @@
 #include <mpi.h>
 
 #include <cstring>
+#include <vector>
 
 #include "kernels/collectives/mpi_functions.hpp"
 
 namespace elastiform {
 namespace {
 
-MPI_Request request = MPI_REQUEST_NULL;
+std::vector<MPI_Request> requests;
 MPI_Comm machine = MPI_COMM_NULL;
 MPI_Win window = MPI_WIN_NULL;
-constexpr int kTag = 0;
+
+MPI_Request* request_of(int number) {
+  const std::size_t at = static_cast<std::size_t>(number);
+  if (at >= requests.size()) requests.resize(at + 1, MPI_REQUEST_NULL);
+  return &requests[at];
+}
 
 void error_text(int error, char* text, int size) {
   char full[MPI_MAX_ERROR_STRING] = "";
@@ -58,13 +64,17 @@ extern "C" __attribute__((visibility("default"))) const MpiFunctions* elastiform
     error_text(error, text, size);
     return nullptr;
   }
-  functions.start_send = [](int to, const void* bytes, int count) {
-    return MPI_Isend(bytes, count, MPI_BYTE, to, kTag, MPI_COMM_WORLD, &request);
+  if (level < MPI_THREAD_FUNNELED) {  // ours compute, one of them calls MPI
+    std::strncpy(text, "it allows no threads (MPI_THREAD_FUNNELED)", static_cast<std::size_t>(size) - 1);
+    return nullptr;
+  }
+  functions.start_send = [](int request, int to, const void* bytes, int count, int tag) {
+    return MPI_Isend(bytes, count, MPI_BYTE, to, tag, MPI_COMM_WORLD, request_of(request));
   };
-  functions.start_receive = [](int from, void* bytes, int count) {
-    return MPI_Irecv(bytes, count, MPI_BYTE, from, kTag, MPI_COMM_WORLD, &request);
+  functions.start_receive = [](int request, int from, void* bytes, int count, int tag) {
+    return MPI_Irecv(bytes, count, MPI_BYTE, from, tag, MPI_COMM_WORLD, request_of(request));
   };
-  functions.test = [](int* done) { return MPI_Test(&request, done, MPI_STATUS_IGNORE); };
+  functions.test = [](int request, int* done) { return MPI_Test(request_of(request), done, MPI_STATUS_IGNORE); };
   functions.barrier = [] { return MPI_Barrier(MPI_COMM_WORLD); };
   functions.end = end;
   functions.abort = [](int status) { MPI_Abort(MPI_COMM_WORLD, status); };

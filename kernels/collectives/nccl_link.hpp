@@ -4,7 +4,7 @@
 
 #include "kernels/collectives/communicator.hpp"
 
-// Compiled twice: ELASTIFORM_NCCL=nccl with the library, ELASTIFORM_NCCL=nccl_on_host with its twin on the host, for tests.
+// Compiled twice: ELASTIFORM_NCCL=nccl with the library, into a module, and ELASTIFORM_NCCL=nccl_on_host with its twin on the host, for tests.
 namespace elastiform::ELASTIFORM_NCCL {
 
 /// Carries bytes between the devices of ranks, each rank with a device of its own. Messages are queued in `stream`, a cudaStream_t: what comes
@@ -19,8 +19,7 @@ class NcclLink final : public Link {
   NcclLink(const NcclLink&) = delete;
   NcclLink& operator=(const NcclLink&) = delete;
 
-  /// Throws if a message that was queued before has failed meanwhile.
-  void check_queued() const;
+  void check_queued() const override;
 
  private:
   void do_send(int to, std::span<const std::byte> bytes) override;

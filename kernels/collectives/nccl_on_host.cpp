@@ -1,12 +1,14 @@
 #include "kernels/collectives/nccl_on_host.hpp"
 
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "kernels/collectives/in_process.hpp"
 
@@ -50,6 +52,9 @@ Jobs& jobs() {
   static Jobs all;
   return all;
 }
+
+void copy_on_host(cudaStream_t, void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+std::atomic<ReachMemory> reach{copy_on_host};
 
 thread_local std::string last_error;
 
@@ -98,6 +103,8 @@ struct CommunicatorOnHost {
   }
 };
 
+void reach_memory(ReachMemory how) { reach = how; }
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   if (!id) return refuse(ncclInvalidArgument, "no memory");
   const std::uint64_t name = jobs().name();
@@ -129,7 +136,9 @@ ncclResult_t ncclSend(const void* data, std::size_t count, ncclDataType_t type, 
   return comm->run(peer, data, stream, [&] {
     const Header header{count, static_cast<std::uint64_t>(type)};
     comm->ranks().send(peer, std::as_bytes(std::span(&header, 1)));
-    comm->ranks().send(peer, {static_cast<const std::byte*>(data), bytes_of(header)});
+    std::vector<std::byte> bytes(bytes_of(header));
+    reach.load()(stream, bytes.data(), data, bytes.size());
+    comm->ranks().send(peer, bytes);
     return ncclSuccess;
   });
 }
@@ -144,7 +153,9 @@ ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int pe
       comm->job->ranks.leave(comm->rank);  // or its sender would wait for ever
       return refuse(ncclInvalidUsage, "rank " + std::to_string(peer) + " sends " + text(sent) + ", received are " + text(expected));
     }
-    comm->ranks().receive(peer, {static_cast<std::byte*>(data), bytes_of(sent)});
+    std::vector<std::byte> bytes(bytes_of(sent));
+    comm->ranks().receive(peer, bytes);
+    reach.load()(stream, data, bytes.data(), bytes.size());
     return ncclSuccess;
   });
 }

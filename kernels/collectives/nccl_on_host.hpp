@@ -24,4 +24,8 @@ ncclResult_t ncclCommAbort(ncclComm_t comm);
 const char* ncclGetErrorString(ncclResult_t result);
 const char* ncclGetLastError(ncclComm_t comm);  // of this thread
 
+/// How the twin reads and writes what messages are in, when it is the stream's turn: memcpy, until somebody says how a device's is reached.
+using ReachMemory = void (*)(cudaStream_t stream, void* to, const void* from, std::size_t bytes);
+void reach_memory(ReachMemory reach);
+
 }  // namespace elastiform::nccl_on_host

@@ -24,8 +24,7 @@ SumTree::SumTree(std::int64_t summands, int ranks, int rank) : summands_(summand
     pushed_ = 0;
   }
   rank_ = rank;
-  free_.clear();
-  for (int slot = slots_; slot-- > 0;) free_.push_back(slot);
+  begin();
 }
 
 void SumTree::push(FunctionRef<void(int, int)> add) {
@@ -50,35 +49,54 @@ void SumTree::settle(Node node, FunctionRef<void(int, int)> add) {
   held_.push_back(node);
 }
 
-int SumTree::finish(FunctionRef<void(int, int)> add, FunctionRef<void(int, int)> send, FunctionRef<void(int, int)> receive_added) {
+// Every rank goes through the levels upwards and through each from left to right, so messages have one order that all keep to, and no two
+// ranks wait for each other.
+std::size_t SumTree::next_node() const {
+  std::size_t lowest = held_.size();
+  for (std::size_t i = 0; i < held_.size(); ++i)
+    if (held_[i].level < levels_ && (lowest == held_.size() || held_[i].level < held_[lowest].level)) lowest = i;
+  return lowest;
+}
+
+SumTree::Exchange SumTree::exchange() const {
   if (pushed_ != count_) throw std::logic_error("SumTree: fewer summands than this rank has");
-  pushed_ = 0;
-  // Every rank goes through the levels upwards and through each from left to right, so messages have one order that all keep to, and no two
-  // ranks wait for each other.
-  for (int level = 0; level < levels_; ++level) {
-    for (std::size_t i = 0; i < held_.size();) {
-      const Node node = held_[i];
-      if (node.level != level) {
-        ++i;
-        continue;
-      }
-      if (node.index % 2 == 1) {  // the left neighbour is another rank's, or settle() had joined them
-        send(node.slot, owner_of(level, node.index - 1));
-        free_.push_back(node.slot);
-        held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(i));
-      } else {
-        // Its right neighbour begins behind this rank's summands, so nothing stands behind it here.
-        receive_added(node.slot, owner_of(level, node.index + 1));
-        held_.pop_back();
-        settle({level + 1, node.index / 2, node.slot}, add);
-      }
-    }
-  }
-  if (rank_ != 0) return -1;
-  const int sum = held_.back().slot;
-  held_.clear();
-  free_.push_back(sum);
+  const std::size_t at = next_node();
+  if (at == held_.size()) return {};
+  const Node& node = held_[at];
+  // The left neighbour of an odd one is another rank's, or settle() had joined them; the right one of an even one too.
+  if (node.index % 2 == 1) return {Exchange::What::send, node.slot, owner_of(node.level, node.index - 1)};
+  return {Exchange::What::receive, node.slot, owner_of(node.level, node.index + 1)};
+}
+
+void SumTree::exchanged(FunctionRef<void(int, int)> add) {
+  const auto at = held_.begin() + static_cast<std::ptrdiff_t>(next_node());
+  const Node node = *at;
+  held_.erase(at);
+  if (node.index % 2 == 1) free_.push_back(node.slot);
+  else settle({node.level + 1, node.index / 2, node.slot}, add);  // its right neighbour is not here, so nothing stood behind it
+}
+
+int SumTree::end() {
+  const int sum = rank_ == 0 ? held_.back().slot : -1;
+  begin();
   return sum;
+}
+
+// Slots are taken in one order in every sum, whatever sums there were before: parts of a sum that skip one stay together.
+void SumTree::begin() {
+  pushed_ = 0;
+  held_.clear();
+  free_.clear();
+  for (int slot = slots_; slot-- > 0;) free_.push_back(slot);
+}
+
+int SumTree::finish(FunctionRef<void(int, int)> add, FunctionRef<void(int, int)> send, FunctionRef<void(int, int)> receive_added) {
+  for (;;) {
+    const Exchange next = exchange();
+    if (next.what == Exchange::What::nothing) return end();
+    next.what == Exchange::What::send ? send(next.slot, next.rank) : receive_added(next.slot, next.rank);
+    exchanged(add);
+  }
 }
 
 }  // namespace elastiform

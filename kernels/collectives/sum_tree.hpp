@@ -27,8 +27,18 @@ class SumTree {
   /// It stands there. add(to, from): slot to += slot from.
   void push(FunctionRef<void(int to, int from)> add);
 
-  /// What is left to do between ranks, level by level: send(slot, rank), and receive_added(slot, rank), which adds what comes to the slot.
-  /// Returns the slot of the whole sum on rank 0, -1 on the others. The next push() begins another sum.
+  /// What this rank has to do next between ranks, once all its summands are pushed: send a slot, or add to one what another rank sends.
+  struct Exchange {
+    enum class What { nothing, send, receive } what = What::nothing;
+    int slot = 0, rank = 0;
+  };
+  Exchange exchange() const;
+  /// That is done.
+  void exchanged(FunctionRef<void(int to, int from)> add);
+  /// When nothing is left to do: the slot of the whole sum on rank 0, -1 on the others. The next push() begins another sum.
+  int end();
+
+  /// All of it: send(slot, rank), and receive_added(slot, rank), which adds what comes to the slot.
   int finish(FunctionRef<void(int to, int from)> add, FunctionRef<void(int slot, int rank)> send,
              FunctionRef<void(int slot, int rank)> receive_added);
 
@@ -41,6 +51,9 @@ class SumTree {
   std::int64_t begin_of(int level, std::int64_t index) const { return index << level; }
   int owner_of(int level, std::int64_t index) const { return static_cast<int>(begin_of(level, index) / count_); }
   bool exists(int level, std::int64_t index) const { return begin_of(level, index) < summands_; }
+  void begin();
+  /// The place in held_ of the node to be exchanged next; its size: none.
+  std::size_t next_node() const;
   /// Joins a node with its left neighbour, if that is here too, and what comes of it, and so on.
   void settle(Node node, FunctionRef<void(int, int)> add);
 

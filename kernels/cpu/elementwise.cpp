@@ -88,6 +88,17 @@ void gelu_backward_rows(const GeluBackward& op) {
 }
 
 template <class T>
+void hadamard_rows(const Hadamard& op) {
+  for (std::int64_t n = 0; n < op.y.rows; ++n) {
+    const T* a = op.a.row<T>(n);
+    const float* b = op.b.row<float>(op.b.rows == 1 ? 0 : n);
+    float* y = op.y.row<float>(n);
+    for_vectors(op.y.columns,
+                [&](std::int64_t c, auto access) HWY_ATTR { access.store(hn::Mul(access.load(a + c), access.load(b + c)), y + c); });
+  }
+}
+
+template <class T>
 void rope_rows(const Rope& op) {
   const std::int64_t half = op.cosine.columns;
   for (std::int64_t n = 0; n < op.x.rows; ++n) {
@@ -116,6 +127,7 @@ void gelu_forward(const GeluForward& op) { op.x.dtype == DType::bfloat16 ? gelu_
 void gelu_backward(const GeluBackward& op) {
   op.x.dtype == DType::bfloat16 ? gelu_backward_rows<BFloat16>(op) : gelu_backward_rows<float>(op);
 }
+void hadamard(const Hadamard& op) { op.a.dtype == DType::bfloat16 ? hadamard_rows<BFloat16>(op) : hadamard_rows<float>(op); }
 void rope(const Rope& op) { op.x.dtype == DType::bfloat16 ? rope_rows<BFloat16>(op) : rope_rows<float>(op); }
 
 }  // namespace
@@ -129,12 +141,14 @@ HWY_EXPORT(swiglu_forward);
 HWY_EXPORT(swiglu_backward);
 HWY_EXPORT(gelu_forward);
 HWY_EXPORT(gelu_backward);
+HWY_EXPORT(hadamard);
 HWY_EXPORT(rope);
 
 void CpuBackend::do_swiglu_forward(const SwigluForward& op) { HWY_DYNAMIC_DISPATCH(swiglu_forward)(op); }
 void CpuBackend::do_swiglu_backward(const SwigluBackward& op) { HWY_DYNAMIC_DISPATCH(swiglu_backward)(op); }
 void CpuBackend::do_gelu_forward(const GeluForward& op) { HWY_DYNAMIC_DISPATCH(gelu_forward)(op); }
 void CpuBackend::do_gelu_backward(const GeluBackward& op) { HWY_DYNAMIC_DISPATCH(gelu_backward)(op); }
+void CpuBackend::do_hadamard(const Hadamard& op) { HWY_DYNAMIC_DISPATCH(hadamard)(op); }
 void CpuBackend::do_rope(const Rope& op) { HWY_DYNAMIC_DISPATCH(rope)(op); }
 
 }  // namespace elastiform

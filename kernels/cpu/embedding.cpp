@@ -56,6 +56,13 @@ void CpuBackend::do_embedding_forward(const EmbeddingForward& op) {
   });
 }
 
+void CpuBackend::do_scatter_rows(const ScatterRows& op) {
+  pool_.for_each(traits().panel_count(op.x.rows), [&](std::int64_t panel) {
+    for (std::int64_t n = panel * kPanelRows; n < std::min((panel + 1) * kPanelRows, op.x.rows); ++n)
+      std::copy_n(op.x.row<float>(n), op.x.columns, op.y.row<float>(op.rows[static_cast<std::size_t>(n)]));
+  });
+}
+
 void CpuBackend::do_embedding_backward(const EmbeddingBackward& op) {
   constexpr std::int64_t kColumns = 64;  // four cache lines of a row; every worker sees all tokens, so their order is kept
   const std::int64_t C = op.dy.columns;

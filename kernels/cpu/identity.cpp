@@ -6,6 +6,7 @@
 // clang-format on
 
 #include <cstdlib>
+#include <fstream>
 #include <string_view>
 
 #include "kernels/cpu/bf16_tiles.hpp"
@@ -57,6 +58,13 @@ std::string compiler_name() {
 #else
   return "GCC " __VERSION__;
 #endif
+}
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (const auto at = line.find(": "); line.rfind("model name", 0) == 0 && at != std::string::npos) return line.substr(at + 2);
+  return "unnamed processor";
 }
 
 }  // namespace elastiform

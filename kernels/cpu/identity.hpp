@@ -18,4 +18,7 @@ bool isa_allows_tiles();
 /// The compiler and its version, e.g. "GCC 12.2.0": it decides how loops are vectorised and contracted.
 std::string compiler_name();
 
+/// As the system names the processor, e.g. "AMD EPYC 9R14"; "unnamed processor" where it does not.
+std::string processor_name();
+
 }  // namespace elastiform

@@ -76,10 +76,14 @@ void CpuBackend::multiply(const cpu::Product& op) {
              .pack = cpu::gemm_pack(packs_, op.b, op.transposed)});
 }
 
-void CpuBackend::do_matmul(const Matmul& op) { multiply({op.y, op.x, op.w, op.bias, op.add, op.transposed, static_cast<float>(op.scale)}); }
+void CpuBackend::do_matmul(const Matmul& op) {
+  const ConstView x = rounded_operand(op.x, op.w, OperandSide::activation);
+  multiply({op.y, x, op.w, op.bias, op.add, op.transposed, static_cast<float>(op.scale)});
+}
 
 void CpuBackend::do_matmul_dx(const MatmulDx& op) {
-  multiply({op.dx, op.dy, op.w, {}, op.add, !op.transposed, static_cast<float>(op.scale)});
+  const ConstView dy = rounded_operand(op.dy, op.w, OperandSide::gradient);
+  multiply({op.dx, dy, op.w, {}, op.add, !op.transposed, static_cast<float>(op.scale)});
 }
 
 /// In bf16 the workers share what they pack, some rows of x and dy at a time.
@@ -95,13 +99,15 @@ void CpuBackend::accumulate_bf16(const cpu::Accumulation& op) {
   }
 }
 
-void CpuBackend::do_matmul_dw(const MatmulDw& op) {
+void CpuBackend::do_matmul_dw(const MatmulDw& op) { rounds(op) ? rounded_matmul_dw(op) : accumulate_dw(op); }
+
+void CpuBackend::accumulate_dw(const MatmulDw& op) {
   const ConstView left = op.transposed ? op.dy : op.x, right = op.transposed ? op.x : op.dy;
   const auto scale = static_cast<float>(op.scale);
-  const bool bf16 = precision_ == Precision::bf16;
-  if (bf16) accumulate_bf16({op.dw, left, right, scale, op.accumulate});
+  const bool learns = !op.dw.empty(), bf16 = precision_ == Precision::bf16;
+  if (learns && bf16) accumulate_bf16({op.dw, left, right, scale, op.accumulate});
   const Tiles tiles(op.dw.rows, op.dw.columns, pool_.size());
-  const std::int64_t products = bf16 ? 0 : tiles.count;
+  const std::int64_t products = learns && !bf16 ? tiles.count : 0;
   constexpr std::int64_t kBiasColumns = 64;
   const std::int64_t bias_blocks = op.dbias.empty() ? 0 : ceil_div(op.dbias.columns, kBiasColumns);
   pool_.for_each(products + bias_blocks, [&](std::int64_t task) {

@@ -67,23 +67,11 @@ void add_sums_of(const RowSums& op) {
 
 void add_row_sums(const RowSums& op) { op.x.dtype == DType::bfloat16 ? add_sums_of<BFloat16>(op) : add_sums_of<float>(op); }
 
-/// Σ x² of at most kElementChunk elements, squares and sums in double: a float's square fits a double.
+/// Σ x² of at most kElementChunk elements.
 double chunk_squares(const float* x, std::int64_t n) {
-#if HWY_TARGET == HWY_SCALAR
-  double total = 0;
-  for (std::int64_t i = 0; i < n; ++i) total += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return total;
-#else
-  const hn::ScalableTag<double> d;
-  auto even = hn::Zero(d), odd = hn::Zero(d);
-  for_vectors(n, [&](std::int64_t c, auto access) HWY_ATTR {
-    const auto v = access.load(x + c);
-    const auto low = hn::PromoteTo(d, hn::LowerHalf(v)), high = hn::PromoteTo(d, hn::UpperHalf(hn::Half<Float>(), v));
-    even = hn::MulAdd(low, low, even);
-    odd = hn::MulAdd(high, high, odd);
-  });
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
-#endif
+  SquareSum sum;
+  for_vectors(n, [&](std::int64_t c, auto access) HWY_ATTR { sum.add(access.load(x + c)); });
+  return sum.total();
 }
 
 double sum_squares(ConstView x) {
@@ -111,6 +99,14 @@ HWY_EXPORT(sum_squares);
 void cpu::add_row_sums(const RowSums& op) { HWY_DYNAMIC_DISPATCH(add_row_sums)(op); }
 
 void CpuBackend::do_sum_panels(const SumPanels& op) {
+  if (op.sum.columns < op.partials.columns) {  // one number for all columns
+    double total = 0;
+    for (std::int64_t p = 0; p < op.partials.rows; ++p)
+      for (std::int64_t c = 0; c < op.partials.columns; ++c) total += static_cast<double>(op.partials.row<float>(p)[c]);
+    float& sum = op.sum.row<float>(0)[0];
+    sum = (op.accumulate ? sum : 0) + static_cast<float>(total);
+    return;
+  }
   cpu::add_row_sums({.sum = op.sum.row<float>(0), .x = op.partials, .chunk = 1, .scale = 1, .accumulate = op.accumulate});
 }
 

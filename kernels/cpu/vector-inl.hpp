@@ -77,8 +77,25 @@ HWY_INLINE void store_partial(FloatVector v, BFloat16* p, std::int64_t n) {
   std::memcpy(p, buffer, static_cast<std::size_t>(n) * 2);
 }
 
+/// Codes of one byte, widened to 32 bits.
+using Codes = hn::Rebind<std::uint8_t, Float>;
+using Code32 = hn::RebindToSigned<Float>;
+HWY_INLINE hn::Vec<Code32> load_codes(const std::uint8_t* p, std::int64_t n) {
+  alignas(64) std::uint8_t buffer[hn::MaxLanes(Float())] = {};
+  if (n < lanes()) p = static_cast<const std::uint8_t*>(std::memcpy(buffer, p, static_cast<std::size_t>(n)));
+  return hn::BitCast(Code32(), hn::PromoteTo(hn::RebindToUnsigned<Float>(), hn::LoadU(Codes(), p)));
+}
+HWY_INLINE void store_codes(hn::Vec<Code32> v, std::uint8_t* p, std::int64_t n) {
+  const auto codes = hn::DemoteTo(Codes(), v);
+  if (n >= lanes()) return hn::StoreU(codes, Codes(), p);
+  alignas(64) std::uint8_t buffer[hn::MaxLanes(Float())];
+  hn::StoreU(codes, Codes(), buffer);
+  std::memcpy(p, buffer, static_cast<std::size_t>(n));
+}
+
 /// How for_vectors reads and writes a whole vector, or the last one of a row. keep() puts `other` into lanes that are not there.
 struct Whole {
+  HWY_INLINE std::int64_t lanes_there() const { return lanes(); }
   HWY_INLINE FloatVector load(const float* p) const { return hn::LoadU(Float(), p); }
   HWY_INLINE void store(FloatVector v, float* p) const { hn::StoreU(v, Float(), p); }
   HWY_INLINE FloatVector load(const BFloat16* p) const { return widen(hn::LoadU(Half(), reinterpret_cast<const std::uint16_t*>(p))); }
@@ -87,6 +104,7 @@ struct Whole {
 };
 struct Partial {
   std::int64_t count;
+  HWY_INLINE std::int64_t lanes_there() const { return count; }
   HWY_INLINE FloatVector load(const float* p) const { return load_partial(p, count); }
   HWY_INLINE void store(FloatVector v, float* p) const { store_partial(v, p, count); }
   HWY_INLINE FloatVector load(const BFloat16* p) const { return load_partial(p, count); }
@@ -104,6 +122,31 @@ HWY_INLINE void for_vectors(std::int64_t n, const Body& body) {
   for (; c + step <= n; c += step) body(c, Whole{});
   if (c < n) body(c, Partial{n - c});
 }
+
+/// Σ x² of vectors, squares and sums in double: a float's square fits a double. Lanes that are not there hold 0.
+class SquareSum {
+ public:
+#if HWY_TARGET == HWY_SCALAR
+  HWY_INLINE void add(FloatVector v) { sum_ += static_cast<double>(hn::GetLane(v)) * static_cast<double>(hn::GetLane(v)); }
+  HWY_INLINE double total() const { return sum_; }
+
+ private:
+  double sum_ = 0;
+#else
+  HWY_INLINE SquareSum() : even_(hn::Zero(Double())), odd_(hn::Zero(Double())) {}  // written out: an implicit one knows no target
+  HWY_INLINE void add(FloatVector v) {
+    const Double d;
+    const auto low = hn::PromoteTo(d, hn::LowerHalf(v)), high = hn::PromoteTo(d, hn::UpperHalf(hn::Half<Float>(), v));
+    even_ = hn::MulAdd(low, low, even_);
+    odd_ = hn::MulAdd(high, high, odd_);
+  }
+  HWY_INLINE double total() const { return hn::GetLane(hn::SumOfLanes(Double(), hn::Add(even_, odd_))); }
+
+ private:
+  using Double = hn::ScalableTag<double>;
+  hn::Vec<Double> even_, odd_;
+#endif
+};
 
 HWY_INLINE float sum_of_lanes(FloatVector v) { return hn::GetLane(hn::SumOfLanes(Float(), v)); }
 HWY_INLINE float max_of_lanes(FloatVector v) { return hn::GetLane(hn::MaxOfLanes(Float(), v)); }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/collectives/communicator.hpp"
+
 namespace elastiform::ELASTIFORM_GPU {
 namespace {
 
@@ -14,8 +16,11 @@ constexpr bool kOnHost = std::string_view(ELASTIFORM_WORD_OF(ELASTIFORM_GPU)) ==
 
 }  // namespace
 
-CudaBackend::CudaBackend(Precision precision, std::unique_ptr<LibraryGemm> library)
-    : precision_(precision), library_(std::move(library)), space_(stream_), uploads_(stream_), scratch_(stream_) {}
+static_assert(std::max({sizeof(AdamwRectangle), sizeof(MomentumRectangle), sizeof(FactoredRectangle), sizeof(CodedRectangle)}) <=
+              kRectangleBytes);
+
+CudaBackend::CudaBackend(Precision precision, std::unique_ptr<LibraryGemm> library, LinkMaker links)
+    : precision_(precision), library_(std::move(library)), links_(links), space_(stream_), uploads_(stream_), scratch_(stream_) {}
 
 CudaBackend::~CudaBackend() {
   try {
@@ -28,7 +33,12 @@ CudaBackend::~CudaBackend() {
 std::string_view CudaBackend::name() const { return kOnHost ? "cuda-on-host" : "cuda"; }
 
 std::string CudaBackend::arithmetic() const {
-  return std::string(name()) + ", " + device_name() + (precision_ == Precision::bf16 ? ", bf16" : "");
+  return std::string(name()) + ", " + device_name() + (library_ ? ", " + library_->name() : "") +
+         (precision_ == Precision::bf16 ? ", bf16" : "");
+}
+
+std::unique_ptr<Link> CudaBackend::make_link(Communicator& ranks) {
+  return links_ != nullptr ? links_(ranks, static_cast<Stream>(stream_)) : nullptr;
 }
 
 void CudaBackend::wait() { synchronize(stream_); }
@@ -37,7 +47,7 @@ void CudaBackend::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> b
   ++loops_;
   try {
     for (std::int64_t i = 0; i < count; ++i) {
-      if (loops_ == 1) collected_before_body_ = steps_.size() + rectangles_.size();
+      if (loops_ == 1) collected_before_body_ = collected();
       body(i);
     }
     if (loops_ == 1) run_collected();
@@ -53,15 +63,15 @@ void CudaBackend::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> b
 // their genes. The first meeting runs as it is, the second is recorded, later ones are one launch.
 void CudaBackend::repeated(const RepeatKey& key, FunctionRef<void()> body) {
   if (records_ || loops_ > 0) return body();
-  graphs_.keep_only(scratch_.generation());
+  graphs_.keep_only(generation());
   if (const Graph graph = graphs_.find(key)) {
     prepare(body);
-    if (graphs_.generation() == scratch_.generation()) return play(graph, stream_);
-    graphs_.keep_only(scratch_.generation());  // scratch grew, so the graph's is gone
+    if (graphs_.generation() == generation()) return play(graph, stream_);
+    graphs_.keep_only(generation());  // scratch grew, so the graph's is gone
   }
   if (!graphs_.met_before(key)) return body();
   prepare(body);
-  graphs_.keep_only(scratch_.generation());
+  graphs_.keep_only(generation());
   begin_recording(stream_);
   records_ = true;
   try {
@@ -89,28 +99,6 @@ void CudaBackend::prepare(FunctionRef<void()> body) {
   body();
 }
 
-void CudaBackend::settle() {
-  if (steps_.size() + rectangles_.size() > collected_before_body_) run_collected();
-}
-
-void CudaBackend::run_collected() {
-  struct Forget {  // also when a launch fails
-    CudaBackend& backend;
-    ~Forget() { backend.forget_collected(); }
-  } forget{*this};
-  if (!steps_.empty())
-    ELASTIFORM_GPU::adamw(stream_, uploads_.upload(std::span(steps_)), static_cast<std::int64_t>(steps_.size()), step_tiles_);
-  if (!rectangles_.empty())
-    ELASTIFORM_GPU::zero(stream_, uploads_.upload(std::span(rectangles_)), static_cast<std::int64_t>(rectangles_.size()), rectangle_tiles_);
-}
-
-void CudaBackend::forget_collected() {
-  steps_.clear();
-  rectangles_.clear();
-  step_tiles_ = rectangle_tiles_ = 0;
-  collected_before_body_ = 0;
-}
-
 void CudaBackend::do_norm_forward(const NormForward& op) {
   if (begin(op.y, op.rstd, op.mean)) ELASTIFORM_GPU::norm_forward(stream_, op);
 }
@@ -118,6 +106,15 @@ void CudaBackend::do_norm_forward(const NormForward& op) {
 void CudaBackend::do_norm_backward(const NormBackward& op) {
   std::byte* const scratch = scratch_.at_least(norm_backward_scratch_bytes(op));
   if (begin(op.dx, op.dgain, op.dbias)) ELASTIFORM_GPU::norm_backward(stream_, op, scratch);
+}
+
+void CudaBackend::do_affine_forward(const AffineForward& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::affine_forward(stream_, op);
+}
+
+void CudaBackend::do_affine_backward(const AffineBackward& op) {
+  const View written = !op.dx.empty() ? op.dx : !op.dgain.empty() ? op.dgain : op.dshift;
+  if (begin(written, op.dx, op.dgain, op.dshift)) ELASTIFORM_GPU::affine_backward(stream_, op);
 }
 
 void CudaBackend::do_sum_panels(const SumPanels& op) {
@@ -140,12 +137,24 @@ void CudaBackend::do_gelu_backward(const GeluBackward& op) {
   if (begin(op.dx)) ELASTIFORM_GPU::gelu_backward(stream_, op);
 }
 
+void CudaBackend::do_hadamard(const Hadamard& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::hadamard(stream_, op);
+}
+
 void CudaBackend::do_rope(const Rope& op) {
   if (begin(op.x)) ELASTIFORM_GPU::rope(stream_, op);
 }
 
+void CudaBackend::do_dropout(const Dropout& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::dropout(stream_, op);
+}
+
 void CudaBackend::do_embedding_forward(const EmbeddingForward& op) {
   if (begin(op.y)) ELASTIFORM_GPU::embedding_forward(stream_, op, uploads_.upload(op.tokens));
+}
+
+void CudaBackend::do_scatter_rows(const ScatterRows& op) {
+  if (begin(op.y) && op.x.size() > 0) ELASTIFORM_GPU::scatter_rows(stream_, op, uploads_.upload(op.rows));
 }
 
 void CudaBackend::do_embedding_backward(const EmbeddingBackward& op) {
@@ -186,36 +195,42 @@ void CudaBackend::do_attention_backward(const AttentionBackward& op) {
   if (begin(op.dq, op.dk, op.dv)) ELASTIFORM_GPU::attention_backward(stream_, op, precision_, scratch);
 }
 
+void CudaBackend::do_compress(const Compress& op) {
+  if (begin(op.codes)) ELASTIFORM_GPU::compress(stream_, op);
+}
+
+void CudaBackend::do_decompress(const Decompress& op) {
+  if (begin(op.x)) ELASTIFORM_GPU::decompress(stream_, op);
+}
+
+void CudaBackend::do_round(const Round& op) {
+  if (begin(op.y)) ELASTIFORM_GPU::round(stream_, op);
+}
+
 void CudaBackend::do_softmax_loss(const SoftmaxLoss& op) {
   settle();
   for (const View& view : {op.losses, op.teacher_losses, op.correct, op.dlogits}) space_.wrote(view);
   if (op.logits.rows > 0) ELASTIFORM_GPU::softmax_loss(stream_, op, uploads_.upload(op.targets));
 }
 
-void CudaBackend::do_adamw(const Adamw& op) {
-  settle();
-  if (op.weight.size() == 0) return;
-  steps_.push_back(rectangle_of(op, space_.kept_shadow(op.weight), step_tiles_));
-  step_tiles_ += tiles_of(op.weight);
-  space_.wrote(op.m);
-  space_.wrote(op.v);
-  if (loops_ == 0) run_collected();
-}
-
 void CudaBackend::do_zero(View x) {
   if (!begin(x)) return;
   // Alone it needs no list, whose upload could not be recorded.
   if (loops_ == 0 || x.dtype != DType::float32) return ELASTIFORM_GPU::zero(stream_, x);
-  rectangles_.push_back(rectangle_of(x, rectangle_tiles_));
-  rectangle_tiles_ += tiles_of(x);
+  zeroed_.list.push_back(rectangle_of(x, zeroed_.tiles));
+  zeroed_.tiles += tiles_of(ConstView(x));
 }
 
 void CudaBackend::do_scale(View x, double factor) {
   if (begin(x)) ELASTIFORM_GPU::scale(stream_, x, factor);
 }
 
-void CudaBackend::do_add(View to, ConstView from) {
-  if (begin(to)) ELASTIFORM_GPU::add(stream_, to, from);
+void CudaBackend::do_add(View to, ConstView from, double factor) {
+  if (begin(to)) ELASTIFORM_GPU::add(stream_, to, from, factor);
+}
+
+void CudaBackend::do_multiply(View to, ConstView from) {
+  if (begin(to)) ELASTIFORM_GPU::multiply(stream_, to, from);
 }
 
 void CudaBackend::do_copy(View to, ConstView from) {
@@ -249,16 +264,15 @@ void CudaBackend::do_sum_squares(std::span<const ConstView> views, std::span<dou
   settle();
   std::fill(sums.begin(), sums.end(), 0.0);
   squared_.clear();
-  std::int64_t tiles = 0;
   for (const ConstView& view : views) {
-    squared_.push_back(rectangle_of(view, tiles));
-    tiles += tiles_of(view);
+    squared_.list.push_back(rectangle_of(view, squared_.tiles));
+    squared_.tiles += tiles_of(view);
   }
-  if (tiles == 0) return;
+  if (squared_.tiles == 0) return;
   const auto count = static_cast<std::int64_t>(views.size()), result_bytes = count * static_cast<std::int64_t>(sizeof(double));
-  std::byte* scratch = scratch_.at_least(result_bytes + sum_squares_scratch_bytes(tiles));
+  std::byte* scratch = scratch_.at_least(result_bytes + sum_squares_scratch_bytes(squared_.tiles));
   auto* results = reinterpret_cast<double*>(scratch);
-  ELASTIFORM_GPU::sum_squares(stream_, uploads_.upload(std::span(squared_)), count, tiles, results, scratch + result_bytes);
+  ELASTIFORM_GPU::sum_squares(stream_, uploads_.upload(std::span(squared_.list)), count, squared_.tiles, results, scratch + result_bytes);
   const std::span<const double> read_sums = read(results, count);
   std::copy(read_sums.begin(), read_sums.end(), sums.begin());
 }

@@ -56,8 +56,7 @@ void UploadRing::release() {
 }
 
 void UploadRing::grow(std::int64_t bytes) {
-  constexpr std::int64_t kLeast = 64 << 10;
-  std::int64_t wanted = std::max(segment_bytes_, kLeast);
+  std::int64_t wanted = std::max(segment_bytes_, kLeastUploadSegment);
   while (wanted < bytes) wanted *= 2;
   if (segment_bytes_ > 0) synchronize(stream_);
   release();
@@ -107,12 +106,13 @@ DeviceSpace::~DeviceSpace() {
 
 std::byte* DeviceSpace::allocate(std::int64_t bytes) {
   auto* memory = static_cast<std::byte*>(allocate_on_device(bytes));
-  allocations_[memory] = {bytes};
+  allocations_[memory] = {.bytes = bytes};
   return memory;
 }
 
 void DeviceSpace::release(std::byte* memory) noexcept {
   synchronize_quietly(stream_);  // it may be in use
+  ++generation_;
   const auto found = allocations_.find(memory);
   if (found != allocations_.end()) {
     if (found->second.shadow) shadow_bytes_ -= found->second.bytes / 2;
@@ -124,6 +124,7 @@ void DeviceSpace::release(std::byte* memory) noexcept {
 
 void DeviceSpace::copy(std::byte* to, const std::byte* from, std::int64_t bytes) {
   wrote({to, 1, bytes, bytes, DType::float32});
+  mark_filled(to);
   copy_async(stream_, to, bytes, from, bytes, bytes, 1);
   synchronize(stream_);
 }
@@ -133,6 +134,7 @@ void DeviceSpace::zero(std::byte* memory, std::int64_t bytes) {
   static constexpr std::array<std::byte, kWord> kZeros{};
   const View words{memory, 1, bytes / kWord, bytes / kWord, DType::float32};
   wrote(words);
+  mark_filled(memory);
   if (words.size() > 0) ELASTIFORM_GPU::zero(stream_, words);
   if (const std::int64_t rest = bytes % kWord; rest > 0) copy_async(stream_, memory + bytes - rest, rest, kZeros.data(), rest, rest, 1);
   synchronize(stream_);
@@ -149,9 +151,13 @@ void DeviceSpace::mark_stale(const std::byte* address) {
   if (const auto found = find(address); found != allocations_.end()) found->second.stale = true;
 }
 
+void DeviceSpace::mark_filled(const std::byte* address) {
+  if (const auto found = find(address); found != allocations_.end()) found->second.filled = true;
+}
+
 ConstView DeviceSpace::shadow_of(ConstView weight) {
   const auto found = find(weight.data);
-  if (found == allocations_.end() || weight.dtype != DType::float32) return weight;
+  if (found == allocations_.end() || !found->second.filled || weight.dtype != DType::float32) return weight;
   Allocation& allocation = found->second;
   if (!allocation.shadow) {
     allocation.shadow = static_cast<std::byte*>(allocate_on_device((allocation.bytes + 1) / 2));

@@ -7,6 +7,7 @@
 #include <span>
 #include <type_traits>
 
+#include "kernels/cuda/kept_bytes.hpp"
 #include "kernels/cuda/runtime.hpp"
 #include "kernels/memory_block.hpp"
 #include "kernels/view.hpp"
@@ -71,7 +72,7 @@ class UploadRing {
   std::int64_t waits() const { return waits_; }
 
  private:
-  static constexpr int kSegments = 8;
+  static constexpr int kSegments = static_cast<int>(kUploadSegments);
   struct Segment {
     Event left = nullptr;  // recorded when the ring went on to the next
     bool in_use = false;
@@ -93,6 +94,7 @@ class UploadRing {
 
 /// The memory of a CudaBackend's device, and the bfloat16 shadows of allocations that weights lie in: products in bf16 read half the bytes.
 /// A shadow is made when a product first asks for it; AdamW keeps it up to date, and what else writes into its allocation makes it stale.
+/// Of an arena, in which the weights of a pass may be formed, there is none: it would be stale whenever anything is computed.
 /// Blocks of it must not outlive the backend.
 class DeviceSpace final : public MemorySpace {
  public:
@@ -105,7 +107,7 @@ class DeviceSpace final : public MemorySpace {
   void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override;
   void zero(std::byte* memory, std::int64_t bytes) override;
 
-  /// The weight in bfloat16; `weight` itself where its memory is not of this space.
+  /// The weight in bfloat16; `weight` itself where its memory is not of this space, or was never filled through it, as an arena.
   ConstView shadow_of(ConstView weight);
   /// Where AdamW must write the weight in bfloat16 too: nullptr where there is no shadow that is up to date.
   BFloat16* kept_shadow(ConstView weight);
@@ -114,22 +116,25 @@ class DeviceSpace final : public MemorySpace {
     if (shadow_bytes_ > 0) mark_stale(view.data);
   }
   std::int64_t shadow_bytes() const { return shadow_bytes_; }
+  /// Changes when memory is released: what stands at its address, and its shadow's, is something else from then on.
+  std::int64_t generation() const { return generation_; }
 
  private:
   struct Allocation {
     std::int64_t bytes = 0;
     std::byte* shadow = nullptr;
-    bool stale = true;
+    bool stale = true, filled = false;
   };
   using Allocations = std::map<const std::byte*, Allocation>;
 
   /// The allocation that the address lies in, or end().
   Allocations::iterator find(const std::byte* address);
   void mark_stale(const std::byte* address);
+  void mark_filled(const std::byte* address);
 
   Stream stream_;
   Allocations allocations_;
-  std::int64_t shadow_bytes_ = 0;
+  std::int64_t shadow_bytes_ = 0, generation_ = 0;
 };
 
 }  // namespace elastiform::ELASTIFORM_GPU

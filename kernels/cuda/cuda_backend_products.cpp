@@ -13,14 +13,22 @@ std::int64_t rounded_bytes(ConstView x) {
          kScratchAlignment;
 }
 
+std::int64_t scaled_bias_bytes(ConstView bias) { return bias.columns * bytes_of(DType::float32); }
+
 bool is_rounded_first(ConstView x, Precision precision) { return precision == Precision::bf16 && x.dtype == DType::float32; }
 
 }  // namespace
 
+// The library adds a bias of c's type after it has scaled: scale · (A·B + bias) takes scale · bias, and a c in bfloat16 the bias' shadow. More
+// of a block it cannot take over: its GELU is tanh's alone and would have to know the next operation, and its sums of dy's columns are
+// written unscaled, where ours are scaled, added to what is there, and not rounded first.
 bool CudaBackend::multiply_with_library(View c, const Factors& factors, ConstView bias, ConstView add, double scale) {
-  if (!library_ || (!bias.empty() && scale != 1) || (!add.empty() && add.dtype != c.dtype)) return false;
+  if (!library_ || (!add.empty() && add.dtype != c.dtype)) return false;
+  if (!bias.empty() && c.dtype != DType::float32) bias = weight(bias);
+  const bool scales_bias = !bias.empty() && scale != 1;
+  if (!bias.empty() && (bias.dtype != c.dtype || (scales_bias && c.dtype != DType::float32))) return false;
   ConstView a = factors.a, b = factors.b;
-  std::int64_t bytes = 0;
+  std::int64_t bytes = scales_bias ? scaled_bias_bytes(bias) : 0;
   for (const ConstView& x : {a, b}) bytes += is_rounded_first(x, precision_) ? rounded_bytes(x) : 0;
   std::byte* scratch = bytes > 0 ? scratch_.at_least(bytes) : nullptr;
   if (prepares_) return true;
@@ -32,6 +40,12 @@ bool CudaBackend::multiply_with_library(View c, const Factors& factors, ConstVie
     *x = rounded;
   }
   if (a.dtype != b.dtype) return false;
+  if (scales_bias) {
+    const View scaled{scratch, 1, bias.columns, bias.columns, DType::float32};
+    ELASTIFORM_GPU::copy(stream_, scaled, bias);
+    ELASTIFORM_GPU::scale(stream_, scaled, scale);
+    bias = scaled;
+  }
   GemmCall call;
   call.M = c.rows, call.N = c.columns, call.K = factors.a_along_k ? a.columns : a.rows;
   call.a = a.data, call.a_ld = a.ld, call.a_transposed = !factors.a_along_k;
@@ -39,7 +53,7 @@ bool CudaBackend::multiply_with_library(View c, const Factors& factors, ConstVie
   call.c = c.data, call.c_ld = c.ld;
   call.type = a.dtype, call.c_type = c.dtype;
   call.alpha = static_cast<float>(scale);
-  if (!bias.empty()) call.bias = bias.row<float>(0);
+  if (!bias.empty()) call.bias = bias.data;
   if (!add.empty()) call.add = add.data, call.add_ld = add.ld, call.beta = 1;
   return library_->multiply(stream_, call);
 }
@@ -65,6 +79,10 @@ void CudaBackend::do_matmul_dx(const MatmulDx& op) {
 }
 
 void CudaBackend::do_matmul_dw(const MatmulDw& op) {
+  if (op.dw.empty()) {
+    if (begin(op.dbias)) ELASTIFORM_GPU::bias_gradient(stream_, op);
+    return;
+  }
   const bool runs = begin(op.dw, op.dbias);
   if (op.dw.size() == 0) return;
   const ConstView left = op.transposed ? op.dy : op.x, right = op.transposed ? op.x : op.dy;

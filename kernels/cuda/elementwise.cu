@@ -85,6 +85,18 @@ GPU_KERNEL gelu_backward_kernel(Strided<T> dx, Strided<const T> dy, Strided<cons
   });
 }
 
+template <class T>
+GPU_KERNEL hadamard_kernel(Strided<float> y, Strided<const T> a, Strided<const float> b, Extent extent) {
+  for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t f) {
+    float v[kFour], w[kFour];
+    load_four(v, a, n, f, extent);
+    load_four(w, b, n, f, extent);
+#pragma unroll
+    for (int i = 0; i < kFour; ++i) v[i] *= w[i];
+    store_four(y, n, f, extent, v);
+  });
+}
+
 /// A thread turns four pairs of one head. first_row is below period; turn is 1, or -1 to turn back.
 template <class T>
 GPU_KERNEL rope_kernel(Strided<T> x, Strided<const float> cosine, Strided<const float> sine, std::int64_t rows, std::int64_t heads,
@@ -130,14 +142,25 @@ GPU_KERNEL scale_kernel(Strided<T> x, float factor, Extent extent) {
   });
 }
 
-GPU_KERNEL add_kernel(Strided<float> to, Strided<const float> from, Extent extent) {
+GPU_KERNEL add_kernel(Strided<float> to, Strided<const float> from, float factor, Extent extent) {
   for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t c) {
     float sum[kFour], v[kFour];
     load_four(sum, to, n, c, extent);
     load_four(v, from, n, c, extent);
 #pragma unroll
-    for (int i = 0; i < kFour; ++i) sum[i] += v[i];
+    for (int i = 0; i < kFour; ++i) sum[i] = fmaf(factor, v[i], sum[i]);
     store_four(to, n, c, extent, sum);
+  });
+}
+
+GPU_KERNEL multiply_kernel(Strided<float> to, Strided<const float> from, Extent extent) {
+  for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t c) {
+    float product[kFour], v[kFour];
+    load_four(product, to, n, c, extent);
+    load_four(v, from, n, c, extent);
+#pragma unroll
+    for (int i = 0; i < kFour; ++i) product[i] *= v[i];
+    store_four(to, n, c, extent, product);
   });
 }
 
@@ -190,6 +213,15 @@ void gelu_backward(Stream stream, const GeluBackward& op) {
   });
 }
 
+void hadamard(Stream stream, const Hadamard& op) {
+  const Extent extent{op.y.rows, op.y.columns, all_aligned(op.y, op.a, op.b)};
+  Strided<const float> b = strided<float>(op.b);
+  if (op.b.rows == 1) b.ld = 0;
+  dispatch_storage(op.a.dtype, [&]<class T>() {
+    launch(over(op.kName, extent, stream), hadamard_kernel<T>, strided<float>(op.y), strided<T>(op.a), b, extent);
+  });
+}
+
 void rope(Stream stream, const Rope& op) {
   const std::int64_t half = op.cosine.columns, heads = op.x.columns / (2 * half), groups = (half + kFour - 1) / kFour;
   const Extent extent{op.cosine.rows, half, half % kFour == 0 && all_aligned(op.x, op.cosine, op.sine)};
@@ -212,9 +244,14 @@ void scale(Stream stream, View x, double factor) {
   });
 }
 
-void add(Stream stream, View to, ConstView from) {
+void add(Stream stream, View to, ConstView from, double factor) {
   const Extent extent = extent_of(to, from);
-  launch(over("add", extent, stream), add_kernel, strided<float>(to), strided<float>(from), extent);
+  launch(over("add", extent, stream), add_kernel, strided<float>(to), strided<float>(from), static_cast<float>(factor), extent);
+}
+
+void multiply(Stream stream, View to, ConstView from) {
+  const Extent extent = extent_of(to, from);
+  launch(over("multiply", extent, stream), multiply_kernel, strided<float>(to), strided<float>(from), extent);
 }
 
 void copy(Stream stream, View to, ConstView from) {

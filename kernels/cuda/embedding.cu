@@ -21,6 +21,14 @@ GPU_KERNEL embedding_forward_kernel(Strided<float> y, Strided<const float> table
   });
 }
 
+GPU_KERNEL scatter_rows_kernel(Strided<float> y, Strided<const float> x, const std::int32_t* rows, Extent extent) {
+  for_each_group(extent.rows, extent.columns, [&](std::int64_t n, std::int64_t c) {
+    float v[kFour];
+    load_four(v, x, n, c, extent);
+    store_four(y, rows[n], c, extent, v);
+  });
+}
+
 constexpr int kWarps = 8;  // each adds every eighth row
 
 /// Adds the rows row_of(0) … row_of(count - 1) of dy to row `target` of a table; a block of 32 x 8 threads covers 128 columns.
@@ -83,6 +91,12 @@ void embedding_forward(Stream stream, const EmbeddingForward& op, const std::int
   const Extent extent{op.y.rows, op.y.columns, all_aligned(op.y, op.table, op.positions)};
   launch(over_groups(op.kName, extent.rows, extent.columns, stream), embedding_forward_kernel, strided<float>(op.y),
          strided<float>(op.table), strided<float>(op.positions), tokens, static_cast<std::uint32_t>(op.period), op.offset, extent);
+}
+
+void scatter_rows(Stream stream, const ScatterRows& op, const std::int32_t* rows) {
+  const Extent extent{op.x.rows, op.x.columns, all_aligned(op.y, op.x)};
+  launch(over_groups(op.kName, extent.rows, extent.columns, stream), scatter_rows_kernel, strided<float>(op.y), strided<float>(op.x), rows,
+         extent);
 }
 
 void embedding_backward(Stream stream, const EmbeddingBackward& op, const TokenOrder& order) {

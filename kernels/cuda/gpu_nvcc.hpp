@@ -34,17 +34,19 @@ GPU_FUNCTION T from_float(float x) {
   else return x;
 }
 
+/// Lets launches of the kernel have that many bytes of dynamic shared memory on the current device, or as many as were asked for before:
+/// recorded launches may need these. Throws DeviceError.
+void allow_shared_memory(const void* kernel, std::size_t dynamic_bytes);
+/// Remembers what is put into a stream, for the message of a failure that is heard of later.
+void note(const Launch& launch);
+
 template <class... Parameters, class... Arguments>
 void launch(const Launch& l, void (*kernel)(Parameters...), Arguments&&... arguments) {
-  constexpr std::size_t kWithoutAsking = 48 << 10;
-  cudaError_t status = cudaSuccess;
-  if (l.shared_bytes > kWithoutAsking)
-    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(l.shared_bytes));
-  if (status == cudaSuccess) {
-    kernel<<<dim3(l.grid.x, l.grid.y, l.grid.z), dim3(l.block.x, l.block.y, l.block.z), l.shared_bytes,
-             reinterpret_cast<cudaStream_t>(l.stream)>>>(static_cast<Parameters>(arguments)...);
-    status = cudaGetLastError();
-  }
+  if (l.asks && l.shared_bytes > 0) allow_shared_memory(reinterpret_cast<const void*>(kernel), l.shared_bytes);
+  note(l);
+  kernel<<<dim3(l.grid.x, l.grid.y, l.grid.z), dim3(l.block.x, l.block.y, l.block.z), l.shared_bytes,
+           reinterpret_cast<cudaStream_t>(l.stream)>>>(static_cast<Parameters>(arguments)...);
+  const cudaError_t status = cudaGetLastError();
   if (status != cudaSuccess) throw DeviceError("CUDA kernel " + text(l) + ": " + cudaGetErrorString(status));
 }
 

@@ -20,7 +20,7 @@ class GraphCache {
   Graph find(const RepeatKey& key);             // nullptr: not recorded
   bool met_before(const RepeatKey& key);        // and remembers it
   void add(const RepeatKey& key, Graph graph);  // takes it over
-  /// Forgets all if scratch memory stands elsewhere than when they were recorded.
+  /// Forgets all that was recorded in another generation: with memory that stands elsewhere by now.
   void keep_only(std::int64_t generation);
   std::int64_t generation() const { return generation_; }
   std::int64_t size() const { return static_cast<std::int64_t>(graphs_.size()); }

@@ -19,6 +19,7 @@ struct Launch {
   Dim3 grid, block;
   std::size_t shared_bytes = 0;
   Stream stream = nullptr;
+  bool asks = true;  // the device for its shared memory; without, dynamic bytes and arrays of SHARED have 48 KiB together
 };
 
 /// A failure of the device; names the kernel, its launch and what the device said.

@@ -10,12 +10,11 @@
 namespace elastiform::ELASTIFORM_GPU {
 
 /// c[M,N] = alpha · A[M,K] · B[K,N] + bias[N] + beta · add[M,N] on row-major matrices; a transposed factor is stored the other way round.
-/// Both factors have one type; products of float32 multiply float32, not TF32. bias is float32 and may be nullptr; add has c's type.
+/// Both factors have one type; products of float32 multiply float32, not TF32. bias and add have c's type and may be nullptr.
 struct GemmCall {
   std::int64_t M = 0, N = 0, K = 0;
-  const void *a = nullptr, *b = nullptr, *add = nullptr;
+  const void *a = nullptr, *b = nullptr, *bias = nullptr, *add = nullptr;
   void* c = nullptr;
-  const float* bias = nullptr;
   std::int64_t a_ld = 0, b_ld = 0, add_ld = 0, c_ld = 0;
   DType type = DType::float32, c_type = DType::float32;
   bool a_transposed = false, b_transposed = false;

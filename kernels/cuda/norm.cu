@@ -204,6 +204,17 @@ void sum_rows(Stream stream, const RowSum& first, const RowSum& second, std::int
   launch(l, sum_rows_kernel, first, second, rows, columns, accumulate);
 }
 
+constexpr int kAllThreads = 256;
+
+/// All elements into one number; one block.
+GPU_KERNEL sum_all_kernel(float* sum, Strided<const float> x, std::int64_t rows, std::int64_t columns, bool accumulate) {
+  float total[1] = {0};
+  for (std::int64_t p = 0; p < rows; ++p)
+    for (std::int64_t c = threadIdx.x; c < columns; c += kAllThreads) total[0] += x.data[p * x.ld + c];
+  block_sum(total);
+  if (threadIdx.x == 0) sum[0] = accumulate ? sum[0] + total[0] : total[0];
+}
+
 Launch a_warp_a_row(const char* name, std::int64_t rows, Stream stream) {
   return {.name = name,
           .grid = {static_cast<unsigned int>((rows + kRowsOfBlock - 1) / kRowsOfBlock)},
@@ -264,6 +275,9 @@ void norm_backward(Stream stream, const NormBackward& op, std::byte* scratch) {
 }
 
 void sum_panels(Stream stream, const SumPanels& op) {
+  if (op.sum.columns < op.partials.columns)
+    return launch({.name = "sum_panels (all)", .grid = {}, .block = {kAllThreads}, .stream = stream}, sum_all_kernel, op.sum.row<float>(0),
+                  strided<float>(op.partials), op.partials.rows, op.partials.columns, op.accumulate);
   sum_rows(stream, {op.sum.row<float>(0), strided<float>(op.partials)}, {}, op.partials.rows, op.partials.columns, op.accumulate);
 }
 

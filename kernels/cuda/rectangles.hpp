@@ -3,6 +3,7 @@
 // How blocks find their part of a list of rectangles, when one launch serves many of any size.
 #include "kernels/cuda/gpu.hpp"
 #include "kernels/cuda/kernels.hpp"
+#include "kernels/cuda/reduce.hpp"
 #include "kernels/cuda/strided.hpp"
 
 namespace elastiform::ELASTIFORM_GPU {
@@ -11,7 +12,11 @@ constexpr std::uint32_t kTileGroups = kTileElements / kFour;  // groups of four 
 constexpr int kTileThreads = 256;
 
 GPU_FUNCTION std::int64_t first_tile_of(const Rectangle& rectangle) { return rectangle.first_tile; }
-GPU_FUNCTION std::int64_t first_tile_of(const AdamwRectangle& rectangle) { return rectangle.weight.first_tile; }
+template <class Step>
+GPU_FUNCTION std::int64_t first_tile_of(const Step& step) {
+  return step.weight.first_tile;
+}
+GPU_FUNCTION std::int64_t first_tile_of(const CodedRectangle& rectangle) { return rectangle.step.weight.first_tile; }
 
 /// Number of the rectangle that tile blockIdx.x is of: the last one that begins at it or before.
 template <class AnyRectangle>
@@ -35,6 +40,18 @@ GPU_FUNCTION void for_each_group_of_tile(const Rectangle& rectangle, const Body&
     const std::uint32_t row = (first + i) / of_row;
     body(static_cast<std::int64_t>(row), static_cast<std::int64_t>(first + i - row * of_row) * kFour);
   }
+}
+
+/// A block a rectangle: sums of N numbers of each of its tiles.
+template <class AnyRectangle, int N>
+GPU_KERNEL sum_tiles_kernel(const AnyRectangle* list, std::int64_t count, std::int64_t tiles, const double* of_tiles, double* sums) {
+  const std::int64_t i = blockIdx.x, end = i + 1 < count ? first_tile_of(list[i + 1]) : tiles;
+  double sum[N] = {};
+  for (std::int64_t tile = first_tile_of(list[i]) + threadIdx.x; tile < end; tile += kTileThreads)
+    for (int k = 0; k < N; ++k) sum[k] += of_tiles[tile * N + k];
+  block_sum(sum);
+  if (threadIdx.x == 0)
+    for (int k = 0; k < N; ++k) sums[i * N + k] = sum[k];
 }
 
 GPU_FUNCTION Extent extent_of(const Rectangle& rectangle) { return {rectangle.rows, rectangle.columns, rectangle.aligned}; }

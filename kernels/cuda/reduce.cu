@@ -22,15 +22,6 @@ GPU_KERNEL tile_squares_kernel(const Rectangle* list, std::int64_t count, double
   if (threadIdx.x == 0) of_tiles[blockIdx.x] = sum[0];
 }
 
-/// A block a rectangle: sums of its tiles.
-GPU_KERNEL sum_tiles_kernel(const Rectangle* list, std::int64_t count, std::int64_t tiles, const double* of_tiles, double* sums) {
-  const std::int64_t i = blockIdx.x, end = i + 1 < count ? list[i + 1].first_tile : tiles;
-  double sum[1] = {0};
-  for (std::int64_t tile = list[i].first_tile + threadIdx.x; tile < end; tile += kTileThreads) sum[0] += of_tiles[tile];
-  block_sum(sum);
-  if (threadIdx.x == 0) sums[i] = sum[0];
-}
-
 constexpr int kRowThreads = 512;
 
 GPU_KERNEL row_sum_kernel(const float* x, std::int64_t columns, double* sum) {
@@ -47,7 +38,7 @@ std::int64_t sum_squares_scratch_bytes(std::int64_t tiles) { return tiles * stat
 void sum_squares(Stream stream, const Rectangle* list, std::int64_t count, std::int64_t tiles, double* sums, std::byte* scratch) {
   auto* of_tiles = reinterpret_cast<double*>(scratch);
   launch(over_tiles("sum_squares (tiles)", tiles, stream), tile_squares_kernel, list, count, of_tiles);
-  launch(over_tiles("sum_squares", count, stream), sum_tiles_kernel, list, count, tiles, of_tiles, sums);
+  launch(over_tiles("sum_squares", count, stream), sum_tiles_kernel<Rectangle, 1>, list, count, tiles, of_tiles, sums);
 }
 
 void row_sum(Stream stream, ConstView x, double* sum) {

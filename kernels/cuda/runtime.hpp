@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/launch.hpp"
 
-// What the CUDA backend asks of a device besides kernels: runtime_cuda.cpp answers for GPUs, kernels/cuda_on_host/ for the host.
+// What the CUDA backend asks of a device besides kernels: device/runtime.cpp answers for GPUs, kernels/cuda_on_host/ for the host.
 namespace elastiform::ELASTIFORM_GPU {
 
 /// A point in a stream that another one can wait for.
@@ -32,7 +32,7 @@ Stream make_stream();
 void destroy(Stream stream);
 /// Waits until all work of the stream is done; throws what went wrong in it.
 void synchronize(Stream stream);
-Event make_event();
+Event make_event(bool measures_time = false);  // as milliseconds_between needs it
 void destroy(Event event);
 void record(Event event, Stream stream);
 void wait(Stream stream, Event event);  // work put into the stream later begins after the event

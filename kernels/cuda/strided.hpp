@@ -116,7 +116,8 @@ void dispatch_storage(DType dtype, const Body& body) {
     case DType::float32: return body.template operator()<float>();
     case DType::bfloat16: return body.template operator()<BFloat16>();
     case DType::float16: return body.template operator()<Float16>();
-    case DType::float64: break;
+    case DType::float64:
+    case DType::uint8: break;
   }
   throw ShapeError(std::string(name_of(dtype)) + " in a kernel that computes in float32");
 }

@@ -224,9 +224,9 @@ void begin_block() {
   if (fibers_are_identities()) block.tokens = static_cast<Tokens*>(std::malloc(sizeof(Tokens)));
 }
 
-bool run_block(std::size_t shared_bytes) {
+bool run_block(const Launch& launch) {
   begin_block();
-  begin_shared_memory(shared_bytes);
+  begin_shared_memory(launch.shared_bytes, launch.asks);
   make_all_ready();
   enter(block.launcher, *take_ready());  // comes back when no thread is left
   end_shared_memory();
@@ -348,7 +348,7 @@ void run_grid(const Launch& launch, const Kernel& kernel) {
   for (std::uint64_t i = 0; i < blocks && ok; ++i, number = (number + step) % blocks) {
     block_index = {static_cast<unsigned int>(number % launch.grid.x), static_cast<unsigned int>(number / launch.grid.x % launch.grid.y),
                    static_cast<unsigned int>(number / launch.grid.x / launch.grid.y)};
-    ok = run_block(launch.shared_bytes);
+    ok = run_block(launch);
   }
   acquire_token(kernel.end);
 }

@@ -88,7 +88,7 @@ const char* name_of(WarpOperation operation);
 void describe_wait_in_warp(const Thread& thread);
 
 // shared_memory.cpp
-void begin_shared_memory(std::size_t dynamic_bytes);
+void begin_shared_memory(std::size_t dynamic_bytes, bool asks);
 void end_shared_memory();
 void forget_async_copies(int thread);
 

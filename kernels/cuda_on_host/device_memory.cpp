@@ -188,6 +188,7 @@ DeviceMemory device_memory() {
 void* allocate_on_device(std::int64_t bytes) {
   if (bytes < 0) throw std::logic_error("allocate_on_device: negative size " + std::to_string(bytes));
   if (bytes == 0) return nullptr;
+  host::count_allocation();
   const Lock lock(memory().mutex);
   return memory().allocate(bytes);
 }
@@ -202,6 +203,7 @@ void free_on_device(void* p) {
 void* allocate_pinned(std::int64_t bytes) {
   if (bytes < 0) throw std::logic_error("allocate_pinned: negative size " + std::to_string(bytes));
   if (bytes == 0) return nullptr;
+  host::count_allocation();
   void* p = nullptr;
   if (::posix_memalign(&p, kAlignment, static_cast<std::size_t>(up(bytes, kAlignment))) != 0)
     throw DeviceError("CUDA-on-host: " + std::to_string(bytes) + " bytes of pinned memory were asked for, and the host has not as much");

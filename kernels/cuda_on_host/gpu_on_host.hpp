@@ -5,10 +5,12 @@
 #include <memory>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda_on_host/device_calls.hpp"
 #include "kernels/cuda_on_host/math_on_host.hpp"
+#include "kernels/cuda_on_host/pointers.hpp"
 #include "kernels/cuda_on_host/streams.hpp"
 #include "kernels/view.hpp"
 
@@ -152,6 +154,14 @@ class KernelWork final : public Work {
   KernelWork(const Launch& launch, void (*kernel)(Parameters...), Parameters... arguments)
       : Work(launch), kernel_(kernel), arguments_(arguments...) {}
   void run() override { run_grid(launch(), {this, &call, &begin_, &end_}); }
+  void check_pointers() const override {
+    int number = 0;
+    const auto check = [&](const auto& argument) {
+      ++number;
+      for_each_pointer(argument, [&](const void* pointer) { check_pointer(launch(), number, pointer); });
+    };
+    std::apply([&](const auto&... argument) { (check(argument), ...); }, arguments_);
+  }
 
  private:
   static void call(const void* work) {
@@ -163,11 +173,6 @@ class KernelWork final : public Work {
   char begin_ = 0, end_ = 0;  // addresses that order memory
 };
 
-template <class T>
-void check_argument(const Launch& l, int number, const T& argument) {
-  if constexpr (std::is_pointer_v<T>) check_pointer(l, number, argument);
-}
-
 }  // namespace host
 
 /// Puts the kernel into its stream. Throws DeviceError for sizes that a GPU refuses and for pointers to other memory than the device's;
@@ -176,9 +181,9 @@ template <class... Parameters, class... Arguments>
 void launch(const Launch& l, void (*kernel)(Parameters...), Arguments&&... arguments) {
   static_assert((... && !std::is_reference_v<Parameters>), "what a reference refers to would be gone when the kernel runs");
   host::check(l);
-  int number = 0;
-  (host::check_argument<Parameters>(l, ++number, static_cast<Parameters>(arguments)), ...);
-  host::enqueue(l.stream, std::make_unique<host::KernelWork<Parameters...>>(l, kernel, static_cast<Parameters>(arguments)...));
+  auto work = std::make_unique<host::KernelWork<Parameters...>>(l, kernel, static_cast<Parameters>(arguments)...);
+  work->check_pointers();
+  host::enqueue(l.stream, std::move(work));
 }
 
 }  // namespace elastiform::ELASTIFORM_GPU

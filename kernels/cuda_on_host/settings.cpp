@@ -1,5 +1,6 @@
 #include "kernels/cuda_on_host/settings.hpp"
 
+#include <atomic>
 #include <charconv>
 #include <cstdlib>
 #include <string>
@@ -16,6 +17,8 @@ bool parse(std::string_view text, T& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size();
 }
+
+std::atomic<std::int64_t> allocations{0}, waits{0};
 
 [[noreturn]] void refuse(const char* variable, std::string expected, std::string_view found) {
   throw InputError({variable, std::move(expected), std::string(found), "unset it for the default"});
@@ -46,6 +49,10 @@ host::Settings host::settings_from_environment() {
     refuse(kMemory, "bytes, from 1 to " + std::to_string(kMost), memory);
   return settings;
 }
+
+host::Counts host::counts() { return {allocations, waits}; }
+void host::count_allocation() { ++allocations; }
+void host::count_wait() { ++waits; }
 
 host::Settings& host::settings() {
   static Settings settings = settings_from_environment();

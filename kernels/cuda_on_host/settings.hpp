@@ -16,6 +16,15 @@ void set_queued(bool queued);
 
 namespace host {
 
+/// What has been asked of the device since the program began and takes its time on a GPU.
+struct Counts {
+  std::int64_t allocations = 0;  // of device memory and of pinned memory
+  std::int64_t waits = 0;        // of the host for a stream
+};
+Counts counts();
+void count_allocation();
+void count_wait();
+
 struct Settings {
   Order order = Order::forward;
   std::uint64_t seed = 0;

@@ -59,6 +59,7 @@ struct EventOfTheDevice {
   std::shared_ptr<Queue> queue;  // none: never recorded
   std::int64_t place = 0;
   std::chrono::steady_clock::time_point when;
+  bool measures_time = false;
   char token = 0;
 };
 
@@ -154,6 +155,11 @@ class CopyWork final : public host::Work {
     for (std::int64_t i = 0; i < copy_.rows; ++i)
       std::memcpy(copy_.to + i * copy_.to_pitch, copy_.from + i * copy_.from_pitch, static_cast<std::size_t>(copy_.bytes));
   }
+  void check_pointers() const override {  // of one that was recorded: within the device
+    if (!host::holds(copy_.to, (copy_.rows - 1) * copy_.to_pitch + copy_.bytes) ||
+        !host::holds(copy_.from, (copy_.rows - 1) * copy_.from_pitch + copy_.bytes))
+      throw DeviceError("CUDA-on-host: a recorded copy from or to memory that was freed");
+  }
 
  private:
   Copy copy_;
@@ -193,19 +199,20 @@ void refuse_while_recording(const Queue& queue, const char* what) {
 
 void host::check(const Launch& l) {
   constexpr unsigned int kMostX = 0x7fffffff, kMostYZ = 65535, kMostThreads = 1024, kMostDepth = 64;
-  constexpr std::size_t kMostShared = 227 << 10;
+  constexpr std::size_t kMostShared = 227 << 10, kWithoutAsking = 48 << 10;
   const auto in = [](unsigned int n, unsigned int most) { return n >= 1 && n <= most; };
   if (!in(l.grid.x, kMostX) || !in(l.grid.y, kMostYZ) || !in(l.grid.z, kMostYZ))
     refuse(l, "a grid has 1 to 2147483647 x 65535 x 65535 blocks");
   if (!in(l.block.x, kMostThreads) || !in(l.block.y, kMostThreads) || !in(l.block.z, kMostDepth) ||
       l.block.x * l.block.y * l.block.z > kMostThreads)
     refuse(l, "a block has 1 to 1024 threads, at most 64 in z");
+  if (!l.asks && l.shared_bytes > kWithoutAsking) refuse(l, "a launch that does not ask has 49152 bytes of shared memory");
   if (l.shared_bytes > kMostShared) refuse(l, "a block has at most " + std::to_string(kMostShared) + " bytes of shared memory");
 }
 
 void host::check_pointer(const Launch& l, int argument, const void* pointer) {
   if (pointer != nullptr && !holds(pointer, 0))
-    refuse(l, "argument " + std::to_string(argument) + " is no pointer to memory of the device");
+    refuse(l, "argument " + std::to_string(argument) + " is, or holds, a pointer to other memory than the device's");
 }
 
 void host::enqueue(Stream stream, std::unique_ptr<Work> work) {
@@ -239,6 +246,7 @@ void destroy(Stream stream) {
 }
 
 void synchronize(Stream stream) {
+  host::count_wait();
   const Lock lock(mutex);
   refuse_while_recording(queue_of(stream), "synchronize");
   wait_for(queue_of(stream), queue_of(stream).added);
@@ -259,6 +267,7 @@ Graph end_recording(Stream stream) {
 }
 
 void play(Graph graph, Stream stream) {
+  for (const std::shared_ptr<host::Work>& work : graph->works) work->check_pointers();
   const Lock lock(mutex);
   for (const std::shared_ptr<host::Work>& work : graph->works) add(queue_of(stream), std::make_unique<PlayedWork>(work));
 }
@@ -270,7 +279,11 @@ void destroy(Graph graph) {
   delete graph;
 }
 
-Event make_event() { return new EventOfTheDevice; }
+Event make_event(bool measures_time) {
+  const Event event = new EventOfTheDevice;
+  event->measures_time = measures_time;
+  return event;
+}
 
 void destroy(Event event) {
   if (event == nullptr) return;
@@ -278,6 +291,7 @@ void destroy(Event event) {
   if (event->queue != nullptr) {
     const host::DeviceAccess access;
     run_until(*event->queue, event->place);
+    host::acquire_token(&event->queue->token);  // its record is over, ThreadSanitizer too must see
   }
   delete event;
 }
@@ -307,6 +321,7 @@ bool has_happened(Event event) {
 }
 
 float milliseconds_between(Event begin, Event end) {
+  if (!begin->measures_time || !end->measures_time) throw DeviceError("CUDA-on-host: an event that measures no time");
   has_happened(begin);
   has_happened(end);
   return std::chrono::duration<float, std::milli>(end->when - begin->when).count();
@@ -324,7 +339,10 @@ void copy_async(Stream stream, void* to, std::int64_t to_pitch, const void* from
   Queue& queue = queue_of(stream);
   if (there != host::Place::device || here != host::Place::device) refuse_while_recording(queue, "a copy from or to the host");
   add(queue, std::make_unique<CopyWork>(Copy{static_cast<char*>(to), to_pitch, static_cast<const char*>(from), from_pitch, bytes, rows}));
-  if (there == host::Place::pageable || here == host::Place::pageable) wait_for(queue, queue.added);
+  if (there == host::Place::pageable || here == host::Place::pageable) {
+    host::count_wait();
+    wait_for(queue, queue.added);
+  }
 }
 
 }  // namespace elastiform::ELASTIFORM_GPU

@@ -15,6 +15,8 @@ class Work {
   Work& operator=(const Work&) = delete;
   virtual ~Work() = default;
   virtual void run() = 0;
+  /// Throws DeviceError unless what it points to is memory of the device: when it is put into a stream, and each time that it is played.
+  virtual void check_pointers() const {}
   const Launch& launch() const { return launch_; }
 
  private:
@@ -23,7 +25,7 @@ class Work {
 
 /// Throws DeviceError for a grid, a block or shared memory that a GPU (H100) refuses.
 void check(const Launch& launch);
-/// Throws DeviceError unless the pointer is null or into (or to the end of) memory of the device.
+/// Throws DeviceError unless the pointer is null or into (or to the end of) memory of the device that has not been freed.
 void check_pointer(const Launch& launch, int argument, const void* pointer);
 
 void enqueue(Stream stream, std::unique_ptr<Work> work);

@@ -37,6 +37,14 @@ void GeluForward::check() const {
   checks.alike("y", y, "x", x);
 }
 
+void Hadamard::check() const {
+  const Checks checks(kName);
+  checks.present("y", y);
+  checks.like("a", a, "y", y);
+  if (b.rows == 1) checks.vector("b", b, "y.columns", y.columns);
+  else checks.like("b", b, "y", y);
+}
+
 void GeluBackward::check() const {
   const Checks checks(kName);
   checks.present("x", x);
@@ -69,6 +77,15 @@ void EmbeddingForward::check() const {
   checks.at_least("period", period, "one token", 1);
   checks.at_least("offset", offset, "zero", 0);
   checks.at_least("positions.rows", positions.rows, "offset + the largest position", offset + std::min(period, y.rows));
+}
+
+void ScatterRows::check() const {
+  const Checks checks(kName);
+  checks.present("x", x);
+  checks.present("y", y);
+  checks.same("rows.size()", static_cast<std::int64_t>(rows.size()), "x.rows", x.rows);
+  checks.same("y.columns", y.columns, "x.columns", x.columns);
+  check_tokens(checks, rows, y.rows);
 }
 
 void EmbeddingBackward::check() const {

@@ -53,6 +53,16 @@ struct GeluBackward {
   auto fields() const { return std::tie(dx, dy, x); }
 };
 
+/// y[N,F] = a[N,F] ∘ b, b [N,F] or one row [1,F] for all. y may be a or b. Used inside panels.
+struct Hadamard {
+  static constexpr const char* kName = "hadamard";
+  static constexpr std::array<std::string_view, 1> kOperands{"a"};
+  View y;
+  ConstView a, b;
+  void check() const;
+  auto fields() const { return std::tie(y, a, b); }
+};
+
 /// Rotary positions in place (arXiv 2104.09864), half-rotation as Hugging Face pairs them: in each head (x[i], x[i+D/2]) is turned by the
 /// angle whose cosine and sine stand in row `position`, column i of cosine and sine [positions, D/2]. x is [N, heads·D]. The position of
 /// local row r is (first_row + r) % period + offset. inverse turns back: the backward. Used inside panels (first_row = the panel's).
@@ -79,6 +89,17 @@ struct EmbeddingForward {
   std::int64_t offset = 0;
   void check() const;
   auto fields() const { return std::tie(y, table, positions); }
+};
+
+/// y[rows[n], 0:C] = x[n, 0:C]; no row twice. What a lookup of these rows (EmbeddingForward) took goes back to its places. rows.size() = N.
+/// Called outside panels.
+struct ScatterRows {
+  static constexpr const char* kName = "scatter_rows";
+  View y;
+  ConstView x;
+  std::span<const std::int32_t> rows;
+  void check() const;
+  auto fields() const { return std::tie(y, x); }
 };
 
 /// dtable[token] += dy rows, dpositions likewise, in the order of the tokens whatever the number of threads. Called outside panels.

@@ -29,9 +29,10 @@ void MatmulDx::check() const {
 
 void MatmulDw::check() const {
   const Checks checks(kName);
+  checks.present("dy", dy);
+  if (dw.empty()) return checks.vector("dbias", dbias, "dy.columns", dy.columns);
   checks.present("dw", dw);
   checks.present("x", x);
-  checks.present("dy", dy);
   checks.same("x.rows", x.rows, "dy.rows", dy.rows);
   checks.same(transposed ? "dw.columns" : "dw.rows", transposed ? dw.columns : dw.rows, "x.columns", x.columns);
   checks.same(transposed ? "dw.rows" : "dw.columns", transposed ? dw.rows : dw.columns, "dy.columns", dy.columns);

@@ -35,6 +35,7 @@ struct MatmulDx {
 
 /// dw[I,O] += scale · xᵀ · dy and dbias[1,O] += scale · Σ_rows dy (an empty dbias is none); not accumulate: = instead of +=. All N tokens
 /// are reduced; parallel over tiles of dw of a fixed size, so it is called outside panels. transposed: dw is [O,I] += scale · dyᵀ · x.
+/// An empty dw is a weight that does not learn: dbias alone is formed, without a product, and x is not read.
 struct MatmulDw {
   static constexpr const char* kName = "matmul_dw";
   static constexpr std::array<std::string_view, 2> kOperands{"x", "dy"};

@@ -32,7 +32,8 @@ void NormBackward::check() const {
 void SumPanels::check() const {
   const Checks checks(kName);
   checks.present("partials", partials);
-  checks.vector("sum", sum, "partials.columns", partials.columns);
+  if (sum.columns == 1) checks.vector("sum", sum, "one number", 1);
+  else checks.vector("sum", sum, "partials.columns", partials.columns);
 }
 
 }  // namespace elastiform

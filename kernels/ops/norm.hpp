@@ -35,7 +35,7 @@ struct NormBackward {
   auto fields() const { return std::tie(dx, dgain, dbias, dy, residual, x, rstd, mean, gain); }
 };
 
-/// sum[1,C] += Σ_p partials[p,C], p ascending in a fixed tree; not accumulate: =. Called outside panels.
+/// sum[1,C] += Σ_p partials[p,C], p ascending in a fixed tree; sum[1,1]: of all their elements. Not accumulate: =. Called outside panels.
 struct SumPanels {
   static constexpr const char* kName = "sum_panels";
   View sum;

@@ -58,6 +58,12 @@ void ReferenceBackend::do_gelu_backward(const GeluBackward& op) {
       op.dx.row<double>(n)[f] = op.dy.row<double>(n)[f] * gelu(op.x.row<double>(n)[f], op.kind).slope;
 }
 
+void ReferenceBackend::do_hadamard(const Hadamard& op) {
+  for (std::int64_t n = 0; n < op.y.rows; ++n)
+    for (std::int64_t f = 0; f < op.y.columns; ++f)
+      op.y.row<double>(n)[f] = op.a.row<double>(n)[f] * op.b.row<double>(op.b.rows == 1 ? 0 : n)[f];
+}
+
 void ReferenceBackend::do_rope(const Rope& op) {
   const std::int64_t half = op.cosine.columns;
   for (std::int64_t n = 0; n < op.x.rows; ++n) {
@@ -81,6 +87,11 @@ void ReferenceBackend::do_embedding_forward(const EmbeddingForward& op) {
     const double* position = op.positions.empty() ? nullptr : op.positions.row<double>(n % op.period + op.offset);
     for (std::int64_t c = 0; c < op.y.columns; ++c) op.y.row<double>(n)[c] = token[c] + (position ? position[c] : 0.0);
   }
+}
+
+void ReferenceBackend::do_scatter_rows(const ScatterRows& op) {
+  for (std::int64_t n = 0; n < op.x.rows; ++n)
+    for (std::int64_t c = 0; c < op.x.columns; ++c) op.y.row<double>(op.rows[n])[c] = op.x.row<double>(n)[c];
 }
 
 void ReferenceBackend::do_embedding_backward(const EmbeddingBackward& op) {

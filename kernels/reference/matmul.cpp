@@ -35,7 +35,7 @@ void ReferenceBackend::do_matmul_dx(const MatmulDx& op) {
 }
 
 void ReferenceBackend::do_matmul_dw(const MatmulDw& op) {
-  for (std::int64_t i = 0; i < op.x.columns; ++i) {
+  for (std::int64_t i = 0; !op.dw.empty() && i < op.x.columns; ++i) {
     for (std::int64_t o = 0; o < op.dy.columns; ++o) {
       double sum = 0;
       for (std::int64_t n = 0; n < op.x.rows; ++n) sum += op.x.row<double>(n)[i] * op.dy.row<double>(n)[o];

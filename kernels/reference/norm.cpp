@@ -56,9 +56,11 @@ void ReferenceBackend::do_norm_backward(const NormBackward& op) {
 }
 
 void ReferenceBackend::do_sum_panels(const SumPanels& op) {
+  const std::int64_t width = op.partials.columns / op.sum.columns;  // of partials that one sum takes: 1, or all
   for (std::int64_t c = 0; c < op.sum.columns; ++c) {
     double sum = 0;
-    for (std::int64_t p = 0; p < op.partials.rows; ++p) sum += op.partials.row<double>(p)[c];
+    for (std::int64_t p = 0; p < op.partials.rows; ++p)
+      for (std::int64_t i = 0; i < width; ++i) sum += op.partials.row<double>(p)[c * width + i];
     op.sum.row<double>(0)[c] = (op.accumulate ? op.sum.row<double>(0)[c] : 0) + sum;
   }
 }

@@ -1,15 +1,33 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace elastiform {
+
+/// What the blocks between a subnet's first and last one process of a training batch: `count` tokens of each sequence, in their order; the
+/// others pass such a block by. Evaluation never reads it: subnets are compared with all tokens.
+struct KeptTokens {
+  std::int64_t count = 0;  // of each sequence; 0: all
+  // For every block of the supernet [B · count]: rows of the batch, ascending, and their places in their sequences.
+  std::vector<std::int32_t> rows, positions;
+  std::span<const std::int32_t> rows_of(int block, std::int64_t sequences) const { return part(rows, block, sequences); }
+  std::span<const std::int32_t> positions_of(int block, std::int64_t sequences) const { return part(positions, block, sequences); }
+
+ private:
+  std::span<const std::int32_t> part(const std::vector<std::int32_t>& all, int block, std::int64_t sequences) const {
+    const auto size = static_cast<std::size_t>(sequences * count);
+    return std::span(all).subspan(static_cast<std::size_t>(block) * size, size);
+  }
+};
 
 /// Token ids of B sequences of T tokens, row-major [B,T], and what should follow each; kIgnoredTarget (-100) is not counted.
 struct Batch {
   std::int64_t sequences = 0;  // B
   std::int64_t tokens = 0;     // T
   std::vector<std::int32_t> inputs, targets;
+  KeptTokens kept{};
   std::int64_t rows() const { return sequences * tokens; }
 };
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <functional>
-#include <set>
+#include <map>
 #include <stdexcept>
 
 #include <fmt/format.h>
@@ -16,24 +16,39 @@
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/formats/padding.hpp"
 #include "supernet/network.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
+#include "supernet/residual_rules/rules.hpp"
 #include "supernet/storage/durable_file.hpp"
 
 namespace elastiform {
 namespace {
 
-/// x + s·(h·W + b) = x + (h·(s·W) + s·b): targets know no branch scale.
-void fold_branch_scale(ModelConfig& model, Weights& weights) {
-  const float scale = static_cast<float>(model.branch_scale);
-  std::set<std::string, std::less<>> folded;  // what writes to the residual stream, with its biases
-  for (const TensorSpec& tensor : weights.table().tensors())
-    if (tensor.role == Role::residual_out) folded.insert({tensor.name, tensor.name + ".bias"});
-  for (const TensorSpec& tensor : weights.table().tensors()) {
-    if (folded.count(tensor.name) == 0) continue;
-    const View view = weights.view(tensor);
-    for (std::int64_t row = 0; row < view.rows; ++row)
-      for (std::int64_t column = 0; column < view.columns; ++column) view.row<float>(row)[column] *= scale;
-  }
+/// x + s·γ∘(h·W + b) = x + (h·(s·W·γ) + s·γ∘b), γ a factor a column: targets know neither. A tensor's columns times s and its gate.
+void fold_into(const Weights& weights, const TensorSpec& tensor, const std::string& gate, float scale, View view) {
+  const ConstView from = weights.view(tensor), gains = weights.table().has(gate) ? weights.view(gate) : ConstView{};
+  for (std::int64_t row = 0; row < view.rows; ++row)
+    for (std::int64_t column = 0; column < view.columns; ++column)
+      view.row<float>(row)[column] = from.row<float>(row)[column] * scale * (gains.empty() ? 1 : gains.row<float>(0)[column]);
+}
+
+/// The same network without a branch scale or gates, and without the tensors of these.
+Weights folded(const Weights& weights, ModelConfig& model, const Subnet& dense) {
+  const auto scale = static_cast<float>(residual_form(model).scales_by_depth ? branch_scale_of(dense.depth()) : model.branch_scale);
   model.branch_scale = 1;
+  model.residual = ResidualRule::branch_scale;
+  Weights plain(std::make_shared<const WeightTable>(SearchSpace::of(model, dense)), DType::float32);
+  std::map<std::string, std::string, std::less<>> gates;  // what writes to the residual stream, with its biases: its branch's gate
+  for (const TensorSpec& tensor : plain.table().tensors()) {
+    if (tensor.role != Role::residual_out) continue;
+    const std::string gate = tensor.name.substr(0, tensor.name.rfind('.')) + ".residual.gate";
+    gates[tensor.name] = gates[tensor.name + ".bias"] = gate;
+  }
+  for (const TensorSpec& tensor : plain.table().tensors()) {
+    const auto found = gates.find(tensor.name);
+    fold_into(weights, weights.table().at(tensor.name), found == gates.end() ? "" : found->second, found == gates.end() ? 1 : scale,
+              plain.view(tensor));
+  }
+  return plain;
 }
 
 DenseModel cut_out(const Weights& weights, const Subnet& subnet) {
@@ -41,12 +56,8 @@ DenseModel cut_out(const Weights& weights, const Subnet& subnet) {
   Subnet renumbered = subnet;
   renumbered.kept.clear();
   Weights values = extract(weights, subnet);
-  fold_branch_scale(model, values);
-  // The table of the extracted weights still knows the old branch scale; the shapes are the same.
-  Weights folded(std::make_shared<const WeightTable>(SearchSpace::of(model, renumbered)), DType::float32);
-  if (folded.bytes() != values.bytes()) throw std::logic_error("export: folding changed the weight table");
-  std::copy_n(values.data(), values.bytes(), folded.data());
-  return {std::move(model), std::move(renumbered), std::move(folded)};
+  if (residual_form(model).folds()) values = folded(values, model, renumbered);
+  return {std::move(model), std::move(renumbered), std::move(values)};
 }
 
 [[noreturn]] void fail(const Format& format, const std::string& what, double found, double allowed) {
@@ -109,6 +120,16 @@ std::string why_not(const Format& format, const ModelConfig& model, const Subnet
 }
 
 }  // namespace
+
+std::string why_not_plain_blocks(const ModelConfig& model) {
+  if (const ParametrizationEntry& tuning = parametrization_of(model.tuning); tuning.method != TuningMethod::full)
+    return "it was tuned with " + std::string(tuning.name) + ", which does not merge into its linear maps";
+  const ResidualRuleEntry& rule = residual_rule(model.residual);
+  if (rule.form.folds()) return "";
+  return "its residual rule " + std::string(rule.name) +
+         (rule.form.norm == NormPlace::none ? " has no norms" : " has its norms after the branches") +
+         "; this format's branches begin with one";
+}
 
 std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens) {
   const SearchSpace& space = weights.table().space();

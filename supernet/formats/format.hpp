@@ -67,6 +67,9 @@ struct Format {
 std::span<const Format> export_formats();
 const Format& find_format(std::string_view name);  // throws InputError naming the nearest
 
+/// Empty, or why blocks without residual rules and adapters of their own cannot hold the model.
+std::string why_not_plain_blocks(const ModelConfig& model);
+
 /// What export_model refuses before any work: a subnet that the format cannot express, a path that is taken or has no folder to stand in.
 /// `pad`: the subnet is written as format.padded says.
 void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path, bool pad = false);

@@ -26,6 +26,7 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
 }  // namespace
 
 std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
   if (model.positions != Positions::rope) return "its positions are learned; Llama's are rotary";
@@ -39,6 +40,7 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
 }
 
 std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::layer) return "its norm is RMSNorm; GPT-2's is LayerNorm";
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
   if (model.positions != Positions::learned) return "its positions are rotary; GPT-2's are learned";
@@ -54,6 +56,7 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
 }
 
 std::string why_not_auto(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (std::string reason = why_not_vocabulary(model); !reason.empty()) return reason;
   return subnet.blocks.empty() ? "it has no blocks" : "";
 }

@@ -125,7 +125,8 @@ Json config_of(const DenseModel& model, const char* architecture, const char* ty
 
 void write_folder(const DenseModel& model, const ModelCard& card, const Json& config, std::vector<Tensor> tensors,
                   const std::string& folder) {
-  if (model.model.branch_scale != 1) throw std::logic_error("export: the branch scale must be folded into the weights");
+  if (model.model.branch_scale != 1 || model.model.residual != ResidualRule::branch_scale)
+    throw std::logic_error("export: the residual rule must be folded into the weights");
   std::filesystem::create_directories(folder);
   const auto put = [&](const char* name, const std::string& text) { write_durably(folder + "/" + name, text); };
   put("config.json", config.dump(2) + "\n");

@@ -62,10 +62,11 @@ std::string model_card_text(const DenseModel& model, const ModelCard& card, Load
   std::string text = std::string("---\nlibrary_name: ") + (loader == Loader::onnxruntime ? "onnxruntime" : "transformers");
   text += "\npipeline_tag: text-generation\ntags:\n- elastiform\n- byte-level\n---\n\n";
   text += "# " + card.subnet + "\n\n";
-  text += fmt::format(
-      "A subnetwork of an elastic supernet ({} style), cut out by Elastiform {} after {} training steps of the supernet. {}\n",
-      model.model.preset, card.version, card.training_steps,
-      card.fine_tuned ? "It was fine-tuned on its own after that." : "It was not fine-tuned: these are the supernet's shared weights.");
+  text +=
+      fmt::format("A subnetwork of an elastic supernet ({} style), cut out by Elastiform {} after {} training steps of the supernet. {}\n",
+                  model.model.preset, card.version, card.training_steps,
+                  card.fine_tuned ? "The supernet was fine-tuned after that, for as many steps."
+                                  : "It was not fine-tuned: these are the supernet's shared weights.");
   text += fmt::format(
       "\n- subnet in the supernet: `{}`\n- context: {} tokens; vocabulary: {} (one token a byte, no special token)\n"
       "- data SHA-256: `{}`\n- supernet weights SHA-256: `{}`\n",

@@ -1,38 +1,74 @@
 #include "supernet/layers/attention.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "supernet/layers/normalize.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 
 namespace elastiform {
 
 LayerTensors Attention::tensors(const ModelConfig& model, const BlockShape& shape, const BackendTraits& traits) {
   const std::int64_t N = shape.rows(), C = shape.embed, A = shape.heads * model.head_dim, G = shape.groups * model.head_dim;
-  const std::int64_t means = model.norm == Norm::layer ? 1 : 0;
-  const std::int64_t panels = traits.panel_count(N);
+  const std::int64_t inputs = Residual::input_rows(model, N), branches = Residual::branch_rows(model, N);
+  const std::int64_t shifted = residual_form(model).shifts ? N : 0;
+  const Linears linears(model);
+  const BranchEnd end(model);
+  const bool reads_normed =
+      linears.reads_input(LinearMap::query) || linears.reads_input(LinearMap::key) || linears.reads_input(LinearMap::value);
   LayerTensors tensors;
   // The order of Kept. A query meets (T + 1) / 2 keys on average, twice; the exponentials between take as long as the products.
-  tensors.kept = {{.shape = {N, C}, .operand = true, .by_panel = true},
-                  {.shape = {N, A}, .operand = true, .flops = 2 * N * C * A},
-                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G},
-                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G},
-                  {.shape = {N, A}, .operand = true, .flops = 2 * N * A * (shape.tokens + 1), .slowness = 2},
-                  {.shape = {1, N}},
-                  {.shape = {means, N}},
-                  {.shape = {shape.heads, N}}};
-  tensors.result_flops = 2 * N * C * A;
-  // d(mixed), dq, dk, dv, sums of the norm's gain and bias per panel, d(normed) of a panel.
-  tensors.backward_scratch = {{N, A}, {N, A}, {N, G}, {N, G}, {panels, C}, {means * panels, C}, PanelScratch::shape(traits, N, C)};
+  // Weights of keys are exp of queries and keys; gradients are linear in all the rest but what norms, gates and adapters read again.
+  const std::int64_t product = branches > 0 ? 0 : 2 * N * C * A;  // that makes what the branch leaves
+  const std::int64_t mixing = 2 * N * A * (shape.tokens + 1);
+  tensors.kept = {{.shape = {inputs, C},
+                   .operand = true,
+                   .by_panel = true,
+                   .read = reads_normed,
+                   .makes = {kQuery, kKey, kValue},
+                   .least_bits = 2,
+                   .gradient_flops = 2 * N * C * (A + 2 * G)},
+                  {.shape = {N, A}, .operand = true, .flops = 2 * N * C * A, .least_bits = 8, .gradient_flops = mixing},
+                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G, .least_bits = 8, .gradient_flops = mixing},
+                  {.shape = {N, G}, .operand = true, .flops = 2 * N * C * G, .least_bits = 2, .gradient_flops = mixing},
+                  {.shape = {N, A}, .operand = true, .flops = mixing, .slowness = 2, .least_bits = 2, .gradient_flops = 2 * N * C * A},
+                  {.shape = {Residual::norm_rows(model), N}},
+                  {.shape = {Residual::mean_rows(model), N}},
+                  {.shape = {shape.heads, N}},
+                  {.shape = {shifted, A},
+                   .operand = true,
+                   .by_panel = true,
+                   .read = linears.reads_input(LinearMap::out),
+                   .makes = {kBranch, kStream},
+                   .least_bits = 2,
+                   .gradient_flops = 2 * shifted * C * A},
+                  {.shape = {branches, C}, .by_panel = true, .flops = 2 * branches * C * A},
+                  end.stream(N, C, product),
+                  end.inner(N, C),
+                  end.activated(N)};
+  tensors.result_flops = end.result_flops(N, C, product);
+  // What the ends need, d(mixed), dq, dk, dv, sums of the last shift per panel, what gradients of linear maps and of an adapter take.
+  Residual::add_scratch(model, traits, shape, tensors);
+  const std::int64_t shift_panels = shifted > 0 ? traits.panel_count(N) : 0;
+  const auto gradients = linears.gradient_scratch(N, std::max(A, C));
+  for (const TensorShape& one :
+       ShortList<TensorShape>{{N, A}, {N, A}, {N, G}, {N, G}, {shift_panels, A}, gradients[0], gradients[1], end.backward_scratch(N)})
+    tensors.backward_scratch.push_back(one);
+  linears.declare_effective(tensors.effective, LinearMap::query, C, A);
+  linears.declare_effective(tensors.effective, LinearMap::key, C, G);
+  linears.declare_effective(tensors.effective, LinearMap::value, C, G);
+  linears.declare_effective(tensors.effective, LinearMap::out, A, C);
   return tensors;
 }
 
 std::span<const TensorSet> Attention::levels() {
-  static constexpr std::array<TensorSet, 5> kLevels{{{},
-                                                     {kNormed},
-                                                     {kNormed, kMixed, kLogSumExp},
-                                                     {kNormed, kQuery, kKey, kValue},
-                                                     {kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp}}};
+  static constexpr std::array<TensorSet, 5> kLevels{
+      {{},
+       {kNormed, kShifted},
+       {kNormed, kShifted, kMixed, kLogSumExp},
+       {kNormed, kShifted, kQuery, kKey, kValue},
+       {kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp, kShifted, kBranch, kStream, kInner, kInnerActivated}}};
   return kLevels;
 }
 
@@ -46,9 +82,16 @@ AttentionShape Attention::kernel_shape(const BlockShape& shape, std::int64_t key
           .scale = 1 / std::sqrt(static_cast<double>(model_.head_dim))};
 }
 
-void Attention::rotate(Backend& backend, View x, std::int64_t first_row, std::int64_t period, std::int64_t offset, bool inverse) const {
+void Attention::rotate(Backend& backend, View x, const BlockShape& shape, std::int64_t first_row, std::int64_t offset, bool inverse) const {
   if (cosine_.empty()) return;
-  backend.rope({.x = x, .cosine = cosine_, .sine = sine_, .first_row = first_row, .period = period, .offset = offset, .inverse = inverse});
+  const bool of_rows = !shape.cosine.empty();
+  backend.rope({.x = x,
+                .cosine = of_rows ? shape.cosine : cosine_,
+                .sine = of_rows ? shape.sine : sine_,
+                .first_row = first_row,
+                .period = of_rows ? shape.rows() : shape.tokens,
+                .offset = offset,
+                .inverse = inverse});
 }
 
 void Attention::project(Backend& backend, View y, ConstView h, const WeightSlice& w) const {
@@ -60,60 +103,97 @@ void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockS
   const ArenaScope scope(arena);
   const ForwardTensors t(backend, arena, tensors(model_, shape, backend.traits()), saved);
   const View q = t.whole(kQuery), k = t.whole(kKey), v = t.whole(kValue), mixed = t.whole(kMixed);
+  const Residual residual(model_, shape.depth, shape.dropout.attention(shape.block));
+  const BranchEnds ends = w.ends();
+  const EndTensors kept{{}, t.whole(kRstd), t.whole(kMean)};
   backend.panels(x.rows, [&](Rows r) {
-    const View h = t.rows(kNormed, r);
-    normalize(backend, model_, w.norm, h, t.whole(kRstd), t.whole(kMean), x, r);
+    const ConstView h = residual.enter(backend, ends, t.rows(kNormed, r), kept, x, r);
     project(backend, q[r], h, w.query);
     project(backend, k[r], h, w.key);
     project(backend, v[r], h, w.value);
-    rotate(backend, q[r], r.first, shape.tokens, 0, false);
-    rotate(backend, k[r], r.first, shape.tokens, 0, false);
+    rotate(backend, q[r], shape, r.first, 0, false);
+    rotate(backend, k[r], shape, r.first, 0, false);
   });
   backend.attention_forward({.out = mixed, .lse = t.whole(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
+  const BranchEnd end(model_);
   backend.panels(x.rows, [&](Rows r) {
-    backend.matmul({.y = y[r], .x = mixed[r], .w = w.out.weight, .bias = w.out.bias, .add = x[r], .scale = model_.branch_scale});
+    const ConstView last = shifted(backend, w, t.rows(kShifted, r), mixed[r]);
+    const View z = end.result(t.rows(kStream, r), y[r]);
+    residual.leave(backend, ends, z, t.rows(kBranch, r), kept, x, last, r);
+    end.forward(backend, w.end, y[r], z, t.rows(kInner, r), t.rows(kInnerActivated, r));
   });
 }
 
-Attention::Operands Attention::recall(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BackwardTensors& t,
-                                      ConstView x) const {
+ConstView Attention::shifted(Backend& backend, const AttentionSlices& w, View to, ConstView mixed) const {
+  if (w.residual.output.empty()) return mixed;
+  backend.affine_forward({.y = to, .x = mixed, .gain = {}, .shift = w.residual.output, .add = {}});
+  return to;
+}
+
+Attention::Operands Attention::recall(Backend& backend, const Residual& residual, const AttentionSlices& w, const BlockShape& shape,
+                                      const BackwardTensors& t, ConstView x) const {
   Operands o;
-  o.rstd = t.take(kRstd);
-  o.mean = t.take(kMean);
-  o.h = t.read(kNormed, [&](View out, Rows r) { normalize(backend, model_, w.norm, out, o.rstd, o.mean, x, r); });
+  const BranchEnds ends = w.ends();
+  o.ends.rstd = t.take(kRstd);
+  o.ends.mean = t.take(kMean);
+  o.h = t.read(kNormed, [&](View out, Rows r) { residual.enter(backend, ends, out, o.ends, x, r); });
+  if (o.h.empty()) o.h = x;
   o.q = t.read(kQuery, [&](View out, Rows r) {
     project(backend, out, o.h[r], w.query);
-    rotate(backend, out, r.first, shape.tokens, 0, false);
+    rotate(backend, out, shape, r.first, 0, false);
   });
   o.k = t.read(kKey, [&](View out, Rows r) {
     project(backend, out, o.h[r], w.key);
-    rotate(backend, out, r.first, shape.tokens, 0, false);
+    rotate(backend, out, shape, r.first, 0, false);
   });
   o.v = t.read(kValue, [&](View out, Rows r) { project(backend, out, o.h[r], w.value); });
   o.mixed = t.take(kMixed);
   o.lse = t.take(kLogSumExp);
   if (t.dropped(kMixed))
     backend.attention_forward({.out = o.mixed, .lse = o.lse, .q = o.q, .k = o.k, .v = o.v, .shape = kernel_shape(shape, shape.tokens)});
+  o.last = t.read(kShifted, [&](View out, Rows r) { shifted(backend, w, out, o.mixed[r]); });
+  if (o.last.empty()) o.last = o.mixed;
+  o.ends.branch = t.read(kBranch, [&](View out, Rows r) { residual.branch_again(backend, ends, out, x, o.last[r], r); });
+  if (t.dropped(kRstd)) residual.statistics_again(backend, ends, o.ends, PanelScratch(t.scratch(Residual::kPanel), backend.slots()));
   return o;
+}
+
+void Attention::end_backward(Backend& backend, const Residual& residual, const AttentionSlices& w, const AttentionGradients& dw,
+                             const BackwardTensors& t, const Operands& o, View d, ConstView x, bool accumulate, View scratch) const {
+  const BranchEnd end(model_);
+  if (!end.present()) return;
+  const BranchEnds ends = w.ends();
+  const ConstView z = t.read(kStream, [&](View out, Rows r) { residual.leave_again(backend, ends, out, o.ends, x, o.last[r], r); });
+  const ConstView inner = t.read(kInner, [&](View out, Rows r) { end.inward(backend, w.end, out, z[r]); });
+  const ConstView activated = t.read(kInnerActivated, [&](View out, Rows r) { end.activate(backend, out, inner[r]); });
+  end.backward(backend, w.end, dw.end, {z, inner, activated, scratch}, d, accumulate);
 }
 
 void Attention::backward(Backend& backend, const AttentionSlices& w, const AttentionGradients& dw, const BlockShape& shape,
                          const Saved& saved, View d, ConstView x, bool accumulate, Arena& arena) const {
-  enum { kDMixed, kDQuery, kDKey, kDValue, kDGain, kDBias, kPanel };
+  enum { kDMixed = Residual::kScratch, kDQuery, kDKey, kDValue, kDShift, kLeft, kRight, kDInner };
   const ArenaScope scope(arena);
   const LayerTensors declared = tensors(model_, shape, backend.traits());
   const BackwardTensors t(backend, arena, declared, saved);
-  const Operands o = recall(backend, w, shape, t, x);
+  const Residual residual(model_, shape.depth, shape.dropout.attention(shape.block));
+  const BranchEnds ends = w.ends();
+  const BranchEndGradients dends = dw.ends();
+  const Operands o = recall(backend, residual, w, shape, t, x);
   const View dmixed = t.scratch(kDMixed), dq = t.scratch(kDQuery), dk = t.scratch(kDKey), dv = t.scratch(kDValue);
-  const View dgain = t.scratch(kDGain), dbias = w.norm.bias.empty() ? View{} : t.scratch(kDBias);
-  const PanelScratch panel(t.scratch(kPanel), backend.slots());
+  const View dshift = t.scratch(kDShift);
+  const PanelScratch panel(t.scratch(Residual::kPanel), backend.slots());
+  const Linears linears(model_);
+  const std::array<View, 2> scratch{t.scratch(kLeft), t.scratch(kRight)};
+  end_backward(backend, residual, w, dw, t, o, d, x, accumulate, t.scratch(kDInner));
 
   // d is overwritten below, so the weights that need the gradient at y come first.
-  backend.matmul_dw(
-      {.dw = dw.out.weight, .dbias = dw.out.bias, .x = o.mixed, .dy = d, .scale = model_.branch_scale, .accumulate = accumulate});
+  const Residual::LastGradient dlast = residual.leave_backward(backend, ends, dends, t, o.ends, d, accumulate);
+  linears.gradients(backend, LinearMap::out, {w.out, dw.out, o.last, dlast.d, dlast.scale, accumulate, scratch});
   backend.panels(d.rows, [&](Rows r) {
-    backend.matmul_dx({.dx = dmixed[r], .dy = d[r], .w = w.out.weight, .add = {}, .scale = model_.branch_scale});
+    backend.matmul_dx({.dx = dmixed[r], .dy = dlast.d[r], .w = w.out.weight, .add = {}, .scale = dlast.scale});
+    Residual::sum_shift(backend, dshift, dmixed[r], r);
   });
+  Residual::sum_learning(backend, dw.residual.output, dshift);
   backend.attention_backward({.dq = dq,
                               .dk = dk,
                               .dv = dv,
@@ -126,42 +206,49 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
                               .shape = kernel_shape(shape, shape.tokens)});
   backend.panels(d.rows, [&](Rows r) {
     const View dh = panel.at(backend.slot(), r.count);
-    rotate(backend, dq[r], r.first, shape.tokens, 0, true);
-    rotate(backend, dk[r], r.first, shape.tokens, 0, true);
+    rotate(backend, dq[r], shape, r.first, 0, true);
+    rotate(backend, dk[r], shape, r.first, 0, true);
     backend.matmul_dx({.dx = dh, .dy = dq[r], .w = w.query.weight, .add = {}});
     backend.matmul_dx({.dx = dh, .dy = dk[r], .w = w.key.weight, .add = dh});
     backend.matmul_dx({.dx = dh, .dy = dv[r], .w = w.value.weight, .add = dh});
-    normalize_backward(
-        backend, model_,
-        {.d = d, .dy = dh, .residual = d, .x = x, .rstd = o.rstd, .mean = o.mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
+    residual.enter_backward(backend, ends, t, o.ends, d, dh, x, r);
   });
-  backend.matmul_dw({.dw = dw.query.weight, .dbias = dw.query.bias, .x = o.h, .dy = dq, .accumulate = accumulate});
-  backend.matmul_dw({.dw = dw.key.weight, .dbias = dw.key.bias, .x = o.h, .dy = dk, .accumulate = accumulate});
-  backend.matmul_dw({.dw = dw.value.weight, .dbias = dw.value.bias, .x = o.h, .dy = dv, .accumulate = accumulate});
-  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain, .accumulate = accumulate});
-  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias, .accumulate = accumulate});
+  linears.gradients(backend, LinearMap::query, {w.query, dw.query, o.h, dq, 1, accumulate, scratch});
+  linears.gradients(backend, LinearMap::key, {w.key, dw.key, o.h, dk, 1, accumulate, scratch});
+  linears.gradients(backend, LinearMap::value, {w.value, dw.value, o.h, dv, 1, accumulate, scratch});
+  residual.sum_ends(backend, dends, t, accumulate);
 }
 
 ShortList<TensorShape> Attention::decode_scratch(const ModelConfig& model, const BlockShape& shape) {
   const std::int64_t N = shape.rows(), A = shape.heads * model.head_dim;
-  return {{N, shape.embed}, {N, A}, {N, A}};  // normed, query, mixed
+  const BranchEnd end(model);
+  // normed, query, mixed, branch, what an adapter takes
+  return {{Residual::input_rows(model, N), shape.embed},
+          {N, A},
+          {N, A},
+          {Residual::branch_rows(model, N), shape.embed},
+          end.stream(N, shape.embed, 0).shape,
+          end.inner(N, shape.embed).shape,
+          end.activated(N).shape};
 }
 
 void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BlockCache& cache, View y, ConstView x,
                        Arena& arena) const {
-  enum { kH, kQ, kM };
+  enum { kH, kQ, kM, kB, kZ, kU, kG };
   const ArenaScope scope(arena);
   const Saved scratch(arena, decode_scratch(model_, shape), backend.dtype());
-  const View h = scratch.write(kH), q = scratch.write(kQ), mixed = scratch.write(kM);
+  const View q = scratch.write(kQ), mixed = scratch.write(kM);
+  const Residual residual(model_, shape.depth);
+  const BranchEnds ends = w.ends();
   const std::int64_t seen = cache.tokens, total = seen + x.rows;
   backend.panels(x.rows, [&](Rows r) {
     const View k = cache.keys.row_range(seen + r.first, r.count), v = cache.values.row_range(seen + r.first, r.count);
-    normalize(backend, model_, w.norm, h[r], {}, {}, x, r);
-    backend.matmul({.y = q[r], .x = h[r], .w = w.query.weight, .bias = w.query.bias, .add = {}});
-    backend.matmul({.y = k, .x = h[r], .w = w.key.weight, .bias = w.key.bias, .add = {}});
-    backend.matmul({.y = v, .x = h[r], .w = w.value.weight, .bias = w.value.bias, .add = {}});
-    rotate(backend, q[r], r.first, x.rows, seen, false);
-    rotate(backend, k, r.first, x.rows, seen, false);
+    const ConstView h = residual.enter(backend, ends, scratch.write(kH)[r], {}, x, r);
+    project(backend, q[r], h, w.query);
+    project(backend, k, h, w.key);
+    project(backend, v, h, w.value);
+    rotate(backend, q[r], shape, r.first, seen, false);
+    rotate(backend, k, shape, r.first, seen, false);
   });
   backend.attention_forward({.out = mixed,
                              .lse = {},
@@ -169,8 +256,13 @@ void Attention::decode(Backend& backend, const AttentionSlices& w, const BlockSh
                              .k = cache.keys.row_range(0, total),
                              .v = cache.values.row_range(0, total),
                              .shape = kernel_shape(shape, total)});
+  const BranchEnd end(model_);
+  const View inner = scratch.write(kU), activated = scratch.write(kG);
   backend.panels(x.rows, [&](Rows r) {
-    backend.matmul({.y = y[r], .x = mixed[r], .w = w.out.weight, .bias = w.out.bias, .add = x[r], .scale = model_.branch_scale});
+    Residual::shift(backend, mixed[r], w.residual.output);
+    const View z = end.result(scratch.write(kZ)[r], y[r]);
+    residual.leave(backend, ends, z, scratch.write(kB)[r], {}, x, mixed[r], r);
+    end.forward(backend, w.end, y[r], z, inner[r], activated[r]);
   });
 }
 

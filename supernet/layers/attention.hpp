@@ -5,6 +5,8 @@
 
 #include "kernels/backend.hpp"
 #include "supernet/layer_tensors.hpp"
+#include "supernet/layers/branch_end.hpp"
+#include "supernet/layers/residual.hpp"
 #include "supernet/search_space.hpp"
 #include "supernet/weight_slice.hpp"
 
@@ -14,6 +16,9 @@ template <class V>
 struct BasicAttentionSlices {
   BasicNormSlice<V> norm;
   BasicLinearSlice<V> query, key, value, out;  // [C, H·D], [C, k·D] twice, [H·D, C]
+  BasicResidualSlices<V> residual;
+  BasicBranchEnds<V> ends() const { return {norm, residual, out}; }
+  BasicAdapterSlice<V> end;
 };
 using AttentionSlices = BasicAttentionSlices<ConstView>;
 using AttentionGradients = BasicAttentionSlices<View>;
@@ -24,11 +29,11 @@ struct BlockCache {
   std::int64_t tokens = 0;
 };
 
-/// y = x + s · W_out · attention(rope(W_q h), rope(W_k h), W_v h), h = norm(x), s the branch scale. Grouped queries: arXiv 2305.13245.
-/// x, y [N, C]; N = batch · tokens.
+/// y = x + s · W_out · attention(rope(W_q h), rope(W_k h), W_v h), h = norm(x), s the branch scale, or as another residual rule has its
+/// ends. Grouped queries: arXiv 2305.13245. x, y [N, C]; N = batch · tokens.
 class Attention {
  public:
-  enum Kept { kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp };
+  enum Kept { kNormed, kQuery, kKey, kValue, kMixed, kRstd, kMean, kLogSumExp, kShifted, kBranch, kStream, kInner, kInnerActivated };
 
   /// cosine, sine [context, D/2] of the rotary positions; empty for learned positions. Borrowed.
   Attention(const ModelConfig& model, ConstView cosine, ConstView sine) : model_(model), cosine_(cosine), sine_(sine) {}
@@ -51,12 +56,20 @@ class Attention {
  private:
   /// What backward reads, kept or computed again.
   struct Operands {
-    ConstView h, q, k, v;
-    View mixed, lse, rstd, mean;
+    ConstView h, q, k, v, last;  // last: what the last product takes
+    View mixed, lse;
+    EndTensors ends;
   };
-  Operands recall(Backend& backend, const AttentionSlices& w, const BlockShape& shape, const BackwardTensors& t, ConstView x) const;
+  Operands recall(Backend& backend, const Residual& residual, const AttentionSlices& w, const BlockShape& shape, const BackwardTensors& t,
+                  ConstView x) const;
+  /// What the last product takes: `mixed`, or with the residual rule's shift in `to`.
+  ConstView shifted(Backend& backend, const AttentionSlices& w, View to, ConstView mixed) const;
   void project(Backend& backend, View y, ConstView h, const WeightSlice& w) const;
-  void rotate(Backend& backend, View x, std::int64_t first_row, std::int64_t period, std::int64_t offset, bool inverse) const;
+  /// An adapter's part of backward: d becomes the gradient at what it takes.
+  void end_backward(Backend& backend, const Residual& residual, const AttentionSlices& w, const AttentionGradients& dw,
+                    const BackwardTensors& t, const Operands& o, View d, ConstView x, bool accumulate, View scratch) const;
+  /// Rows from first_row on of whole sequences, or of shape.cosine; offset: of the first sequence's first token.
+  void rotate(Backend& backend, View x, const BlockShape& shape, std::int64_t first_row, std::int64_t offset, bool inverse) const;
   AttentionShape kernel_shape(const BlockShape& shape, std::int64_t key_tokens) const;
   const ModelConfig& model_;
   ConstView cosine_, sine_;

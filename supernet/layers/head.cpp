@@ -66,7 +66,11 @@ HeadTensors Head::tensors(const ModelConfig& model, const BlockShape& shape, con
 
 void Head::normalize(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x) const {
   const View h = saved.write(kHidden), rstd = saved.write(kRstd), mean = saved.write(kMean);
-  backend.panels(x.rows, [&](Rows r) { elastiform::normalize(backend, model_, w.norm, h[r], rstd, mean, x, r); });
+  const bool norm = residual_form(model_).final_norm();
+  backend.panels(x.rows, [&](Rows r) {
+    if (norm) elastiform::normalize(backend, model_, w.norm, h[r], rstd, mean, x, r);
+    else backend.copy(h[r], x[r]);
+  });
 }
 
 LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, ConstView teacher_table,
@@ -133,6 +137,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
         backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
       });
     }
+    if (dw.table.empty()) continue;  // frozen
     backend.matmul_dw({.dw = dw.table,
                        .dbias = {},
                        .x = hidden.row_range(first, count),
@@ -141,13 +146,14 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                        .transposed = true,
                        .accumulate = first > 0 || options.accumulate});
   }
-  backend.panels(x.rows, [&](Rows r) {
-    normalize_backward(
-        backend, model_,
-        {.d = d, .dy = d[r], .residual = {}, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
-  });
-  backend.sum_panels({.sum = dw.norm.gain, .partials = dgain, .accumulate = options.accumulate});
-  if (!dbias.empty()) backend.sum_panels({.sum = dw.norm.bias, .partials = dbias, .accumulate = options.accumulate});
+  if (residual_form(model_).final_norm()) {
+    backend.panels(x.rows, [&](Rows r) {
+      normalize_backward(
+          backend, model_,
+          {.d = d, .dy = d[r], .residual = {}, .x = x, .rstd = rstd, .mean = mean, .gain = w.norm.gain, .dgain = dgain, .dbias = dbias}, r);
+    });
+    sum_normalize(backend, dw.norm, dgain, dbias, options.accumulate);
+  }
   if (report.tokens > 0) {
     report.label_loss = backend.sum(losses) / static_cast<double>(report.tokens);
     if (taught) report.teacher_loss = backend.sum(teacher_losses) / static_cast<double>(report.tokens);

@@ -24,7 +24,7 @@ struct HeadTensors {
   ShortList<TensorShape> backward_scratch;  // of forward_backward
 };
 
-/// logits = norm(x) · tableᵀ and the loss, in chunks of tokens: no [N, V] matrix exists however large the vocabulary is.
+/// logits = norm(x) · tableᵀ (x · tableᵀ where the residual rule has no final norm) and the loss, in chunks of tokens: no [N, V] matrix exists however large the vocabulary is.
 class Head {
  public:
   enum Kept { kHidden, kRstd, kMean, kLosses, kTeacherLosses };

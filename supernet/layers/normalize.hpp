@@ -10,6 +10,10 @@ namespace elastiform {
 void normalize(Backend& backend, const ModelConfig& model, const BasicNormSlice<ConstView>& w, View y, View rstd, View mean, ConstView x,
                Rows r);
 
+/// The same where x is the panel's rows alone.
+void normalize_panel(Backend& backend, const ModelConfig& model, const BasicNormSlice<ConstView>& w, View y, View rstd, View mean,
+                     ConstView x, Rows r);
+
 /// Operands of normalize's backward pass, whole matrices except dy.
 struct NormGradient {
   View d;              // [N, C]: receives residual + the gradient at x
@@ -20,5 +24,8 @@ struct NormGradient {
 };
 /// The same for rows r; sum_panels adds the rows of dgain and dbias up afterwards. Used inside panels.
 void normalize_backward(Backend& backend, const ModelConfig& model, const NormGradient& g, Rows r);
+
+/// Adds the panels' rows of dgain and dbias up, to what of them learns. Outside panels.
+void sum_normalize(Backend& backend, const BasicNormSlice<View>& dw, ConstView dgain, ConstView dbias, bool accumulate);
 
 }  // namespace elastiform

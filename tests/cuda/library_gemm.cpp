@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "tests/cuda/placed.hpp"
+#include "tests/cuda/plain_library.hpp"
 #include "tests/support/conformance.hpp"
 #include "tests/support/near.hpp"
 #include "tests/support/staged_backend.hpp"
@@ -15,39 +16,6 @@ namespace elastiform {
 namespace {
 
 using namespace ELASTIFORM_GPU;
-
-/// A library that reads its call as library_gemm.hpp describes it: float64 sums on the host.
-class PlainLibrary final : public LibraryGemm {
- public:
-  explicit PlainLibrary(int& calls) : calls_(calls) {}
-  std::string name() const override { return "plain"; }
-  bool multiply(Stream stream, const GemmCall& c) override {
-    ++calls_;
-    const Matrix a = read(stream, c.a, c.a_transposed ? c.K : c.M, c.a_transposed ? c.M : c.K, c.a_ld, c.type);
-    const Matrix b = read(stream, c.b, c.b_transposed ? c.N : c.K, c.b_transposed ? c.K : c.N, c.b_ld, c.type);
-    Matrix result = c.beta != 0 ? read(stream, c.add, c.M, c.N, c.add_ld, c.c_type) : Matrix(c.M, c.N, c.N, c.c_type, 0, 0);
-    const Matrix bias = c.bias ? read(stream, c.bias, 1, c.N, c.N, DType::float32) : Matrix(1, c.N, c.N, DType::float32, 0, 0);
-    for (std::int64_t m = 0; m < c.M; ++m)
-      for (std::int64_t n = 0; n < c.N; ++n) {
-        double sum = 0;
-        for (std::int64_t k = 0; k < c.K; ++k)
-          sum += (c.a_transposed ? a.at(k, m) : a.at(m, k)) * (c.b_transposed ? b.at(n, k) : b.at(k, n));
-        result.set(m, n, c.alpha * sum + bias.at(0, n) + c.beta * (c.beta != 0 ? result.at(m, n) : 0));
-      }
-    const std::int64_t element = bytes_of(c.c_type);
-    copy_async(stream, c.c, c.c_ld * element, result.view().data, c.N * element, c.N * element, c.M);
-    return true;
-  }
-
- private:
-  static Matrix read(Stream stream, const void* from, std::int64_t rows, std::int64_t columns, std::int64_t ld, DType dtype) {
-    Matrix matrix(rows, columns, columns, dtype, 0, 0);
-    const std::int64_t element = bytes_of(dtype);
-    copy_async(stream, matrix.view().data, columns * element, from, ld * element, columns * element, rows);
-    return matrix;
-  }
-  int& calls_;
-};
 
 struct Shape {
   std::int64_t N, I, O;
@@ -83,7 +51,7 @@ TEST_CASE("products by the device's library agree with float64", "[cuda]") {
   const Precision precision = GENERATE(Precision::f32, Precision::bf16);
   CAPTURE(s.N, s.I, s.O, transposed, accumulate, static_cast<int>(precision));
   int calls = 0;
-  CudaBackend device(precision, std::make_unique<PlainLibrary>(calls));
+  CudaBackend device(precision, std::make_unique<PlainLibrary>(&calls));
   StagedBackend staged(device);
   ReferenceBackend reference;
   const bool rounds = precision == Precision::bf16;
@@ -99,20 +67,38 @@ TEST_CASE("products by the device's library agree with float64", "[cuda]") {
   }
 }
 
-TEST_CASE("a scaled bias is no call for the library", "[cuda]") {
+TEST_CASE("files name the library whose products they hold", "[cuda]") {
+  const CudaBackend with(Precision::f32, std::make_unique<PlainLibrary>()), without(Precision::f32, nullptr);
+  CHECK_THAT(with.arithmetic(), Catch::Matchers::EndsWith(", plain"));
+  CHECK_THAT(without.arithmetic(), !Catch::Matchers::Contains("plain"));
+}
+
+TEST_CASE("products with a bias, scaled or stored in bfloat16, are the library's too", "[cuda]") {
+  const double scale = GENERATE(1.0, 0.5);
+  const bool stored = GENERATE(false, true), added = GENERATE(false, true);
+  if (stored && (added || scale != 1)) return;  // sums with what is added go to the stream, in float32
+  const Precision precision = stored ? Precision::bf16 : GENERATE(Precision::f32, Precision::bf16);
+  CAPTURE(scale, stored, added, name_of(precision));
   int calls = 0;
-  CudaBackend device(Precision::f32, std::make_unique<PlainLibrary>(calls));
-  StagedBackend staged(device);
+  CudaBackend device(precision, std::make_unique<PlainLibrary>(&calls));
   ReferenceBackend reference;
-  const auto run = [](Backend& k, const Memory& memory) {
-    const Matrix x = memory.input(3, 4, 1), w = memory.input(4, 5, 2), bias = memory.input(1, 5, 3);
-    Matrix y = memory.output(3, 5);
-    k.matmul({.y = y.view(), .x = x.view(), .w = w.view(), .bias = bias.view(), .add = {}, .scale = 0.5});
-    return y;
+  const auto run = [&](Backend& k, const Memory& memory) {
+    const Placed x(k, memory.operand(30, 40, 1)), w(k, memory.rounds_operands ? memory.operand(40, 50, 2) : memory.input(40, 50, 2)),
+        bias(k, memory.input(1, 50, 3)), other(k, memory.input(30, 50, 4)),
+        y(k, stored ? memory.operand_output(30, 50) : memory.output(30, 50));
+    k.matmul({.y = y.view(),
+              .x = x.view(),
+              .w = w.view(),
+              .bias = bias.view(),
+              .add = added ? ConstView(other.view()) : ConstView{},
+              .scale = scale});
+    return y.read();
   };
-  const Matrix expected = run(reference, {DType::float64, 0});
-  CHECK_THAT(run(staged, {DType::float32, 0}), near(expected, tolerance("matmul", DType::float32).scaled(expected.largest_magnitude())));
-  CHECK(calls == 0);
+  const Matrix expected = run(reference, {DType::float64, 0, precision == Precision::bf16});
+  const Matrix found = converted(run(device, {DType::float32, 0, false, stored}), DType::float32);
+  const char* const row = stored ? "matmul stored" : precision == Precision::bf16 ? "matmul bf16" : "matmul";
+  CHECK_THAT(found, near(expected, tolerance(row, DType::float32).scaled(expected.largest_magnitude())));
+  CHECK(calls == 1);
 }
 
 }  // namespace elastiform

@@ -117,6 +117,18 @@ TEST_CASE("more shared memory than a GPU has is refused", "[cuda]") {
   CHECK(failure_of().empty());
   launch({"claim", {1}, {32}, (179 << 10) + 16}, claim<(24 << 10)>, out.data());
   CHECK_THAT(failure_of(), Contains("with array b the block has 49152 bytes of arrays and 183312 dynamic bytes") && Contains("16 more"));
+  // Up to 48 KiB in all need no asking, and a launch that does not ask for its dynamic part has no more: 48 KiB of these and 1 KiB of arrays
+  // are the gradients of attention's keys.
+  launch({.name = "claim", .grid = {1}, .block = {32}, .shared_bytes = 47 << 10, .asks = false}, claim<512>, out.data());
+  CHECK(failure_of().empty());
+  launch({"claim", {1}, {32}, 48 << 10}, claim<512>, out.data());
+  CHECK(failure_of().empty());
+  launch({.name = "claim", .grid = {1}, .block = {32}, .shared_bytes = 48 << 10, .asks = false}, claim<512>, out.data());
+  CHECK_THAT(failure_of(), Contains("with array a the block has 512 bytes of arrays and 49152 dynamic bytes in shared memory, 512 more") &&
+                               Contains("for a launch that does not ask"));
+  CHECK_THROWS_WITH(
+      launch({.name = "claim", .grid = {1}, .block = {32}, .shared_bytes = (48 << 10) + 16, .asks = false}, claim<512>, out.data()),
+      Contains("a launch that does not ask has 49152 bytes"));
   launch({"claim", {1}, {32}}, claim<(24 << 10) + 1>, out.data());
   CHECK_THAT(failure_of(), Contains("with array b the block has 49154 bytes of arrays in shared memory, of which 49152 are allowed"));
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/gpu.hpp"
+#include "kernels/cuda/last_launches.hpp"
 #include "kernels/errors.hpp"
 #include "tests/cuda/launches.hpp"
 #include "tests/support/catch.hpp"
@@ -38,7 +39,7 @@ void copy_floats(Stream stream, float* to, const float* from, std::int64_t count
 
 struct TwoStreams {
   Stream a = make_stream(), b = make_stream();
-  Event event = make_event();
+  Event event = make_event(true);
   TwoStreams() = default;
   TwoStreams(const TwoStreams&) = delete;
   TwoStreams& operator=(const TwoStreams&) = delete;
@@ -120,7 +121,7 @@ TEST_CASE("an event tells that what came before it is done, and when", "[cuda]")
   destroy(never);
   const DeviceArray<float> x(std::vector<float>{1});
   const Pinned out(1);
-  const Event begin = make_event();
+  const Event begin = make_event(true);
   record(begin, streams.a);
   launch({"add", {1}, {1}, 0, streams.a}, add, x.data(), 1);
   copy_floats(streams.a, out.data, x.data(), 1);
@@ -128,7 +129,20 @@ TEST_CASE("an event tells that what came before it is done, and when", "[cuda]")
   CHECK(has_happened(streams.event));
   CHECK(out.data[0] == 2);
   CHECK(milliseconds_between(begin, streams.event) >= 0);
+  const Event untimed = make_event();
+  record(untimed, streams.a);
+  CHECK_THROWS_WITH(milliseconds_between(begin, untimed), Contains("measures no time"));
+  destroy(untimed);
   destroy(begin);
+}
+
+TEST_CASE("the last launches are told, the youngest first", "[cuda]") {
+  LastLaunches last;
+  CHECK(last.text().empty());
+  last.add({"a", {1}, {8}});
+  CHECK(last.text() == "; the last launches: a on 1x1x1 blocks of 8x1x1 threads, 0 bytes of shared memory");
+  for (const char* const name : {"b", "c", "d", "e", "f"}) last.add({name, {1}, {8}});
+  CHECK_THAT(last.text(), Contains("the last launches: f on 1x1x1") && Contains(", before it c on ") && !Contains(" b on "));
 }
 
 TEST_CASE("after a failure what waited is lost, and it is told once", "[cuda]") {

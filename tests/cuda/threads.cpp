@@ -139,7 +139,8 @@ TEST_CASE("a launch that a GPU refuses is refused", "[cuda]") {
   CHECK_THROWS_WITH(attempt({"k", {1}, {1, 1, 65}}), Contains("at most 64 in z"));
   CHECK_THROWS_WITH(attempt({"k", {1}, {32}, (227 << 10) + 1}), Contains("at most 232448 bytes of shared memory"));
   unsigned int host = 0;
-  CHECK_THROWS_WITH(launch({"k", {1}, {1}}, write_indices, &host), Contains("argument 1 is no pointer to memory of the device"));
+  CHECK_THROWS_WITH(launch({"k", {1}, {1}}, write_indices, &host),
+                    Contains("argument 1 is, or holds, a pointer to other memory than the device's"));
 }
 
 }  // namespace elastiform::ELASTIFORM_GPU

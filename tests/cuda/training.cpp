@@ -8,8 +8,10 @@
 #include "tests/cuda/launches.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
+#include "tests/support/residual.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/tolerances.hpp"
+#include "tests/support/tuned_spaces.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/checkpoint.hpp"
 
@@ -58,6 +60,31 @@ void check_close(const std::vector<double>& found, const std::vector<double>& ex
 
 }  // namespace
 
+TEST_CASE("a tuning on the device has the CPU's losses, and shadows of weights alone", "[cuda][training][tuning]") {
+  Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  const TuningMethod method = GENERATE(TuningMethod::lora, TuningMethod::ssf, TuningMethod::adapter);
+  CAPTURE(name_of(precision), static_cast<int>(method));
+  const SearchSpace plain = f.space;
+  f.options.precision = name_of(precision);
+  f.options.steps = 4;
+  resolve_stages(f.stages, f.options.steps);
+  f.space = with_tuning(plain, method == TuningMethod::lora  ? lora(plain.model(), 4, 8)
+                               : method == TuningMethod::ssf ? ssf(plain.model())
+                                                             : adapters(8));
+  CudaBackend device(precision);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, device);
+  std::vector<double> losses;
+  while (!trainer.done())
+    for (const LossReport& loss : trainer.step().losses) losses.push_back(loss.label_loss);
+  // The arena, whose shadow would be half of it, has none.
+  if (precision == Precision::bf16) CHECK(device.shadow_bytes() < trainer.memory().weights / 2 + trainer.memory().arena / 4);
+  if (precision == Precision::f32 || precisions_here().back() == Precision::bf16) {
+    Cpu cpu(2, precision);
+    check_close(losses, train(f, cpu.backend).losses, precision == Precision::f32 ? "training" : "training bf16");
+  }
+}
+
 TEST_CASE("a sandwich trained on the device has the CPU's losses, and the same bits in every order", "[cuda][training]") {
   Sandwich f;
   const Precision precision = GENERATE(Precision::f32, Precision::bf16);
@@ -76,6 +103,74 @@ TEST_CASE("a sandwich trained on the device has the CPU's losses, and the same b
     CudaBackend other(precision);
     CHECK(train(f, other).hash == found.hash);
   }
+}
+
+TEST_CASE("what the backend keeps for itself stays within the plan", "[cuda][training]") {
+  Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  f.options.precision = name_of(precision);
+  f.options.optimizer = GENERATE("adamw", "adamw8bit", "lamb");
+  f.options.steps = 3;
+  CudaBackend device(precision);
+  const std::int64_t planned = Trainer::plan(f.space, f.options, f.stages, device).workspace;
+  CHECK(device.kept_bytes() == 0);
+  train(f, device);
+  CHECK(device.kept_bytes() > 0);
+  CHECK(device.kept_bytes() + kLibraryWorkspaceBytes <= planned);
+}
+
+TEST_CASE("a steady step allocates nothing on the device, and waits for its losses and its norm alone", "[cuda][training]") {
+  Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  const std::string sampler = GENERATE("largest", "sandwich");
+  f.options.precision = name_of(precision);
+  f.options.steps = 6;
+  f.stages = {{.share = 1, .steps = 0, .sampler = sampler, .objective = sampler == "sandwich" ? "labels+largest" : "labels"}};
+  resolve_stages(f.stages, f.options.steps);
+  CudaBackend device(precision);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, device);
+  for (int i = 0; i < 3; ++i) trainer.step();  // warm: scratch and uploads have their size, the largest is recorded
+  for (int i = 0; i < 3; ++i) {
+    const gpu::host::Counts before = gpu::host::counts();
+    const StepReport report = trainer.step();
+    const gpu::host::Counts after = gpu::host::counts();
+    CAPTURE(name_of(precision), sampler, report.step);
+    CHECK(after.allocations == before.allocations);
+    CHECK(after.waits - before.waits <= 2 * static_cast<std::int64_t>(report.losses.size()) + 1);
+  }
+}
+
+TEST_CASE("dropout on the device has the CPU's masks", "[cuda][training][dropout]") {
+  Sandwich f;
+  f.space = with_residual(f.space, GENERATE(ResidualRule::branch_scale, ResidualRule::layerscale, ResidualRule::deepnorm));
+  f.options.dropout = 0.3;
+  f.options.steps = kSanitized ? 2 : 6;
+  resolve_stages(f.stages, f.options.steps);
+  CudaBackend device;
+  const Trained found = train(f, device);
+  Cpu cpu(2);
+  check_close(found.losses, train(f, cpu.backend).losses, "training");
+  CudaBackend again;
+  CHECK(train(f, again).hash == found.hash);
+  f.options.dropout = 0;
+  CHECK(train(f, cpu.backend).losses.back() != Approx(found.losses.back()).epsilon(1e-4));  // they were no small thing
+}
+
+TEST_CASE("residual rules and kept tokens train on the device as on the CPU", "[cuda][training][residual][tokens]") {
+  const ResidualRule rule = GENERATE(ResidualRule::fixup, ResidualRule::layerscale, ResidualRule::admin, ResidualRule::rezero);
+  CAPTURE(residual_rule(rule).name);
+  Sandwich f;
+  const SearchSpace::Block& block = f.space.blocks().front();
+  f.space = with_residual(SearchSpace(f.space.model(), f.space.embed(), {2, 3}, {block, block, block}), rule);
+  f.options.steps = kSanitized ? 3 : 8;
+  f.options.tokens = rule == ResidualRule::admin ? "importance" : "random_ltd";
+  f.options.tokens_step = 4;
+  resolve_stages(f.stages, f.options.steps);
+  CudaBackend device;
+  Cpu cpu(2);
+  const Trained found = train(f, device);
+  CHECK(device.recorded() > 0);
+  check_close(found.losses, train(f, cpu.backend).losses, "training");
 }
 
 TEST_CASE("a training goes on on the other device", "[cuda][training]") {

@@ -14,14 +14,15 @@ namespace {
 
 TEST_CASE("the shapes of the step benchmark are what their names say", "[experiments][bench]") {
   const Shape large = find_shape("large");
-  const CostModel costs(large.space, {}, 1, [](std::int64_t, std::int64_t) { return std::int64_t{0}; });
+  const CostModel costs(large.space, {}, 1, [](const WeightTable&) { return std::int64_t{0}; });
   // GPT-2 124M has 124,439,808 parameters with 1,024 positions of 768.
   CHECK(costs.of(large.space.largest()).parameters == 124'439'808 - 512 * 768);
   CHECK(large.tokens() == 1024);
   CHECK(format(find_shape("medium").space.largest()) == "e384:6xh6f1536");
   CHECK(format(find_shape("small").space.largest()) == "e192:4xh3f768");
   CHECK_THROWS_AS(find_shape("huge"), InputError);
-  for (const char* name : {"small", "medium", "large"}) {
+  CHECK(find_shape("gpt2").tokens() == 64 * 1024);
+  for (const char* name : {"small", "medium", "large", "gpt2"}) {
     const Shape shape = find_shape(name);
     for (const Subnet& subnet : shape.list) shape.space.check(subnet, name);
     CHECK(work_text(shape).find(format(shape.list.back())) != std::string::npos);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "experiments/elastiform/devices.hpp"
 #include "kernels/errors.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
@@ -44,6 +45,31 @@ TEST_CASE("a GPU that is not there is one line that says what is missing", "[exp
   CHECK_THAT(result.err, !Contains("undefined symbol"));
   CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
   CHECK_FALSE(std::filesystem::exists(micro_folder() / "device/gpu"));
+}
+
+TEST_CASE("a plan that a device has no memory for is refused with both numbers", "[experiments][device]") {
+  const auto train = [](const std::string& options) {
+    return run_program_in(micro_folder().path(), words("train micro.toml --run device/large --device cuda-on-host" + options));
+  };
+  ::setenv("ELASTIFORM_CUDA_ON_HOST_MEMORY", "20000000", 1);
+  const auto refused = train(""), dry = train(" --dry-run");
+  ::unsetenv("ELASTIFORM_CUDA_ON_HOST_MEMORY");
+  for (const auto& result : {refused, dry}) {
+    CHECK(result.status == 2);
+    CHECK_THAT(result.err, Contains("--device cuda-on-host: expected ") && Contains(" of free memory, as planned, found 19MiB free"));
+    CHECK_THAT(result.err, Contains("fewer sequences, a shorter context or a smaller space"));
+    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  }
+  CHECK_FALSE(std::filesystem::exists(micro_folder() / "device/large"));
+}
+
+TEST_CASE("a module that was built from other kernels is refused", "[experiments][device]") {
+  const auto make = [](const char* module) { return make_cuda(Precision::f32, Products::ours, module); };
+  CHECK(make(MODULE_OF_THIS) == nullptr);  // which is what that one makes
+  CHECK_THROWS_WITH(make(MODULE_OF_OTHER), Contains("a module built from this program's kernels") && Contains("found 0000000000000000") &&
+                                               Contains("./dev build"));
+  CHECK_THROWS_WITH(make(MODULE_OF_FOREIGN), Contains("expected a module of this program"));
+  CHECK_THROWS_WITH(make((micro_folder() / "none.so").c_str()), Contains("none.so beside the program"));
 }
 
 TEST_CASE("names of devices", "[experiments][device]") {

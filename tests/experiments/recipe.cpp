@@ -88,6 +88,26 @@ TEST_CASE("presets, defaults and pins give the documented space", "[experiments]
   CHECK_THAT(named.text(), Contains("norm = \"layernorm\"") && Contains("ffn = \"gelu_tanh\""));
 }
 
+TEST_CASE("a residual rule brings its constants, and only one of them a branch scale that can be set", "[experiments][recipe][residual]") {
+  const auto plain = Recipe::parse(micro_recipe(), "m");
+  CHECK(plain.space.model().residual == ResidualRule::branch_scale);
+  for (const ResidualRuleEntry* rule : residual_rules()) {
+    const std::string name(rule->name);
+    CAPTURE(name);
+    const auto recipe = Recipe::parse(micro_recipe(), "m", {"model.residual=" + name, "model.tied=false"});
+    const ModelConfig& model = recipe.space.model();
+    CHECK(model.residual == rule->rule);
+    CHECK(model.branch_scale == rule->constants(2).branch_scale);  // the largest depth
+    CHECK(model.skip_scale == rule->constants(2).skip_scale);
+    CHECK(Recipe::parse(recipe.text(), "resolved").space == recipe.space);
+    if (rule->rule != ResidualRule::branch_scale)
+      CHECK_THAT(message_of(micro_recipe(), {"model.residual=" + name, "model.tied=false", "model.branch_scale=1"}),
+                 Contains("branch_scale") && Contains(name));
+  }
+  CHECK_THAT(message_of(micro_recipe(), {"model.residual=rezer"}), Contains("rezero"));
+  CHECK_THAT(message_of(micro_recipe(), {"model.residual=fixup"}), Contains("tied = false"));
+}
+
 TEST_CASE("stages resolve to steps and stay where they are", "[experiments][recipe]") {
   const auto stages =
       with("[search]", "[[stage]]\nshare = 0.25\nsampler = \"largest\"\n[[stage]]\nshare = 0.75\nsampler = \"sandwich\"\n[search]");
@@ -129,23 +149,25 @@ TEST_CASE("wrong values of a recipe are refused with the key and what was expect
   const auto c = GENERATE(
       Case{"train.steps=0", "an integer from 1"}, Case{"train.steps=1.5", "an integer from 1"}, Case{"train.rate=fast", "a number from"},
       Case{"train.rate=nan", "a number from"}, Case{"train.rate=-1", "a number from"}, Case{"train.optimizer=adam", "nearest adamw"},
-      Case{"train.policy=lazy", "lazy-local"}, Case{"train.schedule=cosin", "nearest cosine"}, Case{"train.beta1=1", "a number from"},
-      Case{"model.preset=lama", "nearest llama"}, Case{"model.family=vit", "decoder"}, Case{"model.tied=yes", "true or false"},
-      Case{"model.head_dim=7", "even"}, Case{"model.ffn=relu", "gelu_"}, Case{"model.context=0", "an integer from 1"},
-      Case{"space.embed=a", "an integer from 1"}, Case{"space.heads=", "an integer from 0"},
-      Case{"space.depth=9999", "an integer from 1 to 4096"}, Case{"space.pin=0.heads", "0.heads=4"},
-      Case{"space.pin=9.heads=1", "a block from 0 to 1"}, Case{"space.pin=0.heads=4", "one of 1, 2 of the list, found '0.heads=4'"},
-      Case{"space.pin=embed=48", "of the list"}, Case{"space.pin=0.ffn_ratio=3", "one of 2, 4 of the list"},
-      Case{"search.tournament=9999", "tournament"}, Case{"space.pin=0.hands=1", "nearest heads"}, Case{"space.pin=width=1", "nearest"},
-      Case{"space.ffn=64", "either ffn or ffn_ratio"}, Case{"model.queries_per_group=3", "multiples"},
-      Case{"data.splits=90,5", "three parts"}, Case{"data.splits=90,0,10", "an integer from 1"},
-      Case{"data.split_block=4KB", "bytes such as"}, Case{"data.tokenizer=bpe", "bytes"}, Case{"deploy.phase=train", "prefill"},
-      Case{"deploy.context=33", "an integer from 1 to 32"}, Case{"deploy.dtype=bf15", "nearest bf16"},
-      Case{"train.precision=fp32", "nearest f32"}, Case{"search.algorithm=evolve", "evolution"},
+      Case{"train.step_rule=sham", "nearest sam"}, Case{"train.scale_rate=cubic", "linear"}, Case{"train.ema=1", "a number from"},
+      Case{"train.noise_scale=true", "train.accumulation of 2 or more"}, Case{"train.policy=lazy", "lazy-local"},
+      Case{"train.schedule=cosin", "nearest cosine"}, Case{"train.beta1=1", "a number from"}, Case{"model.preset=lama", "nearest llama"},
+      Case{"model.family=vit", "decoder"}, Case{"model.tied=yes", "true or false"}, Case{"model.head_dim=7", "even"},
+      Case{"model.ffn=relu", "gelu_"}, Case{"model.context=0", "an integer from 1"}, Case{"space.embed=a", "an integer from 1"},
+      Case{"space.heads=", "an integer from 0"}, Case{"space.depth=9999", "an integer from 1 to 4096"},
+      Case{"space.pin=0.heads", "0.heads=4"}, Case{"space.pin=9.heads=1", "a block from 0 to 1"},
+      Case{"space.pin=0.heads=4", "one of 1, 2 of the list, found '0.heads=4'"}, Case{"space.pin=embed=48", "of the list"},
+      Case{"space.pin=0.ffn_ratio=3", "one of 2, 4 of the list"}, Case{"search.tournament=9999", "tournament"},
+      Case{"space.pin=0.hands=1", "nearest heads"}, Case{"space.pin=width=1", "nearest"}, Case{"space.ffn=64", "either ffn or ffn_ratio"},
+      Case{"model.queries_per_group=3", "multiples"}, Case{"data.splits=90,5", "three parts"},
+      Case{"data.splits=90,0,10", "an integer from 1"}, Case{"data.split_block=4KB", "bytes such as"}, Case{"data.tokenizer=bpe", "bytes"},
+      Case{"deploy.phase=train", "prefill"}, Case{"deploy.context=33", "an integer from 1 to 32"},
+      Case{"deploy.dtype=bf15", "nearest bf16"}, Case{"train.precision=fp32", "nearest f32"}, Case{"search.algorithm=evolve", "evolution"},
       Case{"search.law=balance", "nearest balanced"}, Case{"search.budgets=parameter=..2M", "parameter"},
       Case{"search.budgets=parameters", "parameters"}, Case{"search.evaluations=-3", "an integer from 1"},
       Case{"train.steps", "table.key=value"}, Case{"steps=4", "table.key=value"}, Case{"train=4", "table.key=value"},
-      Case{"train.steps.more=4", "a key inside a value"}, Case{"stage.x=1", "a list of 1 to 100 tables"}, Case{"", "table.key=value"});
+      Case{"train.steps.more=4", "a key inside a value"}, Case{"stage.x=1", "a list of 1 to 100 tables"}, Case{"", "table.key=value"},
+      Case{"train.dropout=1", "a number from 0 to 0.99"});
   CAPTURE(c.set);
   CHECK_THAT(message_of(micro_recipe(), {c.set}), Contains(c.says));
 }
@@ -167,19 +189,41 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
       Case{{"stage.1.smallest=0.5"}, "stage.1.smallest: expected only with sampler = balanced"},
       Case{{"stage.1.teacher_weight=0.5"}, "stage.1.teacher_weight: expected only with objective = labels+largest"},
       Case{{"stage.1.temperature=2"}, "stage.1.temperature: expected only with objective = labels+largest"},
+      Case{{"train.optimizer=lion", "train.eps=1e-6"}, "train.eps: expected only with an optimizer that reads it, found optimizer = lion"},
+      Case{{"train.momentum=0.8"}, "train.momentum: expected only with an optimizer that reads it, found optimizer = adamw"},
+      Case{{"train.optimizer=lars", "train.nesterov=true"}, "train.nesterov: expected only with an optimizer that reads it"},
+      Case{{"train.optimizer=lion", "train.policy=dense"}, "would go on moving"},
+      Case{{"train.optimizer=lamb", "train.policy=dense"}, "norms over weights that a step does not use"},
+      Case{{"train.rho=0.1"}, "train.rho: expected only with a step rule that reads it, found step_rule = plain"},
+      Case{{"train.step_rule=sam", "train.look_every=5"}, "train.look_every: expected only with a step rule that reads it"},
+      Case{{"train.base_sequences=8"}, "train.base_sequences: expected only with train.scale_rate = linear or sqrt"},
       Case{{"train.warmup=0.8"}, "warmup + cooldown of at most 1"});
   CAPTURE(c.set);
   CHECK_THAT(message_of(stages, c.set), Contains(c.says));
   for (const auto& used :
        {std::vector<std::string>{"train.schedule=cosine", "train.final_rate=0.1"},
         std::vector<std::string>{"stage.1.objective=labels+largest", "stage.1.temperature=2"}, std::vector<std::string>{"train.warmup=0.7"},
-        std::vector<std::string>{"train.policy=dense"}, std::vector<std::string>{"train.schedule=constant", "train.warmup=0.9"}}) {
+        std::vector<std::string>{"train.policy=dense"}, std::vector<std::string>{"train.optimizer=sgd", "train.nesterov=true"},
+        std::vector<std::string>{"train.optimizer=lars", "train.trust=0.01"}, std::vector<std::string>{"train.optimizer=adafactor"},
+        std::vector<std::string>{"train.optimizer=adamw8bit", "train.policy=dense", "train.ema=0.99"},
+        std::vector<std::string>{"train.step_rule=looksam", "train.look_share=0.5", "train.adaptive=true"},
+        std::vector<std::string>{"train.scale_rate=sqrt", "train.base_sequences=64", "train.accumulation=2", "train.noise_scale=true"},
+        std::vector<std::string>{"train.schedule=constant", "train.warmup=0.9"}, std::vector<std::string>{"train.dropout=0.15"}}) {
     CAPTURE(used);
     const auto recipe = Recipe::parse(stages, "micro.toml", used);
     CHECK(same(recipe, Recipe::parse(recipe.text(), "resolved")));
   }
   CHECK_THAT(message_of(stages, {"stage.0.sampler=sandwhich"}), Contains("nearest sandwich"));
   CHECK_THAT(message_of(stages, {"stage.0.objective=label"}), Contains("nearest labels"));
+}
+
+TEST_CASE("an optimizer brings its own usual values, and what a recipe says stands above them", "[experiments][recipe]") {
+  auto text = micro_recipe();
+  const auto with_lion = Recipe::parse(text, "micro.toml", {"train.optimizer=lion"});
+  CHECK(with_lion.train.beta2 == 0.98);
+  CHECK(with_lion.train.decay == 0.6);
+  CHECK(Recipe::parse(text, "micro.toml", {"train.optimizer=lion", "train.beta2=0.9"}).train.beta2 == 0.9);
+  CHECK(Recipe::parse(text, "micro.toml").train.beta2 == 0.95);
 }
 
 TEST_CASE("files that are no recipe end in one line", "[experiments][recipe]") {

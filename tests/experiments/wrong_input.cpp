@@ -182,7 +182,7 @@ TEST_CASE("a typo of any option names the option", "[experiments][wrong]") {
   CHECK(help.status == 0);
   std::size_t options = 0, commands = 0;
   for (const std::string command :
-       {"train", "space", "sample", "cost", "search", "front", "show", "evaluate", "export", "generate", "inspect", "demo"}) {
+       {"train", "space", "sample", "cost", "search", "front", "show", "evaluate", "export", "finetune", "generate", "inspect", "demo"}) {
     commands += help.out.find("\n  " + command + " ") != std::string::npos ? 1 : 0;
     std::set<std::string> names;
     for (const auto& word : words(run_program_in(folder.path(), {command, "--help"}).out))
@@ -197,7 +197,7 @@ TEST_CASE("a typo of any option names the option", "[experiments][wrong]") {
       ++options;
     }
   }
-  CHECK(commands == 12);
+  CHECK(commands == 13);
   CHECK(options > 60);
   CHECK((state_of(folder.path()) == before));  // as one bool: a difference would fill the screen
 }

@@ -1,12 +1,14 @@
 #include "kernels/collectives/communicator.hpp"
 
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <map>
 #include <mutex>
 #include <numeric>
 
+#include "kernels/collectives/shared_sum.hpp"
 #include "kernels/collectives/sum_tree.hpp"
 #include "kernels/random.hpp"
 #include "tests/support/catch.hpp"
@@ -184,6 +186,112 @@ TEST_CASE("ranks that wait for each other and messages of another size are bugs 
                               }),
                     Contains("receives 2 bytes, rank 0 sends 3"));
   CHECK_THROWS_AS(run_ranks(2, [&](Communicator& ranks) { ranks.send(ranks.rank(), bytes); }), std::logic_error);
+}
+
+TEST_CASE("messages of one tag keep their order, and pass those of others", "[kernels][collectives]") {
+  run_ranks(2, [&](Communicator& ranks) {
+    const auto bytes_of = [](auto& value) { return std::as_writable_bytes(std::span(&value, 1)); };
+    if (ranks.leads()) {
+      std::array<int, 4> values{10, 11, 20, 5};
+      std::vector<Link::Ticket> tickets;
+      for (const int i : {0, 1}) tickets.push_back(ranks.start_send(1, bytes_of(values[static_cast<std::size_t>(i)]), 1));
+      tickets.push_back(ranks.start_send(1, bytes_of(values[2]), 2));
+      ranks.send(1, bytes_of(values[3]));
+      for (const Link::Ticket ticket : tickets) {
+        ranks.wait_for_any(std::span(&ticket, 1));
+        if (!ranks.finished(ticket)) throw std::logic_error("waited for nothing");
+      }
+      return;
+    }
+    int plain = 0, first = 0, second = 0, other = 0;
+    ranks.receive(0, bytes_of(plain));
+    const Link::Ticket of_other = ranks.start_receive(0, bytes_of(other), 2);
+    ranks.wait_for_any(std::span(&of_other, 1));
+    const bool other_came = ranks.finished(of_other);
+    for (int* const place : {&first, &second}) {
+      const std::array<Link::Ticket, 1> tickets{ranks.start_receive(0, bytes_of(*place), 1)};
+      ranks.wait_for_any(tickets);
+      if (!ranks.finished(tickets[0])) throw std::logic_error("waited for nothing");
+    }
+    if (!other_came || plain != 5 || other != 20 || first != 10 || second != 11) throw std::logic_error("messages in another order");
+  });
+}
+
+TEST_CASE("a message on its way is told from one that will never come", "[kernels][collectives]") {
+  std::byte byte{};
+  const std::span<std::byte> bytes(&byte, 1);
+  CHECK_THROWS_WITH(run_ranks(2,
+                              [&](Communicator& ranks) {
+                                std::byte mine{};
+                                const Link::Ticket ticket = ranks.start_receive(1 - ranks.rank(), std::span(&mine, 1), 1);
+                                if (ranks.finished(ticket)) throw std::runtime_error("nobody sent it");
+                                ranks.wait_for_any(std::span(&ticket, 1));
+                              }),
+                    Contains("wait for each other: 0 for a message of 1, 1 for a message of 0"));
+  CHECK_THROWS_AS(run_ranks(2,
+                            [&](Communicator& ranks) {
+                              if (ranks.leads()) return;
+                              const Link::Ticket ticket = ranks.start_send(0, bytes, 3);
+                              ranks.wait_for_any(std::span(&ticket, 1));
+                              ranks.finished(ticket);
+                            }),
+                  RankLost);
+}
+
+namespace {
+
+/// One number a slot.
+struct Floats final : SummedNumbers {
+  std::vector<float> slots;
+  float message = 0;
+  explicit Floats(int count) : slots(static_cast<std::size_t>(count), NAN) {}
+  float& at(int slot) { return slots.at(static_cast<std::size_t>(slot)); }
+  void add(int to, int from) override { at(to) += at(from); }
+  std::span<std::byte> packed(int slot) override {
+    message = at(slot);
+    return room();
+  }
+  std::span<std::byte> room() override { return std::as_writable_bytes(std::span(&message, 1)); }
+  void add_received(int slot) override { at(slot) += message; }
+  void copy_received(int slot) override { at(slot) = message; }
+};
+
+}  // namespace
+
+TEST_CASE("sums that go on together give every rank the bits of the tree, in whatever order ranks come to them", "[kernels][collectives]") {
+  const int size = GENERATE(from_range(kSizes)), each = GENERATE(1, 2, 3, 5);
+  constexpr int kSums = 5;
+  const std::int64_t n = size * each;
+  CAPTURE(size, each);
+  std::atomic<int> right{0};
+  run_ranks(size, [&](Communicator& ranks) {
+    std::vector<SharedSum> sums;
+    for (int i = 0; i < kSums; ++i) sums.emplace_back(n, ranks, i + 1);
+    std::vector<Floats> numbers(kSums, Floats(sums.front().tree().slots()));
+    for (int repetition = 0; repetition < 2; ++repetition) {
+      std::vector<bool> done(kSums, false);
+      for (int begun = 0; begun < kSums; ++begun) {  // each rank begins with another one
+        const std::size_t at = static_cast<std::size_t>((begun + ranks.rank()) % kSums);
+        SharedSum& sum = sums[at];
+        for (std::int64_t i = sum.tree().first(); i < sum.tree().first() + each; ++i) {
+          numbers[at].at(sum.tree().next_slot()) = summand(i);
+          sum.push(numbers[at]);
+        }
+        done[at] = sum.go_on(ranks, numbers[at]);
+      }
+      for (;;) {
+        std::vector<Link::Ticket> awaited;
+        for (std::size_t i = 0; i < kSums; ++i) {
+          if (!done[i]) done[i] = sums[i].go_on(ranks, numbers[i]);
+          if (!done[i]) awaited.push_back(sums[i].awaited());
+        }
+        if (awaited.empty()) break;
+        ranks.wait_for_any(awaited);
+      }
+      for (std::size_t i = 0; i < kSums; ++i) right += numbers[i].at(sums[i].slot()) == tree_sum(0, n) ? 1 : 0;
+    }
+  });
+  CHECK(right == 2 * size * kSums);
 }
 
 }  // namespace elastiform

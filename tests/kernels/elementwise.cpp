@@ -64,6 +64,30 @@ TEST_CASE("swiglu, gelu, rope and norm over matrices that are stored in bfloat16
   });
 }
 
+TEST_CASE("hadamard agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(kShapes));
+  const bool one_row = GENERATE(false, true), in_place = GENERATE(false, true);
+  CAPTURE(s.N, s.F, one_row, in_place);
+  check_conformance("hadamard", [&](Backend& k, const Memory& memory) {
+    Matrix a = memory.in_out(s.N, s.F, 1), y = memory.output(s.N, s.F);
+    const Matrix b = memory.input(one_row ? 1 : s.N, s.F, 2);
+    k.panels(s.N,
+             [&](Rows r) { k.hadamard({.y = (in_place ? a : y).view()[r], .a = a.view()[r], .b = one_row ? b.view() : b.view()[r]}); });
+    return written(std::move(y), std::move(a));
+  });
+}
+
+TEST_CASE("hadamard reads an operand that is stored in bfloat16", "[kernels][bf16]") {
+  const Shape s = GENERATE(from_range(kShapes));
+  CAPTURE(s.N, s.F);
+  check_stored_operands([&](Backend& k, const Memory& memory) {
+    const Matrix a = memory.operand(s.N, s.F, 1), b = memory.input(1, s.F, 2);
+    Matrix y = memory.output(s.N, s.F);
+    k.panels(s.N, [&](Rows r) { k.hadamard({.y = y.view()[r], .a = a.view()[r], .b = b.view()}); });
+    return written(std::move(y));
+  });
+}
+
 TEST_CASE("gelu agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
   const Shape s = GENERATE(from_range(kShapes));
   const Gelu kind = GENERATE(Gelu::tanh, Gelu::erf);

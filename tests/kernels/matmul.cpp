@@ -7,6 +7,7 @@
 #include "tests/support/finite_difference.hpp"
 #include "tests/support/near.hpp"
 #include "tests/support/sanitized.hpp"
+#include "tests/support/vectors.hpp"
 
 namespace elastiform {
 namespace {
@@ -41,6 +42,37 @@ void check_product(const std::string& operation, const Case& run) {
 }
 
 }  // namespace
+
+TEST_CASE("products worked out by hand: what the float64 backend is judged by, too", "[kernels][conformance]") {
+  const bool transposed = GENERATE(false, true), on_reference = GENERATE(false, true);
+  CAPTURE(transposed, on_reference);
+  const TestedBackend tested;
+  ReferenceBackend reference;
+  Backend& k = on_reference ? static_cast<Backend&>(reference) : *tested;
+  const auto of = [&](const nlohmann::json& values) { return matrix_of(values, k.dtype()); };
+  // Small whole numbers: every product and sum is exact in every precision.
+  const Matrix x = of({{1, 2}, {3, 4}, {5, 6}}), bias = of({{10, 20, 30}}), dy = of({{1, 0, 2}, {0, 1, 0}, {1, 1, 0}});
+  const Matrix w = transposed ? of({{1, 0}, {2, 1}, {3, -1}}) : of({{1, 2, 3}, {0, 1, -1}});
+  Matrix y = canary(3, 3, 5, k.dtype()), dx = canary(3, 2, 5, k.dtype()), dbias = of({{100, 200, 300}});
+  k.panels(3, [&](Rows r) {
+    k.matmul({.y = y.view()[r], .x = x.view()[r], .w = w.view(), .bias = bias.view(), .add = {}, .scale = 2, .transposed = transposed});
+    k.matmul_dx({.dx = dx.view()[r], .dy = dy.view()[r], .w = w.view(), .add = {}, .scale = 2, .transposed = transposed});
+  });
+  CHECK(y.same_bits(of({{22, 48, 62}, {26, 60, 70}, {30, 72, 78}})));
+  CHECK(dx.same_bits(of({{14, -4}, {4, 2}, {6, 2}})));
+  CHECK(y.canary_intact());
+  CHECK(dx.canary_intact());
+
+  Matrix dw = transposed ? of({{1, 1}, {1, 1}, {1, 1}}) : of({{1, 1, 1}, {1, 1, 1}});
+  MatmulDw op{.dw = dw.view(), .dbias = dbias.view(), .x = x.view(), .dy = dy.view(), .scale = 2, .transposed = transposed};
+  k.matmul_dw(op);
+  CHECK(dw.same_bits(transposed ? of({{13, 17}, {17, 21}, {5, 9}}) : of({{13, 17, 5}, {17, 21, 9}})));
+  CHECK(dbias.same_bits(of({{104, 204, 304}})));
+  op.accumulate = false;
+  k.matmul_dw(op);
+  CHECK(dw.same_bits(transposed ? of({{12, 16}, {16, 20}, {4, 8}}) : of({{12, 16, 4}, {16, 20, 8}})));
+  CHECK(dbias.same_bits(of({{4, 4, 4}})));
+}
 
 TEST_CASE("matmul agrees with float64 and a slice with its dense copy", "[kernels][conformance]") {
   const Shape s = GENERATE(from_range(shapes()));
@@ -124,6 +156,18 @@ TEST_CASE("matmul_dw that does not accumulate writes what it would add to zero",
   };
   if (biased) check_conformance("matmul_dw", run);
   else check_product("matmul_dw", run);
+}
+
+TEST_CASE("matmul_dw of a frozen weight forms the bias's gradient alone", "[kernels][conformance]") {
+  const Shape s = GENERATE(from_range(shapes()), Shape{1100, 20, 30});
+  const bool accumulate = GENERATE(false, true);
+  CAPTURE(s.N, s.O, accumulate);
+  check_conformance("matmul_dw", [&](Backend& k, const Memory& memory) {
+    const Matrix dy = memory.input(s.N, s.O, 2);
+    Matrix dbias = accumulate ? memory.in_out(1, s.O, 4) : memory.output(1, s.O);
+    k.matmul_dw({.dw = {}, .dbias = dbias.view(), .x = {}, .dy = dy.view(), .scale = 0.35, .accumulate = accumulate});
+    return written(std::move(dbias));
+  });
 }
 
 TEST_CASE("products of operands that are stored in bfloat16 have the bits of float32 ones", "[kernels][bf16]") {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/reference/reference_backend.hpp"
@@ -103,6 +104,26 @@ TEST_CASE("embedding agrees with float64 and a slice with its dense copy", "[ker
                           .tokens = tokens,
                           .period = s.period});
     return written(std::move(y), std::move(dtable), std::move(dpositions));
+  });
+}
+
+TEST_CASE("scatter_rows puts rows back where a lookup took them, and leaves the others", "[kernels][conformance]") {
+  const std::int64_t N = GENERATE(1, 17, 300), C = GENERATE(1, 33, 96);
+  CAPTURE(N, C);
+  std::vector<std::int32_t> rows;
+  for (std::int64_t n = 0; n < N; n += 1 + n % 3) rows.push_back(static_cast<std::int32_t>(N - 1 - n));
+  const auto count = static_cast<std::int64_t>(rows.size());
+  check_conformance("exact copy", [&](Backend& k, const Memory& memory) {
+    const Matrix table = memory.input(N, C, 1);
+    Matrix taken = memory.output(count, C), same = memory.in_out(N, C, 2);
+    k.embedding_forward({.y = taken.view(), .table = table.view(), .positions = {}, .tokens = rows});
+    k.scatter_rows({.y = same.view(), .x = taken.view(), .rows = rows});
+    for (std::int64_t n = 0; n < N; ++n) {
+      const bool moved = std::find(rows.begin(), rows.end(), n) != rows.end();
+      const Matrix& source = moved ? table : memory.in_out(N, C, 2);
+      for (std::int64_t c = 0; c < C; ++c) REQUIRE(same.at(n, c) == source.at(n, c));
+    }
+    return written(std::move(taken), std::move(same));
   });
 }
 

@@ -10,6 +10,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
 #include "tests/support/ranks.hpp"
+#include "tests/support/residual.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -23,11 +24,11 @@ struct Fixture {
   Weights weights;
   TextData data;
 
-  static SearchSpace bytes(const std::string& preset) {
+  static SearchSpace bytes(const std::string& preset, ResidualRule rule) {
     const SearchSpace tiny = tiny_space(preset);
     ModelConfig model = tiny.model();
     model.vocabulary = 256;
-    return SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks());
+    return with_residual(SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks()), rule);
   }
   static std::string text() {
     RandomStream random(3, Purpose::test);
@@ -36,8 +37,8 @@ struct Fixture {
     return bytes;
   }
 
-  explicit Fixture(const std::string& preset)
-      : space(bytes(preset)), network(space, DType::float32), weights(random_weights(space, DType::float32, 4)),
+  explicit Fixture(const std::string& preset, ResidualRule rule = ResidualRule::branch_scale)
+      : space(bytes(preset, rule)), network(space, DType::float32), weights(random_weights(space, DType::float32, 4)),
         data(folder.write("text.txt", text()),
              DataOptions{.text = "text.txt", .tokenizer = "bytes", .splits = {60, 20, 20}, .split_block = 2048}, space.model().context) {}
 };
@@ -80,6 +81,38 @@ TEST_CASE("the prefix tree gives 300 subnets the bits of one-by-one evaluation, 
   const Score score = exact.evaluate(std::span(subnets.data(), 1)).front();
   CHECK_FALSE(score.loss == scores[0].loss);
   CHECK(score.loss == Approx(scores[0].loss).epsilon(0.01));
+}
+
+TEST_CASE("subnets of every residual rule are evaluated as one by one; what follows the depth is shared within it alone",
+          "[search][bits][residual]") {
+  const ResidualRule rule = GENERATE(from_range(every_residual_rule()));
+  CAPTURE(residual_rule(rule).name);
+  const Fixture f("llama", rule);
+  const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = 1};
+  std::vector<Subnet> subnets;
+  for (std::uint64_t i = 0; i < 30; ++i) subnets.push_back(random_subnet(f.space, i));
+  const BlockGenes genes = f.space.middle().blocks[0];
+  for (const std::size_t depth : {1u, 2u, 3u})
+    subnets.push_back({.embed = 16, .blocks = std::vector<BlockGenes>(depth, genes), .kept = {}});
+  const ThreadPool pool(2);
+  PrefixEvaluator evaluator(f.network, f.weights, f.data, set, pool, Precision::f32);
+  const std::vector<Score> scores = evaluator.evaluate(subnets);
+  const std::int64_t blocks = evaluator.last_work().blocks_run;
+  for (std::size_t i = 0; i < subnets.size(); ++i) {
+    CAPTURE(i, format(subnets[i]));
+    REQUIRE(same(evaluator.evaluate(std::span(&subnets[i], 1)).front(), scores[i]));
+    // The score is that of the subnet alone, cut out: its depth is the dense network's.
+    const Weights dense = extract(f.weights, subnets[i]);
+    const Network network(dense.table().space(), DType::float32);
+    const Subnet whole = dense.table().space().largest();
+    PrefixEvaluator alone(network, dense, f.data, set, pool, Precision::f32);
+    REQUIRE(same(alone.evaluate(std::span(&whole, 1)).front(), scores[i]));
+  }
+  if (rule != ResidualRule::branch_scale_by_depth) return;
+  const Fixture constant("llama");
+  PrefixEvaluator shared(constant.network, constant.weights, constant.data, set, pool, Precision::f32);
+  shared.evaluate(subnets);
+  CHECK(blocks > shared.last_work().blocks_run);
 }
 
 TEST_CASE("a score is the mean of its blocks and counts every byte but the first of a segment once", "[search]") {
@@ -164,6 +197,9 @@ TEST_CASE("shared prefixes are nodes once", "[search]") {
   CHECK(tree.nodes == 5);  // a, aa, aab, ab at width 8; a at 16
   CHECK(tree.leaves == 4);
   CHECK(tree.leaf_of == std::vector<int>{0, 1, 2, 3, 0});
+  const PrefixTree by_depth = PrefixTree::of(subnets, true);
+  CHECK(by_depth.nodes == 7);  // a, aa, aab of depth 3; a, aa, ab of depth 2; a at 16
+  CHECK(by_depth.leaf_of == tree.leaf_of);
 }
 
 }  // namespace elastiform

@@ -32,7 +32,7 @@ void extend(const SearchSpace& space, Subnet& subnet, std::size_t depth, std::ve
 }  // namespace
 
 CostModel plain_costs(const SearchSpace& space) {
-  return {space, Deploy{}, 1, [](std::int64_t elements, std::int64_t) { return 8 * elements; }};
+  return {space, Deploy{}, 1, [](const WeightTable& table) { return 8 * table.elements(); }};
 }
 
 SearchSpace random_space(std::uint64_t number) {

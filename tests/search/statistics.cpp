@@ -110,4 +110,22 @@ TEST_CASE("a difference in another unit has all of its ends there, so a verdict 
   CHECK(verdict(bits, 0.01) == "undecided");
 }
 
+TEST_CASE("Differences over seeds have Student's interval, and few or endless ones no narrow one", "[search]") {
+  // Quantiles of Student's t with 4 degrees of freedom: 2.7764451 (97.5 %), 2.1318468 (95 %).
+  const PairedDifference found = difference_over_seeds(std::vector<double>{0.01, 0.03, 0.02, 0.04, 0.0});
+  CHECK(found.mean == Approx(0.02));
+  CHECK(found.low == Approx(0.02 - 2.7764451 * std::sqrt(0.00025 / 5)).epsilon(1e-6));
+  CHECK(found.high90 == Approx(0.02 + 2.1318468 * std::sqrt(0.00025 / 5)).epsilon(1e-6));
+  CHECK(found.p == Approx(0.0474).margin(1e-4));
+  CHECK(found.blocks == 5);
+  for (const auto& unknown : {std::vector<double>{0.1}, std::vector<double>{0.1, std::numeric_limits<double>::quiet_NaN()}}) {
+    const PairedDifference wide = difference_over_seeds(unknown);
+    CHECK(std::isinf(wide.low));
+    CHECK(std::isinf(wide.high90));
+    CHECK(verdict(wide, 0.01) == "undecided");
+  }
+  // The same arm twice.
+  CHECK(verdict(difference_over_seeds(std::vector<double>{0, 0, 0}), 0.01) == "equivalent");
+}
+
 }  // namespace elastiform

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kSequences = 3;
 
-std::int64_t state_bytes(std::int64_t elements, std::int64_t bands) { return 8 * elements + 16 * bands; }
+std::int64_t state_bytes(const WeightTable& table) { return 8 * table.elements() + 16 * table.band_count(); }
 
 CostModel model_of(const SearchSpace& space, Deploy deploy = {}) { return {space, std::move(deploy), kSequences, state_bytes}; }
 
@@ -147,8 +147,8 @@ TEST_CASE("bytes are weights, optimizer state and what the network's plans say",
       const Costs found = costs.of(subnet);
       const std::int64_t logits = Arena::bytes_for(1, space.model().vocabulary, DType::float32);
       REQUIRE(found.inference_bytes == weights + 2 * (network.plan_cache(subnet, 8) + network.plan_decode(traits, subnet, 8, 1) + logits));
-      REQUIRE(found.training_bytes == 2 * weights + state_bytes(table.elements(), table.band_count()) +
-                                          network.plan_training(traits, subnet, {kSequences, space.model().context}).arena_bytes);
+      REQUIRE(found.training_bytes ==
+              2 * weights + state_bytes(table) + network.plan_training(traits, subnet, {kSequences, space.model().context}).arena_bytes);
     }
   }
 }

@@ -10,6 +10,7 @@
 #include "supernet/layers/head.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
 
@@ -61,13 +62,7 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet, const LossO
         continue;
       }
       double& w = element(weights, tensor, row, column);
-      const double kept = w, h = 1e-5;
-      w = kept + h;
-      const double up = loss();
-      w = kept - h;
-      const double down = loss();
-      w = kept;
-      CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+      CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
     }
   }
 }
@@ -135,14 +130,8 @@ TEST_CASE("distillation gradients agree and leave the teacher alone", "[supernet
     const TensorSpec& tensor = weights.table().at(name);
     const double gradient = pass.gradients.view(tensor).row<double>(0)[1];
     double& w = element(weights, tensor, 0, 1);
-    const double kept = w, h = 1e-5;
-    w = kept + h;
-    const double up = loss();
-    w = kept - h;
-    const double down = loss();
-    w = kept;
     CAPTURE(name);
-    CHECK(gradient == Approx((up - down) / (2 * h)).epsilon(2e-6).margin(2e-9));
+    CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
   }
 }
 
@@ -297,7 +286,7 @@ TEST_CASE("forward in pieces gives the training pass's losses, and decoding with
   View x = arena.matrix(40, subnet.embed, DType::float32), y = arena.matrix(40, subnet.embed, DType::float32);
   network.embed(backend, weights, subnet.embed, batch, x);
   for (int i = 0; i < subnet.depth(); ++i) {
-    network.forward_block(backend, weights, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], i, 20, x, y, arena);
+    network.forward_block(backend, weights, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], i, subnet.depth(), 20, x, y, arena);
     std::swap(x, y);
   }
   const View losses = arena.matrix(1, 40, DType::float32);
@@ -328,6 +317,36 @@ TEST_CASE("forward in pieces gives the training pass's losses, and decoding with
     CHECK(largest < 1e-4);
     const double loss = std::log(denominator) - static_cast<double>(whole.row<float>(t)[batch.targets[static_cast<std::size_t>(t)]]);
     CHECK(loss == Approx(static_cast<double>(losses.row<float>(0)[t])).epsilon(1e-4).margin(1e-5));
+  }
+}
+
+TEST_CASE("a pass says when it has been through a block, and changes the block's gradients no more", "[supernet][network]") {
+  const SearchSpace space = tiny_space(GENERATE("llama", "gpt2"));
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const Network network(space, DType::float32);
+  const Weights weights = random_weights(space, DType::float32, 11);
+  const Batch batch = random_batch(space, 3, 24, 8);
+  const BlockGenes genes = space.largest().blocks.front();
+  const bool least_memory = GENERATE(false, true);
+  for (const Subnet& subnet :
+       {space.largest(), space.smallest(), Subnet{.embed = 16, .blocks = {genes, {0, 0, genes.ffn}}, .kept = {0, 2}}}) {
+    CAPTURE(format(subnet), least_memory);
+    Weights gradients(weights.shared_table(), DType::float32);
+    const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {3, 24}, least_memory ? 0 : kNoLimit);
+    Arena arena(plan.arena_bytes);
+    std::vector<int> blocks;
+    std::vector<Weights> then;
+    network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena, [&](int block) {
+      blocks.push_back(block);
+      then.emplace_back(weights.shared_table(), DType::float32).assign(gradients);
+    });
+    REQUIRE(blocks.size() == subnet.blocks.size());
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      CHECK(blocks[i] == subnet.block_index(subnet.depth() - 1 - static_cast<int>(i)));
+      for (const TensorSpec& tensor : gradients.table().tensors())
+        if (tensor.block == blocks[i]) CHECK(same_bits(then[i].view(tensor), gradients.view(tensor)));
+    }
   }
 }
 

@@ -22,18 +22,28 @@ void check_same_bits(const std::vector<Matrix>& actual, const std::vector<Matrix
   }
 }
 
+void check_near(const char* operation, const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
+  REQUIRE(actual.size() == expected.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    CAPTURE(operation, i);
+    CHECK_THAT(actual[i], near(expected[i], tolerance(operation, DType::float32).scaled(expected[i].largest_magnitude())));
+    CHECK(actual[i].canary_intact());
+    CHECK(expected[i].canary_intact());
+  }
+}
+
 void check(const char* operation, Precision precision, const Case& run) {
   const bool rounds = precision == Precision::bf16;
   ReferenceBackend reference;
   const std::vector<Matrix> expected = run(reference, {DType::float64, 0, rounds});
   const TestedBackend tested(precision);
   const std::vector<Matrix> dense = run(*tested, {DType::float32, 0});
-  REQUIRE(dense.size() == expected.size());
-  for (std::size_t i = 0; i < dense.size(); ++i) {
-    CAPTURE(operation, i);
-    CHECK_THAT(dense[i], near(expected[i], tolerance(operation, DType::float32).scaled(expected[i].largest_magnitude())));
-    CHECK(dense[i].canary_intact());
-    CHECK(expected[i].canary_intact());
+  check_near(operation, dense, expected);
+  for (const std::string& arrangement : TestedBackend::approximate_arrangements(operation)) {
+    CAPTURE(arrangement);
+    const TestedBackend approximate(precision, arrangement);
+    for (const std::int64_t padding : {std::int64_t{0}, std::int64_t{5}})
+      check_near(operation, run(*approximate, {DType::float32, padding}), expected);
   }
   for (const std::int64_t padding : kPaddings) {
     CAPTURE(operation, padding);

@@ -37,7 +37,7 @@ using Case = std::function<std::vector<Matrix>(Backend&, const Memory&)>;
 
 /// The tested backend agrees with the reference within tolerance(operation, float32); the bits of both do not depend on how far rows are
 /// apart (a slice equals its dense copy), those of the tested one not on the arrangement of its work; nothing outside a view is read or
-/// written.
+/// written. Approximate arrangements agree within the tolerance alone.
 void check_conformance(const char* operation, const Case& run);
 
 /// The same in bf16, where it can be had: `operation` names a row of tolerances, the reference multiplies rounded operands.

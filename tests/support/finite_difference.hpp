@@ -22,4 +22,16 @@ Matrix finite_difference(Matrix& x, F&& f, double h = 1e-5) {
   return result;
 }
 
+/// The same of one element, wherever it stands.
+template <class F>
+double central_difference(double& x, F&& f, double h = 1e-5) {
+  const double here = x;
+  x = here + h;
+  const double above = f();
+  x = here - h;
+  const double below = f();
+  x = here;
+  return (above - below) / (2 * h);
+}
+
 }  // namespace elastiform

@@ -14,6 +14,8 @@ namespace {
 constexpr std::int64_t kMarginElements = 64;  // before the first row and after the last: two vectors of any instruction set
 constexpr std::int64_t kAlignment = 64;       // as the arena gives
 
+constexpr std::byte kByteMark{0xa5};  // what numbers that no byte holds, the marks among them, leave in one
+
 // binary16 by arithmetic: sign, 5 bits of exponent from -14 on, 10 bits after the point; below 2^-14 the same steps of 2^-24.
 std::uint16_t f16_bits(double value) {
   const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
@@ -31,7 +33,15 @@ double f16_value(std::uint16_t bits) {
   return bits >> 15 ? -magnitude : magnitude;
 }
 
+/// Codes are whole numbers; the marks, which a byte cannot hold, are two that differ.
+std::uint8_t code_of(double value) { return std::isnan(value) ? 0xa5 : value == kOutputMark ? 0x5a : static_cast<std::uint8_t>(value); }
+
 void store(std::byte* to, DType dtype, double value) {
+  if (dtype == DType::uint8) {
+    const std::uint8_t code = code_of(value);
+    std::memcpy(to, &code, sizeof code);
+    return;
+  }
   if (dtype == DType::bfloat16) {
     const auto bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(to_bf16(static_cast<float>(value))) >> 16);
     std::memcpy(to, &bits, sizeof bits);
@@ -40,6 +50,10 @@ void store(std::byte* to, DType dtype, double value) {
   if (dtype == DType::float16) {
     const std::uint16_t bits = f16_bits(value);
     std::memcpy(to, &bits, sizeof bits);
+    return;
+  }
+  if (dtype == DType::uint8) {
+    *to = value >= 0 && value <= 255 ? static_cast<std::byte>(value) : kByteMark;
     return;
   }
   dispatch(dtype, [&]<class T>() {
@@ -78,6 +92,7 @@ const std::byte* Matrix::element(std::int64_t row, std::int64_t column) const {
 }
 
 double Matrix::at(std::int64_t row, std::int64_t column) const {
+  if (dtype_ == DType::uint8) return static_cast<double>(std::to_integer<unsigned>(*element(row, column)));
   if (dtype_ == DType::bfloat16) {
     std::uint16_t bits = 0;
     std::memcpy(&bits, element(row, column), sizeof bits);
@@ -88,6 +103,7 @@ double Matrix::at(std::int64_t row, std::int64_t column) const {
     std::memcpy(&bits, element(row, column), sizeof bits);
     return f16_value(bits);
   }
+  if (dtype_ == DType::uint8) return static_cast<double>(*element(row, column));
   return dispatch(dtype_, [&]<class T>() {
     T value;
     std::memcpy(&value, element(row, column), sizeof(T));

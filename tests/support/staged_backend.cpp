@@ -114,15 +114,16 @@ void stage(const char* operation, MemorySpace& device, const Body& body, Views..
   staged.copy_back();
 }
 
-template <class Op>
-void run_staged_on(Backend& device, const Op& op, void (Backend::*operation)(const Op&)) {
+/// Stages an operation's views, and runs body with it on the device.
+template <class Op, class Body>
+void stage_operation(Backend& device, const Op& op, const Body& body) {
   Staged staged(Op::kName, device.memory());
   std::apply([&](const auto&... views) { (staged.add(views), ...); }, op.fields());
   staged.copy_to_device();
   Op on_device = op;
   const auto move = [&]<class AnyView>(const AnyView& view) { const_cast<AnyView&>(view) = staged.on_device(view); };  // on_device's own
   std::apply([&](const auto&... views) { (move(views), ...); }, on_device.fields());
-  (device.*operation)(on_device);
+  body(on_device);
   staged.copy_back();
 }
 
@@ -130,7 +131,21 @@ void run_staged_on(Backend& device, const Op& op, void (Backend::*operation)(con
 
 template <class Op>
 void StagedBackend::run_staged(const Op& op, void (Backend::*operation)(const Op&)) {
-  run_staged_on(device_, op, operation);
+  stage_operation(device_, op, [&](const Op& on_device) { (device_.*operation)(on_device); });
+}
+
+StepSquares StagedBackend::do_adamw_direction(const AdamwDirection& op) {
+  StepSquares squares;
+  stage_operation(device_, op,
+                  [&](const AdamwDirection& on_device) { device_.adamw_directions(std::span(&on_device, 1), std::span(&squares, 1)); });
+  return squares;
+}
+
+StepSquares StagedBackend::do_factored_squares(const FactoredStep& step) {
+  StepSquares squares;
+  stage_operation(device_, step,
+                  [&](const FactoredStep& on_device) { device_.factored_squares(std::span(&on_device, 1), std::span(&squares, 1)); });
+  return squares;
 }
 
 double StagedBackend::do_sum_squares(ConstView x) {
@@ -155,6 +170,16 @@ void StagedBackend::do_copy(View to, ConstView from) {
 void StagedBackend::do_zero(View x) {
   stage(
       "zero", device_.memory(), [&](View on_device) { device_.zero(on_device); }, x);
+}
+
+void StagedBackend::do_add(View to, ConstView from, double factor) {
+  stage(
+      "add", device_.memory(), [&](View to_device, ConstView from_device) { device_.add(to_device, from_device, factor); }, to, from);
+}
+
+void StagedBackend::do_multiply(View to, ConstView from) {
+  stage(
+      "multiply", device_.memory(), [&](View to_device, ConstView from_device) { device_.multiply(to_device, from_device); }, to, from);
 }
 
 void StagedBackend::do_scale(View x, double factor) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/backend.hpp"
@@ -13,7 +14,7 @@ namespace elastiform {
 /// has a tested_backend.cpp that says so. Its matrices are in the host's memory.
 class TestedBackend {
  public:
-  /// arrangement: one of arrangements().
+  /// arrangement: one of arrangements() or of approximate_arrangements().
   explicit TestedBackend(Precision precision = Precision::f32, const std::string& arrangement = "");
   ~TestedBackend();
   Backend& operator*() const { return *backend_; }
@@ -21,6 +22,8 @@ class TestedBackend {
 
   /// How the work can be spread besides the plain way, which must not change a bit: over other numbers of threads, in other orders.
   static std::vector<std::string> arrangements();
+  /// Ways to compute an operation that give other bits, within its tolerances: by a device's library of matrix products.
+  static std::vector<std::string> approximate_arrangements(std::string_view operation);
   /// f32, and bf16 where it can be had.
   static std::vector<Precision> precisions();
   /// Runs body with every kernel for products of bf16 that there is: several, one, or none.

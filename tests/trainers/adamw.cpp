@@ -6,26 +6,9 @@
 #include "kernels/reference/reference_backend.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/vectors.hpp"
+#include "tests/trainers/band_space.hpp"
 
 namespace elastiform {
-namespace {
-
-/// A table with a matrix of four column bands, one for each element of the reference vectors.
-std::shared_ptr<const WeightTable> four_band_table() {
-  ModelConfig model = preset_model("llama");
-  model.head_dim = 2;
-  const SearchSpace::Block block{{1}, {.widths = {8}, .ratios = {}}};
-  return std::make_shared<const WeightTable>(SearchSpace(model, {2, 4, 6, 8}, {1}, {block}));
-}
-
-void set_bands(Weights& weights, const TensorSpec& tensor, const std::vector<double>& values) {
-  for (std::int64_t row = 0; row < tensor.rows; ++row)
-    for (std::int64_t column = 0; column < tensor.columns; ++column)
-      weights.view(tensor).row<double>(row)[column] = values[static_cast<std::size_t>(column / 2)];
-}
-
-}  // namespace
-
 TEST_CASE("AdamW's band policies are the reference's", "[trainers][vectors]") {
   const auto base = vector("adamw"), policies = vector("adamw_supernet_policies");
   const auto [policy, key] = GENERATE(

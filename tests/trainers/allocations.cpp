@@ -21,6 +21,7 @@
 #include "tests/support/conformance.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "tests/support/tuned_spaces.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/trainer.hpp"
@@ -94,7 +95,7 @@ struct Steps {
         bands(weights.table()),
         limit(network.plan_training(cpu.backend.traits(), space.largest(), {batch.sequences, batch.tokens, true}, bytes).arena_bytes),
         arena(limit + Arena::bytes_for(batch.rows(), space.max_embed(), DType::float32)),
-        optimizer(find_optimizer(options.optimizer).make(options, weights.shared_table(), cpu.backend)) {}
+        optimizer(make_optimizer(options, weights.shared_table(), cpu.backend)) {}
 
   void step() {
     const ArenaScope scope(arena);
@@ -121,6 +122,15 @@ SearchSpace small_space() {
   model.head_dim = 4;
   const SearchSpace::Block block{{2}, {.widths = {}, .ratios = {1, 2}}};
   return SearchSpace(model, {8, 16}, {2}, {block, block});
+}
+
+/// With matrices that are coded in 8 bits.
+SearchSpace wide_space() {
+  ModelConfig model = preset_model("llama");
+  model.context = 8;
+  model.head_dim = 16;
+  const SearchSpace::Block block{{2, 4}, {.widths = {96, 160}, .ratios = {}}};
+  return SearchSpace(model, {48, 64}, {1, 2}, {block, block});
 }
 
 std::string letters(std::size_t bytes) {
@@ -159,6 +169,31 @@ TEST_CASE("a steady pass and update allocate nothing", "[trainers][memory]") {
   CHECK(allocated_blocks() == blocks);
 }
 
+TEST_CASE("a steady update of any optimizer allocates nothing", "[trainers][memory]") {
+  const OptimizerEntry& entry = GENERATE(from_range(optimizers().begin(), optimizers().end()));
+  const std::string policy = GENERATE("lazy-local", "catch-up");
+  if (!entry.refuses(parse_band_policy(policy)).empty()) return;
+  const int threads = GENERATE(1, 2);
+  CAPTURE(entry.name, policy, threads);
+  TrainOptions options;
+  options.optimizer = entry.name, options.policy = policy;
+  Steps steps(wide_space(), threads, Precision::f32, options, kNoLimit);
+  steps.step();
+  const std::int64_t blocks = allocated_blocks();
+  CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
+  CHECK(allocated_blocks() == blocks);
+}
+
+TEST_CASE("a steady pass and update of a tuning allocate nothing", "[trainers][memory][tuning]") {
+  const SearchSpace plain = tiny_space("gpt2");
+  const Tuning tuning = GENERATE_COPY(lora(plain.model()), ssf(plain.model()), adapters(), bitfit());
+  const int threads = GENERATE(1, 2);
+  CAPTURE(static_cast<int>(tuning.method), threads);
+  Steps steps(with_tuning(plain, tuning), threads, Precision::f32, {}, kNoLimit);
+  steps.step();
+  CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
+}
+
 TEST_CASE("a steady step of the trainer allocates what its report holds", "[trainers][memory]") {
   const std::string sampler = GENERATE("largest", "balanced", "sandwich");
   const int threads = GENERATE(1, 2);
@@ -172,6 +207,7 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   TrainOptions options;
   options.sequences = 11;
   options.accumulation = accumulation;
+  options.dropout = accumulation > 1 ? 0.1 : 0;
   std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = sampler}};
   if (sampler == "sandwich") stages.front().objective = "labels+largest", stages.front().random = 2;
   resolve_stages(stages, options.steps);

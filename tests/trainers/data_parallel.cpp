@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/ranks.hpp"
+#include "tests/support/watched_ranks.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/checkpoint.hpp"
 #include "trainers/optimizers/bands.hpp"
@@ -14,6 +15,7 @@ namespace {
 struct Trained {
   std::string weights;
   std::vector<StepReport> steps;
+  GradientNoise noise;
 };
 
 /// All steps of the fixture by each of `size` ranks, a thread with a backend of its own.
@@ -26,6 +28,7 @@ std::vector<Trained> train_on(const Fixture& f, int size) {
     Trained& mine = trained[static_cast<std::size_t>(ranks.rank())];
     while (!trainer.done()) mine.steps.push_back(trainer.step());
     mine.weights = weights_hash(trainer.weights());
+    mine.noise = trainer.noise();
   });
   return trained;
 }
@@ -80,6 +83,23 @@ TEST_CASE("ranks that share the micro-batches have the bits of one process that 
       }
     }
   }
+}
+
+TEST_CASE("step rules that go over a batch twice send two sums, and ranks have the bits of one process",
+          "[trainers][data_parallel][bits]") {
+  ShortRun f(4);
+  f.options.step_rule = GENERATE("sam", "looksam");
+  f.options.look_every = 3;
+  f.options.noise_scale = true;
+  const Trained expected = train_on(f, 1).front();
+  for (const int size : {2, 4})
+    for (const Trained& one : train_on(f, size)) {
+      CAPTURE(f.options.step_rule, size);
+      CHECK(one.weights == expected.weights);
+      CHECK((one.noise.signal == expected.noise.signal && one.noise.trace == expected.noise.trace));
+      for (std::size_t t = 0; t < one.steps.size(); ++t) CHECK(one.steps[t].gradient_norm == expected.steps[t].gradient_norm);
+    }
+  CHECK(expected.noise.trace != 0);
 }
 
 TEST_CASE("ranks send each other the active bands of gradients and nothing else", "[trainers][data_parallel]") {
@@ -157,6 +177,59 @@ TEST_CASE("a rank that fails ends the steps of the others", "[trainers][data_par
                                     if (ranks.rank() == 3 && trainer.next_step() == 4) throw std::runtime_error("out of power");
                                     trainer.step();
                                   }
+                                } catch (const RankLost&) {
+                                  ++told;
+                                  throw;
+                                }
+                              }),
+                    "out of power");
+  CHECK(told == 3);
+}
+
+TEST_CASE("a step's messages are the parts of its gradients, there and back, from the deepest block on", "[trainers][data_parallel]") {
+  const ShortRun f(4);
+  const int parts = f.space.max_depth() + 1;
+  run_ranks(2, [&](Communicator& inner) {
+    std::vector<int> tags;
+    std::int64_t bytes = 0;
+    WatchedRanks ranks(inner, [&](const WatchedRanks::Message& message) {
+      if (message.tag == 0 || !message.sends) return;
+      tags.push_back(message.tag);
+      bytes += static_cast<std::int64_t>(message.bytes);
+    });
+    const ThreadPool pool(1);
+    CpuBackend backend(pool);
+    Trainer trainer(f.space, f.options, f.stages, *f.data, backend, std::nullopt, ranks);
+    while (!trainer.done()) {
+      tags.clear();
+      bytes = 0;
+      const StepReport report = trainer.step();
+      // Rank 1 sends its sum of each part to rank 0, which sends the whole one back.
+      const bool ascending = std::is_sorted(tags.begin(), tags.end()) || ranks.leads();
+      if (!ascending || tags.size() > static_cast<std::size_t>(parts) || bytes != active_bytes(f.space, report.subnets))
+        throw std::runtime_error("rank " + std::to_string(ranks.rank()) + " sends other messages in step " + std::to_string(report.step));
+    }
+  });
+}
+
+TEST_CASE("a rank that fails in the middle of a backward pass ends the step of the others", "[trainers][data_parallel]") {
+  const ShortRun f(4);
+  const int message = GENERATE(1, 2, 3);  // of those that rank 3 begins to send in its fifth step
+  std::atomic<int> told{0};
+  CHECK_THROWS_WITH(run_ranks(4,
+                              [&](Communicator& inner) {
+                                Trainer* running = nullptr;
+                                int sent = 0;
+                                WatchedRanks ranks(inner, [&](const WatchedRanks::Message& one) {
+                                  if (inner.rank() == 3 && running && running->next_step() == 4 && one.sends && ++sent == message)
+                                    throw std::runtime_error("out of power");
+                                });
+                                const ThreadPool pool(1);
+                                CpuBackend backend(pool);
+                                Trainer trainer(f.space, f.options, f.stages, *f.data, backend, std::nullopt, ranks);
+                                running = &trainer;
+                                try {
+                                  while (!trainer.done()) trainer.step();
                                 } catch (const RankLost&) {
                                   ++told;
                                   throw;

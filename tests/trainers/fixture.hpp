@@ -7,6 +7,7 @@
 #include "kernels/random.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "trainers/checkpoint.hpp"
 #include "trainers/trainer.hpp"
 
 namespace elastiform {
@@ -49,5 +50,18 @@ struct Fixture {
     resolve_stages(stages, options.steps);
   }
 };
+
+/// A training to the end that another trainer took up from the checkpoint after `stop` steps.
+inline std::unique_ptr<Trainer> resumed(const Fixture& f, std::int64_t stop, Backend& before, Backend& after) {
+  {
+    Trainer first(f.space, f.options, f.stages, *f.data, before);
+    while (first.next_step() < stop) first.step();
+    save_checkpoint(first, "recipe", f.data->sha256(), f.folder / "supernet.h5");
+  }
+  auto second = std::make_unique<Trainer>(f.space, f.options, f.stages, *f.data, after);
+  load_checkpoint(*second, f.folder / "supernet.h5");
+  while (!second->done()) second->step();
+  return second;
+}
 
 }  // namespace elastiform

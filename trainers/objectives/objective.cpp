@@ -1,5 +1,6 @@
 #include "trainers/objectives/objective.hpp"
 
+#include <algorithm>
 #include <array>
 #include <stdexcept>
 #include <string>
@@ -10,13 +11,23 @@ namespace elastiform {
 namespace {
 
 /// Runs one subnet as planned and asserts that the arena used what the plan says, to the byte.
-LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, const Batch& batch, const LossOptions& options,
+/// number: of the subnet among the step's.
+LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, int number, const Batch& batch, LossOptions options,
                        const Teacher& teacher, View keep_hidden) {
-  const std::int64_t before = c.arena.used(), left = c.arena.capacity() - before;
-  const ActivationPlan& plan = c.plans.of(subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty()}, left);
+  options.dropout = c.dropout;
+  options.noise = c.noise;
+  options.noise.pass = number;
+  options.checks_gradient = c.checks_passes;
+  const std::int64_t before = c.arena.used(), left = std::min(c.arena.capacity(), c.activation_limit) - before;
+  const PassShape pass{.batch = batch.sequences,
+                       .tokens = batch.tokens,
+                       .with_teacher = !teacher.hidden.empty(),
+                       .kept = batch.kept.count,
+                       .dropout = c.dropout.rate};
+  const ActivationPlan& plan = c.plans.of(subnet, pass, left);
   c.arena.reset_peak();
-  const LossReport report =
-      c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden, plan, c.arena);
+  const LossReport report = c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden,
+                                                       plan, c.arena, c.block_done, c.away);
   if (c.arena.peak() - before != plan.arena_bytes)
     throw std::logic_error("subnet " + format(subnet) + " used " + std::to_string(c.arena.peak() - before) + " arena bytes, planned " +
                            std::to_string(plan.arena_bytes));
@@ -29,10 +40,13 @@ class Labels final : public Objective {
   void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
                         std::vector<LossReport>& reports) const override {
     reports.clear();
-    LossOptions options{.share = context.share / static_cast<double>(subnets.size()), .accumulate = context.accumulate};
+    LossOptions options{.share = context.share / static_cast<double>(subnets.size()),
+                        .token_losses = context.token_losses,
+                        .accumulate = context.accumulate};
     for (const Subnet& subnet : subnets) {
-      reports.push_back(run_planned(context, subnet, batch, options, {}, {}));
+      reports.push_back(run_planned(context, subnet, static_cast<int>(reports.size()), batch, options, {}, {}));
       options.accumulate = true;
+      options.token_losses = {};
     }
   }
   bool needs_largest() const override { return false; }
@@ -50,14 +64,17 @@ class LabelsAndLargest final : public Objective {
     const Subnet& largest = subnets.front();
     if (largest != context.largest) throw std::logic_error("labels+largest: the largest subnet is not the first of the step");
     const ArenaScope scope(context.arena);
-    const View hidden = context.arena.matrix(batch.rows(), largest.embed, context.network.dtype());
+    const View hidden =
+        context.teacher.empty() ? context.arena.matrix(batch.rows(), largest.embed, context.network.dtype()) : context.teacher;
     const double share = context.share / static_cast<double>(subnets.size());
     reports.clear();
-    reports.push_back(run_planned(context, largest, batch, {.share = share, .accumulate = context.accumulate}, {}, hidden));
+    const LossOptions first{.share = share, .token_losses = context.token_losses, .accumulate = context.accumulate};
+    reports.push_back(run_planned(context, largest, 0, batch, first, {}, context.teaching ? View{} : hidden));
     const LossOptions taught{
         .label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
     for (const Subnet& subnet : subnets.subspan(1))
-      reports.push_back(run_planned(context, subnet, batch, taught, {.hidden = hidden, .embed = largest.embed}, {}));
+      reports.push_back(run_planned(context, subnet, static_cast<int>(reports.size()), batch, taught,
+                                    {.hidden = hidden, .embed = largest.embed, .weights = context.teaching}, {}));
   }
   bool needs_largest() const override { return true; }
   std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const override {

@@ -22,7 +22,18 @@ struct ObjectiveContext {
   Arena& arena;
   PlanCache& plans;
   bool accumulate = true;  // what begin_gradients said: false: the first subnet writes gradients
-  double share = 1;        // of the step's mean that the batch is: 1 / its micro-batches
+  double share = 1;        // of the step's mean that the batch is, 1 / its micro-batches; times the loss scale
+  /// Where the hidden states of a teacher [N, C] stay for a second pass over the same batch; empty: in the arena. In a second pass, at
+  /// perturbed weights, `teaching` are those that the states were made with, and the teacher is what it was in the first.
+  View teacher{};
+  const Weights* teaching = nullptr;
+  View token_losses{};  // [1, N]: receives the losses from labels of the first subnet; empty: nobody asks
+  BlockDone block_done = kNobodyIsTold;
+  PassDropout dropout = {};
+  PassNoise noise = {};                      // of the batch
+  std::int64_t activation_limit = kNoLimit;  // of plans, where it is less than the arena
+  bool checks_passes = false;                // LossOptions::checks_gradient
+  Arena* away = nullptr;                     // where plans send what waits outside the arena
 };
 
 /// Makes `gradients` ready for the passes of a micro-batch. Where the first subnet covers all that the others touch, as in a step of one subnet
@@ -31,7 +42,7 @@ struct ObjectiveContext {
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
                      const ActiveBands& active, BandScratch& scratch);
 
-/// From the subnets of a step to gradients: forward and backward of each, its loss weighted by share/K so that gradients are the mean over
+/// From the subnets of a step to gradients: forward and backward of each, once, its loss weighted by share/K so that gradients are the mean over
 /// the K subnets, and over the micro-batches of the step once these are added.
 struct Objective {
   virtual ~Objective() = default;

@@ -9,6 +9,7 @@ void ActiveBands::assign(const WeightTable& table, std::span<const Subnet> subne
   active_.assign(static_cast<std::size_t>(table.band_count()), false);
   for (const Subnet& subnet : subnets)
     for (const TensorSpec& tensor : table.tensors()) {
+      if (!tensor.trained) continue;
       const Extent extent = table.extent(tensor, subnet);
       for (std::size_t r = 0; r < tensor.row_bands.size() && tensor.row_bands[r] <= extent.rows; ++r)
         for (std::size_t c = 0; c < tensor.column_bands.size() && tensor.column_bands[c] <= extent.columns; ++c)

@@ -11,7 +11,7 @@
 
 namespace elastiform {
 
-/// Which bands of a table some subnets of a step touch.
+/// Which bands of a table some subnets of a step touch: those of the tensors that learn, the others have none.
 class ActiveBands {
  public:
   ActiveBands(const WeightTable& table, std::span<const Subnet> subnets) { assign(table, subnets); }
@@ -38,7 +38,7 @@ constexpr std::int64_t kRectangleElements = 16384;
 /// No list of band_rectangles is longer. A rectangle of w columns is cut every ⌊kRectangleElements / w⌋ rows, which is more than half of
 /// the fraction (or every row, if that is 0): at most 2 · elements / kRectangleElements pieces, and one for the rest.
 inline std::size_t most_band_rectangles(const WeightTable& table) {
-  return static_cast<std::size_t>(table.band_count() + 2 * table.elements() / kRectangleElements);
+  return static_cast<std::size_t>(table.band_count() + 2 * table.trained_elements() / kRectangleElements);
 }
 
 /// The bands with key(band) ≥ 0, neighbours in a row of bands with equal keys merged, cut into pieces of about kRectangleElements in a
@@ -47,6 +47,7 @@ template <class Key>
 void band_rectangles(const WeightTable& table, const Key& key, std::vector<BandRectangle>& list) {
   list.clear();
   for (const TensorSpec& tensor : table.tensors()) {
+    if (!tensor.trained) continue;
     std::int64_t row = 0;
     const std::size_t columns = tensor.column_bands.size();
     for (std::size_t r = 0; r < tensor.row_bands.size(); ++r) {
@@ -66,6 +67,24 @@ void band_rectangles(const WeightTable& table, const Key& key, std::vector<BandR
     }
   }
 }
+
+/// body(rectangle) for every band of a table, whole, in the order of their numbers.
+template <class Body>
+void for_each_band(const WeightTable& table, const Body& body) {
+  for (const TensorSpec& tensor : table.tensors()) {
+    if (!tensor.trained) continue;  // it has none
+    const std::size_t columns = tensor.column_bands.size();
+    for (std::size_t r = 0; r < tensor.row_bands.size(); ++r)
+      for (std::size_t c = 0; c < columns; ++c) {
+        const std::int64_t top = r == 0 ? 0 : tensor.row_bands[r - 1], left = c == 0 ? 0 : tensor.column_bands[c - 1];
+        body(BandRectangle{&tensor, tensor.first_band + static_cast<std::int64_t>(r * columns + c), top, tensor.row_bands[r] - top, left,
+                           tensor.column_bands[c] - left});
+      }
+  }
+}
+
+/// What decay pulls to zero: matrices, but not embeddings, gains and biases.
+inline bool decays(const TensorSpec& tensor) { return decays(tensor.role); }
 
 /// What the functions below write for themselves, kept by their caller so that a steady step allocates nothing.
 struct BandScratch {

@@ -8,17 +8,32 @@
 #include <string_view>
 #include <vector>
 
+#include "trainers/optimizers/band_clocks.hpp"
 #include "trainers/optimizers/bands.hpp"
 #include "trainers/options.hpp"
 
 namespace elastiform {
 
-/// One update's scalars.
-struct UpdateStep {
-  std::int64_t step = 0;      // updates done before this one, by any band
-  double rate = 0;            // of the schedule, its warm-up included
-  double warmup = 1;          // the part of `rate` that is the schedule's warm-up: 1 once it is over
-  double gradient_scale = 1;  // clipping
+/// State that does not have the weights' shape: codes, scales, a number a row. Zero-initialised, in a backend's memory.
+class StateArray {
+ public:
+  StateArray(std::int64_t count, DType dtype, MemorySpace& memory);
+  std::int64_t count() const { return count_; }
+  DType dtype() const { return dtype_; }
+  std::int64_t bytes() const { return count_ * bytes_of(dtype_); }
+  MemorySpace& memory() const { return *memory_; }
+  std::byte* data() { return data_.get(); }
+  const std::byte* data() const { return data_.get(); }
+  View matrix(std::int64_t first, std::int64_t rows, std::int64_t columns, std::int64_t ld) {
+    return {data_.get() + first * bytes_of(dtype_), rows, columns, ld, dtype_};
+  }
+  View row(std::int64_t first, std::int64_t columns) { return matrix(first, 1, columns, columns); }
+
+ private:
+  std::int64_t count_;
+  DType dtype_;
+  MemorySpace* memory_;
+  MemoryBlock data_;
 };
 
 /// Moves the weights of the active bands; state is lazy per band: what a step does not touch stays bitwise as it was (unless the
@@ -26,25 +41,63 @@ struct UpdateStep {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  virtual void update(Backend& backend, Weights& weights, const Weights& gradients, const ActiveBands& active, const UpdateStep& step) = 0;
+  /// Gradients may be written to: they are spent.
+  virtual void update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) = 0;
   virtual std::int64_t bytes() const = 0;
 
-  /// Moments by name ("m", "v") and per-band numbers by name ("count", …), for checkpoints.
-  virtual std::map<std::string, Weights*> moments() = 0;
+  /// For checkpoints: moments by name ("m", "v"), per-band numbers by name ("count", …), and what has another shape.
+  virtual std::map<std::string, Weights*> moments() { return {}; }
   virtual std::map<std::string, std::vector<double>*> band_numbers() = 0;
+  virtual std::map<std::string, StateArray*> arrays() { return {}; }
+};
+
+/// One whose moments have the weights' shape: one of them, or two.
+class MomentOptimizer : public Optimizer {
+ public:
+  MomentOptimizer(const TrainOptions& options, const MomentRule& rule, std::shared_ptr<const WeightTable> table, const Backend& backend);
+  std::int64_t bytes() const final;
+  std::map<std::string, Weights*> moments() final;
+  std::map<std::string, std::vector<double>*> band_numbers() final { return clocks_.numbers(); }
+
+ protected:
+  /// Advances the clocks and lists the rectangles of this update.
+  void begin_update(const WeightTable& table, const ActiveBands& active, const UpdateStep& step);
+  const BandClocks::Band& clock(const BandRectangle& rectangle) const { return clocks_[rectangle.band]; }
+  /// What idle steps did to the moments of a rectangle.
+  void fade(Backend& backend, const BandRectangle& rectangle);
+  ConstView gradient_of(const BandRectangle& rectangle, const Weights& gradients, const ActiveBands& active) const {
+    return active[rectangle.band] ? rectangle.of(gradients) : ConstView{};  // policy dense: none is zero
+  }
+
+  TrainOptions options_;
+  std::vector<Weights> moments_;  // m, and v
+  std::vector<BandRectangle> rectangles_;
+
+ private:
+  BandClocks clocks_;
 };
 
 struct OptimizerEntry {
   std::string_view name, help;
+  /// Keys of [train] that it reads beside those of all optimizers, separated by blanks.
+  std::string_view keys;
   std::unique_ptr<Optimizer> (*make)(const TrainOptions&, std::shared_ptr<const WeightTable>, const Backend&);
-  std::int64_t (*state_bytes)(const TrainOptions&, std::int64_t elements, std::int64_t bands);
+  /// Bytes that make() will take in float32.
+  std::int64_t (*state_bytes)(const TrainOptions&, const WeightTable&);
+  /// Sets the options whose usual values are its own.
+  void (*set_defaults)(TrainOptions&) = [](TrainOptions&) {};
+  /// Why it cannot work under a policy; empty: it can.
+  std::string_view (*refuses)(BandPolicy) = [](BandPolicy) { return std::string_view(); };
+
+  bool reads(std::string_view key) const;
 };
+/// All keys that some optimizers read and others do not.
+constexpr const char* kOptimizerKeys[] = {"beta1", "beta2", "eps", "momentum", "nesterov", "trust"};
 /// In order of increasing complexity.
 std::span<const OptimizerEntry> optimizers();
 const OptimizerEntry& find_optimizer(std::string_view name);  // throws InputError
-
-/// What happens to the state of a band that a step does not touch (methods: dense, lazy with the run's or the band's own clock, catch-up).
-enum class BandPolicy : std::uint8_t { dense, lazy_global, lazy_local, catch_up };
-BandPolicy parse_band_policy(std::string_view text);  // throws InputError
+/// Throws InputError when the optimizer refuses the policy.
+void check_policy(const TrainOptions& options);
+std::unique_ptr<Optimizer> make_optimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);
 
 }  // namespace elastiform

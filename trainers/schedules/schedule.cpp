@@ -32,18 +32,27 @@ std::int64_t cooldown_begin(const TrainOptions& options) {
   return options.schedule == "cosine" ? warmup_steps(options) : options.steps;
 }
 
+double peak_rate(const TrainOptions& options) {
+  const double ratio = static_cast<double>(sequences_of_step(options)) / static_cast<double>(options.base_sequences);
+  if (options.scale_rate == "none") return options.rate;
+  if (options.scale_rate == "linear") return options.rate * ratio;
+  if (options.scale_rate == "sqrt") return options.rate * std::sqrt(ratio);
+  throw InputError({"recipe: train.scale_rate", "one of none, linear, sqrt", '"' + options.scale_rate + '"', ""});
+}
+
 double learning_rate(const TrainOptions& options, std::int64_t t) {
+  const double peak = peak_rate(options);
   if (std::ranges::none_of(kSchedules, [&](const ScheduleEntry& entry) { return entry.name == options.schedule; }))
     throw InputError({"recipe: train.schedule", "one of constant, wsd, cosine", '"' + options.schedule + '"', ""});
-  if (t < warmup_steps(options)) return options.rate * warmup_factor(options, t);
-  if (options.schedule == "constant") return options.rate;
-  const double low = options.rate * options.final_rate;
+  if (t < warmup_steps(options)) return peak * warmup_factor(options, t);
+  if (options.schedule == "constant") return peak;
+  const double low = peak * options.final_rate;
   const std::int64_t begin = cooldown_begin(options);
-  if (t < begin) return options.rate;
+  if (t < begin) return peak;
   const double done =
       std::clamp(static_cast<double>(t - begin) / static_cast<double>(std::max<std::int64_t>(1, options.steps - begin)), 0.0, 1.0);
-  if (options.schedule == "cosine") return low + 0.5 * (options.rate - low) * (1 + std::cos(std::numbers::pi * done));
-  return low + (options.rate - low) * (1 - done);
+  if (options.schedule == "cosine") return low + 0.5 * (peak - low) * (1 + std::cos(std::numbers::pi * done));
+  return low + (peak - low) * (1 - done);
 }
 
 }  // namespace elastiform

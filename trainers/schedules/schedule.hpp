@@ -8,7 +8,11 @@
 
 namespace elastiform {
 
-/// Learning rate of step t (from 0). Warmup: rate·(t+1)/warmup. Then constant; wsd (arXiv 2404.06395): constant until the last
+/// train.rate, multiplied as train.scale_rate says with the sequences of a step over train.base_sequences: linear for SGD (arXiv
+/// 1706.02677), by the square root for Adam's kind (arXiv 1404.5997). Throws InputError for another word.
+double peak_rate(const TrainOptions& options);
+
+/// Learning rate of step t (from 0), with the peak rate as `rate`. Warmup: rate·(t+1)/warmup. Then constant; wsd (arXiv 2404.06395): constant until the last
 /// `cooldown` share of the steps, then linear to final_rate·rate; cosine (arXiv 1608.03983): half a cosine down to final_rate·rate.
 /// Throws InputError for a schedule that is none.
 double learning_rate(const TrainOptions& options, std::int64_t t);

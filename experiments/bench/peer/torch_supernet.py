@@ -160,7 +160,8 @@ class Steps:
         self.mode, self.net, self.options, self.turn = mode, net, options, 0
         self.subnets, self.largest, self.smallest = work["subnets"], work["largest"], work["smallest"]
         self.call = compiled(net, mode) if options.engine == "compile" else net
-        tokens = torch.randint(0, work["vocabulary"], (work["batch"], work["context"] + 1), generator=torch.Generator().manual_seed(0))
+        tokens = torch.randint(0, work["vocabulary"], (work["batch"], work["context"] + 1), generator=torch.Generator().manual_seed(0),
+                               device="cpu").to(options.device)
         self.inputs, self.targets = tokens[:, :-1].contiguous(), tokens[:, 1:].reshape(-1)
         self.updates = Updates(net) if mode != "eval" else None
         self.autocast = options.precision == "bf16" and options.bf16 == "autocast"
@@ -171,7 +172,7 @@ class Steps:
         return subnet
 
     def logits(self, subnet):
-        with torch.autocast("cpu", torch.bfloat16) if self.autocast else contextlib.nullcontext():
+        with torch.autocast(self.options.device, torch.bfloat16) if self.autocast else contextlib.nullcontext():
             return self.call(self.inputs, subnet).flatten(0, 1).float()
 
     def evaluate(self, subnet):
@@ -200,20 +201,26 @@ class Steps:
             return [self.largest]
         return [self.next_subnet() for _ in range(2 if self.mode == "sandwich" else 1)]
 
+    def now(self):
+        """Seconds, when all that was asked of a GPU is done."""
+        if self.options.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     def run(self, subnets):
         """One step; seconds of what is common to both optimizers, and of each."""
-        clock = [time.perf_counter()]
+        begin = self.now()
         seconds = {}
         if self.mode == "eval":
             self.evaluate(subnets[0])
-            return time.perf_counter() - clock[0], {kind: 0.0 for kind in KINDS}
+            return self.now() - begin, {kind: 0.0 for kind in KINDS}
         self.gradients(subnets)
-        common = time.perf_counter() - clock[0]
+        common = self.now() - begin
         for kind, optimizer in self.updates.optimizers.items():
-            start = time.perf_counter()
+            start = self.now()
             optimizer.step()
             self.updates.finish()
-            seconds[kind] = time.perf_counter() - start
+            seconds[kind] = self.now() - start
         return common, seconds
 
     def warm(self):
@@ -330,8 +337,10 @@ def main():
     parser.add_argument("--bf16", choices=["autocast", "weights"], default="autocast")
     parser.add_argument("--steps", type=int, default=0, help="default: those of the work, or each subnet once")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_default_device(options.device)
     if options.check:
         return check_results(options.check)
     with open(options.work) as file:

@@ -27,7 +27,7 @@ std::int64_t read_size(const char*& at, const char* end) {
   return value;
 }
 
-/// `RxC/LD` or `RxC/LD:bf16`; false where the value is something else.
+/// `RxC/LD`, `RxC/LD:bf16` or `RxC/LD:uint8`; false where the value is something else.
 bool read_operand(const std::string& text, CaseLine::Operand& operand) {
   const char* at = text.data();
   const char* end = at + text.size();
@@ -37,8 +37,9 @@ bool read_operand(const std::string& text, CaseLine::Operand& operand) {
   operand.columns = read_size(at, end);
   if (operand.columns == 0 || !skip('/')) return false;
   operand.ld = read_size(at, end);
-  operand.bf16 = std::string_view(at, static_cast<std::size_t>(end - at)) == ":bf16";
-  return operand.ld > 0 && (at == end || operand.bf16);
+  const std::string_view type(at, static_cast<std::size_t>(end - at));
+  operand.bf16 = type == ":bf16", operand.codes = type == ":uint8";
+  return operand.ld > 0 && (type.empty() || operand.bf16 || operand.codes);
 }
 
 }  // namespace
@@ -66,7 +67,8 @@ CaseLine CaseLine::parse(std::string_view text) {
 
 std::string CaseLine::text() const {
   std::string text = operation;
-  for (const Operand& o : operands) text += fmt::format(" {}={}x{}/{}{}", o.name, o.rows, o.columns, o.ld, o.bf16 ? ":bf16" : "");
+  for (const Operand& o : operands)
+    text += fmt::format(" {}={}x{}/{}{}", o.name, o.rows, o.columns, o.ld, o.bf16 ? ":bf16" : o.codes ? ":uint8" : "");
   for (const auto& scalar : scalars) text += " " + scalar.first + "=" + scalar.second;
   if (precision == Precision::bf16) text += " precision=bf16";
   return text;

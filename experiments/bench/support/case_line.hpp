@@ -17,7 +17,8 @@ struct CaseLine {
   struct Operand {
     std::string name;
     std::int64_t rows = 0, columns = 0, ld = 0;
-    bool bf16 = false;  // stored so: `:bf16` behind the leading dimension
+    bool bf16 = false;   // stored so: `:bf16` behind the leading dimension
+    bool codes = false;  // of one byte: `:uint8`
   };
   std::string operation;
   std::vector<Operand> operands;

@@ -19,28 +19,37 @@ namespace {
 
 }  // namespace
 
-CaseOperands::CaseOperands(CaseLine line)
-    : line_(std::move(line)), arena_(line_.bytes() + 64 * static_cast<std::int64_t>(line_.operands.size() + 1)) {
+CaseOperands::CaseOperands(CaseLine line, MemorySpace& memory)
+    : line_(std::move(line)), memory_(memory), arena_(line_.bytes() + 64 * static_cast<std::int64_t>(line_.operands.size() + 1), memory) {
   const std::string* dtype = scalar("dtype");
-  if (dtype && *dtype != "float32") fail("dtype=" + *dtype + ", but the CPU backend keeps float32");
+  if (dtype && *dtype != "float32") fail("dtype=" + *dtype + ", but backends keep float32");
 }
 
-View CaseOperands::optional(const std::string& name) {
+View CaseOperands::filled(const std::string& name, const std::function<float()>& next) {
   for (const CaseLine::Operand& operand : line_.operands) {
     if (operand.name != name) continue;
     used_.insert(name);
     // One row of all elements is tight, so the view can have any leading dimension.
-    const DType dtype = operand.bf16 ? DType::bfloat16 : DType::float32;
+    const DType dtype = operand.bf16 ? DType::bfloat16 : operand.codes ? DType::uint8 : DType::float32;
     const View block = arena_.matrix(1, operand.rows * std::max(operand.ld, operand.columns), dtype);
-    RandomStream random(1, Purpose::test);
+    const std::int64_t bytes = block.columns * bytes_of(dtype);
+    const MemoryBlock staged = allocate_block(bytes);
+    const View host{staged.get(), 1, block.columns, block.columns, dtype};
     for (std::int64_t i = 0; i < block.columns; ++i) {
-      const auto x = static_cast<float>(random.uniform() - 0.5);
-      if (operand.bf16) block.row<BFloat16>(0)[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16);
-      else block.row<float>(0)[i] = x;
+      const float x = next();
+      if (operand.codes) host.row<std::uint8_t>(0)[i] = static_cast<std::uint8_t>(i);
+      else if (operand.bf16) host.row<BFloat16>(0)[i].bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16);
+      else host.row<float>(0)[i] = x;
     }
+    memory_.copy(block.data, host.data, bytes);
     return {block.data, operand.rows, operand.columns, operand.ld, dtype};
   }
   return {};
+}
+
+View CaseOperands::optional(const std::string& name) {
+  RandomStream random(1, Purpose::test);
+  return filled(name, [&] { return static_cast<float>(random.uniform() - 0.5); });
 }
 
 View CaseOperands::get(const std::string& name) {
@@ -50,9 +59,15 @@ View CaseOperands::get(const std::string& name) {
 }
 
 View CaseOperands::ones(const std::string& name) {
-  const View view = get(name);
-  for (std::int64_t i = 0; i < view.rows; ++i) std::fill_n(view.row<float>(i), view.columns, 1.0f);
+  const View view = filled(name, [] { return 1.0f; });
+  if (view.empty()) fail(line_.operation + " has no " + name);
   return view;
+}
+
+View CaseOperands::codes(const std::string& name) {
+  const View view = get(name);
+  std::fill_n(view.data, view.rows * view.ld, std::byte{0});
+  return {view.data, view.rows, view.columns, view.ld, DType::uint8};
 }
 
 const std::string* CaseOperands::scalar(const std::string& name) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -12,16 +13,17 @@
 
 namespace elastiform {
 
-/// Memory for the operands of a case line, filled with random numbers in (-0.5, 0.5), and its scalars. Remembers what was asked for, so
+/// Memory of a backend for the operands of a case line, filled with random numbers in (-0.5, 0.5), and its scalars. Remembers what was asked for, so
 /// that nothing of a line is ignored. Throws InputError (where: "case") for what is missing or no number.
 struct CaseOperands {
-  explicit CaseOperands(CaseLine line);
+  CaseOperands(CaseLine line, MemorySpace& memory);
   CaseOperands(const CaseOperands&) = delete;
   CaseOperands& operator=(const CaseOperands&) = delete;
 
   View get(const std::string& name);
   View optional(const std::string& name);  // empty where the line has none
   View ones(const std::string& name);      // filled with 1: what must be positive
+  View codes(const std::string& name);     // bytes, all 0
   double number(const std::string& name, double otherwise);
   std::int64_t integer(const std::string& name, std::int64_t otherwise);
   /// Whether the scalar is `yes`; `no` or absent is false.
@@ -33,8 +35,11 @@ struct CaseOperands {
 
  private:
   const std::string* scalar(const std::string& name);
+  /// Every element of the line's operand is next().
+  View filled(const std::string& name, const std::function<float()>& next);
 
   CaseLine line_;
+  MemorySpace& memory_;
   Arena arena_;
   std::vector<std::int32_t> tokens_;
   std::set<std::string> used_;

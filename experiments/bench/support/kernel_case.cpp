@@ -6,37 +6,13 @@
 #include <map>
 #include <string>
 
-#include "experiments/bench/support/case_operands.hpp"
+#include "experiments/bench/support/makers.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {
 namespace {
 
-/// What an operation makes of a line.
-struct Made {
-  std::function<void()> run;
-  double flops = 0;
-  double bytes = 0;         // 0: each operand once
-  std::int64_t pieces = 0;  // 0: parallel inside
-};
-
-template <class Op, class Part>
-Made in_panels(Backend& k, const Op& op, std::int64_t rows, double flops, void (Backend::*call)(const Op&), const Part& part) {
-  op.check();
-  return {.run = [&k, op, rows, call, part] { k.panels(rows, [&](Rows r) { (k.*call)(part(op, r)); }); },
-          .flops = flops,
-          .pieces = BackendTraits{}.panel_count(rows)};
-}
-
-template <class Op>
-Made parallel_inside(Backend& k, const Op& op, double flops, void (Backend::*call)(const Op&)) {
-  op.check();
-  return {.run = [&k, op, call] { (k.*call)(op); }, .flops = flops};
-}
-
 double product_flops(ConstView result, std::int64_t depth) { return 2.0 * static_cast<double>(result.size() * depth); }
-View columns_of(View vector, Rows r) { return vector.empty() ? vector : vector.column_range(r.first, r.count); }
-ConstView columns_of(ConstView vector, Rows r) { return vector.empty() ? vector : vector.column_range(r.first, r.count); }
 
 Made matmul(CaseOperands& o, Backend& k) {
   const Matmul op{.y = o.get("y"),
@@ -103,14 +79,49 @@ Made norm_backward(CaseOperands& o, Backend& k) {
                         .gain = o.get("gain"),
                         .kind = o.either("kind", "layer", "rms") ? Norm::layer : Norm::rms};
   op.check();
-  const std::int64_t panels = BackendTraits{}.panel_count(op.dx.rows);
-  const auto sums = std::make_shared<Arena>(2 * Arena::bytes_for(panels, op.dx.columns, DType::float32));
+  const std::int64_t panels = k.traits().panel_count(op.dx.rows);
+  const auto sums = std::make_shared<Arena>(2 * Arena::bytes_for(panels, op.dx.columns, DType::float32), k.memory());
   const View gains = sums->matrix(panels, op.dx.columns, DType::float32), biases = sums->matrix(panels, op.dx.columns, DType::float32);
   return in_panels(k, op, op.dx.rows, 0, &Backend::norm_backward, [sums, gains, biases](NormBackward part, Rows r) {
     part.dx = part.dx[r], part.dy = part.dy[r], part.residual = part.residual[r], part.x = part.x[r];
     part.rstd = columns_of(part.rstd, r), part.mean = columns_of(part.mean, r);
     part.dgain = gains.row_range(r.panel, 1);
     if (!part.dbias.empty()) part.dbias = biases.row_range(r.panel, 1);
+    return part;
+  });
+}
+
+Made affine_forward(CaseOperands& o, Backend& k) {
+  const AffineForward op{.y = o.get("y"),
+                         .x = o.get("x"),
+                         .gain = o.optional("gain"),
+                         .shift = o.optional("shift"),
+                         .add = o.optional("add"),
+                         .scale = o.number("scale", 1)};
+  return in_panels(k, op, op.y.rows, 0, &Backend::affine_forward, [](AffineForward part, Rows r) {
+    part.y = part.y[r], part.x = part.x[r], part.add = part.add[r];
+    return part;
+  });
+}
+
+/// As norm_backward: a panel's sums are its own.
+Made affine_backward(CaseOperands& o, Backend& k) {
+  const AffineBackward op{.dx = o.optional("dx"),
+                          .dgain = o.optional("dgain"),
+                          .dshift = o.optional("dshift"),
+                          .dy = o.get("dy"),
+                          .x = o.optional("x"),
+                          .gain = o.optional("gain"),
+                          .add = o.optional("add"),
+                          .scale = o.number("scale", 1)};
+  op.check();
+  const std::int64_t panels = k.traits().panel_count(op.dy.rows);
+  const auto sums = std::make_shared<Arena>(2 * Arena::bytes_for(panels, op.dy.columns, DType::float32), k.memory());
+  const View gains = sums->matrix(panels, op.dy.columns, DType::float32), shifts = sums->matrix(panels, op.dy.columns, DType::float32);
+  return in_panels(k, op, op.dy.rows, 0, &Backend::affine_backward, [sums, gains, shifts](AffineBackward part, Rows r) {
+    part.dx = part.dx[r], part.dy = part.dy[r], part.x = part.x[r], part.add = part.add[r];
+    if (!part.dgain.empty()) part.dgain = gains.row_range(r.panel, 1);
+    if (!part.dshift.empty()) part.dshift = shifts.row_range(r.panel, 1);
     return part;
   });
 }
@@ -151,6 +162,43 @@ Made gelu_backward(CaseOperands& o, Backend& k) {
     part.dx = part.dx[r], part.dy = part.dy[r], part.x = part.x[r];
     return part;
   });
+}
+
+Made dropout(CaseOperands& o, Backend& k) {
+  const Dropout op{.y = o.get("y"), .x = o.get("x"), .add = o.optional("add"), .rate = o.number("rate", 0.1)};
+  return in_panels(k, op, op.y.rows, 0, &Backend::dropout, [](Dropout part, Rows r) {
+    part.y = part.y[r], part.x = part.x[r], part.add = part.add[r], part.rows_before = r.first;
+    return part;
+  });
+}
+
+Made hadamard(CaseOperands& o, Backend& k) {
+  const Hadamard op{.y = o.get("y"), .a = o.get("a"), .b = o.get("b")};
+  return in_panels(k, op, op.y.rows, 0, &Backend::hadamard, [](Hadamard part, Rows r) {
+    part.y = part.y[r], part.a = part.a[r];
+    if (part.b.rows > 1) part.b = part.b[r];
+    return part;
+  });
+}
+
+template <class Op>
+Made compression(Backend& k, const Op& op, void (Backend::*call)(const Op&)) {
+  Made made = in_panels(k, op, op.x.rows, 0, call, [](Op part, Rows r) {
+    part.x = part.x[r], part.codes = part.codes[r];
+    return part;
+  });
+  made.bytes = static_cast<double>(op.x.size() * bytes_of(op.x.dtype) + op.codes.size());
+  return made;
+}
+
+Made compress(CaseOperands& o, Backend& k) {
+  const Compress op{.codes = o.codes("codes"), .x = o.get("x"), .bits = static_cast<int>(o.integer("bits", 8)), .noise = {}};
+  return compression(k, op, &Backend::compress);
+}
+
+Made decompress(CaseOperands& o, Backend& k) {
+  return compression(k, Decompress{.x = o.get("x"), .codes = o.codes("codes"), .bits = static_cast<int>(o.integer("bits", 8))},
+                     &Backend::decompress);
 }
 
 Made rope(CaseOperands& o, Backend& k) {
@@ -243,16 +291,6 @@ Made softmax_loss(CaseOperands& o, Backend& k) {
   });
 }
 
-Made adamw(CaseOperands& o, Backend& k) {
-  const Adamw op{.weight = o.get("weight"), .m = o.get("m"), .v = o.ones("v"), .gradient = o.optional("gradient"), .rate = 1e-6};
-  Made made = in_panels(k, op, op.weight.rows, 0, &Backend::adamw, [](Adamw part, Rows r) {
-    part.weight = part.weight[r], part.m = part.m[r], part.v = part.v[r], part.gradient = part.gradient[r];
-    return part;
-  });
-  made.bytes = 4.0 * static_cast<double>(op.weight.size() * (op.gradient.empty() ? 6 : 7));  // three are read and written
-  return made;
-}
-
 const std::map<std::string, Made (*)(CaseOperands&, Backend&)>& makers() {
   static const std::map<std::string, Made (*)(CaseOperands&, Backend&)> all{
       {"matmul", matmul},
@@ -260,25 +298,35 @@ const std::map<std::string, Made (*)(CaseOperands&, Backend&)>& makers() {
       {"matmul_dw", matmul_dw},
       {"norm_forward", norm_forward},
       {"norm_backward", norm_backward},
+      {"affine_forward", affine_forward},
+      {"affine_backward", affine_backward},
       {"sum_panels", sum_panels},
       {"swiglu_forward", swiglu_forward},
       {"swiglu_backward", swiglu_backward},
       {"gelu_forward", gelu_forward},
       {"gelu_backward", gelu_backward},
+      {"hadamard", hadamard},
       {"rope", rope},
+      {"dropout", dropout},
+      {"compress", compress},
+      {"decompress", decompress},
       {"embedding_forward", embedding_forward},
       {"embedding_backward", embedding_backward},
       {"attention_forward", attention_forward},
       {"attention_backward", attention_backward},
       {"softmax_loss", softmax_loss},
       {"adamw", adamw},
+      {"adamw_8bit", adamw_8bit},
+      {"momentum_step", momentum_step},
+      {"factored_moments", factored_moments},
+      {"factored_step", factored_step},
   };
   return all;
 }
 
 }  // namespace
 
-KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::make_unique<CaseOperands>(line)) {
+KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::make_unique<CaseOperands>(line, backend.memory())) {
   const auto maker = makers().find(line.operation);
   if (maker == makers().end())
     throw InputError({.where = "case",
@@ -293,7 +341,7 @@ KernelCase::KernelCase(const CaseLine& line, Backend& backend) : operands_(std::
     bytes_ = made.bytes;
     if (bytes_ == 0)
       for (const CaseLine::Operand& operand : line.operands)
-        bytes_ += (operand.bf16 ? 2.0 : 4.0) * static_cast<double>(operand.rows * operand.columns);
+        bytes_ += (operand.bf16 ? 2.0 : operand.codes ? 1.0 : 4.0) * static_cast<double>(operand.rows * operand.columns);
     workers_ = static_cast<int>(made.pieces == 0 ? backend.slots() : std::min<std::int64_t>(made.pieces, backend.slots()));
     run_();                            // the backend checks element types when it is called
   } catch (const ShapeError& error) {  // a line of a person is no bug of ours

@@ -6,6 +6,8 @@
 #include <cstdint>
 
 #include "kernels/arena.hpp"
+#include "kernels/ops/compression.hpp"
+#include "kernels/ops/dynamic_map.hpp"
 
 namespace elastiform {
 namespace {
@@ -60,15 +62,28 @@ void add_rest(std::vector<std::string>& lines) {
   }
   lines.push_back(alike("swiglu_forward", {"y", "gate", "up"}, kTokens, 688));
   lines.push_back(alike("swiglu_backward", {"dgate", "dup", "dy", "gate", "up"}, kTokens, 688));
+  lines.push_back(alike("hadamard", {"y", "a"}, kTokens, C) + operand("b", 1, C));
+  lines.push_back("compress" + operand("codes", kTokens, compressed_row_bytes(4 * C, 4)) + operand("x", kTokens, 4 * C) + " bits=4");
+  lines.push_back("decompress" + operand("x", kTokens, 4 * C) + operand("codes", kTokens, compressed_row_bytes(4 * C, 4)) + " bits=4");
   lines.push_back("rope" + operand("x", kTokens, C) + operand("cosine", 256, 32) + operand("sine", 256, 32) + " period=256");
+  lines.push_back(alike("dropout", {"y", "x", "add"}, kTokens, C) + " rate=0.1");
   lines.push_back("embedding_forward" + operand("y", kTokens, C) + operand("table", V, C) + operand("positions", 256, C) + " period=256");
   lines.push_back("embedding_backward" + operand("dtable", V, C) + operand("dpositions", 256, C) + operand("dy", kTokens, C) +
                   " period=256");
   lines.push_back("softmax_loss" + operand("losses", 1, kTokens) + alike("", {"dlogits", "logits"}, kTokens, V));
   lines.push_back("softmax_loss" + operand("losses", 1, 256) + alike("", {"dlogits", "logits", "teacher"}, 256, 50257) +
                   " label_weight=0.5 teacher_weight=0.5");
+  lines.push_back(alike("affine_forward", {"y", "x", "add"}, kTokens, C) + operand("gain", 1, C));
+  lines.push_back(alike("affine_backward", {"dx", "dy", "x"}, kTokens, C) + operand("dgain", 1, C) + operand("gain", 1, C));
   lines.push_back("sum_panels" + operand("sum", 1, C) + operand("partials", 8, C));
   lines.push_back(alike("adamw", {"weight", "m", "v", "gradient"}, 4096, 1024));
+  lines.push_back(alike("momentum_step", {"weight", "m", "gradient"}, 4096, 1024));
+  lines.push_back("factored_moments" + operand("row", 1, 4096) + operand("column", 1, 1024) + operand("gradient", 4096, 1024));
+  lines.push_back("factored_step" + operand("weight", 4096, 1024) + operand("row", 1, 4096) + operand("column", 1, 1024) +
+                  operand("gradient", 4096, 1024));
+  const std::int64_t blocks = CodeBlocks(4096, 1024).count();
+  lines.push_back("adamw_8bit" + operand("weight", 4096, 1024) + operand("m", 4096, 1024) + ":uint8" + operand("v", 4096, 1024) + ":uint8" +
+                  operand("m_scale", 1, blocks) + operand("v_scale", 1, blocks) + operand("gradient", 4096, 1024));
 }
 
 }  // namespace

@@ -35,14 +35,17 @@ Shape shape_of(std::string name, int sequences, SearchSpace space, int listed) {
 }  // namespace
 
 Shape find_shape(std::string_view name) {
-  if (name == "large") {
-    Shape shape = shape_of("large", 2, elastic_space(model_of(512, 50257), {384, 512, 640, 768}, {6, 8, 10, 12}, {6, 8, 10, 12}), 4);
-    shape.fixed_steps = 2;
-    shape.sandwich_steps = 1;
+  if (name == "large" || name == "gpt2") {
+    const bool on_gpu = name == "gpt2";
+    Shape shape = shape_of(std::string(name), on_gpu ? 64 : 2,
+                           elastic_space(model_of(on_gpu ? 1024 : 512, 50257), {384, 512, 640, 768}, {6, 8, 10, 12}, {6, 8, 10, 12}), 4);
+    shape.fixed_steps = on_gpu ? 8 : 2;
+    shape.sandwich_steps = on_gpu ? 4 : 1;
     return shape;
   }
   if (name != "small" && name != "medium")
-    throw InputError({.where = "--shape", .expected = "small, medium or large", .found = "'" + std::string(name) + "'", .remedy = ""});
+    throw InputError(
+        {.where = "--shape", .expected = "small, medium, large or gpt2", .found = "'" + std::string(name) + "'", .remedy = ""});
   Shape shape = name == "small"
                     ? shape_of("small", 8, elastic_space(model_of(256, 256), {96, 128, 160, 192}, {2, 3, 4}, {1, 2, 3}), 16)
                     : shape_of("medium", 8, elastic_space(model_of(256, 256), {192, 256, 320, 384}, {3, 4, 5, 6}, {3, 4, 5, 6}), 16);
@@ -80,7 +83,7 @@ std::string work_text(const Shape& shape) {
 }
 
 double model_flops(const SearchSpace& space, const std::vector<Subnet>& subnets, double per_mac, std::int64_t tokens) {
-  const CostModel costs(space, {}, 1, [](std::int64_t, std::int64_t) { return std::int64_t{0}; });
+  const CostModel costs(space, {}, 1, [](const WeightTable&) { return std::int64_t{0}; });
   double macs = 0;
   for (const Subnet& subnet : subnets) macs += static_cast<double>(costs.additive(subnet).macs);
   return per_mac * macs * static_cast<double>(tokens);

@@ -23,7 +23,7 @@ struct Shape {
 };
 
 /// small: embed 192, 4 layers; medium: embed 384, 6 layers, both 8 sequences of 256 bytes; large: GPT-2 124M (embed 768, 12 layers,
-/// vocabulary 50,257), 2 sequences of 512 tokens. Throws InputError for other names.
+/// vocabulary 50,257), 2 sequences of 512 tokens; gpt2: the same with 64 sequences of 1024, for GPUs. Throws InputError for other names.
 Shape find_shape(std::string_view name);
 
 /// The space that holds one network with equal blocks, heads of 64.

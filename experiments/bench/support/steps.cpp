@@ -15,11 +15,19 @@ std::unique_ptr<Objective> objective_of(bool distill) {
   return make_objective(stage);
 }
 
-std::int64_t training_bytes(const Network& network, const Backend& backend, const Objective& objective, int sequences) {
+std::int64_t training_bytes(const Network& network, const Backend& backend, const Objective& objective, int sequences,
+                            const ActivationChoices& choices) {
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
-  return network.unlimited_training_bytes(backend.traits(), space.largest(), {sequences, context, objective.needs_largest()}) +
+  return network.unlimited_training_bytes(backend.traits(), space.largest(), {sequences, context, objective.needs_largest()}, choices) +
          objective.extra_arena_bytes(space, backend.dtype(), sequences * context);
+}
+
+/// Beside that, of plans that compress.
+std::int64_t further_bytes(const Network& network, const Backend& backend, int sequences, const ActivationChoices& choices) {
+  const SearchSpace& space = network.space();
+  if (!choices.compresses()) return 0;
+  return further_workers_bytes(space.model(), backend.traits(), space.largest(), {sequences, space.model().context, true});
 }
 
 Weights placed(Weights weights, MemorySpace& memory) {
@@ -38,21 +46,35 @@ std::vector<std::unique_ptr<Backend>> backends_of(const ThreadPool& pool, const 
 
 }  // namespace
 
-TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill)
+TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill,
+                             const TrainOptions& options)
     : backend_(backend), network_(space, backend.dtype(), backend.memory()), weights_(placed(std::move(weights), backend.memory())),
-      gradients_(weights_.shared_table(), backend.dtype(), backend.memory()),
+      gradients_(weights_.shared_table(), backend.dtype(), backend.memory(), Held::trained),
       batch_(random_batch(space.model().vocabulary, sequences, space.model().context)), objective_(objective_of(distill)),
-      plans_(network_, backend.traits()), largest_(space.largest()), active_(weights_.table(), {}), bands_(weights_.table()),
-      arena_(training_bytes(network_, backend, *objective_, sequences), backend.memory()) {
-  const TrainOptions options;
-  optimizer_ = find_optimizer(options.optimizer).make(options, weights_.shared_table(), backend);
+      plans_(network_, backend.traits(), activation_choices(options)), largest_(space.largest()), active_(weights_.table(), {}),
+      bands_(weights_.table()),
+      activation_limit_(options.activation_bytes > 0
+                            ? options.activation_bytes
+                            : training_bytes(network_, backend, *objective_, sequences, activation_choices(options))),
+      arena_(activation_limit_ + further_bytes(network_, backend, sequences, activation_choices(options)), backend.memory()) {
+  optimizer_ = make_optimizer(options, weights_.shared_table(), backend);
   clip_ = options.clip;
 }
 
 void TrainingSteps::step(std::span<const Subnet> subnets) {
   active_.assign(weights_.table(), subnets);
   const bool accumulate = begin_gradients(backend_, network_, gradients_, subnets, active_, bands_);
-  objective_->forward_backward({backend_, network_, largest_, weights_, gradients_, arena_, plans_, accumulate}, subnets, batch_, losses_);
+  objective_->forward_backward({.backend = backend_,
+                                .network = network_,
+                                .largest = largest_,
+                                .weights = weights_,
+                                .gradients = gradients_,
+                                .arena = arena_,
+                                .plans = plans_,
+                                .accumulate = accumulate,
+                                .noise = {.step = static_cast<std::uint64_t>(updates_)},
+                                .activation_limit = activation_limit_},
+                               subnets, batch_, losses_);
   const double norm = global_norm(backend_, gradients_, active_, bands_);
   optimizer_->update(backend_, weights_, gradients_, active_, {.step = updates_, .rate = 3e-4, .gradient_scale = clip_scale(norm, clip_)});
   ++updates_;
@@ -90,7 +112,7 @@ void EvaluationSteps::step(const Subnet& subnet) {
     network_.embed(w.backend, weights_, subnet.embed, w.batch, x);
     for (int b = 0; b < subnet.depth(); ++b) {
       network_.forward_block(w.backend, weights_, subnet.embed, subnet.blocks[static_cast<std::size_t>(b)], subnet.block_index(b),
-                             w.batch.tokens, x, y, w.arena);
+                             subnet.depth(), w.batch.tokens, x, y, w.arena);
       std::swap(x, y);
     }
     network_.score(w.backend, weights_, subnet.embed, x, w.batch, losses, {}, w.arena);

@@ -17,7 +17,8 @@ namespace elastiform {
 class TrainingSteps {
  public:
   /// distill: the first subnet of a step is the largest and teaches the others.
-  TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill);
+  /// options: activations and the optimizer's.
+  TrainingSteps(const SearchSpace& space, Backend& backend, Weights weights, int sequences, bool distill, const TrainOptions& options = {});
   TrainingSteps(const TrainingSteps&) = delete;
   TrainingSteps& operator=(const TrainingSteps&) = delete;
   void step(std::span<const Subnet> subnets);
@@ -34,6 +35,7 @@ class TrainingSteps {
   Subnet largest_;
   ActiveBands active_;
   BandScratch bands_;
+  std::int64_t activation_limit_;
   Arena arena_;
   double clip_ = 0;
   std::int64_t updates_ = 0;

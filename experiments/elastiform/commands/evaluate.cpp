@@ -27,10 +27,11 @@ class EvaluateCommand final : public Command {
     options.positional("run", run_, "Run folder");
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
     options.choice("split", split_, {"search", "report"}, "Held-out text to score on; looks at report are counted");
+    options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("against", against_, "A second subnet: paired difference with its interval and a verdict");
   }
   int run(const CommonOptions& common) override {
-    Run run(run_);
+    Run run(run_, weights_);
     std::vector<Subnet> subnets = {run.subnet(subnet_)};
     if (against_) subnets.push_back(run.subnet(*against_));
     const ScoringSet set = run.report_set(parse_split(split_));
@@ -66,7 +67,7 @@ class EvaluateCommand final : public Command {
     fmt::print("{}\n", object.text());
   }
 
-  std::string run_, subnet_ = "largest", split_ = "search";
+  std::string run_, subnet_ = "largest", split_ = "search", weights_ = "trained";
   std::optional<std::string> against_;
 };
 

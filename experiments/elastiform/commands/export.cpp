@@ -51,6 +51,7 @@ class ExportCommand final : public Command {
     for (const Format& format : export_formats()) formats.emplace_back(format.name);
     options.positional("run", run_, "Run folder");
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
+    options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.choice("format", format_, formats, "What to write (docs/exports.md)");
     options.flag("pad", pad_, "Where blocks differ and the format's are all alike: add zeros until they are");
     options.option("check", check_, "Have a real consumer load the export, too: transformers, llama-cpp or onnxruntime");
@@ -65,7 +66,7 @@ class ExportCommand final : public Command {
     if (python_ && consumer == nullptr) throw InputError({"--python", "--check beside it", "none", ""});
     const std::string python = python_.value_or(cached_python());
     if (consumer != nullptr) require_consumer(*consumer, format, python);
-    Run run(run_);
+    Run run(run_, weights_);
     const Subnet subnet = run.subnet(subnet_);
     const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_);
     std::optional<ConsumerReport> report;
@@ -88,7 +89,7 @@ class ExportCommand final : public Command {
   }
 
  private:
-  std::string run_, subnet_, format_ = "elastiform";
+  std::string run_, subnet_, format_ = "elastiform", weights_ = "trained";
   std::optional<std::string> to_, check_, python_;
   bool pad_ = false;
 };

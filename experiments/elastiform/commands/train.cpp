@@ -1,31 +1,14 @@
-#include <fmt/core.h>
-
 #include <filesystem>
 
 #include "experiments/elastiform/command_line.hpp"
-#include "experiments/elastiform/evaluation_output.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
-#include "experiments/elastiform/output.hpp"
-#include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/train_output.hpp"
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/train_run.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {
 namespace {
-
-constexpr double kWorse = 0.01;  // nats per token: less is noise of the few segments that are scored while training
-
-std::string outcome_json(const TrainOutcome& outcome) {
-  JsonObject object, losses;
-  object.add("run", outcome.folder).add("step", outcome.steps).add("steps", outcome.total).add("skipped", outcome.skipped);
-  object.add("seconds", outcome.seconds).add("interrupted", outcome.interrupted);
-  if (outcome.losses) {
-    losses.add("smallest", outcome.losses->smallest).add("middle", outcome.losses->middle).add("largest", outcome.losses->largest);
-    object.add_json("loss", losses.text());
-  }
-  return object.text();
-}
 
 /// `elastiform train`: trains a supernet into a run folder, or continues one.
 class TrainCommand final : public Command {
@@ -45,25 +28,24 @@ class TrainCommand final : public Command {
     options.option("resume", resume_, "Continue this run from its last checkpoint");
     options.option("steps", steps_, "With --resume: lengthen the last stage to this many steps in all", 1);
     options.option("memory-limit", memory_limit_, "Recompute activations so that all that is planned fits, e.g. 512MiB (docs/memory.md)");
+    options.option("offload", offload_, "Let activations wait in a file of this folder where --memory-limit asks for it");
   }
   int run(const CommonOptions& common) override {
     check_combination();
-    std::optional<std::int64_t> limit;
-    if (memory_limit_) limit = parse_memory_limit(*memory_limit_);
-    if (resume_) return finish(train_resume(trimmed(*resume_), set_, steps_, limit, common), common);
+    MemoryOptions memory;
+    if (memory_limit_) memory.limit = parse_memory_limit(*memory_limit_);
+    if (offload_) memory.offload = typed_folder(*offload_, "elastiform train");
+    if (resume_) return print_outcome(train_resume(typed_folder(*resume_, "elastiform train"), set_, steps_, memory, common), common);
     const auto recipe = Recipe::load(recipe_, set_);
-    if (dry_run_) return dry_run(recipe, common, limit);
-    const auto folder = run_ ? trimmed(*run_) : "runs/" + std::filesystem::path(recipe_).stem().string();
-    return finish(train_new(recipe, folder, limit, common), common);
+    if (!recipe.base.empty())
+      throw InputError({"recipe " + recipe_ + ": tune", "no [tune]: a training from scratch has no base", "one",
+                        "elastiform finetune RUN begins a tuning, --resume goes on with it"});
+    if (dry_run_) return dry_run(recipe, common, memory);
+    const auto folder = run_ ? typed_folder(*run_, "elastiform train") : "runs/" + std::filesystem::path(recipe_).stem().string();
+    return print_outcome(train_new(recipe, folder, memory, common), common);
   }
 
  private:
-  static std::string trimmed(std::string path) {
-    path = without_slash(std::move(path));
-    if (path.empty()) throw InputError({"elastiform train", "a folder", "an empty name", ""});
-    return path;
-  }
-
   void check_combination() const {
     const std::string where = "elastiform train";
     if (!resume_) {
@@ -76,27 +58,9 @@ class TrainCommand final : public Command {
     if (dry_run_) throw InputError({where + " --resume", "no --dry-run", "--dry-run", ""});
   }
 
-  static int finish(const TrainOutcome& outcome, const CommonOptions& common) {
-    auto* const stream = text_stream(common.json);
-    if (outcome.skipped > 0)
-      fmt::print(stream, "warning: {} of {} steps were skipped: loss or gradient not finite; a lower train.rate may help\n",
-                 outcome.skipped, outcome.steps);
-    if (outcome.losses) fmt::print(stream, "{}", chance_warning("the largest subnet", outcome.losses->largest, outcome.vocabulary));
-    // The largest contains the others: when it is worse, it was trained too rarely.
-    if (outcome.losses && outcome.losses->largest > outcome.losses->middle + kWorse)
-      fmt::print(stream, "warning: the largest subnet is worse than the middle one: train longer, or draw it more often (stage.largest)\n");
-    if (outcome.interrupted)
-      fmt::print(stream, "saved at step {}; go on with: elastiform train --resume {}\n", outcome.steps, outcome.folder);
-    else
-      fmt::print(stream, "{} holds {} steps, trained in {}; next: elastiform search {}\n", outcome.folder, outcome.steps,
-                 duration_text(outcome.seconds), outcome.folder);
-    if (common.json) fmt::print("{}\n", outcome_json(outcome));
-    return outcome.interrupted ? kInterruptedStatus : 0;
-  }
-
   std::string recipe_;
   std::vector<std::string> set_;
-  std::optional<std::string> run_, resume_, memory_limit_;
+  std::optional<std::string> run_, resume_, memory_limit_, offload_;
   std::optional<std::int64_t> steps_;
   bool dry_run_ = false;
 };

@@ -1,5 +1,7 @@
 #include "kernels/cuda/device/algorithm_file.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -38,6 +40,22 @@ std::optional<std::string> bytes_of_hex(const std::string& hex) {
   return bytes;
 }
 
+/// Other processes wait until the end of the scope; where that cannot be had, for instance in a folder that nobody may write, nobody does.
+class Lock {
+ public:
+  explicit Lock(const std::string& path) : file_(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)) {
+    if (file_ >= 0) static_cast<void>(::flock(file_, LOCK_EX));
+  }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+  ~Lock() {
+    if (file_ >= 0) ::close(file_);
+  }
+
+ private:
+  int file_;
+};
+
 }  // namespace
 
 std::string AlgorithmFile::default_path() {
@@ -47,7 +65,9 @@ std::string AlgorithmFile::default_path() {
   return home && *home ? std::string(home) + "/.cache/elastiform/algorithms.txt" : std::string();
 }
 
-AlgorithmFile::AlgorithmFile(std::string heading, std::string path) : heading_(std::move(heading)), path_(std::move(path)) {
+AlgorithmFile::AlgorithmFile(std::string heading, std::string path) : heading_(std::move(heading)), path_(std::move(path)) { read(); }
+
+void AlgorithmFile::read() {
   std::ifstream file(path_);
   std::string line;
   if (!file || !std::getline(file, line) || line != heading_) return;
@@ -58,10 +78,8 @@ AlgorithmFile::AlgorithmFile(std::string heading, std::string path) : heading_(s
   }
 }
 
-AlgorithmFile::~AlgorithmFile() {
-  if (!changed_ || path_.empty()) return;
+void AlgorithmFile::write() const {
   std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), error);
   const std::string beside = path_ + "." + std::to_string(::getpid());
   std::ofstream file(beside);
   file << heading_ << '\n';
@@ -76,9 +94,15 @@ std::optional<std::string> AlgorithmFile::find(const std::string& key) const {
   return found == lines_.end() ? std::nullopt : std::optional(found->second);
 }
 
-void AlgorithmFile::add(const std::string& key, std::string algorithm) {
-  lines_[key] = std::move(algorithm);
-  changed_ = true;
+std::string AlgorithmFile::add(const std::string& key, std::string algorithm) {
+  if (path_.empty()) return lines_[key] = std::move(algorithm);
+  std::error_code error;
+  std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), error);
+  const Lock lock(path_ + ".lock");
+  read();
+  const auto [kept, is_new] = lines_.try_emplace(key, std::move(algorithm));
+  if (is_new) write();
+  return kept->second;
 }
 
 }  // namespace elastiform

@@ -3,13 +3,27 @@
 
 #include <cuda_runtime.h>
 
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "kernels/cuda/last_launches.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform::ELASTIFORM_GPU {
 namespace {
 
+thread_local LastLaunches last_launches;  // what this thread has put into its streams
+
 void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw DeviceError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
+}
+
+/// For what fails while the host has gone on: the call that hears of it is not the one that is at fault.
+void check_work(cudaError_t status) {
+  if (status != cudaSuccess)
+    throw DeviceError(std::string("CUDA: work of the stream: ") + cudaGetErrorString(status) + last_launches.text() +
+                      "; CUDA_LAUNCH_BLOCKING=1 in the environment makes the one at fault fail by itself");
 }
 
 cudaStream_t cuda(Stream stream) { return reinterpret_cast<cudaStream_t>(stream); }
@@ -69,11 +83,32 @@ Stream make_stream() {
   return reinterpret_cast<Stream>(stream);
 }
 void destroy(Stream stream) { static_cast<void>(cudaStreamDestroy(cuda(stream))); }
-void synchronize(Stream stream) { check(cudaStreamSynchronize(cuda(stream)), "work of the stream"); }
+void synchronize(Stream stream) { check_work(cudaStreamSynchronize(cuda(stream))); }
 
-Event make_event() {
+void note(const Launch& launch) { last_launches.add(launch); }
+
+void allow_shared_memory(const void* kernel, std::size_t dynamic_bytes) {
+  constexpr std::size_t kWithoutAsking = 48 << 10;  // of a block, its SHARED arrays included
+  static std::mutex mutex;
+  static std::map<std::pair<int, const void*>, std::size_t> allowed;  // by device and kernel
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto [known, is_new] = allowed.try_emplace({device, kernel}, 0);
+  if (is_new) {
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+    known->second = kWithoutAsking - attributes.sharedSizeBytes;
+  }
+  if (dynamic_bytes <= known->second) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_bytes)),
+        "more shared memory for a kernel");
+  known->second = dynamic_bytes;
+}
+
+Event make_event(bool measures_time) {
   cudaEvent_t event = nullptr;
-  check(cudaEventCreate(&event), "cudaEventCreate");
+  check(cudaEventCreateWithFlags(&event, measures_time ? cudaEventDefault : cudaEventDisableTiming), "cudaEventCreate");
   return reinterpret_cast<Event>(event);
 }
 void destroy(Event event) { static_cast<void>(cudaEventDestroy(cuda(event))); }
@@ -82,7 +117,7 @@ void wait(Stream stream, Event event) { check(cudaStreamWaitEvent(cuda(stream), 
 bool has_happened(Event event) {
   const cudaError_t status = cudaEventQuery(cuda(event));
   if (status == cudaErrorNotReady) return false;
-  check(status, "cudaEventQuery");
+  check_work(status);
   return true;
 }
 float milliseconds_between(Event begin, Event end) {
@@ -105,6 +140,7 @@ Graph end_recording(Stream stream) {
 }
 
 void play(Graph graph, Stream stream) {
+  note({.name = "a recorded piece of work", .grid = {}, .block = {}});
   check(cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), cuda(stream)), "a graph's launch");
 }
 void destroy(Graph graph) { static_cast<void>(cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(graph))); }

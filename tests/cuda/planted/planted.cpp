@@ -30,8 +30,8 @@ namespace elastiform::ELASTIFORM_GPU {
 
 namespace {
 
-// How a child ends. AddressSanitizer ends a process with 1, ThreadSanitizer with 66.
-constexpr int kRight = 0, kAddressReport = 1, kWrong = 10, kReported = 11, kRace = 66;
+// How a child ends. The sanitizers are told to end a process with numbers that nothing else ends with.
+constexpr int kRight = 0, kWrong = 10, kReported = 11, kNotStarted = 12, kRace = 66, kAddressReport = 99;
 constexpr const char *kNumber = "ELASTIFORM_PLANTED", *kOrder = "ELASTIFORM_CUDA_ON_HOST_ORDER";
 
 std::vector<Planted> all_planted() {
@@ -43,27 +43,33 @@ std::vector<Planted> all_planted() {
 
 const char* text_of(unsigned int mode) { return mode == kReverse ? "reverse" : mode == kShuffle ? "shuffle:1" : "forward"; }
 
+void add_options(const char* variable, const std::string& options) {
+  const char* const usual = std::getenv(variable);
+  ::setenv(variable, ((usual == nullptr ? "" : usual) + options).c_str(), 1);
+}
+
 /// Runs one row of the table in this program, started anew: ThreadSanitizer does not watch what a process forks that has many threads.
 ChildResult run(std::size_t number, unsigned int mode) {
   return run_in_child([&] {
     static_cast<void>(std::freopen("/dev/null", "w", stdout));
     ::setenv(kNumber, std::to_string(number).c_str(), 1);
     ::setenv(kOrder, text_of(mode), 1);
-    const char* const usual = std::getenv("TSAN_OPTIONS");
-    ::setenv("TSAN_OPTIONS", ((usual == nullptr ? "" : usual) + std::string(":halt_on_error=1:exitcode=66:atexit_sleep_ms=0")).c_str(), 1);
+    add_options("TSAN_OPTIONS", ":halt_on_error=1:exitcode=" + std::to_string(kRace) + ":atexit_sleep_ms=0");
+    add_options("ASAN_OPTIONS", ":exitcode=" + std::to_string(kAddressReport));
     ::execl("/proc/self/exe", "test_cuda", "one planted bug", nullptr);
-    return kAddressReport;
+    return kNotStarted;
   });
 }
 
 /// Whether the child ended as the table says.
 bool is_caught(const Planted& planted, unsigned int mode, const ChildResult& child) {
-  if (mode == kAddressSanitizer) return child.exit_code == kAddressReport;
-  if (mode == kThreadSanitizer) return child.exit_code == kRace;
+  const auto says = [&](const char* who) { return child.errors.find(who) != std::string::npos; };
+  if (mode == kAddressSanitizer) return child.exit_code == kAddressReport && says("AddressSanitizer");
+  if (mode == kThreadSanitizer) return child.exit_code == kRace && says("ThreadSanitizer: data race");
   switch (planted.sign) {
     case Sign::wrong_result: return child.exit_code == kWrong;
     case Sign::report: return child.exit_code == kReported;
-    case Sign::crash: return child.signal != 0;
+    case Sign::crash: return child.signal == SIGSEGV;
     case Sign::none: break;
   }
   return false;

@@ -20,6 +20,7 @@ std::vector<std::string> TestedBackend::arrangements() {
   if (kSanitized) return {"3 threads"};
   return {"2 threads", "5 threads"};
 }
+std::vector<std::string> TestedBackend::approximate_arrangements(std::string_view /*operation*/) { return {}; }
 std::vector<Precision> TestedBackend::precisions() { return precisions_here(); }
 void TestedBackend::for_each_bf16_kernel(const std::function<void()>& body) { elastiform::for_each_bf16_kernel(body); }
 bool TestedBackend::is_slow() { return false; }

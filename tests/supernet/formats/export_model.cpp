@@ -9,6 +9,7 @@
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/initialization.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/residual.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 using namespace elastiform;
@@ -131,6 +132,38 @@ TEST_CASE("an export read back gives the logits of the subnet inside the superne
   // Nothing but the folded scale may have changed: exporting the export again gives the same weights bit for bit.
   export_model(find_format(row.format), model.weights, model.subnet, card(), tokens(), folder / "again");
   CHECK(same_values(load_model(folder / "again").weights, model.weights));
+}
+
+TEST_CASE("exports fold the residual rules that leave plain pre-norm blocks, and refuse the others by name",
+          "[formats][export][residual]") {
+  const ResidualRule rule = GENERATE(from_range(every_residual_rule()));
+  const std::string preset = GENERATE("llama", "gpt2");
+  const ResidualRuleEntry& entry = residual_rule(rule);
+  CAPTURE(entry.name, preset);
+  const SearchSpace space = with_residual(space_of(preset.c_str(), false), rule);
+  const Weights weights = weights_of(space);
+  const Subnet subnet = parse_subnet(preset == "llama" ? "e48:2xh4f40" : "e32:2xh4f24");
+  const Format& format = find_format("hf-" + preset);
+  const TemporaryFolder folder;
+  // Our own format holds any rule; folded or not, the logits are the subnet's inside the supernet.
+  CHECK(export_model(find_format("elastiform"), weights, subnet, card(), tokens(), folder / "own") <= 1e-6);
+  const DenseModel own = load_model(folder / "own");
+  std::int64_t scalars = 0;
+  for (const TensorSpec& tensor : own.weights.table().tensors()) scalars += tensor.rows * tensor.columns;
+  const CostModel costs(space, {}, 1, [](const WeightTable&) { return std::int64_t{0}; });
+  CHECK(costs.of(subnet).parameters == scalars);
+  if (entry.form.folds()) {
+    CHECK(own.model.residual == ResidualRule::branch_scale);
+    CHECK(own.model.branch_scale == 1);
+    CHECK(export_model(format, weights, subnet, card(), tokens(), folder / "model") <= 1e-6);
+    CHECK(load_model(folder / "model").subnet.blocks == subnet.blocks);
+  } else {
+    CHECK(own.model.residual == rule);
+    const char* reason = entry.form.norm == NormPlace::none ? " has no norms" : " has its norms after the branches";
+    CHECK_THROWS_WITH(export_model(format, weights, subnet, card(), tokens(), folder / "model"),
+                      Catch::Contains(std::string(entry.name) + reason) && Catch::Contains("use --format elastiform"));
+    CHECK(names_in(folder.path()) == std::vector<std::string>{"own"});
+  }
 }
 
 TEST_CASE("an export whose file holds a wrong weight is refused and leaves nothing", "[formats][export]") {

@@ -1,0 +1,138 @@
+#include <algorithm>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/memory_limit.hpp"
+#include "experiments/elastiform/recipe_tuning.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/train_output.hpp"
+#include "experiments/elastiform/train_plan.hpp"
+#include "experiments/elastiform/train_run.hpp"
+#include "kernels/errors.hpp"
+#include "supernet/parametrizations/merge.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr const char* kWhere = "elastiform finetune";
+
+std::vector<std::string> method_names() {
+  std::vector<std::string> names;
+  for (const ParametrizationEntry& entry : parametrizations()) names.emplace_back(entry.name);
+  return names;
+}
+
+/// `elastiform finetune`: trains a run's supernet, or one subnet of it, further into a run of its own.
+class FinetuneCommand final : public Command {
+ public:
+  std::string_view name() const override { return "finetune"; }
+  std::string_view help() const override { return "Tune a run, or one subnet of it, into a new run (LoRA, biases or all weights)"; }
+  std::string_view example() const override {
+    return "elastiform finetune runs/demo --subnet middle --method lora --rank 8 --text mine.txt --steps 200 --run runs/tuned";
+  }
+  bool computes() const override { return true; }
+  void declare(Options& options) override {
+    options.positional("from", from_, "Run folder whose weights are tuned");
+    options.option("subnet", subnet_, "Cut this subnet out and tune it alone: text, largest, middle, smallest or an id (default: all)");
+    options.choice("method", method_, method_names(), "What learns (docs/finetune.md)");
+    options.option("rank", rank_, "Of lora: columns of A (default: 8)", 1);
+    options.option("alpha", alpha_, "Of lora: the maps are W + alpha/rank A B (default: 16)", 1e-6, 1e6);
+    options.option("width", width_, "Of adapter: the bottleneck after each branch (default: 16)", 1);
+    options.option("targets", targets_, "Linear maps, e.g. query,value (default: all of them)");
+    options.option("text", text_, "File or folder to learn from (default: the run's own text)");
+    options.option("steps", steps_, "Updates", 1);
+    options.option("rate", rate_, "Peak learning rate (default: the run's; of full a tenth of it)", 1e-12, 10);
+    options.flag("distill", distill_, "Smaller subnets also learn the largest's predictions (not with --subnet)");
+    options.option("run", run_, "Folder of the new run (default: the run's name and -tuned)");
+    options.option("set", set_, "Replace another value of the new recipe: table.key=value");
+    options.flag("dry-run", dry_run_, "Print memory, costs and minutes; write nothing");
+    options.option("memory-limit", memory_limit_, "Recompute activations so that all that is planned fits, e.g. 512MiB");
+  }
+
+  int run(const CommonOptions& common) override {
+    Run from(from_);
+    const LoadedSupernet base = base_of(from);
+    const Recipe recipe = recipe_for(from, base);
+    MemoryOptions memory;
+    if (memory_limit_) memory.limit = parse_memory_limit(*memory_limit_);
+    if (dry_run_) return elastiform::dry_run(recipe, common, memory);
+    const std::string folder = run_ ? typed_folder(*run_, kWhere) : from.paths().folder + "-tuned";
+    return print_outcome(train_new(recipe, folder, memory, common, &base), common, "evaluate");
+  }
+
+ private:
+  /// What the tuning begins with: the run's supernet, or the subnet alone, cut out.
+  LoadedSupernet base_of(Run& from) const {
+    const LoadedSupernet& all = from.supernet();
+    if (!subnet_)
+      return {all.space, merged(all.weights), all.recipe_toml, all.data_sha256, weights_hash(all.weights), all.steps, all.identity};
+    Weights weights = extract(all.weights, from.subnet(*subnet_));
+    std::string hash = weights_hash(weights);
+    return {weights.table().space(), std::move(weights), all.recipe_toml, all.data_sha256, std::move(hash), all.steps, all.identity};
+  }
+
+  Tuning tuning_for(const ModelConfig& model) const {
+    const ParametrizationEntry& method = find_parametrization(method_, std::string(kWhere) + ": --method");
+    const auto refuse = [&](const char* option) {
+      throw InputError(
+          {std::string(kWhere) + ": " + option, "a method that takes it", "--method " + method_, std::string("leave ") + option + " out"});
+    };
+    Tuning tuning;
+    tuning.method = method.method;
+    if (!method.how->has_rank() && rank_) refuse("--rank");
+    if (!method.how->has_rank() && alpha_) refuse("--alpha");
+    if (!method.how->has_width() && width_) refuse("--width");
+    if (!method.how->has_targets() && targets_) refuse("--targets");
+    const auto whole = [](std::int64_t value) { return static_cast<int>(std::min<std::int64_t>(value, INT32_MAX)); };
+    if (method.how->has_rank()) tuning.rank = whole(rank_.value_or(8)), tuning.alpha = alpha_.value_or(16);
+    if (method.how->has_width()) tuning.width = whole(width_.value_or(16));
+    if (method.how->has_targets()) tuning.targets = parse_targets(targets_.value_or(""), model, std::string(kWhere) + ": --targets");
+    return tuning;
+  }
+
+  std::vector<Stage> stages() const {
+    Stage stage;
+    if (subnet_) stage.sampler = "largest";
+    else if (distill_) stage.sampler = "sandwich", stage.objective = "labels+largest";
+    else stage.largest = 0.25, stage.smallest = 0.125;
+    return {stage};
+  }
+
+  /// The run's recipe with what is asked for; --set comes last, as everywhere.
+  Recipe recipe_for(Run& from, const LoadedSupernet& base) const {
+    if (subnet_ && distill_)
+      throw InputError({std::string(kWhere) + ": --distill", "subnets that the largest can teach", "--subnet, which leaves one",
+                        "leave one of them out"});
+    if (from.space().model().tuning.method != TuningMethod::full)
+      throw InputError({kWhere, "a run whose weights are a plain network's", from.name() + ", tuned with adapters that do not merge",
+                        "tune the run that it came from"});
+    Recipe recipe = from.recipe();
+    recipe.space = tuned_space(base.space, tuning_for(base.space.model()), kWhere);
+    recipe.base = base.weights_hash;
+    recipe.train.steps = steps_;
+    recipe.train.rate = rate_.value_or(method_ == "full" ? recipe.train.rate / 10 : recipe.train.rate);
+    recipe.stages = stages();
+    resolve_stages(recipe.stages, recipe.train.steps);
+    if (subnet_) recipe.search.budgets.clear();  // of a space with other subnets
+    if (text_) recipe.data.text = *text_;
+    const Recipe changed = Recipe::parse(recipe.text(), kWhere, set_);
+    if (changed.base != recipe.base || without_tuning(changed.space) != base.space)
+      throw InputError({std::string(kWhere) + ": --set", "keys of [data], [train], [[stage]], [deploy] and [search]",
+                        "one that changes the network", "a run's network stays as it is; train a new one to change it"});
+    return changed;
+  }
+
+  std::string from_, method_ = "lora";
+  std::optional<std::string> subnet_, targets_, text_, run_, memory_limit_;
+  std::optional<std::int64_t> rank_, width_;
+  std::optional<double> alpha_, rate_;
+  std::int64_t steps_ = 500;
+  std::vector<std::string> set_;
+  bool distill_ = false, dry_run_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_finetune_command() { return std::make_unique<FinetuneCommand>(); }
+
+}  // namespace elastiform

@@ -1,0 +1,94 @@
+#include "experiments/elastiform/recipe_tuning.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "experiments/elastiform/recipe_space.hpp"
+#include "kernels/errors.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr int kDefaultRank = 8;
+constexpr double kDefaultAlpha = 16;
+constexpr int kDefaultWidth = 16;
+
+std::vector<std::string_view> method_names() {
+  std::vector<std::string_view> names;
+  for (const ParametrizationEntry& entry : parametrizations()) names.push_back(entry.name);
+  return names;
+}
+
+}  // namespace
+
+TuneOptions read_tuning(const RecipeValue& document, std::string_view where, const ModelConfig& model) {
+  const RecipeValue* const found = document.find("tune");
+  TableReader table(found, "tune", where);
+  TuneOptions options;
+  if (found == nullptr) return options;
+  const std::string method = table.choice("method", "lora", method_names());
+  const ParametrizationEntry& entry = find_parametrization(method, table.place("method"));
+  options.tuning.method = entry.method;
+  if (entry.how->has_targets()) {
+    options.tuning.targets = parse_targets("", model, where);
+    if (table.has("targets")) options.tuning.targets = {};
+    for (const std::string& name : table.texts("targets")) options.tuning.targets.insert(find_linear_map(name, table.place("targets")));
+  }
+  if (entry.how->has_rank()) {
+    options.tuning.rank = table.small_integer("rank", kDefaultRank, 1, 4096);
+    options.tuning.alpha = table.number("alpha", kDefaultAlpha, 1e-6, 1e6);
+  }
+  if (entry.how->has_width()) options.tuning.width = table.small_integer("width", kDefaultWidth, 1, 4096);
+  const std::pair<const char*, bool> keys[] = {{"targets", entry.how->has_targets()},
+                                               {"rank", entry.how->has_rank()},
+                                               {"alpha", entry.how->has_rank()},
+                                               {"width", entry.how->has_width()}};
+  for (const auto& [key, read] : keys)
+    if (table.has(key) && !read)
+      throw InputError({table.place(key), "only with a method that has it", "method = " + method, fmt::format("remove {}", key)});
+  options.base = table.text("base", "");
+  if (options.base.empty())
+    throw InputError({table.place("base"), "the SHA-256 of the weights to begin with", "nothing", "elastiform finetune RUN writes it"});
+  table.finish();
+  return options;
+}
+
+SearchSpace tuned_space(const SearchSpace& space, const Tuning& tuning, std::string_view where) {
+  ModelConfig model = space.model();
+  model.tuning = tuning;
+  try {
+    return SearchSpace(std::move(model), space.embed(), space.depth(), space.blocks());
+  } catch (const InputError& error) {
+    auto parts = error.parts();
+    parts.where = fmt::format("{}: {}", where, parts.where);
+    throw InputError(parts);
+  }
+}
+
+LinearMaps parse_targets(const std::string& text, const ModelConfig& model, std::string_view where) {
+  LinearMaps maps = text.empty() ? linear_maps_of(model) : LinearMaps{};
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t comma = std::min(text.find(',', begin), text.size());
+    maps.insert(find_linear_map(text.substr(begin, comma - begin), where));
+    begin = comma + 1;
+  }
+  return maps;
+}
+
+std::string tune_table(const Tuning& tuning, const std::string& base) {
+  if (base.empty()) return "";
+  const ParametrizationEntry& entry = parametrization_of(tuning);
+  std::string text = fmt::format("[tune]\nmethod = {}\n", toml_text(entry.name));
+  if (entry.how->has_rank()) text += fmt::format("rank = {}\nalpha = {}\n", tuning.rank, tuning.alpha);
+  if (entry.how->has_width()) text += fmt::format("width = {}\n", tuning.width);
+  if (entry.how->has_targets()) {
+    std::string list;
+    for (const std::string_view name : names_of(tuning.targets)) list += (list.empty() ? "" : ", ") + toml_text(name);
+    text += "targets = [" + list + "]\n";
+  }
+  return text + fmt::format("base = {}\n\n", toml_text(base));
+}
+
+}  // namespace elastiform

@@ -1,0 +1,137 @@
+// finetune, through the real program: a run becomes another one, which every command understands.
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/experiments/program.hpp"
+#include "tests/support/catch.hpp"
+
+namespace elastiform {
+namespace {
+
+using Catch::Matchers::Contains;
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+/// A copy of the micro run, and its tunings.
+struct OwnRuns {
+  TemporaryFolder folder;
+  OwnRuns() { fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing); }
+  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
+  ProgramResult succeed(const std::string& line) const {
+    const ProgramResult result = run(line);
+    INFO("elastiform " << line << "\n" << result.err);
+    REQUIRE(result.status == 0);
+    return result;
+  }
+  json json_of(const std::string& line) const { return json::parse(succeed(line + " --json").out); }
+};
+
+constexpr const char* kSteps = " --steps 20 --set train.log_every=10 --set train.checkpoint_every=10";
+
+TEST_CASE("a supernet is tuned into a run that evaluates, generates, searches and exports", "[experiments][finetune]") {
+  const OwnRuns own;
+  const ProgramResult tuned = own.succeed("finetune runs/micro --rank 2 --run runs/tuned" + std::string(kSteps));
+  CHECK_THAT(tuned.out, Contains("parameters learn") && Contains("next: elastiform evaluate runs/tuned"));
+  // Rank 2 at the largest, 2 blocks: q, k, v 32x16, out 16x32, gate, up 32x128, down 128x32.
+  CHECK_THAT(tuned.out, Contains("2,688 of "));
+  const std::string recipe = content_of(own.folder / "runs/tuned/recipe.toml");
+  CHECK_THAT(recipe, Contains("[tune]\nmethod = \"lora\"\nrank = 2\nalpha = 16\n"));
+  CHECK(fs::file_size(own.folder / "runs/tuned/supernet.h5") < fs::file_size(own.folder / "runs/micro/supernet.h5") / 2);
+  CHECK_THAT(own.succeed("inspect runs/tuned").out, Contains("tuned from: weights "));
+
+  const json before = own.json_of("evaluate runs/micro --subnet middle"), after = own.json_of("evaluate runs/tuned --subnet middle");
+  CHECK(after["loss"] != before["loss"]);
+  CHECK(after["parameters"] == before["parameters"]);
+  const json exported = own.json_of("export runs/tuned --subnet largest --format hf-llama --to model");
+  CHECK(exported["difference"] < 1e-5);
+  CHECK_THAT(content_of(own.folder / "model/README.md"), Contains("fine-tuned after that"));
+  const std::string prompt = " --tokens 20 --prompt the";
+  CHECK(own.json_of("generate model" + prompt)["ids"] == own.json_of("generate runs/tuned --subnet largest" + prompt)["ids"]);
+  CHECK(own.succeed("search runs/tuned --budget parameters=..80%").status == 0);
+  // A tuning of a tuning begins with the merged weights.
+  CHECK(own.succeed("finetune runs/tuned --method full --run runs/again" + std::string(kSteps)).status == 0);
+}
+
+TEST_CASE("a subnet is tuned alone: the new space is that subnet", "[experiments][finetune]") {
+  const OwnRuns own;
+  own.succeed("finetune runs/micro --subnet smallest --targets query,value --run runs/one" + std::string(kSteps));
+  CHECK(own.json_of("space runs/one")["size"] == "1");
+  CHECK(own.json_of("evaluate runs/one --subnet largest")["subnet"] == "e16:h1f32");
+  CHECK_THAT(content_of(own.folder / "runs/one/recipe.toml"), Contains("targets = [\"query\", \"value\"]"));
+  CHECK(own.run("finetune runs/micro --subnet smallest --run runs/one" + std::string(kSteps)).status == 2);  // it stands there
+}
+
+TEST_CASE("smaller subnets of a tuning can learn from the largest", "[experiments][finetune]") {
+  const OwnRuns own;
+  own.succeed("finetune runs/micro --distill --run runs/taught" + std::string(kSteps));
+  CHECK_THAT(content_of(own.folder / "runs/taught/recipe.toml"), Contains("objective = \"labels+largest\""));
+}
+
+TEST_CASE("a tuning that is stopped and resumed is the one that was not, and its base cannot change", "[experiments][finetune][resume]") {
+  const OwnRuns own;
+  own.succeed("finetune runs/micro --run runs/whole --threads 1" + std::string(kSteps));
+  const auto stop = [](int process, const std::string& line) {
+    if (line.find("step 10") != std::string::npos) ::kill(process, SIGINT);
+  };
+  const auto part = run_program_in(own.folder.path(), words("finetune runs/micro --run runs/part" + std::string(kSteps)), stop);
+  REQUIRE((part.status == 130 || part.status == 0));  // 0: it was over before the signal came
+  own.succeed("train --resume runs/part");
+  CHECK(own.succeed("inspect runs/part --digest").out == own.succeed("inspect runs/whole --digest").out);
+  CHECK((content_of(own.folder / "runs/part/supernet.h5") == content_of(own.folder / "runs/whole/supernet.h5")));
+  CHECK((content_of(own.folder / "runs/part/base.h5") == content_of(own.folder / "runs/whole/base.h5")));
+
+  own.succeed("finetune runs/micro --method full --run runs/other" + std::string(kSteps));
+  fs::copy_file(own.folder / "runs/other/supernet.h5", own.folder / "runs/part/base.h5", fs::copy_options::overwrite_existing);
+  for (const std::string line : {"evaluate runs/part --subnet largest", "train --resume runs/part"}) {
+    const ProgramResult refused = own.run(line);
+    CHECK(refused.status == 2);
+    CHECK_THAT(refused.err, Contains("runs/part/"));
+  }
+}
+
+TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune][wrong]") {
+  const auto& folder = micro_folder();
+  const std::string before = state_of(folder.path());
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"finetune", "expected from, found nothing"},
+      {"finetune none", "none: expected a run folder"},
+      {"finetune runs/micro --method loar", "nearest lora"},
+      {"finetune runs/micro --method bitfit", "a model with biases"},
+      {"finetune runs/micro --method full --rank 4", "--rank: expected a method that takes it, found --method full"},
+      {"finetune runs/micro --method bitfit --targets query", "--targets"},
+      {"finetune runs/micro --rank 0", "an integer of at least 1"},
+      {"finetune runs/micro --rank 5000", "rank: expected 1 to 4096"},
+      {"finetune runs/micro --targets quary", "nearest query"},
+      {"finetune runs/micro --subnet e32:h7f64", "nearest e32:h2f64"},
+      {"finetune runs/micro --subnet middle --distill", "leave one of them out"},
+      {"finetune runs/micro --set model.norm_eps=0.001", "one that changes the network"},
+      {"finetune runs/micro --set tune.base=0", "one that changes the network"},
+      {"finetune runs/micro --set train.rat=1", "nearest rate"},
+      {"finetune runs/micro --text none.txt --run x", "none.txt"},
+      {"finetune runs/micro --run runs/micro", "a run"},
+  };
+  for (const auto& [line, says] : cases) {
+    const ProgramResult result = run_program_in(folder.path(), words(line));
+    INFO("elastiform " << line << "\n" << result.err);
+    CHECK(result.status == 2);
+    CHECK_THAT(result.err, Contains(says));
+    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  }
+  CHECK((state_of(folder.path()) == before));
+}
+
+TEST_CASE("a recipe with [tune] belongs to a run", "[experiments][finetune][wrong]") {
+  const TemporaryFolder folder;
+  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
+  folder.write("tuned.toml", micro_recipe() + "[tune]\nmethod = \"lora\"\n");
+  CHECK_THAT(run_program_in(folder.path(), words("train tuned.toml")).err, Contains("tune.base: expected the SHA-256"));
+  folder.write("tuned.toml", micro_recipe() + "[tune]\nmethod = \"lora\"\nbase = \"0\"\n");
+  CHECK_THAT(run_program_in(folder.path(), words("train tuned.toml")).err, Contains("elastiform finetune RUN begins a tuning"));
+  folder.write("tuned.toml", micro_recipe() + "[tune]\nmethod = \"full\"\nrank = 3\nbase = \"0\"\n");
+  CHECK_THAT(run_program_in(folder.path(), words("train tuned.toml")).err, Contains("tune.rank"));
+}
+
+}  // namespace
+}  // namespace elastiform

@@ -1,0 +1,40 @@
+#include "kernels/scratch_file.hpp"
+
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "kernels/arena.hpp"
+#include "kernels/errors.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+namespace elastiform {
+
+TEST_CASE("memory in a file holds what is written to it, at rest and recalled", "[kernels][memory]") {
+  const TemporaryFolder folder;
+  ScratchFile file(folder.path(), "test");
+  constexpr std::int64_t kFloats = 1 << 18;
+  Arena arena(kFloats * 4, file);
+  CHECK(&arena.space() == &file);
+  const View x = arena.matrix(1, kFloats, DType::float32);
+  std::iota(x.row<float>(0), x.row<float>(0) + kFloats, 1.0F);
+  file.rest(x.data, kFloats * 4);
+  file.rest(x.data + 100, 50);  // no whole page
+  file.recall(x.data, kFloats * 4);
+  bool intact = true;
+  for (std::int64_t i = 0; i < kFloats; ++i) intact = intact && x.row<float>(0)[i] == static_cast<float>(i + 1);
+  CHECK(intact);
+  file.zero(x.data, 64);
+  CHECK(x.row<float>(0)[15] == 0);
+  CHECK(x.row<float>(0)[16] == 17);
+}
+
+TEST_CASE("a folder without files, and a disk without room, are refused in one line", "[kernels][memory]") {
+  const TemporaryFolder folder;
+  CHECK_THROWS_WITH(ScratchFile(folder / "none", "--offload"), Catch::Matchers::Contains("--offload") && Catch::Matchers::Contains("none"));
+  ScratchFile file(folder.path(), "--offload");
+  CHECK_THROWS_AS(file.allocate(std::int64_t{1} << 60), InputError);
+}
+
+}  // namespace elastiform

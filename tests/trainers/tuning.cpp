@@ -1,0 +1,143 @@
+// Trainings of which a part of the weights learns.
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "supernet/parametrizations/merge.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/cpu.hpp"
+#include "tests/support/tuned_spaces.hpp"
+#include "tests/trainers/fixture.hpp"
+#include "trainers/checkpoint.hpp"
+#include "trainers/trainer_state.hpp"
+
+namespace elastiform {
+namespace {
+
+SearchSpace biased_space() {
+  const SearchSpace tiny = tiny_space("gpt2");
+  ModelConfig model = tiny.model();
+  model.vocabulary = 256;
+  return SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks());
+}
+
+/// A base that has learned a little, and the recipe of its tuning.
+struct Tuned : Fixture {
+  Cpu cpu{2};
+  std::optional<LoadedSupernet> base;
+
+  explicit Tuned(const SearchSpace& plain, const Tuning& tuning) {
+    Trainer first(plain, options, stages, *data, cpu.backend);
+    while (first.next_step() < 20) first.step();
+    Weights weights(first.weights().shared_table(), DType::float32);
+    weights.assign(first.weights());
+    std::string hash = weights_hash(weights);
+    base.emplace(LoadedSupernet{plain, std::move(weights), "recipe", data->sha256(), std::move(hash), 20, this_build(cpu.backend)});
+    space = with_tuning(plain, tuning);
+    options.seed = 5;
+  }
+  std::unique_ptr<Trainer> begin() {
+    auto trainer = std::make_unique<Trainer>(space, options, stages, *data, cpu.backend);
+    copy_by_name(trainer->state().weights, base->weights);
+    return trainer;
+  }
+};
+
+Tuned tuning_of(const std::string& method) {
+  if (method == "bitfit") return Tuned(biased_space(), bitfit());
+  if (method == "adapter") return Tuned(byte_space(), adapters(4));
+  if (method == "ssf") return Tuned(biased_space(), ssf(biased_space().model()));
+  return Tuned(byte_space(), lora(byte_space().model(), 4, 8));
+}
+
+bool same_bits(ConstView a, ConstView b) {
+  for (std::int64_t row = 0; row < a.rows; ++row)
+    if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns) * 4) != 0) return false;
+  return true;
+}
+
+TEST_CASE("tuning learns and leaves frozen weights bitwise as they were", "[trainers][tuning]") {
+  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter");
+  CAPTURE(method);
+  Tuned f = tuning_of(method);
+  const auto begun = f.begin();
+  Trainer& trainer = *begun;
+  const double first = trainer.step().losses.front().label_loss;
+  StepReport last;
+  while (!trainer.done()) last = trainer.step();
+  CHECK(last.losses.front().label_loss < first);
+  CHECK(trainer.skipped_steps() == 0);
+  int moved = 0;
+  for (const TensorSpec& tensor : trainer.weights().table().tensors()) {
+    CAPTURE(tensor.name);
+    if (!tensor.trained) CHECK(same_bits(trainer.weights().view(tensor), f.base->weights.view(tensor.name)));
+    else if (f.base->weights.table().has(tensor.name))
+      moved += same_bits(trainer.weights().view(tensor), f.base->weights.view(tensor.name)) ? 0 : 1;
+    else if (tensor.role != Role::low_rank)
+      moved += trainer.weights().view(tensor).row<float>(0)[0] != (tensor.role == Role::gain ? 1 : 0) ? 1 : 0;
+  }
+  CHECK(moved > 0);
+}
+
+TEST_CASE("what is frozen has neither gradients nor optimizer state, and the plan says so", "[trainers][tuning][memory]") {
+  Tuned f = tuning_of(GENERATE("bitfit", "lora", "ssf", "adapter"));
+  const auto begun = f.begin();
+  const Trainer& trainer = *begun;
+  const Trainer::Memory planned = Trainer::plan(f.space, f.options, f.stages, f.cpu.backend), held = trainer.memory();
+  const WeightTable table(f.space);
+  CHECK(planned.weights == held.weights);
+  CHECK(planned.gradients == held.gradients);
+  CHECK(planned.optimizer == held.optimizer);
+  CHECK(planned.arena == held.arena);
+  CHECK(held.gradients == 4 * table.trained_elements());
+  CHECK(held.optimizer == 8 * table.trained_elements() + 8 * table.band_count());
+  CHECK(table.trained_elements() < table.elements() / 2);
+}
+
+TEST_CASE("a tuning that is killed and resumed has the bits of one that was not", "[trainers][tuning][bits]") {
+  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter");
+  CAPTURE(method);
+  Tuned f = tuning_of(method);
+  const auto whole = f.begin();
+  while (!whole->done()) whole->step();
+  const auto killed = f.begin();
+  while (killed->next_step() < 23) killed->step();
+  save_base(*f.base, f.folder / "base.h5");
+  save_checkpoint(*killed, "recipe", f.data->sha256(), f.folder / "supernet.h5");
+  const auto resumed = f.begin();
+  load_checkpoint(*resumed, f.folder / "supernet.h5");
+  CHECK(resumed->next_step() == 23);
+  CHECK(weights_hash(resumed->weights()) == weights_hash(killed->weights()));
+  while (!resumed->done()) resumed->step();
+  CHECK(weights_hash(resumed->weights()) == weights_hash(whole->weights()));
+}
+
+TEST_CASE("a tuning's checkpoint holds what learns, and loads merged into its base", "[trainers][tuning]") {
+  Tuned f = tuning_of("lora");
+  const auto begun = f.begin();
+  Trainer& trainer = *begun;
+  while (trainer.next_step() < 5) trainer.step();
+  std::filesystem::create_directory(f.folder / "checkpoints");
+  save_base(*f.base, f.folder / "base.h5");
+  for (const char* name : {"supernet.h5", "checkpoints/step-000005.h5"}) {
+    save_checkpoint(trainer, "recipe", f.data->sha256(), f.folder / name);
+    CHECK(base_path(f.folder / name) == f.folder / "base.h5");
+    const LoadedSupernet loaded = load_supernet(f.folder / name);
+    CHECK(loaded.space == f.base->space);
+    CHECK(weights_hash(loaded.weights) == weights_hash(merged(trainer.weights())));
+    CHECK(loaded.weights_hash == weights_hash(trainer.weights()));
+  }
+  // Another base is noticed, and so is none.
+  LoadedSupernet other = load_supernet(f.folder / "base.h5");
+  CHECK(other.weights_hash == f.base->weights_hash);
+  other.weights.view("final.norm.gain").row<float>(0)[0] += 1;
+  other.weights_hash = weights_hash(other.weights);
+  save_base(other, f.folder / "base.h5");
+  CHECK_THROWS_AS(load_supernet(f.folder / "supernet.h5"), InputError);
+  std::filesystem::remove(f.folder / "base.h5");
+  CHECK_THROWS_AS(load_supernet(f.folder / "supernet.h5"), InputError);
+}
+
+}  // namespace
+}  // namespace elastiform

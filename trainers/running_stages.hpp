@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "trainers/objectives/objective.hpp"
+#include "trainers/options.hpp"
+#include "trainers/samplers/sampler.hpp"
+
+namespace elastiform {
+
+/// A stage of the recipe with what it is made of.
+struct RunningStage {
+  std::int64_t begin = 0, end = 0;  // steps
+  std::unique_ptr<SubnetSampler> sampler;
+  std::unique_ptr<Objective> objective;
+};
+
+/// Those of a recipe, in order. Throws InputError where an objective asks for what a sampler does not draw.
+std::vector<RunningStage> make_stages(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages);
+
+}  // namespace elastiform

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "supernet/cost_model.hpp"
+#include "trainers/options.hpp"
+
+namespace elastiform {
+
+/// FLOPs of products in one pass forward (2 a multiply-add) and backward (4, or 2 where the gradient of a frozen weight is not formed) of each subnet over a step's batch; `kept` tokens of a context
+/// reach the middle blocks, 0: all. What is computed again is not counted.
+double pass_flops(const CostModel& costs, const TrainOptions& options, std::span<const Subnet> subnets, std::int64_t kept);
+
+}  // namespace elastiform

@@ -1,0 +1,158 @@
+#include "trainers/training_memory.hpp"
+
+#include <algorithm>
+#include <bit>
+
+#include "supernet/layers/head.hpp"
+#include "supernet/work_sizes.hpp"
+#include "trainers/gradient_sum.hpp"
+#include "trainers/optimizers/optimizer.hpp"
+#include "trainers/precision/precision_rule.hpp"
+#include "trainers/step_rules/step_rule.hpp"
+#include "trainers/token_selection/token_selection.hpp"
+#include "trainers/trainer.hpp"
+#include "trainers/weight_average.hpp"
+
+namespace elastiform {
+namespace {
+
+std::int64_t extra_arena_bytes(const Network& network, const TrainOptions& options, const Objective& objective) {
+  if (find_step_rule(options.step_rule).repeats()) return 0;
+  return objective.extra_arena_bytes(network.space(), network.dtype(), std::int64_t{options.sequences} * network.space().model().context);
+}
+
+std::int64_t rule_bytes(const TrainOptions& options, const WeightTable& table, std::int64_t kept_teachers) {
+  return find_step_rule(options.step_rule).blocks * table.elements() * bytes_of(DType::float32) + kept_teachers;
+}
+
+std::int64_t average_bytes(const TrainOptions& options, const WeightTable& table) {
+  return options.ema > 0 ? WeightAverage::state_bytes(table) : 0;
+}
+
+/// Of plans that compress the recipe says how large they are: gradients depend on them, so no option of a machine may.
+ArenaBytes compressed_arena_bytes(const ArenaNeeds& needs, const TrainOptions& options, std::optional<std::int64_t> limit) {
+  const std::int64_t planned =
+      options.activation_bytes > 0 ? options.activation_bytes / Arena::kAlignment * Arena::kAlignment : needs.unlimited;
+  if (planned < needs.least)
+    throw InputError({"recipe: train.activation_bytes", "at least " + std::to_string(needs.least), std::to_string(options.activation_bytes),
+                      "fewer sequences, fewer bits, a shorter context or a smaller space need less"});
+  const std::int64_t capacity = planned + needs.further_workers;
+  if (limit && *limit < capacity)
+    throw InputError({"memory limit of activations", "at least the " + std::to_string(capacity) + " bytes of the recipe's plan",
+                      std::to_string(*limit), "train.activation_bytes plans for less"});
+  return {capacity, planned};
+}
+
+}  // namespace
+
+/// Of the arena beside the passes' plans. For a second pass over the batch teachers stay outside of it.
+std::int64_t kept_teacher_bytes(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages) {
+  if (!find_step_rule(options.step_rule).repeats()) return 0;
+  const std::int64_t rows = std::int64_t{options.sequences} * network.space().model().context;
+  for (const RunningStage& stage : stages)
+    if (stage.objective->needs_largest()) return Arena::bytes_for(rows, network.space().max_embed(), network.dtype());
+  return 0;
+}
+
+ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
+                       const BackendTraits& traits, const ActivationChoices& choices) {
+  ArenaNeeds needs;
+  const SearchSpace& space = network.space();
+  const std::int64_t context = space.model().context, most_kept = make_token_selection(options, space)->most_kept();
+  for (const RunningStage& stage : stages) {
+    const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
+    for (const std::int64_t kept : {std::int64_t{0}, most_kept}) {
+      const PassShape pass{.batch = options.sequences,
+                           .tokens = context,
+                           .with_teacher = stage.objective->needs_largest(),
+                           .kept = kept,
+                           .dropout = options.dropout};
+      needs.keeping_all = std::max(needs.keeping_all, network.plan_training(traits, space.largest(), pass).arena_bytes + extra);
+      needs.unlimited = std::max(needs.unlimited, network.unlimited_training_bytes(traits, space.largest(), pass, choices) + extra);
+      needs.least = std::max(needs.least, network.plan_training(traits, space.largest(), pass, 0, choices).planned_bytes + extra);
+      if (choices.offloads) needs.away = std::max(needs.away, most_away_bytes(space.model(), traits, space.largest(), pass));
+      if (choices.compresses())
+        needs.further_workers = std::max(needs.further_workers, further_workers_bytes(space.model(), traits, space.largest(), pass));
+    }
+  }
+  return needs;
+}
+
+ArenaBytes arena_bytes(const ArenaNeeds& needs, const TrainOptions& options, std::optional<std::int64_t> limit) {
+  if (activation_choices(options).compresses()) return compressed_arena_bytes(needs, options, limit);
+  if (!limit) return {needs.unlimited, needs.unlimited};
+  if (*limit < needs.least)
+    throw InputError({"memory limit of activations", "at least " + std::to_string(needs.least) + " bytes", std::to_string(*limit),
+                      "fewer sequences, a shorter context or a smaller space need less"});
+  const std::int64_t bytes = std::min(needs.keeping_all, *limit / Arena::kAlignment * Arena::kAlignment);
+  return {bytes, bytes};
+}
+
+std::int64_t least_arena(const ArenaNeeds& needs, const TrainOptions& options, const ArenaBytes& arena) {
+  return activation_choices(options).compresses() ? arena.capacity : needs.least;
+}
+
+double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
+                        const BackendTraits& traits, std::int64_t limit, const ActivationChoices& choices) {
+  double most = 0;
+  const SearchSpace& space = network.space();
+  const std::int64_t context = space.model().context;
+  for (const RunningStage& stage : stages) {
+    // As an objective runs it: the largest has no teacher.
+    const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
+    const PassShape pass{.batch = options.sequences, .tokens = context, .dropout = options.dropout};
+    most = std::max(most, network.plan_training(traits, space.largest(), pass, limit - extra, choices).recomputed_share());
+  }
+  return most;
+}
+
+std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options, const WeightTable& table) {
+  const SearchSpace& space = table.space();
+  std::int64_t most = 0;
+  const bool rounds = find_precision(options.precision).rounds_operands;
+  for (const TensorSpec& tensor : table.tensors()) {
+    const bool in_panels = tensor.role != Role::embedding || !Head::shares_vocabulary(space.model());
+    const std::int64_t rounded = rounds ? backend.rounding_workspace_bytes(tensor.rows, tensor.columns) : 0;
+    most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns, in_panels) + rounded);
+  }
+  const std::int64_t tokens = options.sequences * space.model().context;
+  return most + kept_bytes_at_most(backend.traits(), work_sizes(table, backend.traits(), tokens, true));
+}
+
+void check_options(const TrainOptions& options) {
+  if (options.noise_scale && options.accumulation < 2)
+    throw InputError({"recipe: train.noise_scale", "train.accumulation of 2 or more, as it compares two sizes of batches",
+                      std::to_string(options.accumulation), "halve train.sequences and double train.accumulation"});
+}
+
+Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages,
+                              const Backend& backend, std::optional<std::int64_t> activation_limit, const Communicator& ranks,
+                              bool offloads) {
+  const WeightTable table(space);
+  const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
+  const Network network(space, backend.dtype());
+  check_options(options);
+  const std::vector<RunningStage> running = make_stages(space, options, stages);
+  const ActivationChoices choices = activation_choices(options, offloads);
+  const ArenaNeeds needs = arena_needs(network, options, running, backend.traits(), choices);
+  const ArenaBytes arena = arena_bytes(needs, options, activation_limit);
+  return {.weights = weights + precision_bytes(options, table.elements()),
+          .gradients = GradientSum::plan_bytes(table, backend.dtype(), options.accumulation, ranks),
+          .optimizer = find_optimizer(options.optimizer).state_bytes(options, table),
+          .rule = rule_bytes(options, table, options.accumulation / ranks.size() * kept_teacher_bytes(network, options, running)),
+          .average = average_bytes(options, table),
+          .arena = arena.capacity,
+          .workspace = workspace_bytes(backend, options, table),
+          .arena_keeping_all = needs.keeping_all,
+          .least_arena = least_arena(needs, options, arena),
+          .recomputed_share = recomputed_share(network, options, running, backend.traits(), arena.limit, choices),
+          .away = needs.away};
+}
+
+std::int64_t training_state_bytes(const TrainOptions& options, const WeightTable& table) {
+  const std::int64_t further = std::bit_width(static_cast<unsigned>(options.accumulation)) - 1;  // SumTree::slots() of one rank
+  return find_optimizer(options.optimizer).state_bytes(options, table) + rule_bytes(options, table, 0) + average_bytes(options, table) +
+         further * table.trained_elements() * bytes_of(DType::float32) + precision_bytes(options, table.elements());
+}
+
+}  // namespace elastiform
