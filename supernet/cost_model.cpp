@@ -1,5 +1,6 @@
 #include "supernet/cost_model.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -30,8 +31,8 @@ std::int64_t residual_parameters(const ModelConfig& model, std::int64_t embed, i
 }  // namespace
 
 CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(const WeightTable&)> state_bytes,
-                     Precision precision, double dropout)
-    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), dropout_(dropout),
+                     Precision precision, double dropout, std::vector<std::int64_t> kept)
+    : space_(space), deploy_(std::move(deploy)), sequences_(sequences), precision_(precision), dropout_(dropout), kept_(std::move(kept)),
       state_bytes_(std::move(state_bytes)) {
   if (deploy_.context == 0) deploy_.context = space_.model().context;
 }
@@ -108,9 +109,12 @@ Costs CostModel::of(const Subnet& subnet) const {
   costs.inference_bytes =
       WeightTable(deployed).elements() * kFloat +
       deploy_.batch * generation_arena_bytes(deployed.model(), traits_of(Precision::f32, deploy_.threads), dense, deploy_.context);
-  const PassShape pass{.batch = sequences_, .tokens = model.context, .dropout = dropout_};
-  costs.training_bytes = (table.elements() + table.trained_elements()) * kFloat + state_bytes_(table) +
-                         plan_activations(model, traits_of(precision_, deploy_.threads), dense, pass).arena_bytes;
+  std::int64_t arena = 0;
+  for (const std::int64_t kept : kept_) {
+    const PassShape pass{.batch = sequences_, .tokens = model.context, .kept = kept, .dropout = dropout_};
+    arena = std::max(arena, plan_activations(model, traits_of(precision_, deploy_.threads), dense, pass).arena_bytes);
+  }
+  costs.training_bytes = (table.elements() + table.trained_elements()) * kFloat + state_bytes_(table) + arena;
   return costs;
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/precision.hpp"
 #include "supernet/search_space.hpp"
@@ -40,9 +41,9 @@ struct AdditiveCosts {
 class CostModel {
  public:
   /// `state_bytes(table)` is what training keeps for the dense network of that table beside weights and gradients of what learns; sequences,
-  /// precision: of training, as is the rate of its dropout.
+  /// precision: of training, as are the rate of its dropout and the counts of tokens that its middle blocks keep (PassShape::kept).
   CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(const WeightTable&)> state_bytes,
-            Precision precision = Precision::f32, double dropout = 0);
+            Precision precision = Precision::f32, double dropout = 0, std::vector<std::int64_t> kept = {0});
 
   Costs of(const Subnet& subnet) const;
   /// parameters = frame + Σ blocks, macs likewise: what FeasibleSet counts with. A block's are linear in (heads, groups, ffn) at fixed
@@ -66,6 +67,7 @@ class CostModel {
   int sequences_;
   Precision precision_;
   double dropout_;
+  std::vector<std::int64_t> kept_;
   std::function<std::int64_t(const WeightTable&)> state_bytes_;
 };
 

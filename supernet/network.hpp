@@ -50,7 +50,7 @@ struct LossReport {
 /// The final hidden states of a teacher on this batch and the embed width they were made with; logits are formed again chunk by chunk,
 /// so no [N,V] matrix is ever kept.
 struct Teacher {
-  ConstView hidden;  // [N, C_teacher] after the final norm; empty: none
+  ConstView hidden;  // [N, C_teacher], what the head multiplies; empty: none
   int embed = 0;
   const Weights* weights = nullptr;  // whose head turns it into logits; nullptr: those of the pass
 };
@@ -61,8 +61,8 @@ struct KeyValueCache {
   std::int64_t tokens = 0;
 };
 
-/// The decoder language model as one elastic function: embedding, pre-norm blocks, final norm, head. Layers see only views; nothing is
-/// copied or compiled for a subnet. Weight arguments may be the supernet's or those of an extracted network (space `of`): the code and,
+/// The decoder language model as one elastic function: embedding, blocks, final norm, head; where norms stand and whether there is a final
+/// one the model's residual rule says (ResidualForm). Layers see only views; nothing is copied or compiled for a subnet. Weight arguments may be the supernet's or those of an extracted network (space `of`): the code and,
 /// on the CPU backend, the bits are the same. Const and stateless: several threads may use one Network, each with its own Arena.
 class Network {
  public:
@@ -96,11 +96,13 @@ class Network {
                      ConstView x_in, View x_out, Arena& arena) const;
   /// Whether blocks compute something else in a subnet of another depth: then subnets of several depths share no prefix.
   bool depends_on_depth() const;
-  /// Final norm, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
+  /// Final norm, if the residual rule has one, head and loss of every token: losses[1,N] nats, correct[1,N] (may be empty).
   void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct,
              Arena& arena) const;
   /// Variance over all tokens and channels of what each branch of `subnet` adds to the stream, of a model with norms after the branches.
-  std::vector<double> branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch) const;
+  std::vector<double> branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch,
+                                       Arena& arena) const;
+  std::int64_t plan_branch_variances(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
   /// Arena bytes that forward_block and score need for these sizes, besides x itself. traits: Backend::traits().
   std::int64_t plan_block(const BackendTraits& traits, int embed, const BlockGenes& genes, std::int64_t batch, std::int64_t tokens) const;
   std::int64_t plan_score(const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) const;

@@ -20,19 +20,26 @@ double variance_of(Backend& backend, ConstView f) {
 
 }  // namespace
 
-std::vector<double> Network::branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch) const {
+std::int64_t Network::plan_branch_variances(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,
+                                            std::int64_t tokens) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
-  const BackendTraits traits = backend.traits();
-  const std::int64_t stream = TensorShape{batch.rows(), subnet.embed}.bytes(p.dtype);
   const auto bytes_of = [&](const LayerTensors& tensors) { return tensors.saved_bytes({}, traits) + tensors.forward_bytes({}, traits); };
   std::int64_t most = 0;
   for (const BlockGenes& genes : subnet.blocks) {
-    const BlockShape shape = p.shape(batch.sequences, batch.tokens, subnet.embed, genes, subnet.depth());
+    const BlockShape shape = p.shape(batch, tokens, subnet.embed, genes, subnet.depth());
     if (genes.heads > 0) most = std::max(most, bytes_of(Attention::tensors(model, shape, traits)));
     if (genes.ffn > 0) most = std::max(most, bytes_of(FeedForward::tensors(model, shape, traits)));
   }
-  Arena arena(3 * stream + most, backend.memory());
+  return 3 * TensorShape{batch * tokens, subnet.embed}.bytes(p.dtype) + most;
+}
+
+std::vector<double> Network::branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch,
+                                              Arena& arena) const {
+  const Parts& p = *parts_;
+  const ModelConfig& model = p.space.model();
+  const BackendTraits traits = backend.traits();
+  const ArenaScope whole(arena);
   View x = arena.matrix(batch.rows(), subnet.embed, p.dtype), y = arena.matrix(batch.rows(), subnet.embed, p.dtype);
   const View f = arena.matrix(batch.rows(), subnet.embed, p.dtype);
   std::vector<double> variances;
@@ -65,8 +72,8 @@ std::vector<double> Network::branch_variances(Backend& backend, const Weights& v
   return variances;
 }
 
-void profile_skip_gains(const Network& network, Backend& backend, Weights& weights, const Batch& batch) {
-  const std::vector<double> variances = network.branch_variances(backend, weights, network.space().largest(), batch);
+void profile_skip_gains(const Network& network, Backend& backend, Weights& weights, const Batch& batch, Arena& arena) {
+  const std::vector<double> variances = network.branch_variances(backend, weights, network.space().largest(), batch, arena);
   Weights on_host(weights.shared_table(), weights.dtype());
   on_host.assign(weights);
   double sum = 1;

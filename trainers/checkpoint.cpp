@@ -239,7 +239,8 @@ LoadedSupernet load_supernet(const std::string& path, Which which) {
           .data_sha256 = file.text_attribute("/", "data_sha256"),
           .weights_hash = file.text_attribute("/", hash_name(group)),
           .steps = count_attribute(file, path, "step", INT64_MAX),
-          .identity = identity_of(file)};
+          .identity = identity_of(file),
+          .average_hash = file.has(kAverage) ? file.text_attribute("/", hash_name(kAverage)) : ""};
 }
 
 }  // namespace elastiform

@@ -39,6 +39,8 @@ struct LoadedSupernet {
   std::string recipe_toml, data_sha256, weights_hash;
   std::int64_t steps = 0;  // trained so far
   BuildIdentity identity;
+  std::string average_hash{};  // of the checkpoint's running average; empty: it has none
+  bool is_average() const { return weights_hash == average_hash; }
 };
 LoadedSupernet load_supernet(const std::string& path, Which which = Which::trained);
 

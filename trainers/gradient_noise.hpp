@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 namespace elastiform {
 
 /// Estimates from gradients of two batch sizes (arXiv 1812.06162, A.1), a micro-batch's and a step's: ‖G‖² of the true gradient, and the
@@ -7,8 +9,9 @@ namespace elastiform {
 struct GradientNoise {
   double signal = 0, trace = 0;
 
-  /// Sequences of a batch whose noise is as large as its gradient; far above it, more sequences a step save few steps. NaN: no estimate.
-  double scale() const { return trace / signal; }
+  /// Sequences of a batch whose noise is as large as its gradient; far above it, more sequences a step save few steps. NaN: no estimate
+  /// yet. Estimates are differences, so early ones may be negative.
+  double scale() const { return signal > 0 && trace >= 0 ? trace / signal : std::numeric_limits<double>::quiet_NaN(); }
   /// A step's estimate joins the average over steps: one by itself is mostly noise.
   void add(const GradientNoise& step) {
     constexpr double kKept = 0.95;

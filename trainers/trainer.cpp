@@ -78,7 +78,7 @@ struct Trainer::Parts {
     if (state.tokens->learned() > 0) token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
     if (residual_rule(space.model().residual).profiled) {
       data.training_batch(options.seed, 0, options.sequences, space.model().context, batch, 0);
-      profile_skip_gains(network, backend, state.weights, batch);
+      profile_skip_gains(network, backend, state.weights, batch, arena);
     }
     state.precision->initialize(backend, state.weights);
     if (options.ema > 0) state.average = std::make_unique<WeightAverage>(options.ema, state.weights, backend);

@@ -58,10 +58,11 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
                        const BackendTraits& traits, const ActivationChoices& choices) {
   ArenaNeeds needs;
   const SearchSpace& space = network.space();
-  const std::int64_t context = space.model().context, most_kept = make_token_selection(options, space)->most_kept();
+  const std::int64_t context = space.model().context;
+  const std::vector<std::int64_t> counts = planned_kept(*make_token_selection(options, space));
   for (const RunningStage& stage : stages) {
     const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
-    for (const std::int64_t kept : {std::int64_t{0}, most_kept}) {
+    for (const std::int64_t kept : counts) {
       const PassShape pass{.batch = options.sequences,
                            .tokens = context,
                            .with_teacher = stage.objective->needs_largest(),
@@ -74,6 +75,10 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
       if (choices.compresses())
         needs.further_workers = std::max(needs.further_workers, further_workers_bytes(space.model(), traits, space.largest(), pass));
     }
+  }
+  if (residual_rule(space.model().residual).profiled) {  // before the first step, in the same arena
+    const std::int64_t profile = network.plan_branch_variances(traits, space.largest(), options.sequences, context);
+    for (std::int64_t* need : {&needs.keeping_all, &needs.unlimited, &needs.least}) *need = std::max(*need, profile);
   }
   return needs;
 }
@@ -97,11 +102,14 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
   double most = 0;
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
+  const std::vector<std::int64_t> counts = planned_kept(*make_token_selection(options, space));
   for (const RunningStage& stage : stages) {
     // As an objective runs it: the largest has no teacher.
     const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
-    const PassShape pass{.batch = options.sequences, .tokens = context, .dropout = options.dropout};
-    most = std::max(most, network.plan_training(traits, space.largest(), pass, limit - extra, choices).recomputed_share());
+    for (const std::int64_t kept : counts) {
+      const PassShape pass{.batch = options.sequences, .tokens = context, .kept = kept, .dropout = options.dropout};
+      most = std::max(most, network.plan_training(traits, space.largest(), pass, limit - extra, choices).recomputed_share());
+    }
   }
   return most;
 }

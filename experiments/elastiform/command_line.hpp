@@ -68,6 +68,7 @@ std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_generate_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_compare_command();
+std::unique_ptr<Command> make_methods_command();
 std::unique_ptr<Command> make_demo_command();
 
 /// Parses argv, runs one command, maps errors: one line on stderr and 2 for bad input (unknown options and commands name the nearest known

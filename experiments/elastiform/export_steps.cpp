@@ -58,7 +58,8 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .weights_hash = run.supernet().weights_hash,
                  .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
                  .training_steps = run.supernet().steps,
-                 .fine_tuned = !run.recipe().base.empty()};
+                 .fine_tuned = !run.recipe().base.empty(),
+                 .averaged = run.supernet().is_average()};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);

@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   commands.push_back(make_generate_command());
   commands.push_back(make_inspect_command());
   commands.push_back(make_compare_command());
+  commands.push_back(make_methods_command());
   commands.push_back(make_demo_command());
   return run_program(argc, argv, commands);
 }

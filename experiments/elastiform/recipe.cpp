@@ -315,7 +315,7 @@ Compute evaluation_compute(const Recipe& recipe, Device device) {
 CostModel cost_model_of(const Recipe& recipe) {
   const auto state_bytes = [train = recipe.train](const WeightTable& table) { return training_state_bytes(train, table); };
   return CostModel(recipe.space, recipe.deploy, recipe.train.sequences, state_bytes, find_precision(recipe.train.precision).compute,
-                   recipe.train.dropout);
+                   recipe.train.dropout, planned_kept(*make_token_selection(recipe.train, recipe.space)));
 }
 
 }  // namespace elastiform

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <fstream>
+
 #include "experiments/elastiform/evaluation_output.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/run_folder.hpp"
@@ -12,10 +14,18 @@ namespace {
 
 constexpr double kWorse = 0.01;  // nats per token: less is noise of the few segments that are scored while training
 
+/// The most that this process had in memory; 0 where the system does not say. Not getrusage: that begins with what the parent held.
+std::int64_t peak_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;  // "VmHWM:   1234 kB"
+  return 0;
+}
+
 std::string outcome_json(const TrainOutcome& outcome) {
   JsonObject object, losses;
   object.add("run", outcome.folder).add("step", outcome.steps).add("steps", outcome.total).add("skipped", outcome.skipped);
-  object.add("seconds", outcome.seconds).add("interrupted", outcome.interrupted);
+  object.add("seconds", outcome.seconds).add("interrupted", outcome.interrupted).add("peak_bytes", peak_bytes());
   if (outcome.losses) {
     losses.add("smallest", outcome.losses->smallest).add("middle", outcome.losses->middle).add("largest", outcome.losses->largest);
     object.add_json("loss", losses.text());

@@ -153,6 +153,12 @@ class Session {
                        flops * 1e-9, peak_ ? fmt::format(" ({:.0f} % of peak)", 100 * rank_flops() / peak_->flops()) : "");
   }
 
+  std::string noise_text() const {
+    if (!recipe_.train.noise_scale) return "";
+    const double scale = trainer_.noise().scale();
+    return std::isnan(scale) ? "  noise scale: no estimate yet" : fmt::format("  noise scale {:.0f} sequences", scale);
+  }
+
   // FLOP/s since the last report; the peak is that of one rank's threads.
   double rank_flops() const { return interval_.flops / interval_.seconds / ranks_.size(); }
 
@@ -185,7 +191,7 @@ class Session {
     progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}{}", step,
                               std::to_string(recipe_.train.steps).size(), bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle),
                               bits_per_byte(losses_->largest), speed(),
-                              recipe_.train.noise_scale ? fmt::format("  noise scale {:.0f} sequences", trainer_.noise().scale()) : "",
+                              noise_text(),
                               trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : "") +
                   (trainer_.precision_summary().empty() ? "" : "  " + trainer_.precision_summary()));

@@ -12,7 +12,8 @@ mkdir -p "$runs" "$parts"
 names=("$@")
 if (($# == 0)); then mapfile -t names < <(cd experiments/recipes/survey && printf '%s\n' *.toml | sed 's/\.toml$//'); fi
 for name in "${names[@]}"; do
-  "$program" compare "experiments/recipes/survey/$name.toml" --run "$runs/$name" --page "$parts/$name.md" >&2
+  "$program" compare "experiments/recipes/survey/$name.toml" --run "$runs/$name" --page "$parts/$name.md" --json >"$runs/$name.json"
+  mv "$runs/$name.json" "$parts/$name.json"
 done
 
 {

@@ -17,6 +17,7 @@ void write_card(Hdf5Writer& file, const ModelCard& card) {
   file.attribute(at, "version", card.version);
   file.attribute(at, "training_steps", card.training_steps);
   file.attribute(at, "fine_tuned", static_cast<std::int64_t>(card.fine_tuned));
+  file.attribute(at, "averaged", static_cast<std::int64_t>(card.averaged));
   file.attribute(at + "/costs", "parameters", card.costs.parameters);
   file.attribute(at + "/costs", "block_parameters", card.costs.block_parameters);
   file.attribute(at + "/costs", "macs", card.costs.macs);

@@ -17,7 +17,7 @@
 #include "supernet/formats/padding.hpp"
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
-#include "supernet/residual_rules/rules.hpp"
+#include "supernet/residual_rules/residual_rule.hpp"
 #include "supernet/storage/durable_file.hpp"
 
 namespace elastiform {
@@ -33,7 +33,7 @@ void fold_into(const Weights& weights, const TensorSpec& tensor, const std::stri
 
 /// The same network without a branch scale or gates, and without the tensors of these.
 Weights folded(const Weights& weights, ModelConfig& model, const Subnet& dense) {
-  const auto scale = static_cast<float>(residual_form(model).scales_by_depth ? branch_scale_of(dense.depth()) : model.branch_scale);
+  const auto scale = static_cast<float>(branch_scale(model, dense.depth()));
   model.branch_scale = 1;
   model.residual = ResidualRule::branch_scale;
   Weights plain(std::make_shared<const WeightTable>(SearchSpace::of(model, dense)), DType::float32);

@@ -31,6 +31,7 @@ struct ModelCard {
   std::string data_sha256, weights_hash, version;
   std::int64_t training_steps = 0;
   bool fine_tuned = false;
+  bool averaged = false;  // the weights are the running average of training
 };
 
 /// Largest |Δlogit| / largest |logit| that an export of float32 may show against the in-supernet subnet on a real batch.

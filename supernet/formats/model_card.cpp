@@ -71,6 +71,7 @@ std::string model_card_text(const DenseModel& model, const ModelCard& card, Load
       "\n- subnet in the supernet: `{}`\n- context: {} tokens; vocabulary: {} (one token a byte, no special token)\n"
       "- data SHA-256: `{}`\n- supernet weights SHA-256: `{}`\n",
       card.subnet, model.model.context, model.model.vocabulary, card.data_sha256, card.weights_hash);
+  if (card.averaged) text += "- weights: the running average of the supernet's training, not those of its last step\n";
   text += "\n## Quality\n\n" + quality_lines(card);
   text += "\n## Costs\n\n" + cost_lines(card);
   text += "\n## Load it\n\n" + how_to_load(loader);

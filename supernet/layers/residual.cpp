@@ -1,25 +1,17 @@
 #include "supernet/layers/residual.hpp"
 
-#include <stdexcept>
-
 #include "supernet/layers/normalize.hpp"
-#include "supernet/residual_rules/rules.hpp"
+#include "supernet/residual_rules/residual_rule.hpp"
 
 namespace elastiform {
 namespace {
-
-double scale_of(const ModelConfig& model, int depth) {
-  if (!residual_form(model).scales_by_depth) return model.branch_scale;
-  if (depth < 1) throw std::logic_error("a branch scale that follows the depth of a subnet, without one");
-  return branch_scale_of(depth);
-}
 
 View panel_of(View partials, Rows r) { return partials.empty() ? partials : partials.row_range(r.panel, 1); }
 
 }  // namespace
 
 Residual::Residual(const ModelConfig& model, int depth, const DropoutPlace& dropout)
-    : model_(model), form_(residual_form(model)), scale_(scale_of(model, depth)), dropout_(dropout) {}
+    : model_(model), form_(residual_form(model)), scale_(branch_scale(model, depth)), dropout_(dropout) {}
 
 std::int64_t Residual::input_rows(const ModelConfig& model, std::int64_t N) {
   const ResidualForm& form = residual_form(model);

@@ -8,7 +8,7 @@ namespace elastiform {
 // decoders. α multiplies the skip, not the branch, and is that of the largest depth, as one set of weights cannot serve several.
 const ResidualRuleEntry kDeepNorm{.rule = ResidualRule::deepnorm,
                                   .name = "deepnorm",
-                                  .help = "norms after the branches; the skip times (2·depth)^1/4",
+                                  .help = "norms after the branches; the skip times (2·depth)^1/4 (arXiv 2203.00555)",
                                   .form = {.norm = NormPlace::after},
                                   .constants = [](int blocks) { return ResidualConstants{.skip_scale = std::pow(2.0 * blocks, 0.25)}; },
                                   .start =

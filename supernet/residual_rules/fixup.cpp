@@ -25,7 +25,7 @@ Start start(const TensorSpec& tensor, const SearchSpace& space) {
 // numbers are added before products and activations: arXiv 1901.09321. Before a softmax such a number would change nothing.
 const ResidualRuleEntry kFixup{.rule = ResidualRule::fixup,
                                .name = "fixup",
-                               .help = "no norms; branches end in zeros at first, scaled for the number of branches",
+                               .help = "no norms; branches end in zeros at first, scaled for the number of branches (arXiv 1901.09321)",
                                .form = {.norm = NormPlace::none, .gate = Gate::branch, .shifts = true, .gate_rate = 0.1},
                                .constants = no_constants,
                                .start = start,

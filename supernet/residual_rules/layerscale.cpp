@@ -11,7 +11,7 @@ double first_gain(int blocks) { return blocks <= 18 ? 0.1 : blocks <= 24 ? 1e-5 
 // y = x + γ ∘ F(norm x), γ [1, C]: arXiv 2103.17239.
 const ResidualRuleEntry kLayerScale{.rule = ResidualRule::layerscale,
                                     .name = "layerscale",
-                                    .help = "a learned factor for each channel of a branch, small at first",
+                                    .help = "a learned factor for each channel of a branch, small at first (arXiv 2103.17239)",
                                     .form = {.gate = Gate::channels},
                                     .constants = no_constants,
                                     .start = [](const TensorSpec& tensor, const SearchSpace& space) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <stdexcept>
 
 #include "supernet/residual_rules/rules.hpp"
 
@@ -19,6 +20,12 @@ std::span<const ResidualRuleEntry* const> residual_rules() { return kRules; }
 const ResidualRuleEntry& residual_rule(ResidualRule rule) { return *kRules[static_cast<std::size_t>(rule)]; }
 
 const ResidualForm& residual_form(const ModelConfig& model) { return residual_rule(model.residual).form; }
+
+double branch_scale(const ModelConfig& model, int depth) {
+  if (!residual_form(model).scales_by_depth) return model.branch_scale;
+  if (depth < 1) throw std::logic_error("a branch scale that follows the depth of a subnet, without one");
+  return branch_scale_of(depth);
+}
 
 double branch_scale_of(int blocks) { return 1 / std::sqrt(2.0 * blocks); }
 

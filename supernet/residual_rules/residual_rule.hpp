@@ -31,9 +31,10 @@ enum class Gate : std::uint8_t { none, block, branch, channels };
 /// none. Layers, the weight table and the cost model read this and know no rule. α and s are numbers of the model, ω and γ learned.
 struct ResidualForm {
   NormPlace norm = NormPlace::before;
-  Gate gate = Gate::none;        // γ
-  bool skip_gain = false;        // ω [1, C]; with NormPlace::after only
-  bool shifts = false;           // a learned number added before every product and activation of a branch; with NormPlace::none only
+  Gate gate = Gate::none;  // γ
+  bool skip_gain = false;  // ω [1, C]; with NormPlace::after only
+  bool shifts =
+      false;  // a learned number added before every product and activation of a branch, not of the head; with NormPlace::none only
   bool scales_by_depth = false;  // s = (2 · blocks of the subnet)^-1/2 instead of ModelConfig::branch_scale
   double gate_rate = 1;          // learning rate of γ and the shifts, of the schedule's
   bool fuses() const { return gate == Gate::none && norm != NormPlace::after; }  // y = x + s · F, which a product adds by itself
@@ -66,5 +67,7 @@ struct ResidualRuleEntry {
 std::span<const ResidualRuleEntry* const> residual_rules();
 const ResidualRuleEntry& residual_rule(ResidualRule rule);
 const ResidualForm& residual_form(const ModelConfig& model);
+/// s of a subnet of `depth` blocks; a model whose rule does not follow the depth needs none.
+double branch_scale(const ModelConfig& model, int depth);
 
 }  // namespace elastiform

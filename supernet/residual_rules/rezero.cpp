@@ -6,7 +6,7 @@ namespace elastiform {
 // same function then, whatever their depth.
 const ResidualRuleEntry kRezero{.rule = ResidualRule::rezero,
                                 .name = "rezero",
-                                .help = "no norms; a learned factor for the branches of a block, 0 at first",
+                                .help = "no norms; a learned factor for the branches of a block, 0 at first (arXiv 2003.04887)",
                                 .form = {.norm = NormPlace::none, .gate = Gate::block},
                                 .constants = no_constants,
                                 .start = [](const TensorSpec& tensor, const SearchSpace&) { return xavier_start(tensor); }};

@@ -6,7 +6,7 @@ namespace elastiform {
 // first is what rezero does.
 const ResidualRuleEntry kSkipInit{.rule = ResidualRule::skipinit,
                                   .name = "skipinit",
-                                  .help = "no norms; a learned factor for each branch, (2·depth)^-1/2 at first",
+                                  .help = "no norms; a learned factor for each branch, (2·depth)^-1/2 at first (arXiv 2002.10444)",
                                   .form = {.norm = NormPlace::none, .gate = Gate::branch},
                                   .constants = no_constants,
                                   .start = [](const TensorSpec& tensor, const SearchSpace& space) {

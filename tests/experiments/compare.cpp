@@ -1,42 +1,18 @@
 // compare through the real program: arms over seeds, the table, going on, and what it refuses.
-#include <csignal>
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
-
-#include <nlohmann/json.hpp>
 
 #include "experiments/elastiform/compare/energy_meter.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "supernet/storage/hdf5_file.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/experiment_folder.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
-namespace {
 
 using Catch::Matchers::Contains;
 using nlohmann::json;
-
-struct ExperimentFolder {
-  TemporaryFolder folder;
-  explicit ExperimentFolder(const std::string& head, const std::string& arms, int steps = 8) {
-    std::filesystem::copy(micro_folder().path() + "/text.txt", folder.path() + "/text.txt");
-    std::filesystem::copy(micro_folder().path() + "/micro.toml", folder.path() + "/micro.toml");
-    const std::string seeds = head.find("seeds") == std::string::npos ? "seeds = 2\n" : "";
-    write_durably(folder.path() + "/two.toml",
-                  "recipe = \"micro.toml\"\nset = [\"train.steps=" + std::to_string(steps) + "\"]\n" + seeds + head + arms);
-  }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
-};
-
-const std::string kTwoArms = "[[arm]]\nname = \"one\"\n[[arm]]\nname = \"other\"\nset = [\"train.clip=0.001\"]\n";
-
-json arm_of(const ProgramResult& result, std::size_t index) {
-  INFO(result.err);
-  REQUIRE(result.status == 0);
-  return json::parse(result.out)["arms"][index];
-}
-
-}  // namespace
 
 TEST_CASE("compare trains every arm with every seed, keeps it, and says what differs", "[experiments][compare]") {
   const ExperimentFolder here("subnets = [\"middle\", \"smallest\"]\n", kTwoArms);
@@ -57,7 +33,8 @@ TEST_CASE("compare trains every arm with every seed, keeps it, and says what dif
     const std::string verdict = one["verdict"];
     CHECK((verdict == "better" || verdict == "worse" || verdict == "equivalent" || verdict == "undecided"));
   }
-  CHECK_THAT(content_of(here.folder.path() + "/page.md"), Contains("| other | smallest |") && Contains("elastiform compare two.toml"));
+  CHECK_THAT(content_of(here.folder.path() + "/page.md"),
+             Contains("| other | smallest |") && Contains("elastiform compare two.toml") && Contains(" threads, device cpu, commit "));
 
   // The file holds what the table was made of.
   const Hdf5Reader file(here.folder.path() + "/runs/compare-two/compare.h5", "comparison");
@@ -86,13 +63,77 @@ TEST_CASE("compare trains every arm with every seed, keeps it, and says what dif
   CHECK_THAT(mixed.err, Contains("compare.h5") && Contains("this experiment") && Contains("--run another folder"));
 }
 
-TEST_CASE("compare gives arms equal tokens or FLOPs, and each the best of its rates", "[experiments][compare]") {
+TEST_CASE("trials on other threads or another text are no trials of this table", "[experiments][compare]") {
+  const ExperimentFolder here("", kTwoArms, 2);
+  REQUIRE(here.run("compare two.toml --threads 1").status == 0);
+  const auto threads = here.run("compare two.toml --threads 2");
+  CHECK(threads.status == 2);
+  CHECK_THAT(threads.err, Contains("trials with --threads 2") && Contains("found 1"));
+  write_durably(here.folder.path() + "/text.txt", content_of(here.folder.path() + "/text.txt") + "more");
+  const auto text = here.run("compare two.toml --threads 1");
+  CHECK(text.status == 2);
+  CHECK_THAT(text.err, Contains("trials on the text, SHA-256"));
+}
+
+TEST_CASE("compare scores the running average where an arm keeps one", "[experiments][compare]") {
+  const ExperimentFolder here("subnets = [\"smallest\"]\n",
+                              "[[arm]]\nname = \"one\"\n[[arm]]\nname = \"averaged\"\nset = [\"train.ema=0.9\"]\n");
+  const json arm = arm_of(here.run("compare two.toml --json"), 1);
+  const Hdf5Reader file(here.folder.path() + "/runs/compare-two/compare.h5", "comparison");
+  const std::string run = "runs/compare-two/compare-averaged-rate" + arm["rate"].dump() + "-seed0-steps8";
+  const auto score = [&](const std::string& weights) {
+    const auto result = here.run("evaluate " + run + " --subnet smallest --split report --weights " + weights + " --json");
+    INFO(result.err);
+    REQUIRE(result.status == 0);
+    return json::parse(result.out)["bits_per_byte"].get<double>();
+  };
+  const double stored = file.table("/trials").reals("loss_0")[1];
+  CHECK(stored == Approx(score("ema")).margin(1e-9));
+  CHECK(std::abs(stored - score("trained")) > 1e-6);
+}
+
+TEST_CASE("the peak of a small training beside a large one is its own", "[experiments][compare]") {
+  const ExperimentFolder here("equal = \"steps\"\nsubnets = [\"smallest\"]\n",
+                              "[[arm]]\nname = \"large\"\nset = [\"space.embed=16,768\"]\n[[arm]]\nname = \"small\"\n", 2);
+  const auto both = here.run("compare two.toml --json");
+  const auto large = arm_of(both, 0)["peak_bytes"].get<std::int64_t>(), small = arm_of(both, 1)["peak_bytes"].get<std::int64_t>();
+  const auto alone = here.run("train micro.toml --run runs/alone --set train.steps=2 --json");
+  REQUIRE(alone.status == 0);
+  const auto expected = json::parse(alone.out)["peak_bytes"].get<std::int64_t>();
+  constexpr std::int64_t kNoise = 8 << 20;  // what allocators and page faults differ by; the large weights alone are 57 MB
+  CHECK(std::abs(small - expected) < kNoise);
+  CHECK(large > small + 10 * kNoise);
+}
+
+TEST_CASE("compare gives arms equal steps, tokens, FLOPs or seconds, and each the best of its rates", "[experiments][compare]") {
   SECTION("tokens") {
     const ExperimentFolder here("equal = \"tokens\"\n",
                                 "[[arm]]\nname = \"one\"\n[[arm]]\nname = \"double\"\nset = [\"train.accumulation=2\"]\n");
     const auto result = here.run("compare two.toml --json");
     CHECK(arm_of(result, 1)["steps"] == 4);
     CHECK(arm_of(result, 1)["tokens"] == arm_of(result, 0)["tokens"]);
+  }
+  SECTION("steps") {
+    const ExperimentFolder here("equal = \"steps\"\n", "[[arm]]\nname = \"one\"\n[[arm]]\nname = \"shorter\"\nset = [\"train.steps=5\"]\n");
+    const auto result = here.run("compare two.toml --json");
+    CHECK(arm_of(result, 0)["steps"] == 8);
+    CHECK(arm_of(result, 1)["steps"] == 8);
+  }
+  SECTION("seconds") {
+    const ExperimentFolder here("equal = \"seconds\"\n",
+                                "[[arm]]\nname = \"one\"\n[[arm]]\nname = \"slow\"\nset = [\"train.accumulation=8\"]\n", 40);
+    const auto dry = here.run("compare two.toml --dry-run");
+    CHECK_THAT(dry.out, Contains("slow: 3 probes of 100 steps") && Contains("10 trainings, probes included"));
+    const auto result = here.run("compare two.toml --json");
+    CHECK(arm_of(result, 0)["steps"] == 40);
+    const ColumnTable trials = Hdf5Reader(here.folder.path() + "/runs/compare-two/compare.h5", "comparison").table("/trials");
+    std::vector<double> seconds[2];
+    for (std::size_t i = 0; i < trials.rows(); ++i)
+      if (trials.texts("purpose")[i] == "probe") seconds[trials.texts("arm")[i] == "slow"].push_back(trials.reals("seconds")[i]);
+    REQUIRE((seconds[0].size() == 3 && seconds[1].size() == 3));
+    for (auto& values : seconds) std::sort(values.begin(), values.end());
+    CHECK(arm_of(result, 1)["steps"] == std::max(1LL, std::llround(40 * seconds[0][1] / seconds[1][1])));
+    CHECK(arm_of(result, 1)["steps"].get<int>() < 40);
   }
   SECTION("FLOPs") {  // enough steps for the shares of stages and the drawn subnets to come out alike
     const ExperimentFolder here("equal = \"flops\"\n",
@@ -111,24 +152,6 @@ TEST_CASE("compare gives arms equal tokens or FLOPs, and each the best of its ra
   }
 }
 
-TEST_CASE("a comparison that Ctrl-C ended goes on to the same losses", "[experiments][compare]") {
-  const ExperimentFolder here("", kTwoArms);
-  const auto whole = here.run("compare two.toml --json --run runs/whole");
-  bool sent = false;
-  const auto half =
-      run_program_in(here.folder.path(), words("compare two.toml --run runs/half"), [&](int process, const std::string& line) {
-        if (!sent && line.starts_with("compare other")) sent = ::kill(process, SIGINT) == 0;
-      });
-  CHECK(sent);
-  // Whatever was still training then, its parent ends with 130, or had nothing left to do.
-  if (half.status != 0) {
-    CHECK(half.status == 130);
-    CHECK_THAT(half.out, Contains("the same command goes on"));
-  }
-  const auto rest = here.run("compare two.toml --json --run runs/half");
-  for (std::size_t i = 0; i < 2; ++i) CHECK(arm_of(rest, i)["subnets"] == arm_of(whole, i)["subnets"]);
-}
-
 TEST_CASE("what cannot be compared is refused in one line before anything is trained", "[experiments][compare]") {
   struct Case {
     std::string head, arms, expected;
@@ -145,6 +168,7 @@ TEST_CASE("what cannot be compared is refused in one line before anything is tra
       {"", one + "[[arm]]\nname = \"two\"\nset = [\"train.seed=3\"]\n", "seeds are the experiment's"},
       {"", one + "[[arm]]\nname = \"two\"\nrates = [1e-3]\n", "arms are tuned alike"},
       {"subnets = [\"e1:h1f1\"]\n", kTwoArms, "subnets"},
+      {"", one + "[[arm]]\nname = \"two\"\nset = [\"data.splits=80,10,10\"]\n", "compare arms on one text"},
   }));
   const ExperimentFolder here(wrong.head, wrong.arms);
   const auto result = here.run("compare two.toml");

@@ -246,25 +246,6 @@ TEST_CASE("a gate of zero gives its branch no gradient, and has one itself", "[s
   }
 }
 
-TEST_CASE("the stream's variance at first ends at 2 for every depth where the branch scale follows it", "[supernet][residual]") {
-  // Branches of variance 1 that know nothing of each other, which the rule supposes: weights are scaled so, and sequences of one token leave
-  // attention nothing to average. With the constant scale of 12 blocks shallow subnets end below: 1 + n / 12.
-  const SearchSpace space = equal_blocks_of_depths(ResidualRule::branch_scale_by_depth, {3, 6, 12}, 64, 8, 256);
-  const SearchSpace constant = equal_blocks_of_depths(ResidualRule::branch_scale, {3, 6, 12}, 64, 8, 256);
-  ReferenceBackend backend;
-  const Batch batch = random_batch(space, 300, 1, 3);
-  for (const SearchSpace* s : {&space, &constant}) {
-    const Weights weights = unit_branches(*s, 7);
-    for (const int depth : {3, 6, 12}) {
-      Subnet subnet = s->largest();
-      subnet.blocks.resize(static_cast<std::size_t>(depth));
-      const double variance = stream_variance(*s, backend, weights, subnet, batch);
-      CAPTURE(residual_rule(s->model().residual).name, depth);
-      CHECK(variance == Approx(s == &space ? 2 : 1 + depth / 12.0).epsilon(0.1));
-    }
-  }
-}
-
 TEST_CASE("deepnorm scales the skip, not the branch", "[supernet][residual]") {
   SearchSpace space = with_residual(tiny_space("gpt2"), ResidualRule::deepnorm);
   ModelConfig model = space.model();
@@ -301,7 +282,11 @@ TEST_CASE("gradients of the first and the last of 24 blocks are of one size at f
   ReferenceBackend backend;
   Weights weights = initialized(space, DType::float64);
   const Batch batch = random_batch(space, 2, 16, 3);
-  if (residual_rule(rule).profiled) profile_skip_gains(Network(space, DType::float64), backend, weights, batch);
+  if (residual_rule(rule).profiled) {
+    const Network network(space, DType::float64);
+    Arena arena(network.plan_branch_variances(backend.traits(), space.largest(), batch.sequences, batch.tokens));
+    profile_skip_gains(network, backend, weights, batch, arena);
+  }
   const Pass pass = run(space, backend, weights, space.largest(), batch);
   for (const char* part : {".attention.out", ".ffn.down"}) {
     const double ratio = norm_of(pass.gradients, "block.0" + std::string(part)) / norm_of(pass.gradients, "block.23" + std::string(part));
@@ -317,10 +302,13 @@ TEST_CASE("admin's skip gains are the roots of the variance that the branches be
   const Network network(space, DType::float64);
   Weights weights = initialized(space, DType::float64);
   const Batch batch = random_batch(space, 2, 16, 3);
-  const std::vector<double> variances = network.branch_variances(backend, weights, space.largest(), batch);
+  Arena arena(network.plan_branch_variances(backend.traits(), space.largest(), batch.sequences, batch.tokens));
+  const std::vector<double> variances = network.branch_variances(backend, weights, space.largest(), batch, arena);
+  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
+  CHECK(arena.used() == 0);
   REQUIRE(variances.size() == 12);
   for (const double variance : variances) CHECK(variance > 0);
-  profile_skip_gains(network, backend, weights, batch);
+  profile_skip_gains(network, backend, weights, batch, arena);
   double sum = 1;
   for (std::size_t i = 0; i < variances.size(); ++i) {
     const std::string name = "block." + std::to_string(i / 2) + (i % 2 == 0 ? ".attention" : ".ffn") + ".residual.skip";
@@ -328,7 +316,7 @@ TEST_CASE("admin's skip gains are the roots of the variance that the branches be
     sum += variances[i];
   }
   // Measured with the gains that it sets, the branches are others: the measurement is of ω = 1, and taken once.
-  CHECK(network.branch_variances(backend, weights, space.largest(), batch) != variances);
+  CHECK(network.branch_variances(backend, weights, space.largest(), batch, arena) != variances);
 }
 
 TEST_CASE("one step of fixup moves the function by the same at any depth, without its scales by more with each block",

@@ -175,6 +175,39 @@ TEST_CASE("a step's FLOPs follow the tokens that its middle blocks keep", "[trai
   CHECK(some.step().flops == all.step().flops);
 }
 
+TEST_CASE("memory is planned for the tokens that steps keep, and for all only where some step keeps all", "[trainers][tokens]") {
+  TokensFixture f("random_ltd");
+  f.stages = {{.share = 1, .steps = 0, .sampler = "largest"}};
+  resolve_stages(f.stages, f.options.steps);
+  using Counts = std::vector<std::int64_t>;
+  const auto counts = [&](const std::string& tokens, double full = 0.7) {
+    f.options.tokens = tokens, f.options.tokens_full = full;
+    return planned_kept(*make_token_selection(f.options, f.space));
+  };
+  CHECK(counts("all") == Counts{0});
+  CHECK(counts("importance") == Counts{8});
+  CHECK(counts("random_ltd") == Counts{0, 16});
+  CHECK(counts("random_ltd", 1) == Counts{16});
+
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const SearchSpace dense = SearchSpace::of(f.space.model(), f.space.largest());
+  const WeightTable table(dense);
+  const auto planned = [&](const std::string& tokens) {
+    const Counts kept = counts(tokens);
+    const std::int64_t arena = Trainer::plan(dense, f.options, f.stages, backend).arena_keeping_all;
+    // The cost of a subnet says the same of it.
+    const CostModel costs(
+        f.space, {.threads = 2}, f.options.sequences, [](const WeightTable&) { return std::int64_t{0}; }, Precision::f32, 0, kept);
+    CHECK(costs.of(f.space.largest()).training_bytes == 4 * (table.elements() + table.trained_elements()) + arena);
+    return arena;
+  };
+  const std::int64_t all = planned("all");
+  CHECK(planned("importance") < all);
+  f.options.tokens_step = 1;
+  CHECK(planned("random_ltd") > all);  // 23 of 24 tokens, and lookups of their rows
+}
+
 TEST_CASE("token selections that a space cannot have are refused", "[trainers][tokens]") {
   TokensFixture f("random_ltd");
   f.options.tokens_step = 24;

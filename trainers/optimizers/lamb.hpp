@@ -5,7 +5,7 @@
 namespace elastiform {
 
 /// LAMB (arXiv 1904.00962): u = AdamW's direction + λθ; θ ← θ - rate·r·u, with r = min(‖θ‖ / ‖u‖, 10) over the slice of a tensor that the
-/// step trains; r = 1 for gains and biases, and where a norm is 0, as in layers that begin at 0. State: as AdamW's.
+/// step trains; r = 1 for gains, biases, gates and shifts, and where a norm is 0, as in layers that begin at 0. State: as AdamW's.
 class LambOptimizer final : public MomentOptimizer {
  public:
   LambOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);

@@ -5,7 +5,8 @@
 namespace elastiform {
 
 /// LARS (arXiv 1708.03888): m ← μ m + r (g + λθ); θ ← θ - rate·m, with r = τ‖θ‖ / (‖g‖ + λ‖θ‖) over the slice of a tensor that the step
-/// trains; r = 1 for gains and biases, and where a norm is 0. State: one moment an element, a counter a band (catch-up: one more number).
+/// trains; r = 1 for gains, biases, gates and shifts, and where a norm is 0. State: one moment an element, a counter a band (catch-up: one
+/// more number).
 class LarsOptimizer final : public MomentOptimizer {
  public:
   LarsOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);

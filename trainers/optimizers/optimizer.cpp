@@ -58,17 +58,18 @@ std::unique_ptr<Optimizer> make(const TrainOptions& options, std::shared_ptr<con
 constexpr std::array kOptimizers{
     OptimizerEntry{"sgd", "gradient descent with momentum", "momentum nesterov", make<SgdOptimizer>, SgdOptimizer::state_bytes,
                    SgdOptimizer::set_defaults, SgdOptimizer::refuses},
-    OptimizerEntry{"lion", "the sign of a moment; half of AdamW's state", "beta1 beta2", make<LionOptimizer>, LionOptimizer::state_bytes,
-                   LionOptimizer::set_defaults, LionOptimizer::refuses},
-    OptimizerEntry{"adamw", "AdamW with a step counter per band", "beta1 beta2 eps", make<AdamwOptimizer>, AdamwOptimizer::state_bytes},
-    OptimizerEntry{"lars", "momentum with a rate per tensor, for large batches", "momentum trust", make<LarsOptimizer>,
+    OptimizerEntry{"lion", "the sign of a moment; half of AdamW's state (arXiv 2302.06675)", "beta1 beta2", make<LionOptimizer>,
+                   LionOptimizer::state_bytes, LionOptimizer::set_defaults, LionOptimizer::refuses},
+    OptimizerEntry{"adamw", "AdamW with a step counter per band (arXiv 1711.05101)", "beta1 beta2 eps", make<AdamwOptimizer>,
+                   AdamwOptimizer::state_bytes},
+    OptimizerEntry{"lars", "momentum with a rate per tensor, for large batches (arXiv 1708.03888)", "momentum trust", make<LarsOptimizer>,
                    LarsOptimizer::state_bytes, LarsOptimizer::set_defaults, LarsOptimizer::refuses},
-    OptimizerEntry{"lamb", "AdamW with a rate per tensor, for large batches", "beta1 beta2 eps", make<LambOptimizer>,
+    OptimizerEntry{"lamb", "AdamW with a rate per tensor, for large batches (arXiv 1904.00962)", "beta1 beta2 eps", make<LambOptimizer>,
                    LambOptimizer::state_bytes, LambOptimizer::set_defaults, LambOptimizer::refuses},
-    OptimizerEntry{"adafactor", "second moments by rows and columns; next to no state", "", make<AdafactorOptimizer>,
+    OptimizerEntry{"adafactor", "second moments by rows and columns; next to no state (arXiv 1804.04235)", "", make<AdafactorOptimizer>,
                    AdafactorOptimizer::state_bytes, AdafactorOptimizer::set_defaults, AdafactorOptimizer::refuses},
-    OptimizerEntry{"adamw8bit", "AdamW with moments of 8 bits; about a quarter of its state", "beta1 beta2 eps", make<Adamw8bitOptimizer>,
-                   Adamw8bitOptimizer::state_bytes},
+    OptimizerEntry{"adamw8bit", "AdamW with moments of 8 bits; about a quarter of its state (arXiv 2110.02861)", "beta1 beta2 eps",
+                   make<Adamw8bitOptimizer>, Adamw8bitOptimizer::state_bytes},
 };
 
 }  // namespace

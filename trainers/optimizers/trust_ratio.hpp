@@ -15,8 +15,9 @@ struct SliceNorms {
   double weight = 0, direction = 0;
 };
 
-/// Gains and biases are moved by the plain rate: their norms say little.
-inline bool has_trust_ratio(const TensorSpec& tensor) { return tensor.role != Role::gain && tensor.role != Role::bias; }
+/// Matrices and embeddings. Gains, biases, gates and shifts are moved by the plain rate: their norms say little, and a gate that begins
+/// near 0 would hardly move.
+inline bool has_trust_ratio(const TensorSpec& tensor) { return decays(tensor) || tensor.role == Role::embedding; }
 
 /// ratios[i] of each rectangle, from squares[i] of it: ratio_of(its tensor, norms of that one's rectangles), 1 without trust ratio or where a norm is 0.
 /// A list has a tensor's rectangles together.

@@ -23,10 +23,10 @@ std::unique_ptr<PrecisionRule> rule(const TrainOptions& options, std::shared_ptr
 constexpr std::array<PrecisionEntry, 5> kPrecisions{{
     {"f32", "float32", Precision::f32, false, nothing_added},
     {"bf16", "products of bf16, weights and state in float32", Precision::bf16, false, nothing_added},
-    {"fp16", "products of blocks round to fp16, with dynamic loss scaling; emulated", Precision::f32, true, rule<Fp16>},
+    {"fp16", "products of blocks round to fp16, with dynamic loss scaling; emulated (arXiv 1710.03740)", Precision::f32, true, rule<Fp16>},
     {"bf16-pure", "products of bf16; weights hold bf16 values, rounded at random after each update", Precision::bf16, false,
      rule<Bf16Pure>},
-    {"fp8", "products of blocks round to E4M3 and E5M2 with delayed scaling; emulated", Precision::f32, true, rule<Fp8>},
+    {"fp8", "products of blocks round to E4M3 and E5M2 with delayed scaling; emulated (arXiv 2209.05433)", Precision::f32, true, rule<Fp8>},
 }};
 
 }  // namespace

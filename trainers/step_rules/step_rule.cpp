@@ -20,11 +20,12 @@ constexpr std::array kRules{
                   [](const TrainOptions&, std::shared_ptr<const WeightTable>, const Backend&) -> std::unique_ptr<StepRule> {
                     return std::make_unique<Plain>();
                   }},
-    StepRuleEntry{"sam", "the gradient a step of `rho` uphill: flatter minima for twice the time", "rho adaptive",
+    StepRuleEntry{"sam", "the gradient a step of `rho` uphill: flatter minima for twice the time (arXiv 2010.01412)", "rho adaptive",
                   [](const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend)
                       -> std::unique_ptr<StepRule> { return std::make_unique<Sam>(options, std::move(table), backend); },
                   1, [](const TrainOptions&) { return 2.0; }},
-    StepRuleEntry{"looksam", "SAM every `look_every` steps, and what it added in the steps between", "rho adaptive look_every look_share",
+    StepRuleEntry{"looksam", "SAM every `look_every` steps, and what it added in the steps between (arXiv 2203.02714)",
+                  "rho adaptive look_every look_share",
                   [](const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend)
                       -> std::unique_ptr<StepRule> { return std::make_unique<LookSam>(options, std::move(table), backend); },
                   2, [](const TrainOptions& options) { return 1 + 1.0 / static_cast<double>(options.look_every); }},

@@ -12,6 +12,7 @@ class ImportantTokens final : public TokenSelection {
   ImportantTokens(const TrainOptions& options, const SearchSpace& space);
   std::int64_t kept(std::int64_t) const override { return kept_; }
   std::int64_t most_kept() const override { return kept_; }
+  bool keeps_all_at_times() const override { return false; }
   void select(std::int64_t step, std::int64_t first_sequence, Batch& batch) override;
 
   std::int64_t learned() const override { return 2 * static_cast<std::int64_t>(losses_.size()); }  // sum and count of every id

@@ -16,8 +16,8 @@ std::int64_t random_ltd_kept(std::int64_t first, std::int64_t last, std::int64_t
 
 RandomLtd::RandomLtd(const TrainOptions& options, const SearchSpace& space)
     : seed_(options.seed), blocks_(space.max_depth()), first_(tokens_kept_at_first(options, space.model().context)),
-      context_(space.model().context), grows_(std::llround(options.tokens_full * static_cast<double>(options.steps))),
-      step_(options.tokens_step), most_(0) {
+      context_(space.model().context), steps_(options.steps),
+      grows_(std::llround(options.tokens_full * static_cast<double>(options.steps))), step_(options.tokens_step), most_(0) {
   // The length never falls, and full steps are at the end.
   const auto some = [&](std::int64_t t) { return random_ltd_kept(first_, context_, grows_, step_, t); };
   std::int64_t last = grows_ - 1;

@@ -11,12 +11,13 @@ class RandomLtd final : public TokenSelection {
   RandomLtd(const TrainOptions& options, const SearchSpace& space);
   std::int64_t kept(std::int64_t step) const override;
   std::int64_t most_kept() const override { return most_; }
+  bool keeps_all_at_times() const override { return kept(steps_ - 1) == 0; }  // the length never falls
   void select(std::int64_t step, std::int64_t first_sequence, Batch& batch) override;
 
  private:
   std::uint64_t seed_;
   int blocks_;
-  std::int64_t first_, context_, grows_, step_, most_;
+  std::int64_t first_, context_, steps_, grows_, step_, most_;
 };
 
 /// Linear from first to last over `total` steps, rounded down to a multiple of `step`.

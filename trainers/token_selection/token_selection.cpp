@@ -16,6 +16,7 @@ class AllTokens final : public TokenSelection {
  public:
   std::int64_t kept(std::int64_t) const override { return 0; }
   std::int64_t most_kept() const override { return 0; }
+  bool keeps_all_at_times() const override { return true; }
   void select(std::int64_t, std::int64_t, Batch&) override {}
 };
 
@@ -52,6 +53,13 @@ std::unique_ptr<TokenSelection> make_token_selection(const TrainOptions& options
     return selection;
   }
   throw unknown_name("recipe: train.tokens", options.tokens, known);
+}
+
+std::vector<std::int64_t> planned_kept(const TokenSelection& selection) {
+  std::vector<std::int64_t> counts;
+  if (selection.keeps_all_at_times()) counts.push_back(0);
+  if (selection.most_kept() > 0) counts.push_back(selection.most_kept());
+  return counts;
 }
 
 std::int64_t tokens_kept_at_first(const TrainOptions& options, int context) {

@@ -23,6 +23,8 @@ class TokenSelection {
   virtual std::int64_t kept(std::int64_t step) const = 0;
   /// The most that any step keeps; 0: every step keeps all.
   virtual std::int64_t most_kept() const = 0;
+  /// Whether some step keeps all.
+  virtual bool keeps_all_at_times() const = 0;
   /// Names batch.kept.count tokens of each sequence for every block of the supernet. The batch's sequences are number first_sequence and
   /// following of the step's.
   virtual void select(std::int64_t step, std::int64_t first_sequence, Batch& batch) = 0;
@@ -45,6 +47,10 @@ struct TokenSelectionEntry {
 std::span<const TokenSelectionEntry> token_selections();
 /// Throws InputError for a name that is none, or a context too short for what it should keep.
 std::unique_ptr<TokenSelection> make_token_selection(const TrainOptions& options, const SearchSpace& space);
+
+/// What memory is planned for, in the terms of kept(): the most that a step keeps, and 0 if some step keeps all, which needs no lookups of rows
+/// and so may need less. Steps that keep fewer need less than the most.
+std::vector<std::int64_t> planned_kept(const TokenSelection& selection);
 
 /// options.tokens_kept of a context in whole options.tokens_step, at least one of these and fewer than all.
 std::int64_t tokens_kept_at_first(const TrainOptions& options, int context);

@@ -38,9 +38,10 @@ class CompareCommand final : public Command {
       fmt::print(text_stream(common.json), "{}", trials_text(experiment));
       return 0;
     }
+    const TrialPlace place = TrialPlace::here(experiment, common);
     std::filesystem::create_directories(folder);
     const FolderLock lock(folder);
-    TrialStore store(folder + "/compare.h5", experiment);
+    TrialStore store(folder + "/compare.h5", experiment, place);
     std::vector<double> rates;
     try {
       rates = run_trials(experiment, folder, store, common);
@@ -49,7 +50,7 @@ class CompareCommand final : public Command {
       return kInterruptedStatus;
     }
     const std::vector<ComparedArm> arms = compare_arms(experiment, store, rates);
-    if (page_) write_durably(*page_, comparison_page(experiment, arms));
+    if (page_) write_durably(*page_, comparison_page(experiment, arms, place));
     if (common.json) fmt::print("{}\n", comparison_json(experiment, arms));
     else fmt::print("\n{}", comparison_text(experiment, arms));
     return 0;

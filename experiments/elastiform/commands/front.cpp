@@ -7,7 +7,7 @@
 namespace elastiform {
 namespace {
 
-/// `elastiform front`: the non-dominated evaluations of the current weights.
+/// `elastiform front`: the non-dominated evaluations of the current weights, or of their running average.
 class FrontCommand final : public Command {
  public:
   std::string_view name() const override { return "front"; }
@@ -16,9 +16,10 @@ class FrontCommand final : public Command {
   void declare(Options& options) override {
     options.positional("run", run_, "Run folder");
     options.option("budget", budgets_, "Only subnets inside this limit, e.g. parameters=..2M; all must hold");
+    options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
   }
   int run(const CommonOptions& common) override {
-    const Run run(run_);
+    const Run run(run_, weights_);
     const Budget budget = Budget::parse(budgets_, run.costs());
     const auto store = run.results(ResultStore::Mode::read);
     const std::vector<Evaluation> evaluations = comparable_evaluations(run, *store, budget);
@@ -30,19 +31,21 @@ class FrontCommand final : public Command {
       fmt::print("{}\n", json_list(members));
       return 0;
     }
+    const bool average = weights_ == "ema";
+    const char* const which = average ? "weights' running average" : "current weights";
     if (evaluations.empty()) {
-      fmt::print("{}: no evaluation of the current weights{} yet: elastiform search {}\n", run.name(),
-                 budget.text().empty() ? "" : " inside " + budget.text(), run.name());
+      fmt::print("{}: no evaluation of the {}{} yet: elastiform search {}{}\n", run.name(), which,
+                 budget.text().empty() ? "" : " inside " + budget.text(), run.name(), average ? " --weights ema" : "");
       return 0;
     }
-    fmt::print("{} of {} evaluations of the current weights are on the front ({} against bits/byte on the search split{})\n\n{}\n{}",
-               front.members().size(), evaluations.size(), name_of(front.cost()), budget.text().empty() ? "" : "; " + budget.text(),
+    fmt::print("{} of {} evaluations of the {} are on the front ({} against bits/byte on the search split{})\n\n{}\n{}",
+               front.members().size(), evaluations.size(), which, name_of(front.cost()), budget.text().empty() ? "" : "; " + budget.text(),
                front_table(front), front_plot(evaluations, front));
     return 0;
   }
 
  private:
-  std::string run_;
+  std::string run_, weights_ = "trained";
   std::vector<std::string> budgets_;
 };
 

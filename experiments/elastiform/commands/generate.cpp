@@ -51,6 +51,7 @@ class GenerateCommand final : public Command {
   void declare(Options& options) override {
     options.positional("model", path_, "An exported model (file or folder) or a run folder");
     options.option("subnet", subnet_, "Of a run: a subnet's text, largest (default), middle, smallest or an id");
+    options.choice("weights", weights_, kWeightChoices, "Of a run: " + std::string(kWeightsHelp));
     options.option("prompt", prompt_, "Text to continue");
     options.option("tokens", options_.tokens, "How many tokens to generate");
     options.option("temperature", options_.temperature, "0: the likeliest token; 1: as the model says", 0, 1000);
@@ -62,12 +63,14 @@ class GenerateCommand final : public Command {
     options_.top_k = static_cast<int>(std::min<std::int64_t>(top_k_, INT32_MAX));
     options_.seed = static_cast<std::uint64_t>(seed_);
     if (is_run_folder(path_)) {
-      Run run(path_);
+      Run run(path_, weights_);
       return generate_with(run.weights(), run.subnet(subnet_.value_or("largest")), common);
     }
     const DenseModel model = load_model(path_);
     if (subnet_)
       throw InputError({"elastiform generate: --subnet", "a run folder", path_ + ", which holds one network", "leave --subnet out"});
+    if (weights_ != kWeightChoices.front())
+      throw InputError({"elastiform generate: --weights", "a run folder", path_ + ", which holds one network", "leave --weights out"});
     return generate_with(model.weights, model.subnet, common);
   }
 
@@ -104,7 +107,7 @@ class GenerateCommand final : public Command {
     return interrupted() ? kInterruptedStatus : 0;
   }
 
-  std::string path_, prompt_;
+  std::string path_, prompt_, weights_ = kWeightChoices.front();
   std::optional<std::string> subnet_;
   GenerationOptions options_;
   std::int64_t top_k_ = 0, seed_ = 0;

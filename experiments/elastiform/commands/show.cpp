@@ -20,8 +20,14 @@ std::string search_text(const ResultStore& store, const Evaluation& evaluation) 
   return evaluation.search;
 }
 
+std::string weights_text(const LoadedSupernet& now, const std::string& hash) {
+  const char* const which = hash == now.weights_hash   ? ""
+                            : hash == now.average_hash ? " (the running average)"
+                                                       : " (stale: the run was trained further)";
+  return hash.substr(0, 16) + which;
+}
+
 std::string text_of(const Run& run, const ResultStore& store, const Evaluation& evaluation) {
-  const bool current = evaluation.weights_hash == run.supernet().weights_hash;
   const auto [worst, best] = [&] {
     const auto& losses = evaluation.score.block_losses;
     if (losses.empty()) return std::pair{0.0, 0.0};
@@ -38,7 +44,7 @@ std::string text_of(const Run& run, const ResultStore& store, const Evaluation& 
   line("blocks", fmt::format("best {:.4f}, worst {:.4f} bits/byte", best, worst));
   line("next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy));
   line("scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision));
-  line("weights", fmt::format("{}{}", evaluation.weights_hash.substr(0, 16), current ? "" : " (stale: the run was trained further)"));
+  line("weights", weights_text(run.supernet(), evaluation.weights_hash));
   line("parameters", fmt::format("{} ({} in blocks)", grouped(evaluation.costs.parameters), grouped(evaluation.costs.block_parameters)));
   line("macs", fmt::format("{} per token", grouped(evaluation.costs.macs)));
   line("inference", bytes_text(static_cast<double>(evaluation.costs.inference_bytes)));

@@ -38,8 +38,8 @@ struct ComparedArm {
 std::vector<ComparedArm> compare_arms(const Experiment& experiment, const TrialStore& store, const std::vector<double>& rates);
 
 std::string comparison_text(const Experiment& experiment, const std::vector<ComparedArm>& arms);
-/// The same as Markdown, with the command that makes it.
-std::string comparison_page(const Experiment& experiment, const std::vector<ComparedArm>& arms);
+/// The same as Markdown, with the command that makes it and where.
+std::string comparison_page(const Experiment& experiment, const std::vector<ComparedArm>& arms, const TrialPlace& place);
 std::string comparison_json(const Experiment& experiment, const std::vector<ComparedArm>& arms);
 
 }  // namespace elastiform

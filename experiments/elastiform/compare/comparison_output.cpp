@@ -5,7 +5,6 @@
 
 #include "experiments/elastiform/compare/comparison.hpp"
 #include "experiments/elastiform/output.hpp"
-#include "kernels/cpu/identity.hpp"
 #include "version.hpp"
 
 namespace elastiform {
@@ -59,16 +58,18 @@ Table cost_table(const std::vector<ComparedArm>& arms) {
 
 std::string protocol_text(const Experiment& experiment, const std::vector<ComparedArm>& arms) {
   const std::size_t rates = experiment.arms.front().rates.size();
+  std::string chosen = "Rates are the recipes', not tuned.";
+  if (rates == 1) chosen = "Each arm has one rate, which the experiment gives: not tuned.";
+  if (rates > 1)
+    chosen = fmt::format("Rates: the best of {} by the {} subnet's loss on the search split, with a seed of its own.", rates,
+                         experiment.subnets.front());
   return fmt::format(
       "{} seeds: a seed fixes first weights, data and subnets of every arm. Equal {}. {} "
       "Losses on the whole report split; a difference is arm - {}, paired by seed (Student's t) and by block of data (bootstrap). "
       "Better or worse: not 0 at 5 %, Holm-corrected over the table; equivalent: 90 % interval over seeds inside ±{} bits/byte. "
       "Could show: half of the interval over seeds.{}",
-      experiment.seeds, name_of(experiment.equal),
-      rates > 1 ? fmt::format("Rates: the best of {} by the {} subnet's loss on the search split, with a seed of its own.", rates,
-                              experiment.subnets.front())
-                : "Rates are the recipes', not tuned.",
-      arms.front().name, experiment.margin, tells_energy(arms) ? "" : " This machine does not tell its energy.");
+      experiment.seeds, name_of(experiment.equal), chosen, arms.front().name, experiment.margin,
+      tells_energy(arms) ? "" : " This machine does not tell its energy.");
 }
 
 std::string arms_text(const Experiment& experiment) {
@@ -112,11 +113,12 @@ std::string comparison_text(const Experiment& experiment, const std::vector<Comp
   return quality_table(arms).text() + "\n" + cost_table(arms).text() + "\n" + protocol_text(experiment, arms) + "\n";
 }
 
-std::string comparison_page(const Experiment& experiment, const std::vector<ComparedArm>& arms) {
+std::string comparison_page(const Experiment& experiment, const std::vector<ComparedArm>& arms, const TrialPlace& place) {
   const std::string for_all = experiment.set.empty() ? "" : fmt::format(" with `{}` for all arms", fmt::join(experiment.set, "`, `"));
-  return fmt::format("# {}\n\nMade by `elastiform compare {}`{}, {}, commit {}.\n\n{}\n{}\n\n{}\n{}",
-                     std::filesystem::path(experiment.path).stem().string(), experiment.path, for_all, processor_name(), ELASTIFORM_COMMIT,
-                     arms_text(experiment), protocol_text(experiment, arms), quality_table(arms).markdown(), cost_table(arms).markdown());
+  return fmt::format("# {}\n\nMade by `elastiform compare {}`{}, {}, {} threads, device {}, commit {}.\n\n{}\n{}\n\n{}\n{}",
+                     std::filesystem::path(experiment.path).stem().string(), experiment.path, for_all, place.processor, place.threads,
+                     place.device, ELASTIFORM_COMMIT, arms_text(experiment), protocol_text(experiment, arms),
+                     quality_table(arms).markdown(), cost_table(arms).markdown());
 }
 
 std::string comparison_json(const Experiment& experiment, const std::vector<ComparedArm>& arms) {

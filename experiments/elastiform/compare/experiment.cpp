@@ -73,6 +73,16 @@ void refuse_own_settings(const std::vector<std::string>& set, const std::string&
   }
 }
 
+// Losses of other bytes, or of other splits of them, cannot be paired.
+void require_same_data(const DataOptions& data, const DataOptions& baseline, const std::string& where) {
+  const auto shown = [](const DataOptions& one) {
+    return fmt::format("{}, {}, splits {}, blocks of {}", std::filesystem::weakly_canonical(one.text).string(), one.tokenizer,
+                       fmt::join(one.splits, ":"), one.split_block);
+  };
+  if (shown(data) != shown(baseline))
+    throw InputError({where + ": data", shown(baseline) + ", as the first arm has", shown(data), "compare arms on one text"});
+}
+
 }  // namespace
 
 std::string_view name_of(EqualBudget equal) { return kEqual[static_cast<std::size_t>(equal)]; }
@@ -105,6 +115,7 @@ Experiment Experiment::load(const std::string& path, const std::vector<std::stri
   for (const Arm& arm : experiment.arms) {
     refuse_own_settings(arm.set, "experiment " + path + ": arm " + arm.name, !arm.rates.empty());
     const Recipe recipe = experiment.recipe_of(arm, {});
+    require_same_data(recipe.data, experiment.recipe_of(experiment.arms.front(), {}).data, "experiment " + path + ": arm " + arm.name);
     for (const std::string& subnet : experiment.subnets) parse_subnet_of(recipe.space, subnet, "experiment " + path + ": subnets");
   }
   return experiment;

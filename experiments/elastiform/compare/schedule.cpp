@@ -94,7 +94,7 @@ class Schedule {
 
 std::int64_t steps_of(const Experiment& experiment, const Arm& arm, double seconds_per_step, double baseline_seconds_per_step) {
   const Recipe recipe = experiment.recipe_of(arm, {}), baseline = experiment.recipe_of(experiment.arms.front(), {});
-  if (experiment.equal == EqualBudget::steps) return recipe.train.steps;
+  if (experiment.equal == EqualBudget::steps) return baseline.train.steps;
   const auto steps = static_cast<double>(baseline.train.steps);
   double ratio = 1;
   if (experiment.equal == EqualBudget::tokens) ratio = tokens_of_step(baseline) / tokens_of_step(recipe);
@@ -115,14 +115,19 @@ std::string trials_text(const Experiment& experiment) {
   std::int64_t trainings = 0;
   double flops = 0;
   for (const Arm& arm : experiment.arms) {
-    const std::int64_t tuning = arm.rates.size() > 1 ? static_cast<std::int64_t>(arm.rates.size()) : 0;
+    const std::int64_t trials = experiment.seeds + (arm.rates.size() > 1 ? static_cast<std::int64_t>(arm.rates.size()) : 0);
+    trainings += trials + (timed ? kProbeRounds : 0);
+    if (timed) {
+      text += fmt::format("{}: {} probes of {} steps, which decide how many steps {} trainings take\n", arm.name, kProbeRounds, kProbeSteps,
+                          trials);
+      continue;
+    }
     const Recipe recipe = experiment.recipe_of(arm, {});
-    const std::int64_t steps = timed ? recipe.train.steps : steps_of(experiment, arm, 0, 0);
-    trainings += tuning + experiment.seeds;
-    flops += expected_flops(recipe) / static_cast<double>(recipe.train.steps) * static_cast<double>(steps * (tuning + experiment.seeds));
-    text += fmt::format("{}: {} trainings of {} steps{}\n", arm.name, tuning + experiment.seeds, steps,
-                        timed ? ", as fast as the baseline" : "");
+    const std::int64_t steps = steps_of(experiment, arm, 0, 0);
+    flops += expected_flops(recipe) / static_cast<double>(recipe.train.steps) * static_cast<double>(steps * trials);
+    text += fmt::format("{}: {} trainings of {} steps\n", arm.name, trials, steps);
   }
+  if (timed) return text + fmt::format("{} trainings, probes included\n", trainings);
   return text + fmt::format("{} trainings, {:.1f} TFLOP\n", trainings, flops * 1e-12);
 }
 

@@ -1,62 +1,29 @@
 #include "experiments/elastiform/compare/trial.hpp"
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <spawn.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <system_error>
 
+#include "experiments/elastiform/compare/child.hpp"
 #include "experiments/elastiform/compare/energy_meter.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/train_plan.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/formats/json.hpp"
-
-extern char** environ;
+#include "supernet/storage/durable_file.hpp"
+#include "supernet/storage/hdf5_file.hpp"
+#include "version.hpp"
 
 namespace elastiform {
 namespace {
 
 namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 3> kPurposes{"probe", "tune", "compare"};
-
-struct Ended {
-  int status = -1;  // exit status; 128 + signal when it was killed
-  std::int64_t peak_bytes = 0;
-};
-
-/// This program with other arguments, its output in a log. Ctrl-C reaches it too, as it is in our process group.
-Ended run_self(const std::vector<std::string>& arguments, const std::string& log) {
-  std::vector<char*> words;
-  std::string self = "elastiform";
-  words.push_back(self.data());
-  std::vector<std::string> copies = arguments;
-  for (std::string& word : copies) words.push_back(word.data());
-  words.push_back(nullptr);
-  posix_spawn_file_actions_t actions{};
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-  pid_t process = 0;
-  const int error = ::posix_spawn(&process, "/proc/self/exe", &actions, nullptr, words.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw std::system_error(error, std::generic_category(), "a process that trains");
-  int status = 0;
-  rusage used{};
-  while (::wait4(process, &status, 0, &used) < 0)
-    if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "a process that trains");
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), std::int64_t{used.ru_maxrss} * 1024};
-}
 
 std::string last_line(const std::string& path) {
   std::ifstream file(path);
@@ -72,28 +39,54 @@ double seconds_trained(const RunPaths& paths) {
   return row.is_object() ? row.value("seconds", Trial::kUnknown) : Trial::kUnknown;
 }
 
-void train(const Experiment& experiment, const Arm& arm, const std::string& folder, const CommonOptions& common, Trial& trial) {
-  std::vector<std::string> arguments = {"train"};
-  const RunPaths paths{folder};
+// What `train --json` says at its end: the peak of its own process, program and libraries included.
+std::int64_t peak_of(const std::string& log) {
+  const auto outcome = nlohmann::json::parse(last_line(log), nullptr, false);
+  return outcome.is_object() ? outcome.value("peak_bytes", std::int64_t{0}) : 0;
+}
+
+/// Whether the run in the folder has a checkpoint of this very training, by this build. Else it is what an experiment that changed left, or a
+/// training that was killed before its first checkpoint.
+bool can_go_on(const Recipe& recipe, const RunPaths& paths) {
   std::error_code error;
-  if (fs::exists(paths.supernet(), error)) {
-    arguments.insert(arguments.end(), {"--resume", folder});
-  } else {
-    fs::remove_all(folder);  // killed before its first checkpoint
-    arguments.insert(arguments.end(), {experiment.recipe_path(arm), "--run", folder});
-    for (const std::string& one : experiment.settings_of(arm, settings_of(trial))) arguments.insert(arguments.end(), {"--set", one});
+  if (!fs::exists(paths.supernet(), error) || !fs::exists(paths.recipe(), error)) return false;
+  try {
+    Recipe expected = recipe, found = Recipe::load(paths.recipe());
+    expected.data.text = found.data.text = "";  // its place; the run knows the text by its SHA-256
+    return found.text() == expected.text() && Hdf5Reader(paths.supernet(), "supernet").text_attribute("/", "commit") == ELASTIFORM_COMMIT;
+  } catch (const InputError&) {
+    return false;
   }
+}
+
+/// Arguments of train for a trial whose folder no other process writes to; `resumed`: whether it goes on there.
+std::vector<std::string> training_arguments(const Experiment& experiment, const Arm& arm, const Trial& trial, const std::string& folder,
+                                            bool& resumed) {
+  if (std::error_code error; fs::exists(folder, error)) {
+    const FolderLock lock(folder);  // InputError names the process that trains there
+    resumed = can_go_on(experiment.recipe_of(arm, settings_of(trial)), RunPaths{folder});
+    if (!resumed) fs::remove_all(folder);
+  }
+  if (resumed) return {"train", "--json", "--resume", folder};
+  std::vector<std::string> arguments = {"train", "--json", experiment.recipe_path(arm), "--run", folder};
+  for (const std::string& one : experiment.settings_of(arm, settings_of(trial))) arguments.insert(arguments.end(), {"--set", one});
+  return arguments;
+}
+
+void train(const Experiment& experiment, const Arm& arm, const std::string& folder, const CommonOptions& common, Trial& trial) {
+  bool resumed = false;
+  std::vector<std::string> arguments = training_arguments(experiment, arm, trial, folder, resumed);
   arguments.insert(arguments.end(), {"--threads", std::to_string(threads_of(common)), "--device", std::string(name_of(common.device))});
   EnergyMeter meter(common.device);
   const std::string log = folder + ".log";
-  const Ended ended = run_self(arguments, log);
-  if (ended.status == kInterruptedStatus || interrupted()) throw Interrupted();
-  if (ended.status != 0)
-    throw std::runtime_error(fmt::format("arm {}, seed {}: the training ended with status {}: {} ({})", trial.arm, trial.seed, ended.status,
-                                         last_line(log), log));
-  trial.joules = meter.joules();
-  trial.peak_bytes = ended.peak_bytes;
-  trial.seconds = seconds_trained(paths);
+  const int status = run_self(arguments, log, [&meter] { meter.joules(); });
+  if (status == kInterruptedStatus || interrupted()) throw Interrupted();
+  if (status != 0)
+    throw std::runtime_error(
+        fmt::format("arm {}, seed {}: the training ended with status {}: {} ({})", trial.arm, trial.seed, status, last_line(log), log));
+  trial.joules = resumed ? Trial::kUnknown : meter.joules();  // nobody metered what came before
+  trial.peak_bytes = peak_of(log);
+  trial.seconds = seconds_trained(RunPaths{folder});
 }
 
 }  // namespace
@@ -120,7 +113,7 @@ void run_trial(const Experiment& experiment, const Arm& arm, const std::string& 
   train(experiment, arm, folder, common, trial);
   if (trial.purpose == TrialPurpose::probe) return;
 
-  Run run(folder);
+  Run run(folder, recipe.train.ema > 0 ? "ema" : "trained");
   const auto store = run.results(ResultStore::Mode::write);
   std::vector<Subnet> subnets;
   for (const std::string& subnet : experiment.subnets) subnets.push_back(run.subnet(subnet));

@@ -28,7 +28,7 @@ struct Trial {
   std::int64_t tokens = 0;         // of text
   std::int64_t planned_bytes = 0;  // weights, gradients, optimizer state, activations, workspace
   std::int64_t peak_bytes = 0;     // of the process that trained, program and libraries included
-  double joules = kUnknown;        // of the whole machine meanwhile
+  double joules = kUnknown;        // of the whole machine meanwhile; NaN when the training was resumed, too
   double search_loss = kUnknown;   // bits/byte of the first subnet on the search split; NaN: diverged
   // On the report split, one entry a subnet of the experiment; only of TrialPurpose::compare.
   std::vector<double> losses{};                    // bits/byte
@@ -38,8 +38,9 @@ struct Trial {
   bool same_training(const Trial& other) const;
 };
 
-/// Trains in a process of its own, `folder` being its run, and scores it; a run that stands there is continued. `recipe` is the arm's with
-/// the trial's seed, rate and steps. Throws Interrupted after Ctrl-C, and std::runtime_error naming the log when the training failed.
+/// Trains the arm's recipe with the trial's seed, rate and steps in a process of its own, `folder` being its run, and scores it: the running
+/// average where the recipe keeps one (train.ema). A checkpoint of the same training is continued, whatever else stands there goes. Throws
+/// Interrupted after Ctrl-C, and std::runtime_error naming the log when the training failed.
 void run_trial(const Experiment& experiment, const Arm& arm, const std::string& folder, const CommonOptions& common, Trial& trial);
 
 /// The settings that make the arm's recipe the trial's.

@@ -21,23 +21,39 @@ TrialPurpose parse_purpose(const std::string& text, const std::string& where) {
   throw InputError({where, "a purpose: probe, tune or compare", text, ""});
 }
 
-void require_same(const Hdf5Reader& file, const char* name, const char* what, const std::string& now, const std::string& remedy) {
+constexpr std::size_t kShown = 16;  // digits of a hash that messages show
+
+void require_same(const Hdf5Reader& file, const char* name, const char* what, const std::string& now, std::size_t shown = kShown) {
   const std::string then = file.text_attribute("/", name);
-  if (then != now) throw InputError({file.path(), what + (" " + now.substr(0, 16)), then.substr(0, 16), remedy});
+  if (then != now) throw InputError({file.path(), what + (" " + now.substr(0, shown)), then.substr(0, shown), "--run another folder"});
 }
 
 }  // namespace
 
-TrialStore::TrialStore(std::string path, const Experiment& experiment)
-    : path_(std::move(path)), experiment_(experiment.text()), subnets_(experiment.subnets) {
+TrialPlace TrialPlace::here(const Experiment& experiment, const CommonOptions& common) {
+  const Recipe recipe = experiment.recipe_of(experiment.arms.front(), {});
+  return {.data_sha256 = TextData(recipe.data.text, recipe.data, recipe.space.model().context).sha256(),
+          .device = std::string(name_of(common.device)),
+          .threads = std::to_string(threads_of(common)),
+          .processor = processor_name()};
+}
+
+TrialStore::TrialStore(std::string path, const Experiment& experiment, TrialPlace place)
+    : path_(std::move(path)), experiment_(experiment.text()), place_(std::move(place)), subnets_(experiment.subnets) {
+  // Made before the first training: what it leaves half-way is then known to be this experiment's.
   if (std::error_code error; std::filesystem::exists(path_, error)) read();
+  else write();
 }
 
 void TrialStore::read() {
   const Hdf5Reader file(path_, kKind);
-  require_same(file, "experiment_sha256", "this experiment, SHA-256", sha256_hex(experiment_), "--run another folder");
-  require_same(file, "commit", "trials of this program's commit", ELASTIFORM_COMMIT, "--run another folder");
-  require_same(file, "isa", "trials on this instruction set", isa_name(Precision::f32), "--run another folder");
+  require_same(file, "experiment_sha256", "this experiment, SHA-256", sha256_hex(experiment_));
+  require_same(file, "commit", "trials of this program's commit", ELASTIFORM_COMMIT);
+  require_same(file, "isa", "trials on this instruction set", isa_name(Precision::f32));
+  require_same(file, "data_sha256", "trials on the text, SHA-256", place_.data_sha256);
+  require_same(file, "device", "trials with --device", place_.device);
+  require_same(file, "threads", "trials with --threads", place_.threads);
+  require_same(file, "processor", "trials on this processor,", place_.processor, std::string::npos);
   const ColumnTable table = file.table("/trials");
   const auto& counts = table.integers("blocks");
   const std::size_t subnets = subnets_.size();
@@ -118,6 +134,10 @@ void TrialStore::write() const {
   file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
   file.attribute("/", "commit", std::string_view(ELASTIFORM_COMMIT));
   file.attribute("/", "isa", std::string_view(isa_name(Precision::f32)));
+  file.attribute("/", "data_sha256", std::string_view(place_.data_sha256));
+  file.attribute("/", "device", std::string_view(place_.device));
+  file.attribute("/", "threads", std::string_view(place_.threads));
+  file.attribute("/", "processor", std::string_view(place_.processor));
   file.attribute("/", "experiment", std::string_view(experiment_));
   file.attribute("/", "experiment_sha256", std::string_view(sha256_hex(experiment_)));
   file.dataset("/subnets", subnets_);
