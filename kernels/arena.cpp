@@ -36,6 +36,16 @@ std::int64_t Arena::bytes_for(std::int64_t rows, std::int64_t columns, DType dty
   return round_up(rows * padded_ld(rows, columns) * bytes_of(dtype), kAlignment);
 }
 
+Arena* GrowingArena::of_at_least(std::int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  if (arena_ && arena_->used() > 0) throw std::logic_error("GrowingArena: in use");
+  if (!arena_ || arena_->capacity() < bytes) {
+    arena_.reset();  // first: a scratch file has one block
+    arena_.emplace(bytes, memory_);
+  }
+  return &*arena_;
+}
+
 std::int64_t padded_ld(std::int64_t rows, std::int64_t columns) {
   if (rows <= 1) return columns;
   const std::int64_t ld = round_up(columns, 32);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "kernels/memory_block.hpp"
 #include "kernels/view.hpp"
@@ -41,6 +42,18 @@ class Arena {
   MemorySpace* space_;
   MemoryBlock data_;
   std::int64_t capacity_ = 0, used_ = 0, peak_ = 0;
+};
+
+/// An arena that is made anew when more is asked of it than it has.
+class GrowingArena {
+ public:
+  explicit GrowingArena(MemorySpace& memory) : memory_(memory) {}
+  /// Nothing may be in use of the one before. Null for 0 bytes: nothing is made for them.
+  Arena* of_at_least(std::int64_t bytes);
+
+ private:
+  MemorySpace& memory_;
+  std::optional<Arena> arena_;
 };
 
 /// Gives back what was taken from `arena` during its life.

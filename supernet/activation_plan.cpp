@@ -38,6 +38,10 @@ class BlockCosts {
   std::int64_t away(const BlockPlan& plan) const {
     return attention_.away_bytes(plan.attention, traits_) + feed_forward_.away_bytes(plan.feed_forward, traits_);
   }
+  int tensors() const { return attention_.tensors() + feed_forward_.tensors(); }
+  int compressed(const BlockPlan& plan) const {
+    return attention_.compressed_tensors(plan.attention) + feed_forward_.compressed_tensors(plan.feed_forward);
+  }
   const LayerTensors& attention() const { return attention_; }
   const LayerTensors& feed_forward() const { return feed_forward_; }
 
@@ -53,6 +57,7 @@ class BlockCosts {
       }
     if (has_attention_ && has_feed_forward_)
       for (const TensorSet a : Attention::levels()) plans.push_back({a, everything, true});
+    if (!choices.repeats_products) std::erase_if(plans, [&](const BlockPlan& plan) { return repeated(plan) > 0; });
     return plans;
   }
 
@@ -137,6 +142,8 @@ struct Pass {
       result.forward_flops += blocks[i].flops();
       result.recomputed_flops += blocks[i].repeated(result.blocks[i]);
       result.away_bytes += blocks[i].away(result.blocks[i]);
+      result.tensors += blocks[i].tensors();
+      result.compressed += blocks[i].compressed(result.blocks[i]);
     }
     result.arena_bytes = result.planned_bytes = base + std::max(peak, stored + head);
     return result;
@@ -248,20 +255,15 @@ ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& t
 std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape,
                                         const ActivationChoices& choices) {
   const Pass pass(model, planned_traits(traits, choices), subnet, shape);
+  if (choices.compresses()) {
+    const ActivationChoices least{.bits = choices.allocates ? 4 : choices.bits, .repeats_products = false};
+    return pass.base + RecomputeChain(Choices(pass, least).links, pass.head).least_peak();
+  }
   const RecomputeChain chain(Choices(pass, choices).links, pass.head);
   const ActivationPlan everything_kept = pass.finished(std::vector<BlockPlan>(subnet.blocks.size()));
   constexpr double kStep = 3;  // forward, and backward at twice its FLOPs
-  const double share = choices.compresses() ? kCompressedShare : kUnlimitedShare;
-  const double budget = share * kStep * static_cast<double>(everything_kept.forward_flops);
+  const double budget = kUnlimitedShare * kStep * static_cast<double>(everything_kept.forward_flops);
   return pass.base + chain.least_peak(static_cast<std::int64_t>(budget));
-}
-
-std::int64_t most_away_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape) {
-  const Pass pass(model, traits, subnet, shape);
-  std::int64_t sum = 0;
-  for (const BlockCosts& block : pass.blocks)
-    sum += block.away({block.attention().sent_away({}), block.feed_forward().sent_away({}), false});
-  return sum;
 }
 
 std::int64_t further_workers_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& shape) {

@@ -21,8 +21,9 @@ struct ActivationChoices {
   /// Compress: bits of a compressed tensor (or its own fewest, where that is more), 0: none. Forward stays exact, gradients get noise, so the
   /// bits of a run depend on its plans: then these are made as for one worker, and the same on every number of threads.
   int bits = 0;
-  bool allocates = false;  // `bits` is the fewest; what a limit leaves goes to the tensors whose noise reaches furthest
-  bool offloads = false;   // tensors may wait outside the arena; changes no bit
+  bool allocates = false;        // `bits` is the fewest; what a limit leaves goes to the tensors whose noise reaches furthest
+  bool offloads = false;         // tensors may wait outside the arena; changes no bit
+  bool repeats_products = true;  // false: backward computes elementwise work again and no more, so that what is to be saved is compressed
   bool compresses() const { return bits > 0; }
   bool operator==(const ActivationChoices&) const = default;
 };
@@ -34,6 +35,7 @@ struct ActivationPlan {
   std::int64_t planned_bytes = 0;                        // what was held against the limit: where plans compress, what one worker takes
   std::int64_t away_bytes = 0;                           // outside of it
   std::int64_t forward_flops = 0, recomputed_flops = 0;  // of products, head included
+  int tensors = 0, compressed = 0;                       // that backward reads of blocks, and of these what waits compressed
   double recomputed_share() const;                       // of the forward pass's FLOPs
 };
 
@@ -58,13 +60,10 @@ ActivationPlan plan_activations(const ModelConfig& model, const BackendTraits& t
 
 /// The arena bytes that a pass without a limit is given: fewer than everything kept by what costs at most kUnlimitedShare of a step to
 /// compute again. For GPT-2's shape in float32 that is elementwise work, a third of the activations.
-/// Whoever lets plans compress wants fewer bytes: then it is kCompressedShare.
-constexpr double kUnlimitedShare = 0.015, kCompressedShare = 0.1;
+/// Whoever lets plans compress wants fewer bytes: then it is the fewest of plans that repeat no product, of 4 bits where bits are allocated.
+constexpr double kUnlimitedShare = 0.015;
 std::int64_t unlimited_activation_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
                                         const ActivationChoices& choices = {});
-
-/// At most what a pass of `subnet`, or of one inside it, sends away.
-std::int64_t most_away_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass);
 
 /// At most what a pass of `subnet`, or of one inside it, takes for further workers besides its planned_bytes.
 std::int64_t further_workers_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass);

@@ -130,6 +130,18 @@ std::int64_t LayerTensors::cost(const LayerPlan& plan, const BackendTraits& trai
   return sum;
 }
 
+int LayerTensors::tensors() const {
+  int count = 0;
+  each(*this, not_kept({}), false, [&](int, const KeptTensor&) { ++count; });
+  return count;
+}
+
+int LayerTensors::compressed_tensors(const LayerPlan& plan) const {
+  int count = 0;
+  each_waiting(*this, plan, [&](int id, const KeptTensor&) { count += plan.bits.of(id) != TensorBits::kAway ? 1 : 0; });
+  return count;
+}
+
 LayerPlan LayerTensors::compressed(LayerPlan plan, int bits) const {
   each(*this, not_kept(plan.dropped), false, [&](int id, const KeptTensor& tensor) {
     if (tensor.least_bits > 0) plan.bits.set(id, std::max(bits, tensor.least_bits));

@@ -132,6 +132,8 @@ struct LayerTensors {
   std::int64_t backward_bytes(const LayerPlan& plan, const BackendTraits& traits) const;
   std::int64_t flops() const;                                  // of forward's products
   std::int64_t recomputed_flops(const LayerPlan& plan) const;  // of the products that backward repeats
+  int tensors() const;                                         // that backward reads
+  int compressed_tensors(const LayerPlan& plan) const;         // of these
   /// What dropping, compressing and sending them away costs, in FLOPs of a GEMM that take as long.
   std::int64_t cost(const LayerPlan& plan, const BackendTraits& traits) const;
   /// The plan with every tensor compressed that it keeps and that may be: to `bits`, or to its fewest where that is more.

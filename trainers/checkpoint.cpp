@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -85,6 +86,7 @@ std::map<std::string, Weights*> state_moments(const Trainer::State& state) {
 std::map<std::string, std::vector<double>*> state_numbers(const Trainer::State& state) {
   std::map<std::string, std::vector<double>*> all;
   for (const auto& [name, numbers] : state.optimizer->band_numbers()) all["/bands/" + name] = numbers;
+  for (const auto& [name, numbers] : state.rule->band_numbers()) all["/bands/" + name] = numbers;
   if (state.average) all["/bands/average"] = &state.average->counts();
   for (const auto& [name, numbers] : state.tokens->state()) all["/tokens/" + name] = numbers;
   return all;
@@ -94,9 +96,11 @@ std::map<std::string, std::vector<double>*> state_numbers(const Trainer::State& 
 void write_array(Hdf5Writer& file, const std::string& name, const StateArray& array) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(array.bytes()));
   array.memory().copy(bytes.data(), array.data(), array.bytes());
-  const auto count = static_cast<std::size_t>(array.count());
-  if (array.dtype() == DType::uint8) file.dataset(name, std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), count));
-  else file.dataset(name, std::span(reinterpret_cast<const float*>(bytes.data()), count));
+  const auto write = [&](const auto* values) { file.dataset(name, std::span(values, static_cast<std::size_t>(array.count()))); };
+  if (array.dtype() == DType::uint8) write(reinterpret_cast<const std::uint8_t*>(bytes.data()));
+  else if (array.dtype() == DType::float64) write(reinterpret_cast<const double*>(bytes.data()));
+  else if (array.dtype() == DType::float32) write(reinterpret_cast<const float*>(bytes.data()));
+  else throw std::logic_error(name + ": no such type in a checkpoint");
 }
 
 /// The bytes that `array` will take, checked.
@@ -107,7 +111,20 @@ std::vector<std::byte> read_array(const Hdf5Reader& file, const std::string& nam
     const auto* begin = reinterpret_cast<const std::byte*>(values.data());
     return std::vector<std::byte>(begin, begin + array.bytes());
   };
-  return array.dtype() == DType::uint8 ? as_bytes(file.bytes(name)) : as_bytes(file.floats(name));
+  if (array.dtype() == DType::uint8) return as_bytes(file.bytes(name));
+  return array.dtype() == DType::float64 ? as_bytes(file.doubles(name)) : as_bytes(file.floats(name));
+}
+
+/// What the file holds of each, on the host.
+std::map<std::string, Weights> read_moments(const Hdf5Reader& file, const std::map<std::string, Weights*>& held) {
+  std::map<std::string, Weights> moments;
+  for (const auto& [name, moment] : held) {
+    check_weights(file, name, moment->table(), Held::trained);
+    Weights& values = moments.try_emplace(name, moment->shared_table(), moment->dtype(), host_memory(), moment->held()).first->second;
+    values.assign(*moment);  // of a tuning the file has what learns
+    read_weights(file, name, values, Held::trained);
+  }
+  return moments;
 }
 
 /// As many as are held, of each name.
@@ -178,7 +195,7 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   const auto precision_numbers = state.precision->numbers();
   std::map<std::string, std::vector<double>> precision = read_numbers(file, path, "/precision/", precision_numbers);
   const auto moments = state_moments(state);
-  for (const auto& [name, moment] : moments) check_weights(file, name, moment->table(), Held::trained);
+  const std::map<std::string, Weights> stored_moments = read_moments(file, moments);
   const auto arrays = state.optimizer->arrays();
   std::map<std::string, std::vector<std::byte>> contents;
   for (const auto& [name, array] : arrays) contents[name] = read_array(file, "/optimizer/" + name, *array);
@@ -192,7 +209,7 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   if (trainer.options().noise_scale) noise = {file.real_attribute("/", "noise_signal"), file.real_attribute("/", "noise_trace")};
 
   for (const auto& [name, array] : arrays) array->memory().copy(array->data(), contents[name].data(), array->bytes());
-  for (const auto& [name, moment] : moments) read_weights(file, name, *moment, Held::trained);
+  for (const auto& [name, moment] : moments) moment->assign(stored_moments.at(name));
   for (const auto& [name, held] : numbers) *held = std::move(bands[name]);
   for (const auto& [name, held] : precision_numbers) *held = std::move(precision[name]);
   state.weights.assign(weights);

@@ -16,14 +16,22 @@ bool names_key(std::string_view keys, std::string_view key) {
   return false;
 }
 
+void check_noise_scale(const TrainOptions& options, const std::string& where) {
+  if (options.noise_scale && options.accumulation < 2)
+    throw InputError({where, "train.accumulation of 2 or more, as it compares two sizes of batches", std::to_string(options.accumulation),
+                      "halve train.sequences and double train.accumulation"});
+}
+
 ActivationChoices activation_choices(const TrainOptions& options, bool offloads) {
   if (options.activations == "exact") return {.offloads = offloads};
   if (offloads)
     throw InputError(
         {"--offload", "train.activations = \"exact\": plans that compress are the recipe's alone", '"' + options.activations + '"', ""});
+  // Whoever asks for compression gets it; only under a number of bytes it competes with computing products again.
+  const bool repeats = options.activation_bytes > 0;
   for (const int bits : {8, 4, 2})
-    if (options.activations == std::to_string(bits) + "bit") return {.bits = bits};
-  if (options.activations == "auto") return {.bits = 2, .allocates = true};
+    if (options.activations == std::to_string(bits) + "bit") return {.bits = bits, .repeats_products = repeats};
+  if (options.activations == "auto") return {.bits = 2, .allocates = true, .repeats_products = repeats};
   throw InputError({"recipe: train.activations", "one of exact, 8bit, 4bit, 2bit, auto", '"' + options.activations + '"', ""});
 }
 

@@ -60,6 +60,9 @@ struct TrainOptions {
 /// Whether a list of keys, separated by blanks, has that one: what rows of registries say they read.
 bool names_key(std::string_view keys, std::string_view key);
 
+/// Throws InputError where train.noise_scale has one size of batches only; `where` is the key's place.
+void check_noise_scale(const TrainOptions& options, const std::string& where);
+
 /// Of train.activations. Throws InputError for another word.
 /// offloads: the machine has somewhere else for activations; InputError where they are compressed, as gradients would depend on it.
 ActivationChoices activation_choices(const TrainOptions& options, bool offloads = false);

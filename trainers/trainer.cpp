@@ -31,7 +31,8 @@ struct Trainer::Parts {
   ArenaNeeds needs;
   ArenaBytes arena_bytes;
   Arena arena;
-  std::optional<Arena> away;  // outside of memory
+  LargestPlan largest_plan;
+  std::optional<GrowingArena> away;  // outside of memory
   PlanCache plans;
   const Subnet largest;
   Communicator& ranks;
@@ -60,6 +61,7 @@ struct Trainer::Parts {
         choices(activation_choices(options, away_space != nullptr)),
         needs(arena_needs(network, options, running, backend.traits(), choices)),
         arena_bytes(elastiform::arena_bytes(needs, options, activation_limit)), arena(arena_bytes.capacity, backend.memory()),
+        largest_plan(plan_of_largest(network, options, running, backend.traits(), arena_bytes.limit, choices)),
         plans(network, backend.traits(), choices), largest(space.largest()), ranks(ranks_),
         gradients(table, backend, options.accumulation, ranks), state{.weights = Weights(table, backend.dtype(), backend.memory()),
                                                                       .optimizer = make_optimizer(options, table, backend),
@@ -72,8 +74,8 @@ struct Trainer::Parts {
         active(*table, {}), all(std::vector<bool>(static_cast<std::size_t>(table->band_count()), true)), bands(*table),
         teacher_bytes(kept_teacher_bytes(network, options, running)),
         teachers(allocate_block(gradients.count() * teacher_bytes, backend.memory())) {
-    check_options(options);
-    if (away_space && needs.away > 0) away.emplace(needs.away, *away_space);
+    check_noise_scale(options, "recipe: train.noise_scale");
+    if (away_space) away.emplace(*away_space).of_at_least(largest_plan.away);  // too little room is said now
     initialize(state.weights, options.seed);
     if (state.tokens->learned() > 0) token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
     if (residual_rule(space.model().residual).profiled) {
@@ -236,8 +238,7 @@ StepReport Trainer::step() {
     p.state.precision->updated(p.backend, p.state.weights, p.active, t);
     p.state.tokens->learn(p.learned);
     ++p.state.updates;
-    if (p.state.average)
-      p.state.average->update(p.backend, p.state.weights, parse_band_policy(p.options.policy) == BandPolicy::dense ? p.all : p.active);
+    if (p.state.average) p.state.average->update(p.backend, p.state.weights, p.state.optimizer->moves_idle() ? p.all : p.active);
   } else {
     ++p.state.skipped;
   }
@@ -270,11 +271,14 @@ Trainer::Memory Trainer::memory() const {
           .rule = p.state.rule->bytes() + p.gradients.count() * p.teacher_bytes,
           .average = p.state.average ? p.state.average->bytes() : 0,
           .arena = p.arena.capacity(),
-          .workspace = workspace_bytes(p.backend, p.options, p.state.weights.table()),
+          .workspace = workspace_bytes(p.backend, p.options, p.state.weights.table(), p.running),
           .arena_keeping_all = p.needs.keeping_all,
           .least_arena = least_arena(p.needs, p.options, p.arena_bytes),
-          .recomputed_share = recomputed_share(p.network, p.options, p.running, p.backend.traits(), p.arena_bytes.limit, p.choices),
-          .away = p.needs.away};
+          .recomputed_share = p.largest_plan.recomputed_share,
+          .tensors = p.largest_plan.tensors,
+          .compressed = p.largest_plan.compressed,
+          .offloads = p.choices.offloads,
+          .away = p.largest_plan.away};
 }
 
 }  // namespace elastiform

@@ -21,7 +21,8 @@ struct StepReport {
   std::vector<LossReport> losses;  // one each, the mean over the micro-batches
   double gradient_norm = 0;        // before clipping, of the mean over subnets, as the step rule gives it
   double rate = 0;
-  bool skipped = false;            // a loss or the norm was not finite: weights, state and counters stayed as they were
+  /// A loss or the norm was not finite: weights, state and counters stayed as they were; only LookSam may have lost its g_v of these bands.
+  bool skipped = false;
   std::int64_t tokens = 0;         // tokens that went through some subnet
   double flops = 0;                // forward and backward (pass_flops)
   std::int64_t reduced_bytes = 0;  // of gradients that this rank sent to others, to be added
@@ -63,7 +64,9 @@ class Trainer {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, rule = 0, average = 0, arena = 0, workspace = 0;
     std::int64_t arena_keeping_all = 0, least_arena = 0;  // what a higher limit gives, and the lowest limit
     double recomputed_share = 0;                          // of the largest subnet's forward FLOPs
-    std::int64_t away = 0;                                // outside of memory, not in total()
+    int tensors = 0, compressed = 0;                      // of the largest subnet's blocks: what backward reads, what of it is compressed
+    bool offloads = false;                                // activations may wait outside of memory,
+    std::int64_t away = 0;                                // and the largest subnet's do: not in total()
     std::int64_t total() const { return weights + gradients + optimizer + rule + average + arena + workspace; }
   };
   Memory memory() const;

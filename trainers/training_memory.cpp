@@ -21,8 +21,16 @@ std::int64_t extra_arena_bytes(const Network& network, const TrainOptions& optio
   return objective.extra_arena_bytes(network.space(), network.dtype(), std::int64_t{options.sequences} * network.space().model().context);
 }
 
+/// A second pass over the batch is at other weights than its teachers.
+bool teaches_again(const TrainOptions& options, const std::vector<RunningStage>& stages) {
+  return find_step_rule(options.step_rule).repeats() &&
+         std::any_of(stages.begin(), stages.end(), [](const RunningStage& stage) { return stage.objective->needs_largest(); });
+}
+
 std::int64_t rule_bytes(const TrainOptions& options, const WeightTable& table, std::int64_t kept_teachers) {
-  return find_step_rule(options.step_rule).blocks * table.elements() * bytes_of(DType::float32) + kept_teachers;
+  const StepRuleEntry& rule = find_step_rule(options.step_rule);
+  return rule.blocks * table.elements() * bytes_of(DType::float32) +
+         rule.band_numbers * table.band_count() * static_cast<std::int64_t>(sizeof(double)) + kept_teachers;
 }
 
 std::int64_t average_bytes(const TrainOptions& options, const WeightTable& table) {
@@ -47,11 +55,9 @@ ArenaBytes compressed_arena_bytes(const ArenaNeeds& needs, const TrainOptions& o
 
 /// Of the arena beside the passes' plans. For a second pass over the batch teachers stay outside of it.
 std::int64_t kept_teacher_bytes(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages) {
-  if (!find_step_rule(options.step_rule).repeats()) return 0;
+  if (!teaches_again(options, stages)) return 0;
   const std::int64_t rows = std::int64_t{options.sequences} * network.space().model().context;
-  for (const RunningStage& stage : stages)
-    if (stage.objective->needs_largest()) return Arena::bytes_for(rows, network.space().max_embed(), network.dtype());
-  return 0;
+  return Arena::bytes_for(rows, network.space().max_embed(), network.dtype());
 }
 
 ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
@@ -71,7 +77,6 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
       needs.keeping_all = std::max(needs.keeping_all, network.plan_training(traits, space.largest(), pass).arena_bytes + extra);
       needs.unlimited = std::max(needs.unlimited, network.unlimited_training_bytes(traits, space.largest(), pass, choices) + extra);
       needs.least = std::max(needs.least, network.plan_training(traits, space.largest(), pass, 0, choices).planned_bytes + extra);
-      if (choices.offloads) needs.away = std::max(needs.away, most_away_bytes(space.model(), traits, space.largest(), pass));
       if (choices.compresses())
         needs.further_workers = std::max(needs.further_workers, further_workers_bytes(space.model(), traits, space.largest(), pass));
     }
@@ -97,9 +102,9 @@ std::int64_t least_arena(const ArenaNeeds& needs, const TrainOptions& options, c
   return activation_choices(options).compresses() ? arena.capacity : needs.least;
 }
 
-double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
-                        const BackendTraits& traits, std::int64_t limit, const ActivationChoices& choices) {
-  double most = 0;
+LargestPlan plan_of_largest(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
+                            const BackendTraits& traits, std::int64_t limit, const ActivationChoices& choices) {
+  LargestPlan most;
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
   const std::vector<std::int64_t> counts = planned_kept(*make_token_selection(options, space));
@@ -108,13 +113,18 @@ double recomputed_share(const Network& network, const TrainOptions& options, con
     const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
     for (const std::int64_t kept : counts) {
       const PassShape pass{.batch = options.sequences, .tokens = context, .kept = kept, .dropout = options.dropout};
-      most = std::max(most, network.plan_training(traits, space.largest(), pass, limit - extra, choices).recomputed_share());
+      const ActivationPlan plan = network.plan_training(traits, space.largest(), pass, limit - extra, choices);
+      most.recomputed_share = std::max(most.recomputed_share, plan.recomputed_share());
+      most.away = std::max(most.away, plan.away_bytes);
+      most.tensors = plan.tensors;
+      most.compressed = std::max(most.compressed, plan.compressed);
     }
   }
   return most;
 }
 
-std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options, const WeightTable& table) {
+std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options, const WeightTable& table,
+                             const std::vector<RunningStage>& stages) {
   const SearchSpace& space = table.space();
   std::int64_t most = 0;
   const bool rounds = find_precision(options.precision).rounds_operands;
@@ -124,13 +134,9 @@ std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options
     most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns, in_panels) + rounded);
   }
   const std::int64_t tokens = options.sequences * space.model().context;
-  return most + kept_bytes_at_most(backend.traits(), work_sizes(table, backend.traits(), tokens, true));
-}
-
-void check_options(const TrainOptions& options) {
-  if (options.noise_scale && options.accumulation < 2)
-    throw InputError({"recipe: train.noise_scale", "train.accumulation of 2 or more, as it compares two sizes of batches",
-                      std::to_string(options.accumulation), "halve train.sequences and double train.accumulation"});
+  WorkSizes sizes = work_sizes(table, backend.traits(), tokens, true);
+  if (teaches_again(options, stages)) sizes.weight_copies = 2;
+  return most + kept_bytes_at_most(backend.traits(), sizes);
 }
 
 Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages,
@@ -139,22 +145,26 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
   const WeightTable table(space);
   const std::int64_t weights = table.elements() * bytes_of(backend.dtype());
   const Network network(space, backend.dtype());
-  check_options(options);
+  check_noise_scale(options, "recipe: train.noise_scale");
   const std::vector<RunningStage> running = make_stages(space, options, stages);
   const ActivationChoices choices = activation_choices(options, offloads);
   const ArenaNeeds needs = arena_needs(network, options, running, backend.traits(), choices);
   const ArenaBytes arena = arena_bytes(needs, options, activation_limit);
+  const LargestPlan largest = plan_of_largest(network, options, running, backend.traits(), arena.limit, choices);
   return {.weights = weights + precision_bytes(options, table.elements()),
           .gradients = GradientSum::plan_bytes(table, backend.dtype(), options.accumulation, ranks),
           .optimizer = find_optimizer(options.optimizer).state_bytes(options, table),
           .rule = rule_bytes(options, table, options.accumulation / ranks.size() * kept_teacher_bytes(network, options, running)),
           .average = average_bytes(options, table),
           .arena = arena.capacity,
-          .workspace = workspace_bytes(backend, options, table),
+          .workspace = workspace_bytes(backend, options, table, running),
           .arena_keeping_all = needs.keeping_all,
           .least_arena = least_arena(needs, options, arena),
-          .recomputed_share = recomputed_share(network, options, running, backend.traits(), arena.limit, choices),
-          .away = needs.away};
+          .recomputed_share = largest.recomputed_share,
+          .tensors = largest.tensors,
+          .compressed = largest.compressed,
+          .offloads = offloads,
+          .away = largest.away};
 }
 
 std::int64_t training_state_bytes(const TrainOptions& options, const WeightTable& table) {

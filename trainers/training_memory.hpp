@@ -13,7 +13,7 @@ namespace elastiform {
 /// Bytes of the trainer's arena: the stage that needs most, and of its subnets the largest, bound every other. further_workers: beside what
 /// plans that compress are made for.
 struct ArenaNeeds {
-  std::int64_t keeping_all = 0, unlimited = 0, least = 0, further_workers = 0, away = 0;
+  std::int64_t keeping_all = 0, unlimited = 0, least = 0, further_workers = 0;
 };
 /// What it has, and what plans may count on: all of it, unless they compress.
 struct ArenaBytes {
@@ -26,14 +26,18 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
 ArenaBytes arena_bytes(const ArenaNeeds& needs, const TrainOptions& options, std::optional<std::int64_t> limit);
 /// The lowest limit that can be asked for.
 std::int64_t least_arena(const ArenaNeeds& needs, const TrainOptions& options, const ArenaBytes& arena);
-/// What the largest subnet computes again in an arena of that size, of its forward FLOPs: the most of all stages.
-double recomputed_share(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
-                        const BackendTraits& traits, std::int64_t limit, const ActivationChoices& choices);
+/// What the largest subnet does in an arena of that size: the most of all stages.
+struct LargestPlan {
+  double recomputed_share = 0;  // of its forward FLOPs
+  std::int64_t away = 0;        // bytes outside the arena
+  int tensors = 0, compressed = 0;
+};
+LargestPlan plan_of_largest(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
+                            const BackendTraits& traits, std::int64_t limit, const ActivationChoices& choices);
 /// What the hidden states of teachers take outside the arena, of one micro-batch.
 std::int64_t kept_teacher_bytes(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages);
 /// What the backend keeps for itself.
-std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options, const WeightTable& table);
-/// Throws InputError where options do not fit each other.
-void check_options(const TrainOptions& options);
+std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options, const WeightTable& table,
+                             const std::vector<RunningStage>& stages);
 
 }  // namespace elastiform

@@ -66,9 +66,7 @@ void check_train(TableReader& table, const TrainOptions& train) {
     only_with(table, key, find_step_rule(train.step_rule).reads(key), "a step rule that reads it", "step_rule = " + train.step_rule);
   check_policy(train);
   only_with(table, "base_sequences", scales_rate(train), "train.scale_rate = linear or sqrt", "scale_rate = " + train.scale_rate);
-  if (train.noise_scale && train.accumulation < 2)
-    throw InputError({table.place("noise_scale"), "train.accumulation of 2 or more, as it compares two sizes of batches",
-                      std::to_string(train.accumulation), "halve train.sequences and double train.accumulation"});
+  check_noise_scale(train, table.place("noise_scale"));
   only_with(table, "band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
   only_with(table, "loss_scale", uses_loss_scale(train), "train.precision = fp16", "precision = " + train.precision);
   only_with(table, "fp8_window", uses_fp8_window(train), "train.precision = fp8", "precision = " + train.precision);

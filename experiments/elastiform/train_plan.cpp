@@ -137,6 +137,19 @@ std::string what_is_recomputed(const Trainer::Memory& memory) {
   return fmt::format("backward recomputes {:.0f} % of the largest's forward FLOPs", percent);
 }
 
+const char* why_nothing_is_sent(const Trainer::Memory& memory) {
+  return memory.arena >= memory.arena_keeping_all ? "all are kept" : "offloading would cost more than computing again";
+}
+
+void print_compression(std::FILE* stream, const Recipe& recipe, const Trainer::Memory& memory) {
+  if (memory.compressed > 0)
+    fmt::print(stream, "    {} of {} tensors of the largest subnet's blocks are compressed ({}): gradients are estimates, losses exact\n",
+               memory.compressed, memory.tensors, recipe.train.activations);
+  else
+    fmt::print(stream, "warning: train.activations = \"{}\" compresses nothing of the largest subnet: {}\n", recipe.train.activations,
+               recipe.train.activation_bytes > 0 ? "under train.activation_bytes computing again costs less" : "it would save no memory");
+}
+
 }  // namespace
 
 void print_memory(std::FILE* stream, const PlannedMemory& memory) {
@@ -149,7 +162,8 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
              unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), part("step rule", trainer.rule),
              part("average", trainer.average), unit(trainer.arena), unit(trainer.workspace), unit(memory.evaluation));
   fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
-  if (trainer.away > 0) fmt::print(stream, "    up to {} of them wait in a file outside of memory\n", unit(trainer.away));
+  if (trainer.away > 0) fmt::print(stream, "    {} of the largest subnet's wait in a file outside of memory\n", unit(trainer.away));
+  else if (trainer.offloads) fmt::print(stream, "    {}; nothing is sent to a file\n", why_nothing_is_sent(trainer));
   fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
   if (memory.ranks > 1) fmt::print(stream, "    all of this is of one of {} processes\n", memory.ranks);
@@ -184,8 +198,7 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
   fmt::print(stream, "{}", table.text());
   if (!recipe.base.empty()) print_tuning(stream, recipe);
   print_memory(stream, memory);
-  if (uses_activation_bytes(recipe.train))
-    fmt::print(stream, "    blocks may keep them compressed ({}): gradients are estimates, losses exact\n", recipe.train.activations);
+  if (uses_activation_bytes(recipe.train)) print_compression(stream, recipe, memory.trainer);
   fmt::print(stream, "training: {} steps of {}{} sequences of {} bytes, {} tokens, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.accumulation > 1 ? fmt::format("{} x ", recipe.train.accumulation) : "",
              recipe.train.sequences, recipe.space.model().context, count_text(tokens_of(recipe)), tokens_per_parameter(recipe),

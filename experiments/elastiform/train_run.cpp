@@ -190,8 +190,7 @@ class Session {
     log.append(row.text());
     progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}{}", step,
                               std::to_string(recipe_.train.steps).size(), bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle),
-                              bits_per_byte(losses_->largest), speed(),
-                              noise_text(),
+                              bits_per_byte(losses_->largest), speed(), noise_text(),
                               trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : "") +
                   (trainer_.precision_summary().empty() ? "" : "  " + trainer_.precision_summary()));

@@ -90,7 +90,8 @@ struct CodedStep {
       : op(op_), moved(op_), shrink(constant(1 - op_.rate * op_.decay)), step(constant(op_.rate / op_.correction1)), signs(signed_search()),
         roots(unsigned_search()) {}
 
-  /// `body(row, column, vector's place in the block, access)` over a block's vectors. A row of a block begins at a multiple of `lanes`.
+  /// `body(row, column, vector's place in the block, access)` over a block's vectors. Rows stand close in the block:
+  /// what the last vector of one stores behind its end the next row overwrites, and behind the last row a buffer of two blocks has room.
   template <class Body>
   HWY_INLINE void for_block(std::int64_t top, std::int64_t left, std::int64_t rows, std::int64_t columns, const Body& body) const {
     for (std::int64_t n = 0; n < rows; ++n)

@@ -64,11 +64,10 @@ HWY_INLINE void for_directions(const FactoredStep& op, const Body& body) {
                            HWY_ATTR { access.store(hn::Div(constant(1), hn::Sqrt(access.load(column + c))), factors + c); });
     for (std::int64_t n = 0; n < op.weight.rows; ++n) {
       float* weight = op.weight.row<float>(n) + first;
-      const float* gradient = op.gradient.empty() ? nullptr : op.gradient.row<float>(n) + first;
-      const auto row = row_factor(op, n), zero = hn::Zero(Float());
+      const float* gradient = op.gradient.row<float>(n) + first;
+      const auto row = row_factor(op, n);
       for_vectors(width, [&](std::int64_t c, auto access) HWY_ATTR {
-        const auto u = gradient ? hn::Mul(hn::Mul(row, access.load(factors + c)), access.load(gradient + c)) : zero;
-        body(weight + c, u, access);
+        body(weight + c, hn::Mul(hn::Mul(row, access.load(factors + c)), access.load(gradient + c)), access);
       });
     }
   }

@@ -12,6 +12,7 @@ namespace elastiform {
 /// How large the work is that a backend serves.
 struct WorkSizes {
   std::int64_t weight_bytes = 0;            // of all weights
+  std::int64_t weight_copies = 1;           // that products read
   std::int64_t tokens = 0, widest = 0;      // of a pass, and columns of the widest matrix with a row for each
   std::int64_t heads = 0;                   // of queries, at most
   std::int64_t logit_rows = 0, logits = 0;  // the logits formed at once
@@ -44,9 +45,9 @@ inline std::int64_t kept_bytes_at_most(const BackendTraits& traits, const WorkSi
   const bool in_bf16 = traits.operand == DType::bfloat16;
   const std::int64_t scratch = scratch_bytes_at_most(s, in_bf16);
   const std::int64_t upload = std::max((3 * s.tokens + 1) * std::int64_t{sizeof(std::int32_t)}, s.bands * kRectangleBytes);
-  return scratch + scratch / 2 + (1 << 20)                              // it grows by half at least, and to whole MiB
-         + kUploadSegments * std::max(kLeastUploadSegment, 2 * upload)  // a power of two times the least
-         + (in_bf16 ? s.weight_bytes / 2 + 256 : 0)                     // shadows of the weights
+  return scratch + scratch / 2 + (1 << 20)                               // it grows by half at least, and to whole MiB
+         + kUploadSegments * std::max(kLeastUploadSegment, 2 * upload)   // a power of two times the least
+         + (in_bf16 ? s.weight_copies * (s.weight_bytes / 2 + 256) : 0)  // shadows of the weights
          + kLibraryWorkspaceBytes;
 }
 

@@ -108,8 +108,7 @@ GPU_KERNEL momentum_kernel(const MomentumRectangle* list, std::int64_t count) {
 GPU_FUNCTION void factored_direction(const FactoredRectangle& op, std::int64_t row, std::int64_t column, float (&direction)[kFour]) {
   load_gradient(direction, op.gradient, op.gradient_ld, op.gradient_scale, row, column, extent_of(op.weight));
   const float of_row = 1.0f / sqrtf(op.row[row] / op.mean_row);
-  for (int i = 0; i < kFour && column + i < op.weight.columns; ++i)
-    if (op.gradient) direction[i] = of_row * direction[i] / sqrtf(op.column[column + i]);
+  for (int i = 0; i < kFour && column + i < op.weight.columns; ++i) direction[i] = of_row * direction[i] / sqrtf(op.column[column + i]);
 }
 
 GPU_KERNEL factored_kernel(const FactoredRectangle* list, std::int64_t count) {

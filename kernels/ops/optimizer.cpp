@@ -39,7 +39,7 @@ void FactoredStep::check() const {
   checks.present("weight", weight);
   checks.vector("row", row, "weight.rows", weight.rows);
   checks.vector("column", column, "weight.columns", weight.columns);
-  if (!gradient.empty()) checks.like("gradient", gradient, "weight", weight);
+  checks.like("gradient", gradient, "weight", weight);
 }
 
 void Adamw8bit::check() const {

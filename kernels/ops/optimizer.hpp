@@ -9,7 +9,8 @@
 namespace elastiform {
 
 // Updates of a rectangle whose elements share one step counter. Each runs serially on the caller: an optimizer spreads rectangles over
-// workers with Backend::for_each. In all of them g = gradient_scale · gradient, and decay is decoupled: θ ← θ(1 - rate·decay) first.
+// workers with Backend::for_each. In all of them g = gradient_scale · gradient.
+// Decay is decoupled, θ ← θ(1 - rate·decay) first, where an operation does not say something else.
 
 /// One AdamW step (arXiv 1711.05101, the order of PyTorch) at step t ≥ 1:
 /// θ ← θ(1 - rate·decay); m ← β1 m + (1-β1) g; v ← β2 v + (1-β2) g²; θ ← θ - rate · (m/c1) / (sqrt(v/c2) + eps),
@@ -65,7 +66,7 @@ struct FactoredMoments {
   auto fields() const { return std::tie(row, column, gradient); }
 };
 
-/// θ ← θ(1 - decay) - rate·u, u_ij = g_ij / sqrt(row_i · column_j / mean_row). An empty gradient is zero.
+/// θ ← θ(1 - decay) - rate·u, u_ij = g_ij / sqrt(row_i · column_j / mean_row). The decay is that of this step, its rate included.
 struct FactoredStep {
   static constexpr const char* kName = "factored_step";
   View weight;

@@ -58,7 +58,7 @@ void ReferenceBackend::do_momentum_step(const MomentumStep& op) {
 void ReferenceBackend::do_factored_moments(const FactoredMoments& op) {
   const std::int64_t n = op.gradient.rows, m = op.gradient.columns;
   const auto square = [&](std::int64_t i, std::int64_t j) {
-    const double g = gradient_of(op.gradient, op.gradient_scale, i, j);
+    const double g = op.gradient_scale * op.gradient.row<double>(i)[j];
     return g * g + op.eps;
   };
   for (std::int64_t i = 0; i < n; ++i) {
@@ -79,7 +79,7 @@ namespace {
 
 double factored_direction(const FactoredStep& op, std::int64_t i, std::int64_t j) {
   const double v = op.row.row<double>(0)[i] / op.mean_row * op.column.row<double>(0)[j];
-  return gradient_of(op.gradient, op.gradient_scale, i, j) / std::sqrt(v);
+  return op.gradient_scale * op.gradient.row<double>(i)[j] / std::sqrt(v);
 }
 
 }  // namespace

@@ -49,9 +49,7 @@ TEST_CASE("search, front, show, generate and export of a run's running average",
 
   const json trained = own.json_of("evaluate runs/micro --subnet largest");
   CHECK(trained["weights_hash"] != average[0]["weights_hash"]);
-  const auto shown = [&](const json& evaluation) {
-    return own.text_of("show runs/micro " + std::to_string(evaluation["id"].get<int>()));
-  };
+  const auto shown = [&](const json& evaluation) { return own.text_of("show runs/micro " + std::to_string(evaluation["id"].get<int>())); };
   CHECK_THAT(shown(average[0]), Contains("(the running average)\n") && !Contains("stale"));
   CHECK_THAT(shown(trained), !Contains("running average") && !Contains("stale"));
 

@@ -93,4 +93,28 @@ TEST_CASE("a band met late gets a warm-up of its own", "[trainers]") {
   CHECK(fresh.view(tensor).row<double>(0)[0] == Approx(-0.01 * (1 + 2 + 3 + 4) / 8));
 }
 
+TEST_CASE("AdamW without gradients decays alone, and its first step is rate·g / (|g| + eps)", "[trainers]") {
+  TrainOptions options;
+  options.band_warmup = 0, options.decay = 0.3;
+  const auto table = four_band_table();
+  const TensorSpec& tensor = table->at("block.0.ffn.down");
+  ReferenceBackend backend;
+  const ActiveBands all(std::vector<bool>(static_cast<std::size_t>(table->band_count()), true));
+  Weights weights(table, DType::float64), gradients(table, DType::float64);
+  set_bands(weights, tensor, {1, -2, 0, 5});
+  AdamwOptimizer idle(options, table, backend);
+  for (int t = 0; t < 7; ++t) idle.update(backend, weights, gradients, all, {.step = t, .rate = 0.01});
+  for (const auto& [column, start] : {std::pair{0, 1.0}, {2, -2.0}, {4, 0.0}, {6, 5.0}})
+    CHECK(weights.view(tensor).row<double>(1)[column] == Approx(start * std::pow(1 - 0.01 * 0.3, 7)).epsilon(1e-14));
+
+  options.decay = 0, options.eps = 1e-3;
+  const std::vector<double> g{1e-4, -1e-3, 0.5, 700};
+  set_bands(weights, tensor, {0, 0, 0, 0});
+  set_bands(gradients, tensor, g);
+  AdamwOptimizer first(options, table, backend);
+  first.update(backend, weights, gradients, all, {.step = 0, .rate = 0.01});
+  for (std::size_t i = 0; i < 4; ++i)
+    CHECK(weights.view(tensor).row<double>(1)[2 * i] == Approx(-0.01 * g[i] / (std::abs(g[i]) + 1e-3)).epsilon(1e-12));
+}
+
 }  // namespace elastiform

@@ -198,8 +198,8 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   const std::string sampler = GENERATE("largest", "balanced", "sandwich");
   const int threads = GENERATE(1, 2);
   const Precision precision = GENERATE(from_range(precisions_here()));
-  const int accumulation = GENERATE(1, 3);
-  CAPTURE(sampler, threads, name_of(precision), accumulation);
+  const auto [accumulation, rule] = GENERATE(table<int, std::string>({{1, "plain"}, {3, "plain"}, {3, "sam"}, {3, "looksam"}}));
+  CAPTURE(sampler, threads, name_of(precision), accumulation, rule);
   const SearchSpace space = small_space();
   const TemporaryFolder folder;
   const TextData data(folder.write("text.txt", letters(40000)),
@@ -208,6 +208,8 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   options.sequences = 11;
   options.accumulation = accumulation;
   options.dropout = accumulation > 1 ? 0.1 : 0;
+  options.step_rule = rule, options.look_every = 2;
+  if (rule != "plain") options.ema = 0.9, options.noise_scale = true;
   std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = sampler}};
   if (sampler == "sandwich") stages.front().objective = "labels+largest", stages.front().random = 2;
   resolve_stages(stages, options.steps);

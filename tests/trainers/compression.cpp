@@ -9,14 +9,6 @@
 namespace elastiform {
 namespace {
 
-/// So wide that a product costs more than to compress what it computes: else plans do the product again.
-SearchSpace wide_space(const SearchSpace& narrow) {
-  ModelConfig model = narrow.model();
-  model.head_dim = 32;
-  const SearchSpace::Block block{{4, 8}, {.widths = {}, .ratios = {2, 4}}};
-  return SearchSpace(model, {192, 256}, {1, 2}, {block, block});
-}
-
 std::string trained(const Fixture& f, int threads, std::int64_t resumed_at = 0) {
   const ThreadPool pool(threads);
   CpuBackend backend(pool);
@@ -53,12 +45,19 @@ TEST_CASE("training with compressed activations has the same bits on 1 and 3 thr
 
 TEST_CASE("training with compressed activations learns, in fewer bytes", "[trainers][compression]") {
   Fixture f;
+  SECTION("narrow") {}
+  SECTION("wide") { f.space = wide_space(f.space), f.options.rate = 3e-3; }
   const ThreadPool pool(2);
   CpuBackend backend(pool);
   const Trainer::Memory all = Trainer::plan(f.space, f.options, f.stages, backend);
   f.options.activations = GENERATE("4bit", "2bit");
   Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
   CHECK(trainer.memory().arena < all.arena);
+  CHECK(trainer.memory().recomputed_share == 0);  // what a product computes is compressed, not computed again
+  CHECK(trainer.memory().compressed > 4);
+  CHECK(trainer.memory().compressed < trainer.memory().tensors);  // statistics
+  CHECK(all.compressed == 0);
+  CHECK(all.tensors == trainer.memory().tensors);
   CHECK(Trainer::plan(f.space, f.options, f.stages, backend).arena == trainer.memory().arena);
   StepReport last;
   while (!trainer.done()) last = trainer.step();
@@ -67,6 +66,9 @@ TEST_CASE("training with compressed activations learns, in fewer bytes", "[train
 
 TEST_CASE("the recipe says what compressed activations take, and what is too little is refused", "[trainers][compression][memory]") {
   Fixture f;
+  f.space = wide_space(f.space);
+  f.options.steps = 20;
+  resolve_stages(f.stages, f.options.steps);
   const ThreadPool pool(2);
   CpuBackend backend(pool);
   f.options.activations = GENERATE("auto", "4bit");
@@ -83,12 +85,15 @@ TEST_CASE("the recipe says what compressed activations take, and what is too lit
   REQUIRE(number != std::string::npos);
   const std::int64_t least = std::stoll(message.substr(number + 9));
   CHECK(least < automatic);
-  f.options.activation_bytes = least + 4096;
-  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
-  while (trainer.next_step() < 50) trainer.step();  // every pass asserts planned == used
-  const std::int64_t capacity = trainer.memory().arena;
-  CHECK(capacity >= least);
-  CHECK_THROWS_AS(Trainer(f.space, f.options, f.stages, *f.data, backend, capacity - 64), InputError);
+  for (const std::int64_t bytes : {least + 4096, std::int64_t{0}}) {
+    f.options.activation_bytes = bytes;
+    Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+    if (bytes == 0) CHECK(trainer.memory().compressed > 0);
+    while (!trainer.done()) trainer.step();  // every pass asserts planned == used
+    const std::int64_t capacity = trainer.memory().arena;
+    CHECK(capacity >= least);
+    CHECK_THROWS_AS(Trainer(f.space, f.options, f.stages, *f.data, backend, capacity - 64), InputError);
+  }
   f.options.activations = "3bit";
   CHECK_THROWS_AS(Trainer::plan(f.space, f.options, f.stages, backend), InputError);
 }

@@ -19,6 +19,14 @@ inline SearchSpace byte_space() {
   return SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks());
 }
 
+/// So wide that a product costs more than to compress what it computes, or to send it away: else plans do the product again.
+inline SearchSpace wide_space(const SearchSpace& narrow) {
+  ModelConfig model = narrow.model();
+  model.head_dim = 32;
+  const SearchSpace::Block block{{4, 8}, {.widths = {}, .ratios = {2, 4}}};
+  return SearchSpace(model, {192, 256}, {1, 2}, {block, block});
+}
+
 /// Text that is worth learning: words of a small vocabulary in random order.
 inline std::string words(std::size_t bytes) {
   static constexpr const char* kWords[] = {"the ", "light ", "of ", "heaven ", "and ", "earth ", "was ", "good.\n"};

@@ -180,6 +180,48 @@ TEST_CASE("LARS multiplies the rate with a ratio of the active slice", "[trainer
   CHECK(e.weight(0, 4) == 100);
 }
 
+TEST_CASE("catch-up: moments of a band that was idle have faded, and their corrections with them", "[trainers]") {
+  TrainOptions options;
+  options.optimizer = GENERATE("lion", "lars", "lamb");
+  options.policy = "catch-up", options.band_warmup = 0, options.decay = 0, options.eps = 0;
+  options.beta1 = 0.5, options.beta2 = 0.25, options.momentum = 0.75, options.trust = 0.02;
+  CAPTURE(options.optimizer);
+  Element e(options, four_band_table());
+  set_bands(e.weights, e.tensor, {1, 1, 1, 1});
+  set_bands(e.gradients, e.tensor, {1, 1, 1, 1});
+  const auto norm = [&] {
+    double sum = 0;
+    for (std::int64_t row = 0; row < e.tensor.rows; ++row)
+      for (std::int64_t column = 0; column < e.tensor.columns; ++column) sum += e.weight(row, column) * e.weight(row, column);
+    return std::sqrt(sum);
+  };
+  const double elements =
+      std::sqrt(static_cast<double>(e.tensor.rows * e.tensor.columns));  // the norm of the gradient, and of a direction of ones
+  const double ratio1 = options.trust * norm() / elements;
+  e.update(0.01, kAll);
+  for (int i = 0; i < 3; ++i) {
+    // LAMB's and LARS' directions take the gradient's place.
+    set_bands(e.gradients, e.tensor, {1, 1, 1, 1});
+    e.update(0.01, {false, true, true, true});
+  }
+  const double before = e.weight(0, 0), size = norm();
+  set_bands(e.gradients, e.tensor, {1, 1, 1, 1});
+  e.update(0.01, kAll);
+  const double m = e.optimizer->moments().at("m")->view(e.tensor).row<double>(0)[0], moved = before - e.weight(0, 0);
+  if (options.optimizer == "lion") {
+    CHECK(m == Approx(std::pow(0.25, 4) * 0.75 + 0.75));
+    CHECK(moved == Approx(0.01));
+  } else if (options.optimizer == "lars") {
+    const double ratio2 = options.trust * size / elements;
+    CHECK(m == Approx(std::pow(0.75, 4) * ratio1 + ratio2));
+    CHECK(moved == Approx(0.01 * m));
+  } else {
+    CHECK(m == Approx(std::pow(0.5, 4) * 0.5 + 0.5));
+    CHECK(e.optimizer->moments().at("v")->view(e.tensor).row<double>(0)[0] == Approx(std::pow(0.25, 4) * 0.75 + 0.75));
+    CHECK(moved == Approx(0.01 * size / elements));  // the corrected direction is 1, however long the band was idle
+  }
+}
+
 TEST_CASE("vector adafactor: two steps", "[trainers][vectors]") {
   const auto& v = vector("adafactor");
   TrainOptions options;

@@ -231,14 +231,24 @@ TEST_CASE("planned memory of a precision is what a trainer holds", "[trainers][p
 
 TEST_CASE("a trainer whose activations wait in a file has the weights of one that keeps them", "[trainers][offload][bits]") {
   Fixture f;
+  const SearchSpace wide = wide_space(f.space);
+  f.space = SearchSpace(wide.model(), {320}, wide.depth(), wide.blocks());
+  f.options.steps = 6;
+  f.options.sequences = 12;
+  resolve_stages(f.stages, f.options.steps);
   const ThreadPool pool(2);
   CpuBackend backend(pool);
   Trainer kept(f.space, f.options, f.stages, *f.data, backend, kNoLimit);
   while (!kept.done()) kept.step();
   ScratchFile file(f.folder.path(), "test");
-  const std::int64_t least = Trainer::plan(f.space, f.options, f.stages, backend, std::nullopt, alone(), true).least_arena;
-  Trainer away(f.space, f.options, f.stages, *f.data, backend, least, alone(), &file);
+  const Trainer::Memory memory = Trainer::plan(f.space, f.options, f.stages, backend, std::nullopt, alone(), true);
+  CHECK(memory.offloads);
+  std::int64_t limit = memory.least_arena;  // the lowest under which something is sent
+  while (limit < memory.arena_keeping_all && Trainer::plan(f.space, f.options, f.stages, backend, limit, alone(), true).away == 0)
+    limit += (memory.arena_keeping_all - memory.least_arena) / 16;
+  Trainer away(f.space, f.options, f.stages, *f.data, backend, limit, alone(), &file);
   CHECK(away.memory().away > 0);
+  CHECK(away.memory().away == Trainer::plan(f.space, f.options, f.stages, backend, limit, alone(), true).away);
   while (!away.done()) away.step();
   CHECK(weights_hash(away.weights()) == weights_hash(kept.weights()));
   f.options.activations = "4bit";

@@ -31,7 +31,7 @@ struct Quadratic {
   std::vector<std::vector<double>> A;
   std::vector<double> b;
   std::vector<std::vector<double>> passes;  // θ of each
-  bool not_finite = false;
+  std::size_t finite_passes = 9;
 
   explicit Quadratic(const nlohmann::json& v) : A(v["A"]), b(v["b"]) { set(v["w0"]); }
   double& at(Weights& of, std::size_t i) { return of.view(tensor).row<double>(0)[2 * i]; }
@@ -51,7 +51,7 @@ struct Quadratic {
         double g = -b[i];
         for (std::size_t j = 0; j < 3; ++j) g += A[i][j] * at(weights, j);
         at(gradient, i) = mask[i] ? g : 0;
-        if (not_finite) at(gradient, i) = std::numeric_limits<double>::infinity();
+        if (passes.size() > finite_passes) at(gradient, i) = std::numeric_limits<double>::infinity();
       }
       return gradient;
     };
@@ -136,10 +136,54 @@ TEST_CASE("a first pass that is not finite has no second one", "[trainers]") {
   options.step_rule = GENERATE("sam", "looksam");
   Quadratic q(vector("sam"));
   const auto rule = make_rule(options, q);
-  q.not_finite = true;
+  q.finite_passes = 0;
   CHECK_FALSE(std::isfinite(q.run(*rule, kAll)[0]));
   CHECK(q.passes.size() == 1);
   CHECK(q.read(q.weights) == q.passes[0]);
+}
+
+TEST_CASE("a second pass that is not finite: weights are put back, and LookSAM forgets these bands alone", "[trainers]") {
+  TrainOptions options;
+  options.step_rule = GENERATE("sam", "looksam"), options.adaptive = GENERATE(false, true);
+  options.look_every = 2;
+  CAPTURE(options.step_rule, options.adaptive);
+  Quadratic q(vector("sam"));
+  const auto rule = make_rule(options, q), fresh = make_rule(options, q);
+  const std::vector<double> theta = q.read(q.weights), g = q.run(*rule, kAll, 0);
+  const auto moments = rule->moments();
+  const double look = moments.empty() ? 0 : q.at(*moments.at("look"), 2);
+  q.finite_passes = 1;
+  CHECK_FALSE(std::isfinite(q.run(*rule, {1, 1, 0}, 2)[0]));
+  CHECK(q.passes.size() == 2);
+  CHECK(q.read(q.weights) == theta);
+  if (!moments.empty()) {
+    CHECK(q.read(*moments.at("look")) == std::vector<double>{0, 0, look});
+    const std::vector<double>& looked = *rule->band_numbers().at("looked");
+    const auto first = static_cast<std::size_t>(q.tensor.first_band);
+    CHECK(std::vector<double>(looked.begin() + static_cast<std::ptrdiff_t>(first),
+                              looked.begin() + static_cast<std::ptrdiff_t>(first + 4)) == std::vector<double>{-1, -1, 0, -1});
+  }
+  q.finite_passes = 9;
+  check_near(q.run(*rule, kAll, 4), g);  // nothing of it is left
+  check_near(q.run(*fresh, kAll, 4), g);
+}
+
+TEST_CASE("LookSAM: what is added is α of the gradient of the bands that have a g_v, whose ages are known", "[trainers]") {
+  TrainOptions options;
+  options.step_rule = "looksam", options.look_share = 0.6, options.look_every = 5;
+  Quadratic q(vector("sam"));
+  const auto rule = make_rule(options, q), fresh = make_rule(options, q);
+  const std::vector<double> plain = q.run(*fresh, kAll, 1);  // it has none
+  q.run(*rule, {1, 1, 0}, 0);
+  const std::vector<double> added = difference(q.run(*rule, kAll, 1), plain);
+  CHECK(std::hypot(added[0], added[1]) == Approx(0.6 * std::hypot(plain[0], plain[1])));
+  CHECK(added[2] == 0);
+  q.run(*rule, {1, 0, 0}, 5);
+  const std::vector<double>& looked = *rule->band_numbers().at("looked");
+  const auto first = static_cast<std::size_t>(q.tensor.first_band);
+  CHECK(looked[first] == 5);
+  CHECK(looked[first + 1] == 0);
+  CHECK(looked[first + 2] == -1);
 }
 
 namespace {
@@ -194,6 +238,39 @@ TEST_CASE("step rules: same bits on any number of threads, with micro-batches, a
   CHECK(second.noise().trace == straight.noise().trace);
   CHECK(straight.memory().rule == Trainer::plan(f.space, f.options, f.stages, parallel).rule);
   CHECK(straight.memory().average == Trainer::plan(f.space, f.options, f.stages, parallel).average);
+}
+
+TEST_CASE("where a step uphill moves no bit, SAM's second pass is the first: batch, masks, tokens and teachers", "[trainers][bits]") {
+  Fixture f;
+  const SearchSpace::Block& block = f.space.blocks().front();
+  f.space = SearchSpace(f.space.model(), f.space.embed(), {2, 3}, {block, block, block});
+  f.stages = {{.share = 1, .steps = 0, .sampler = "sandwich", .objective = "labels+largest"}};
+  f.options.steps = 12, f.options.sequences = 4, f.options.accumulation = 2, f.options.dropout = 0.2;
+  f.options.tokens = GENERATE("all", "importance"), f.options.tokens_step = 4;
+  if (f.options.tokens != "all") f.options.dropout = 0;  // they refuse each other
+  CAPTURE(f.options.tokens);
+  resolve_stages(f.stages, f.options.steps);
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  const std::string plain = hash_after(f, backend, 12);
+  f.options.step_rule = "sam", f.options.rho = 1e-30;
+  CHECK(hash_after(f, backend, 12) == plain);
+  f.options.rho = 0.05;
+  CHECK(hash_after(f, backend, 12) != plain);
+}
+
+TEST_CASE("a training skips the step whose second pass is not finite, weights put back", "[trainers]") {
+  Fixture f;
+  f.options.step_rule = GENERATE("sam", "looksam");
+  f.options.rho = 1e38, f.options.ema = 0.9;
+  const ThreadPool pool(2);
+  CpuBackend backend(pool);
+  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+  const std::string before = weights_hash(trainer.weights());
+  CHECK(trainer.step().skipped);
+  CHECK(trainer.updates() == 0);
+  CHECK(weights_hash(trainer.weights()) == before);
+  CHECK(weights_hash(*trainer.average()) == before);
 }
 
 TEST_CASE("the loss that a step reports is that of its first pass", "[trainers]") {

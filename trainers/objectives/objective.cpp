@@ -26,8 +26,9 @@ LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, int numb
                        .dropout = c.dropout.rate};
   const ActivationPlan& plan = c.plans.of(subnet, pass, left);
   c.arena.reset_peak();
-  const LossReport report = c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden,
-                                                       plan, c.arena, c.block_done, c.away);
+  const LossReport report =
+      c.network.forward_backward(c.backend, c.weights, c.gradients, subnet, batch, options, teacher, keep_hidden, plan, c.arena,
+                                 c.block_done, c.away ? c.away->of_at_least(plan.away_bytes) : nullptr);
   if (c.arena.peak() - before != plan.arena_bytes)
     throw std::logic_error("subnet " + format(subnet) + " used " + std::to_string(c.arena.peak() - before) + " arena bytes, planned " +
                            std::to_string(plan.arena_bytes));

@@ -33,7 +33,7 @@ struct ObjectiveContext {
   PassNoise noise = {};                      // of the batch
   std::int64_t activation_limit = kNoLimit;  // of plans, where it is less than the arena
   bool checks_passes = false;                // LossOptions::checks_gradient
-  Arena* away = nullptr;                     // where plans send what waits outside the arena
+  GrowingArena* away = nullptr;              // where plans send what waits outside the arena
 };
 
 /// Makes `gradients` ready for the passes of a micro-batch. Where the first subnet covers all that the others touch, as in a step of one subnet

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "trainers/optimizers/trust_ratio.hpp"
-
 namespace elastiform {
 namespace {
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "trainers/optimizers/adamw.hpp"
+
 namespace elastiform {
 namespace {
 
@@ -70,8 +72,7 @@ void Adamw8bitOptimizer::step_coded(Backend& backend, Weights& weights, ConstVie
   const BandClocks::Band& c = clocks_[r.band];
   const std::int64_t at = places_.codes[number_of(r)] + r.row * r.tensor->ld + r.column, blocks = CodeBlocks(r.rows, r.columns).count();
   const View m_scale = m_scales_.row(piece.scale, blocks), v_scale = v_scales_.row(piece.scale, blocks);
-  // What fades all elements alike fades their scale.
-  if (c.fades()) backend.scale(m_scale, c.fade1), backend.scale(v_scale, c.fade2);
+  fade(backend, c, m_scale, v_scale);  // what fades all elements alike fades their scale
   backend.adamw_8bit({.weight = r.of(weights),
                       .m = m_codes_.matrix(at, r.rows, r.columns, r.tensor->ld),
                       .v = v_codes_.matrix(at, r.rows, r.columns, r.tensor->ld),
@@ -89,22 +90,13 @@ void Adamw8bitOptimizer::step_coded(Backend& backend, Weights& weights, ConstVie
 }
 
 void Adamw8bitOptimizer::step_wide(Backend& backend, Weights& weights, ConstView gradient, const BandRectangle& r, double gradient_scale) {
-  const BandClocks::Band& c = clocks_[r.band];
   const std::int64_t at = places_.wide[number_of(r)] + r.row * r.tensor->ld + r.column;
-  const View m = m_.matrix(at, r.rows, r.columns, r.tensor->ld), v = v_.matrix(at, r.rows, r.columns, r.tensor->ld);
-  if (c.fades()) backend.scale(m, c.fade1), backend.scale(v, c.fade2);
-  backend.adamw({.weight = r.of(weights),
-                 .m = m,
-                 .v = v,
-                 .gradient = gradient,
-                 .rate = c.rate * r.tensor->rate,
-                 .beta1 = options_.beta1,
-                 .beta2 = options_.beta2,
-                 .eps = options_.eps,
-                 .decay = decays(*r.tensor) ? options_.decay : 0,
-                 .correction1 = c.first,
-                 .correction2 = c.second,
-                 .gradient_scale = gradient_scale});
+  adamw_step(backend, options_, clocks_[r.band], *r.tensor,
+             {.weight = r.of(weights),
+              .m = m_.matrix(at, r.rows, r.columns, r.tensor->ld),
+              .v = v_.matrix(at, r.rows, r.columns, r.tensor->ld),
+              .gradient = gradient,
+              .gradient_scale = gradient_scale});
 }
 
 void Adamw8bitOptimizer::update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) {

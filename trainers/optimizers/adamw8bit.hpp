@@ -13,6 +13,7 @@ class Adamw8bitOptimizer final : public Optimizer {
   Adamw8bitOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);
   void update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) override;
   std::int64_t bytes() const override;
+  bool moves_idle() const override { return clocks_.moves_idle(); }
   std::map<std::string, std::vector<double>*> band_numbers() override { return clocks_.numbers(); }
   std::map<std::string, StateArray*> arrays() override;
   static std::int64_t state_bytes(const TrainOptions& options, const WeightTable& table);

@@ -46,8 +46,9 @@ class BandClocks {
   /// Every band that this update moves is one update older.
   void advance(const ActiveBands& active, const UpdateStep& step);
   const Band& operator[](std::int64_t band) const { return bands_[static_cast<std::size_t>(band)]; }
+  bool moves_idle() const { return policy_ == BandPolicy::dense; }
   /// Whether the last update moved it.
-  bool moves(std::int64_t band, const ActiveBands& active) const { return policy_ == BandPolicy::dense || active[band]; }
+  bool moves(std::int64_t band, const ActiveBands& active) const { return moves_idle() || active[band]; }
 
   /// Rectangles of what the last update moved, each of bands with one clock and equal activity.
   void rectangles(const WeightTable& table, const ActiveBands& active, std::vector<BandRectangle>& list) const;

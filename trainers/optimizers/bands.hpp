@@ -17,6 +17,10 @@ class ActiveBands {
   ActiveBands(const WeightTable& table, std::span<const Subnet> subnets) { assign(table, subnets); }
   explicit ActiveBands(std::vector<bool> active) : active_(std::move(active)) {}  // one entry a band
   void assign(const WeightTable& table, std::span<const Subnet> subnets);
+  /// Those of `of` for which holds[band] ≥ 0.
+  void assign(const ActiveBands& of, const std::vector<double>& holds) {
+    for (std::size_t band = 0; band < active_.size(); ++band) active_[band] = of.active_[band] && holds[band] >= 0;
+  }
   bool operator[](std::int64_t band) const { return active_[static_cast<std::size_t>(band)]; }
   bool operator==(const ActiveBands&) const = default;
 

@@ -64,10 +64,6 @@ void LambOptimizer::update(Backend& backend, Weights& weights, Weights& gradient
   }
 }
 
-std::int64_t LambOptimizer::state_bytes(const TrainOptions& options, const WeightTable& table) {
-  return 2 * table.trained_elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
-}
-
 std::string_view LambOptimizer::refuses(BandPolicy policy) { return policy == BandPolicy::dense ? kNoDenseRatio : ""; }
 
 }  // namespace elastiform

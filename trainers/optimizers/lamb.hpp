@@ -10,12 +10,11 @@ class LambOptimizer final : public MomentOptimizer {
  public:
   LambOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);
   void update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) override;
-  static std::int64_t state_bytes(const TrainOptions& options, const WeightTable& table);
+  static MomentRule rule_of(const TrainOptions& options) { return {options.beta1, options.beta2}; }
   static void set_defaults(TrainOptions& options) { options.rate = 1e-2, options.beta2 = 0.999, options.eps = 1e-6, options.decay = 0.01; }
   static std::string_view refuses(BandPolicy policy);
 
  private:
-  static MomentRule rule_of(const TrainOptions& options) { return {options.beta1, options.beta2}; }
   /// Whole tensors from rectangle `first` on, whose directions stay in a cache until they are taken.
   std::size_t end_of_group(std::size_t first, bool all) const;
 

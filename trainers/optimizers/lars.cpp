@@ -1,6 +1,5 @@
 #include "trainers/optimizers/lars.hpp"
 
-#include "trainers/optimizers/sgd.hpp"
 #include "trainers/optimizers/trust_ratio.hpp"
 
 namespace elastiform {
@@ -44,10 +43,6 @@ void LarsOptimizer::update(Backend& backend, Weights& weights, Weights& gradient
                            .coupled_decay = ratio * decay_of(*r.tensor),
                            .gradient_scale = ratio * step.gradient_scale});
   });
-}
-
-std::int64_t LarsOptimizer::state_bytes(const TrainOptions& options, const WeightTable& table) {
-  return table.trained_elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
 }
 
 std::string_view LarsOptimizer::refuses(BandPolicy policy) {

@@ -11,14 +11,12 @@ class LarsOptimizer final : public MomentOptimizer {
  public:
   LarsOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);
   void update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) override;
-  static std::int64_t state_bytes(const TrainOptions& options, const WeightTable& table);
+  static MomentRule rule_of(const TrainOptions& options) { return {.first = options.momentum, .moments = 1, .corrected = false}; }
   /// A rate is multiplied with a ratio of about τ.
   static void set_defaults(TrainOptions& options) { options.rate = 2, options.decay = 1e-3; }
   static std::string_view refuses(BandPolicy policy);
 
  private:
-  static MomentRule rule_of(const TrainOptions& options) { return {.first = options.momentum, .moments = 1, .corrected = false}; }
-
   // Scratch of an update, one a rectangle.
   std::vector<ConstView> weight_views_, gradient_views_;
   std::vector<double> weight_squares_, gradient_squares_, ratios_;

@@ -1,7 +1,5 @@
 #include "trainers/optimizers/lion.hpp"
 
-#include "trainers/optimizers/sgd.hpp"
-
 namespace elastiform {
 
 void LionOptimizer::update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) {
@@ -21,10 +19,6 @@ void LionOptimizer::update(Backend& backend, Weights& weights, Weights& gradient
                            .gradient_scale = step.gradient_scale,
                            .sign = true});
   });
-}
-
-std::int64_t LionOptimizer::state_bytes(const TrainOptions& options, const WeightTable& table) {
-  return table.trained_elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
 }
 
 std::string_view LionOptimizer::refuses(BandPolicy policy) {

@@ -11,13 +11,10 @@ class LionOptimizer final : public MomentOptimizer {
   LionOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend)
       : MomentOptimizer(options, rule_of(options), std::move(table), backend) {}
   void update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) override;
-  static std::int64_t state_bytes(const TrainOptions& options, const WeightTable& table);
+  static MomentRule rule_of(const TrainOptions& options) { return {.first = options.beta2, .moments = 1, .corrected = false}; }
   /// A step is a whole rate in every element: AdamW's rate is 3 to 10 times too large, and its decay as much too small.
   static void set_defaults(TrainOptions& options) { options.rate = 3e-4, options.decay = 0.6, options.beta2 = 0.98; }
   static std::string_view refuses(BandPolicy policy);
-
- private:
-  static MomentRule rule_of(const TrainOptions& options) { return {.first = options.beta2, .moments = 1, .corrected = false}; }
 };
 
 }  // namespace elastiform

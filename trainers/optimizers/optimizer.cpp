@@ -10,6 +10,7 @@
 #include "trainers/optimizers/lars.hpp"
 #include "trainers/optimizers/lion.hpp"
 #include "trainers/optimizers/sgd.hpp"
+#include "trainers/registry.hpp"
 
 namespace elastiform {
 
@@ -32,10 +33,13 @@ void MomentOptimizer::begin_update(const WeightTable& table, const ActiveBands& 
 }
 
 void MomentOptimizer::fade(Backend& backend, const BandRectangle& rectangle) {
-  const BandClocks::Band& c = clock(rectangle);
-  if (!c.fades()) return;
-  backend.scale(rectangle.of(moments_[0]), c.fade1);
-  if (moments_.size() > 1) backend.scale(rectangle.of(moments_[1]), c.fade2);
+  elastiform::fade(backend, clock(rectangle), rectangle.of(moments_[0]), moments_.size() > 1 ? rectangle.of(moments_[1]) : View{});
+}
+
+void fade(Backend& backend, const BandClocks::Band& clock, View m, View v) {
+  if (!clock.fades()) return;
+  backend.scale(m, clock.fade1);
+  if (!v.empty()) backend.scale(v, clock.fade2);
 }
 
 std::int64_t MomentOptimizer::bytes() const {
@@ -51,21 +55,27 @@ std::map<std::string, Weights*> MomentOptimizer::moments() {
 namespace {
 
 template <class Made>
+std::int64_t state_bytes(const TrainOptions& options, const WeightTable& table) {
+  const MomentRule rule = Made::rule_of(options);
+  return rule.moments * table.trained_elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule, table.band_count());
+}
+
+template <class Made>
 std::unique_ptr<Optimizer> make(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend) {
   return std::make_unique<Made>(options, std::move(table), backend);
 }
 
 constexpr std::array kOptimizers{
-    OptimizerEntry{"sgd", "gradient descent with momentum", "momentum nesterov", make<SgdOptimizer>, SgdOptimizer::state_bytes,
+    OptimizerEntry{"sgd", "gradient descent with momentum", "momentum nesterov", make<SgdOptimizer>, state_bytes<SgdOptimizer>,
                    SgdOptimizer::set_defaults, SgdOptimizer::refuses},
     OptimizerEntry{"lion", "the sign of a moment; half of AdamW's state (arXiv 2302.06675)", "beta1 beta2", make<LionOptimizer>,
-                   LionOptimizer::state_bytes, LionOptimizer::set_defaults, LionOptimizer::refuses},
+                   state_bytes<LionOptimizer>, LionOptimizer::set_defaults, LionOptimizer::refuses},
     OptimizerEntry{"adamw", "AdamW with a step counter per band (arXiv 1711.05101)", "beta1 beta2 eps", make<AdamwOptimizer>,
-                   AdamwOptimizer::state_bytes},
+                   state_bytes<AdamwOptimizer>},
     OptimizerEntry{"lars", "momentum with a rate per tensor, for large batches (arXiv 1708.03888)", "momentum trust", make<LarsOptimizer>,
-                   LarsOptimizer::state_bytes, LarsOptimizer::set_defaults, LarsOptimizer::refuses},
+                   state_bytes<LarsOptimizer>, LarsOptimizer::set_defaults, LarsOptimizer::refuses},
     OptimizerEntry{"lamb", "AdamW with a rate per tensor, for large batches (arXiv 1904.00962)", "beta1 beta2 eps", make<LambOptimizer>,
-                   LambOptimizer::state_bytes, LambOptimizer::set_defaults, LambOptimizer::refuses},
+                   state_bytes<LambOptimizer>, LambOptimizer::set_defaults, LambOptimizer::refuses},
     OptimizerEntry{"adafactor", "second moments by rows and columns; next to no state (arXiv 1804.04235)", "", make<AdafactorOptimizer>,
                    AdafactorOptimizer::state_bytes, AdafactorOptimizer::set_defaults, AdafactorOptimizer::refuses},
     OptimizerEntry{"adamw8bit", "AdamW with moments of 8 bits; about a quarter of its state (arXiv 2110.02861)", "beta1 beta2 eps",
@@ -78,13 +88,10 @@ std::span<const OptimizerEntry> optimizers() { return kOptimizers; }
 
 bool OptimizerEntry::reads(std::string_view key) const { return names_key(keys, key); }
 
-const OptimizerEntry& find_optimizer(std::string_view name) {
-  std::string names;
-  for (const OptimizerEntry& entry : kOptimizers) {
-    if (entry.name == name) return entry;
-    names += (names.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw InputError({"recipe: train.optimizer", "one of " + names, '"' + std::string(name) + '"', ""});
+const OptimizerEntry& find_optimizer(std::string_view name) { return find_entry(optimizers(), name, "recipe: train.optimizer"); }
+
+std::string_view refuses_without_corrections(BandPolicy policy) {
+  return policy == BandPolicy::lazy_global ? "it corrects nothing by a clock, so that would be lazy-local" : "";
 }
 
 void check_policy(const TrainOptions& options) {

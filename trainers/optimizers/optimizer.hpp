@@ -44,6 +44,8 @@ class Optimizer {
   /// Gradients may be written to: they are spent.
   virtual void update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) = 0;
   virtual std::int64_t bytes() const = 0;
+  /// Whether an update also moves bands that are not active: the policy is dense.
+  virtual bool moves_idle() const = 0;
 
   /// For checkpoints: moments by name ("m", "v"), per-band numbers by name ("count", …), and what has another shape.
   virtual std::map<std::string, Weights*> moments() { return {}; }
@@ -56,6 +58,7 @@ class MomentOptimizer : public Optimizer {
  public:
   MomentOptimizer(const TrainOptions& options, const MomentRule& rule, std::shared_ptr<const WeightTable> table, const Backend& backend);
   std::int64_t bytes() const final;
+  bool moves_idle() const final { return clocks_.moves_idle(); }
   std::map<std::string, Weights*> moments() final;
   std::map<std::string, std::vector<double>*> band_numbers() final { return clocks_.numbers(); }
 
@@ -77,6 +80,9 @@ class MomentOptimizer : public Optimizer {
   BandClocks clocks_;
 };
 
+/// What idle steps did to the moments of a band; v may be empty.
+void fade(Backend& backend, const BandClocks::Band& clock, View m, View v);
+
 struct OptimizerEntry {
   std::string_view name, help;
   /// Keys of [train] that it reads beside those of all optimizers, separated by blanks.
@@ -96,6 +102,9 @@ constexpr const char* kOptimizerKeys[] = {"beta1", "beta2", "eps", "momentum", "
 /// In order of increasing complexity.
 std::span<const OptimizerEntry> optimizers();
 const OptimizerEntry& find_optimizer(std::string_view name);  // throws InputError
+/// Nothing is corrected by a clock, so lazy-global would be lazy-local under another name.
+std::string_view refuses_without_corrections(BandPolicy policy);
+constexpr const char* kNoDenseRatio = "norms over weights that a step does not use say nothing of what it does";  // methods H5
 /// Throws InputError when the optimizer refuses the policy.
 void check_policy(const TrainOptions& options);
 std::unique_ptr<Optimizer> make_optimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend);

@@ -21,14 +21,6 @@ void SgdOptimizer::update(Backend& backend, Weights& weights, Weights& gradients
   });
 }
 
-std::int64_t SgdOptimizer::state_bytes(const TrainOptions& options, const WeightTable& table) {
-  return table.trained_elements() * bytes_of(DType::float32) + BandClocks::state_bytes(options, rule_of(options), table.band_count());
-}
-
 std::string_view SgdOptimizer::refuses(BandPolicy policy) { return refuses_without_corrections(policy); }
-
-std::string_view refuses_without_corrections(BandPolicy policy) {
-  return policy == BandPolicy::lazy_global ? "it corrects nothing by a clock, so that would be lazy-local" : "";
-}
 
 }  // namespace elastiform

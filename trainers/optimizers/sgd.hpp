@@ -11,15 +11,9 @@ class SgdOptimizer final : public MomentOptimizer {
   SgdOptimizer(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend)
       : MomentOptimizer(options, rule_of(options), std::move(table), backend) {}
   void update(Backend& backend, Weights& weights, Weights& gradients, const ActiveBands& active, const UpdateStep& step) override;
-  static std::int64_t state_bytes(const TrainOptions& options, const WeightTable& table);
+  static MomentRule rule_of(const TrainOptions& options) { return {.first = options.momentum, .moments = 1, .corrected = false}; }
   static void set_defaults(TrainOptions& options) { options.rate = 0.1, options.decay = 1e-3; }
   static std::string_view refuses(BandPolicy policy);
-
- private:
-  static MomentRule rule_of(const TrainOptions& options) { return {.first = options.momentum, .moments = 1, .corrected = false}; }
 };
-
-/// Nothing is corrected by a clock, so lazy-global would be lazy-local under another name.
-std::string_view refuses_without_corrections(BandPolicy policy);
 
 }  // namespace elastiform

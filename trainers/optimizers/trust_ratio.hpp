@@ -37,6 +37,4 @@ void trust_ratios(std::span<const BandRectangle> rectangles, std::span<const Ste
   }
 }
 
-constexpr const char* kNoDenseRatio = "norms over weights that a step does not use say nothing of what it does";  // methods H5
-
 }  // namespace elastiform

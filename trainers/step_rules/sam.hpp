@@ -6,12 +6,18 @@
 
 namespace elastiform {
 
-/// body(rectangle) for the active bands, spread over workers; `rectangles` is scratch.
+/// body(rectangle) for those bands, spread over workers; `rectangles` is scratch.
+template <class Body>
+void for_bands(const RuleContext& c, const ActiveBands& bands, std::vector<BandRectangle>& rectangles, const Body& body) {
+  band_rectangles(
+      c.weights.table(), [&](std::int64_t band) { return bands[band] ? 0 : -1; }, rectangles);
+  c.backend.for_each(static_cast<std::int64_t>(rectangles.size()), [&](std::int64_t i) { body(rectangles[static_cast<std::size_t>(i)]); });
+}
+
+/// The same for the active bands.
 template <class Body>
 void for_active_bands(const RuleContext& c, std::vector<BandRectangle>& rectangles, const Body& body) {
-  band_rectangles(
-      c.weights.table(), [&](std::int64_t band) { return c.active[band] ? 0 : -1; }, rectangles);
-  c.backend.for_each(static_cast<std::int64_t>(rectangles.size()), [&](std::int64_t i) { body(rectangles[static_cast<std::size_t>(i)]); });
+  for_bands(c, c.active, rectangles, body);
 }
 
 /// Weights that are perturbed for one pass and put back bitwise: (θ + ε) - ε would not be θ. One copy of the weights.

@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "kernels/errors.hpp"
+#include "trainers/registry.hpp"
 #include "trainers/step_rules/looksam.hpp"
 #include "trainers/step_rules/sam.hpp"
 
@@ -28,7 +28,7 @@ constexpr std::array kRules{
                   "rho adaptive look_every look_share",
                   [](const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend)
                       -> std::unique_ptr<StepRule> { return std::make_unique<LookSam>(options, std::move(table), backend); },
-                  2, [](const TrainOptions& options) { return 1 + 1.0 / static_cast<double>(options.look_every); }},
+                  2, [](const TrainOptions& options) { return 1 + 1.0 / static_cast<double>(options.look_every); }, 1},
 };
 
 }  // namespace
@@ -37,13 +37,6 @@ bool StepRuleEntry::reads(std::string_view key) const { return names_key(keys, k
 
 std::span<const StepRuleEntry> step_rules() { return kRules; }
 
-const StepRuleEntry& find_step_rule(std::string_view name) {
-  std::string names;
-  for (const StepRuleEntry& entry : kRules) {
-    if (entry.name == name) return entry;
-    names += (names.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw InputError({"recipe: train.step_rule", "one of " + names, '"' + std::string(name) + '"', ""});
-}
+const StepRuleEntry& find_step_rule(std::string_view name) { return find_entry(step_rules(), name, "recipe: train.step_rule"); }
 
 }  // namespace elastiform

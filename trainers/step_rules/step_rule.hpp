@@ -29,12 +29,14 @@ struct RuleContext {
 class StepRule {
  public:
   virtual ~StepRule() = default;
-  /// Weights are bitwise as before when it returns. A first pass that is not finite is returned as it is: the trainer skips the step.
+  /// Weights are bitwise as before when it returns. A first pass that is not finite is returned as it is: the trainer skips the step. Of a later
+  /// one that is not finite, too; then a rule may have lost what it knew of the active bands.
   virtual Weights& gradients(const RuleContext& context) = 0;
 
-  /// Bytes that it holds. Its state by name for checkpoints: like the weights.
+  /// Bytes that it holds. Its state by name for checkpoints: like the weights, and numbers a band.
   virtual std::int64_t bytes() const { return 0; }
   virtual std::map<std::string, Weights*> moments() { return {}; }
+  virtual std::map<std::string, std::vector<double>*> band_numbers() { return {}; }
 };
 
 struct StepRuleEntry {
@@ -46,6 +48,8 @@ struct StepRuleEntry {
   int blocks = 0;
   /// Passes that a step asks for, on average; nullptr: one.
   double (*passes)(const TrainOptions&) = nullptr;
+  /// Numbers of 8 bytes that it holds for each band.
+  int band_numbers = 0;
 
   bool reads(std::string_view key) const;
   bool repeats() const { return passes != nullptr; }
