@@ -40,6 +40,7 @@ void write_card(Hdf5Writer& file, const ModelCard& card) {
 }  // namespace
 
 std::string why_not(const ModelConfig&, const Subnet&) { return ""; }
+std::string why_not_block(const ModelConfig&, int, int, const BlockGenes&) { return ""; }
 
 void write(const DenseModel& model, const ModelCard& card, const std::string& path) {
   Hdf5Writer file(path, "model");

@@ -9,6 +9,7 @@ namespace elastiform::elastiform_file {
 /// One HDF5 file, kind "model": attribute `space` (the space of exactly this network), /weights/NAME, and the model card as attributes of
 /// /card. Expresses every subnet.
 std::string why_not(const ModelConfig& model, const Subnet& subnet);
+std::string why_not_block(const ModelConfig& model, int embed, int index, const BlockGenes& genes);
 void write(const DenseModel& model, const ModelCard& card, const std::string& path);
 DenseModel read(const std::string& path);
 

@@ -6,20 +6,25 @@
 
 namespace elastiform::hugging_face {
 
-/// Folders that `transformers` loads with its own classes: config.json, generation_config.json, model.safetensors, tokenizer.json,
+/// Folders that `transformers` loads: config.json, generation_config.json, model.safetensors, tokenizer.json,
 /// tokenizer_config.json and a model card. docs/exports.md lists what each architecture can express.
 std::string why_not_llama(const ModelConfig& model, const Subnet& subnet);
 std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet);
+std::string why_not_auto(const ModelConfig& model, const Subnet& subnet);
+std::string why_not_auto_block(const ModelConfig& model, int embed, int index, const BlockGenes& genes);
 
 /// `llama`, or `mistral` without a sliding window where heads do not divide the embed width: the same arithmetic, but transformers 5
 /// refuses such a `llama`.
 void write_llama(const DenseModel& model, const ModelCard& card, const std::string& path);
 void write_gpt2(const DenseModel& model, const ModelCard& card, const std::string& path);
+/// Any blocks of either style: with Python files of our own beside the weights (hugging_face_modules.hpp).
+void write_auto(const DenseModel& model, const ModelCard& card, const std::string& path);
 
 /// Reads a folder that write_* made, or one of the same architecture that transformers saved. Everything is checked against config.json
 /// before weights are allocated.
 DenseModel read_llama(const std::string& path);
 DenseModel read_gpt2(const std::string& path);
+DenseModel read_auto(const std::string& path);
 
 /// "model_type" of config.json.
 std::string model_type(const std::string& folder);

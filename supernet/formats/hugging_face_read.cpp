@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <array>
 #include <set>
 #include <utility>
 
@@ -49,6 +51,26 @@ class Config {
     if (!rope.is_object() || !rope.contains("rope_theta")) fail("rope_parameters", "an object with rope_theta", rope);
     if (rope.contains("rope_type") && rope["rope_type"] != "default") fail("rope_parameters.rope_type", "default", rope["rope_type"]);
     return real(rope["rope_theta"], "rope_parameters.rope_theta");
+  }
+  /// Whole numbers from 0, one a block; `count` of them unless that is 0.
+  std::vector<int> list(const char* key, std::size_t count) const {
+    const auto& value = at(key);
+    if (!value.is_array() || value.empty() || value.size() > kMaxSubnetBlocks || (count != 0 && value.size() != count))
+      fail(key, count == 0 ? "a list of numbers" : "a list of " + std::to_string(count) + " numbers", value);
+    std::vector<int> numbers;
+    for (const auto& number : value) {
+      if (!number.is_number_unsigned() || number.get<std::uint64_t>() > kMaxSize) fail(key, "whole numbers from 0", number);
+      numbers.push_back(number.get<int>());
+    }
+    return numbers;
+  }
+  /// Index of the value of `key` among `choices`.
+  std::size_t choice(const char* key, const std::vector<std::string>& choices) const {
+    const auto found = std::find(choices.begin(), choices.end(), text(key));
+    std::string list;
+    for (const std::string& name : choices) list += (list.empty() ? "one of " : ", ") + name;
+    if (found == choices.end()) fail(key, list, json_[key]);
+    return static_cast<std::size_t>(found - choices.begin());
   }
   int at_most(const char* key, int limit) const {
     const int value = integer(key);
@@ -102,6 +124,7 @@ std::string translated(const std::string& name, const std::map<std::string, std:
 
 Source llama_source(const TensorSpec& tensor) {
   static const std::map<std::string, std::string> names{{"embedding.token", "model.embed_tokens"},
+                                                        {"embedding.position", "model.embed_positions"},
                                                         {"final.norm", "model.norm"},
                                                         {"head", "lm_head"},
                                                         {"attention.norm", "input_layernorm"},
@@ -253,6 +276,40 @@ DenseModel read_gpt2(const std::string& path) {
   model.branch_scale = 1;
   const int ffn = config.has("n_inner") ? config.integer("n_inner") : 4 * embed;
   return read_weights(path, model, uniform(embed, config.at_most("n_layer", kMaxSubnetBlocks), {heads, heads, ffn}), gpt2_source);
+}
+
+DenseModel read_auto(const std::string& path) {
+  const Config config(path);
+  config.only("model_type", "elastiform");
+  const std::vector<int> heads = config.list("block_heads", 0), groups = config.list("block_key_value_heads", heads.size()),
+                         widths = config.list("block_ffn", heads.size());
+  ModelConfig model = preset_model(config.choice("norm", {"rmsnorm", "layernorm"}) == 0 ? "llama" : "gpt2");
+  Subnet subnet{.embed = config.integer("hidden_size"), .blocks = {}, .kept = {}};
+  int queries = 0;
+  for (std::size_t i = 0; i < heads.size(); ++i) {
+    const std::string where = config.where() + ": block " + std::to_string(i);
+    const std::string found = std::to_string(heads[i]) + " heads and " + std::to_string(groups[i]) + " key and value heads";
+    if ((heads[i] == 0) != (groups[i] == 0) || (groups[i] != 0 && heads[i] % groups[i] != 0))
+      throw InputError({where, "heads that are a multiple of key and value heads", found, ""});
+    if (heads[i] == 0 && widths[i] == 0) throw InputError({where, "attention or an FFN", "neither", ""});
+    if (heads[i] != 0 && queries != 0 && heads[i] / groups[i] != queries)
+      throw InputError({where, std::to_string(queries) + " query heads a key and value head, as before", found, ""});
+    if (heads[i] != 0) queries = heads[i] / groups[i];
+    subnet.blocks.push_back({heads[i], groups[i], widths[i]});
+  }
+  constexpr std::array kinds{FeedForwardKind::swiglu, FeedForwardKind::gelu_tanh, FeedForwardKind::gelu_erf};
+  model.ffn = kinds[config.choice("ffn_kind", {"swiglu", "gelu_tanh", "gelu_erf"})];
+  model.positions = config.choice("positions", {"rope", "learned"}) == 0 ? Positions::rope : Positions::learned;
+  model.vocabulary = config.integer("vocab_size");
+  model.context = config.integer("max_position_embeddings");
+  model.head_dim = config.integer("head_dim");
+  model.queries_per_group = std::max(queries, 1);
+  model.norm_eps = config.real("norm_eps");
+  model.rope_theta = config.real("rope_theta");
+  model.biases = config.flag("biases", false);
+  model.tied = config.flag("tie_word_embeddings", true);
+  model.branch_scale = 1;
+  return read_weights(path, model, std::move(subnet), llama_source);
 }
 
 }  // namespace elastiform::hugging_face

@@ -1,14 +1,16 @@
 #include "supernet/formats/hugging_face.hpp"
-#include "supernet/parametrizations/parametrization.hpp"
 
 namespace elastiform::hugging_face {
 namespace {
 
+std::string why_not_vocabulary(const ModelConfig& model) {
+  if (model.vocabulary == 256) return "";
+  return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
+}
+
 /// What transformers' stock classes cannot build: they take one number for all layers.
 std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
   if (subnet.blocks.empty()) return "it has no blocks";
-  if (const ParametrizationEntry& tuning = parametrization_of(model.tuning); tuning.method != TuningMethod::full)
-    return "it was tuned with " + std::string(tuning.name) + ", which does not merge into a stock class";
   if (!subnet.kept.empty()) return "it keeps blocks named after @, and a stock class knows only a depth";
   for (int i = 0; i < subnet.depth(); ++i) {
     const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
@@ -18,24 +20,13 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
     if (genes != subnet.blocks.front())
       return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
   }
-  if (model.vocabulary != 256)
-    return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
-  return "";
-}
-
-/// `model_name`'s blocks begin with `norm`.
-std::string why_not_residual(const ModelConfig& model, const std::string& model_name, const std::string& norm) {
-  const ResidualRuleEntry& rule = residual_rule(model.residual);
-  if (rule.form.folds()) return "";
-  const std::string what = rule.form.norm == NormPlace::none ? " has no norms; " : " has its norms after the branches; ";
-  return "its residual rule " + std::string(rule.name) + what + model_name + "'s branches begin with " + norm;
+  return why_not_vocabulary(model);
 }
 
 }  // namespace
 
 std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
-  const std::string residual = why_not_residual(model, "Llama", "RMSNorm");
-  if (!residual.empty()) return residual;
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
   if (model.positions != Positions::rope) return "its positions are learned; Llama's are rotary";
@@ -49,8 +40,7 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
 }
 
 std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
-  const std::string residual = why_not_residual(model, "GPT-2", "LayerNorm");
-  if (!residual.empty()) return residual;
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::layer) return "its norm is RMSNorm; GPT-2's is LayerNorm";
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
   if (model.positions != Positions::learned) return "its positions are rotary; GPT-2's are learned";
@@ -64,5 +54,13 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
            ", as GPT-2's class takes for granted";
   return "";
 }
+
+std::string why_not_auto(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
+  if (std::string reason = why_not_vocabulary(model); !reason.empty()) return reason;
+  return subnet.blocks.empty() ? "it has no blocks" : "";
+}
+
+std::string why_not_auto_block(const ModelConfig&, int, int, const BlockGenes&) { return ""; }
 
 }  // namespace elastiform::hugging_face

@@ -14,7 +14,7 @@ namespace elastiform {
 namespace {
 
 // Searched for beside the budgets: what the model's family can be exported as.
-Deployable target_of(const Recipe& recipe) { return recipe.space.model().preset == "gpt2" ? Deployable::hf_gpt2 : Deployable::hf_llama; }
+Deployable target_of(const Recipe& recipe) { return parse_deployable(recipe.space.model().preset == "gpt2" ? "hf-gpt2" : "hf-llama"); }
 
 std::string next_free(const std::string& folder) {
   std::error_code error;
