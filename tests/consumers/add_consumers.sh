@@ -16,6 +16,8 @@ add() {
 
 add onnx 1.23.2
 add onnxruntime 1.32.0
+add onnxruntime-genai 0.18.0
+add openvino 2026.4.1
 # From source, because PyPI has no wheel: without vision, curl, OpenMP and the instructions of this machine alone, which no test needs.
 CMAKE_ARGS="-DMTMD_BUILD=OFF -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DGGML_OPENMP=OFF -DGGML_NATIVE=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1" \
   add llama-cpp-python 0.3.36

@@ -65,5 +65,7 @@ if [[ -d $second ]]; then PYTHONPATH=$second try "$python" "$here/check_cases_tr
 else skipped=$((skipped + 1)); echo "skipped: transformers 4.53.3 is not in $second (tests/consumers/add_consumers.sh)"; fi
 cases llama_cpp check_cases_llama_cpp.py
 cases onnxruntime check_cases_onnxruntime.py
+cases onnxruntime_genai check_cases_genai.py
+cases openvino check_cases_openvino.py
 echo "consumers: $passed passed, $failed failed, $skipped skipped"
 (( failed == 0 && passed > 0 ))
