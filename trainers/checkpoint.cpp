@@ -49,11 +49,16 @@ BuildIdentity this_build(const Backend& backend) {
           .precision = std::string(name_of(backend.precision()))};
 }
 
-void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
-  const Trainer::State& state = trainer.state();
-  Hdf5Writer file(path, kKind);
-  const SearchSpace& space = state.weights.table().space();
-  const BuildIdentity build = this_build(trainer.backend());
+namespace {
+
+struct Counters {
+  std::int64_t step = 0, updates = 0, skipped = 0;
+};
+
+/// Everything but the optimizer's state.
+void write_run_state(Hdf5Writer& file, const Weights& weights, const std::string& recipe_toml, const std::string& data_sha256,
+                     std::uint64_t seed, const Counters& counters, const BuildIdentity& build) {
+  const SearchSpace& space = weights.table().space();
   file.attribute("/", "version", std::string_view(ELASTIFORM_VERSION));
   file.attribute("/", "commit", std::string_view(build.commit));
   file.attribute("/", "isa", std::string_view(build.isa));
@@ -63,16 +68,32 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
   file.attribute("/", "space_hash", std::string_view(space.hash()));
   file.attribute("/", "recipe", std::string_view(recipe_toml));
   file.attribute("/", "data_sha256", std::string_view(data_sha256));
-  file.attribute("/", "weights_hash", std::string_view(weights_hash(state.weights)));
-  file.attribute("/", "step", state.next_step);
-  file.attribute("/", "updates", state.updates);
-  file.attribute("/", "skipped", state.skipped);
+  file.attribute("/", "weights_hash", std::string_view(weights_hash(weights)));
+  file.attribute("/", "step", counters.step);
+  file.attribute("/", "updates", counters.updates);
+  file.attribute("/", "skipped", counters.skipped);
   // Random numbers are pure functions of (seed, purpose, step) and so is the place in the data: these two are all their state. load
   // takes the seed from the recipe, which the program compares with the one above.
-  file.attribute("/", "seed", static_cast<std::int64_t>(trainer.options().seed));
-  write_weights(file, "/weights", state.weights);
+  file.attribute("/", "seed", static_cast<std::int64_t>(seed));
+  write_weights(file, "/weights", weights);
+}
+
+}  // namespace
+
+void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
+  const Trainer::State& state = trainer.state();
+  Hdf5Writer file(path, kKind);
+  write_run_state(file, state.weights, recipe_toml, data_sha256, trainer.options().seed, {state.next_step, state.updates, state.skipped},
+                  this_build(trainer.backend()));
   for (const auto& [name, moment] : state.optimizer->moments()) write_weights(file, "/optimizer/" + name, *moment);
   for (const auto& [name, numbers] : state.optimizer->band_numbers()) file.dataset("/bands/" + name, std::span<const double>(*numbers));
+  file.close();
+}
+
+void save_first_weights(const Weights& weights, const std::string& recipe_toml, const std::string& data_sha256, std::uint64_t seed,
+                        const BuildIdentity& build, const std::string& path) {
+  Hdf5Writer file(path, kKind);
+  write_run_state(file, weights, recipe_toml, data_sha256, seed, {}, build);
   file.close();
 }
 
@@ -87,6 +108,11 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   const std::int64_t steps = trainer.options().steps, step = count_attribute(file, path, "step", steps);
   const std::int64_t updates = count_attribute(file, path, "updates", step), skipped = count_attribute(file, path, "skipped", step);
   Weights weights = checked_weights(file, path, state.weights.shared_table());
+  // First weights alone (save_first_weights): the optimizer's state is that of a fresh trainer.
+  if (step == 0 && !file.has("/optimizer") && !file.has("/bands")) {
+    state.weights.assign(weights);
+    return identity_of(file);
+  }
   const auto numbers = state.optimizer->band_numbers();
   std::map<std::string, std::vector<double>> bands;
   for (const auto& [name, held] : numbers) {

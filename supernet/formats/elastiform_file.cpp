@@ -1,5 +1,8 @@
 #include "supernet/formats/elastiform_file.hpp"
 
+#include <algorithm>
+#include <span>
+
 #include "kernels/errors.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 #include "supernet/weights_file.hpp"
@@ -7,7 +10,7 @@
 namespace elastiform::elastiform_file {
 namespace {
 
-const std::string kWeights = "/weights";
+const std::string kWeights = "/weights", kTokenizer = "/tokenizer";
 
 void write_card(Hdf5Writer& file, const ModelCard& card) {
   const std::string at = "/card";
@@ -36,6 +39,25 @@ void write_card(Hdf5Writer& file, const ModelCard& card) {
   }
 }
 
+std::string tokenizer_of(const Hdf5Reader& file) {
+  if (!file.has(kTokenizer)) return "";
+  const std::vector<std::uint8_t> bytes = file.bytes(kTokenizer);
+  return {bytes.begin(), bytes.end()};
+}
+
+/// The same network for fewer tokens: a learned position table keeps its first rows.
+DenseModel shortened(const DenseModel& model, int context) {
+  ModelConfig config = model.model;
+  config.context = context;
+  Weights weights(std::make_shared<const WeightTable>(SearchSpace::of(config, model.subnet)), DType::float32);
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    const ConstView from = model.weights.view(tensor.name);
+    const View to = weights.view(tensor);
+    for (std::int64_t row = 0; row < to.rows; ++row) std::copy_n(from.row<float>(row), to.columns, to.row<float>(row));
+  }
+  return {config, model.subnet, std::move(weights), model.tokenizer};
+}
+
 }  // namespace
 
 std::string why_not(const ModelConfig&, const Subnet&) { return ""; }
@@ -46,6 +68,10 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
   file.attribute("/", "subnet", format(model.subnet));
   write_card(file, card);
   write_weights(file, kWeights, model.weights);
+  if (!card.tokenizer.empty()) {
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(card.tokenizer.data());
+    file.dataset(kTokenizer, std::span(bytes, card.tokenizer.size()));
+  }
   file.close();
 }
 
@@ -61,7 +87,15 @@ DenseModel read(const std::string& path) {
   check_weights(file, kWeights, *table);
   Weights weights(table, DType::float32);
   read_weights(file, kWeights, weights);
-  return {space.model(), subnet, std::move(weights)};
+  return {space.model(), subnet, std::move(weights), tokenizer_of(file)};
+}
+
+DenseModel read(const std::string& path, std::optional<int> context) {
+  DenseModel model = read(path);
+  if (!context || *context == model.model.context) return model;
+  if (*context < 1 || *context > model.model.context)
+    throw InputError({path, "a context of 1 to " + std::to_string(model.model.context), std::to_string(*context), ""});
+  return shortened(model, *context);
 }
 
 }  // namespace elastiform::elastiform_file

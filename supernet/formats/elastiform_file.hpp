@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "supernet/formats/format.hpp"
@@ -7,9 +8,10 @@
 namespace elastiform::elastiform_file {
 
 /// One HDF5 file, kind "model": attribute `space` (the space of exactly this network), /weights/NAME, and the model card as attributes of
-/// /card. Expresses every subnet.
+/// /card. /tokenizer holds the bytes of a tokenizer.json, where there is one. Expresses every subnet.
 std::string why_not(const ModelConfig& model, const Subnet& subnet);
 void write(const DenseModel& model, const ModelCard& card, const std::string& path);
 DenseModel read(const std::string& path);
+DenseModel read(const std::string& path, std::optional<int> context);  // of at most the model's tokens
 
 }  // namespace elastiform::elastiform_file

@@ -159,16 +159,13 @@ void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
                       fmt::format("{} MiB for context {} and head_dim {}", bytes >> 20, model.context, model.head_dim), ""});
 }
 
-DenseModel load_model(const std::string& path) {
+DenseModel load_model(const std::string& path, std::optional<int> context) {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw InputError({path, "an exported model: a folder with config.json or a file", "nothing", ""});
-  if (!fs::is_directory(path)) return elastiform_file::read(path);
+  if (!fs::is_directory(path)) return elastiform_file::read(path, context);
   if (!fs::exists(path + "/config.json"))
     throw InputError({path, "an exported model: a folder with config.json or a file", "a folder without config.json", ""});
-  const std::string type = hugging_face::model_type(path);
-  if (type == "llama" || type == "mistral") return hugging_face::read_llama(path);
-  if (type == "gpt2") return hugging_face::read_gpt2(path);
-  throw InputError({path + "/config.json: model_type", "llama, mistral or gpt2", "'" + type.substr(0, 64) + "'", ""});
+  return hugging_face::read_folder(path, context);
 }
 
 }  // namespace elastiform

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@ struct DenseModel {
   ModelConfig model;
   Subnet subnet;  // blocks renumbered, no @
   Weights weights;
+  std::string tokenizer = {};  // text of its tokenizer.json; empty: the byte tokenizer, or none that is known
 };
 
 /// What the model card says beside the weights.
@@ -31,6 +33,7 @@ struct ModelCard {
   std::string data_sha256, weights_hash, version;
   std::int64_t training_steps = 0;
   bool fine_tuned = false;
+  std::string tokenizer = {};  // text of the run's tokenizer.json, which goes along; empty: bytes
 };
 
 /// One export target. Registry order: ours first.
@@ -63,7 +66,8 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
 /// rotary tables above 256 MiB.
 void check_unstored_sizes(const ModelConfig& model, const std::string& where);
 
-/// Loads any export: a Hugging Face folder (config.json) or our own HDF5 file.
-DenseModel load_model(const std::string& path);
+/// Loads any export, or a checkpoint of the same architectures made elsewhere: a Hugging Face folder (config.json) or our own HDF5 file. `context`:
+/// tokens of the network, at most the model's own (the default).
+DenseModel load_model(const std::string& path, std::optional<int> context = std::nullopt);
 
 }  // namespace elastiform

@@ -4,7 +4,7 @@ namespace elastiform::hugging_face {
 namespace {
 
 /// What transformers' stock classes cannot build: they take one number for all layers.
-std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
+std::string why_not_uniform(const Subnet& subnet) {
   if (subnet.blocks.empty()) return "it has no blocks";
   if (!subnet.kept.empty()) return "it keeps blocks named after @, and a stock class knows only a depth";
   for (int i = 0; i < subnet.depth(); ++i) {
@@ -15,8 +15,6 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
     if (genes != subnet.blocks.front())
       return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
   }
-  if (model.vocabulary != 256)
-    return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
   return "";
 }
 
@@ -26,7 +24,7 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
   if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
   if (model.positions != Positions::rope) return "its positions are learned; Llama's are rotary";
-  const std::string reason = why_not_uniform(model, subnet);
+  const std::string reason = why_not_uniform(subnet);
   if (!reason.empty()) return reason;
   const int heads = subnet.blocks.front().heads;
   if (model.biases && subnet.embed % heads != 0)
@@ -40,7 +38,7 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
   if (model.positions != Positions::learned) return "its positions are rotary; GPT-2's are learned";
   if (!model.biases) return "it has no biases; GPT-2 has them everywhere";
-  const std::string reason = why_not_uniform(model, subnet);
+  const std::string reason = why_not_uniform(subnet);
   if (!reason.empty()) return reason;
   const BlockGenes& genes = subnet.blocks.front();
   if (genes.groups != genes.heads) return "its query heads share KV groups; GPT-2's do not";

@@ -102,8 +102,10 @@ void write_folder(const DenseModel& model, const ModelCard& card, const Json& co
   put("config.json", config.dump(2) + "\n");
   const Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
   put("generation_config.json", generation.dump(2) + "\n");
-  put("tokenizer.json", byte_tokenizer());
-  put("tokenizer_config.json", byte_tokenizer_config(model.model.context));
+  if (!card.tokenizer.empty() || model.model.vocabulary == kByteVocabulary) {
+    put("tokenizer.json", card.tokenizer.empty() ? byte_tokenizer() : card.tokenizer);
+    put("tokenizer_config.json", tokenizer_config(model.model.context));
+  }
   put("README.md", model_card_text(model, card));
   safetensors::write(folder + "/model.safetensors", std::move(tensors));
 }

@@ -84,7 +84,7 @@ TEST_CASE("splits of a file are disjoint, keep their gap and their shares", "[su
     const auto count = static_cast<double>(data.segments(split).size());
     const double wanted = static_cast<double>(blocks) * shares[static_cast<std::size_t>(split)] / sum;
     CHECK(((count > wanted - 1 && count < wanted + 1) || (wanted < 1 && count == 1)));
-    CHECK(data.split_bytes(split) == static_cast<std::int64_t>(count) * block);
+    CHECK(data.split_tokens(split) == static_cast<std::int64_t>(count) * block);
   }
   // Every byte that is nobody's lies within a context of a held-out block, and no training byte does.
   for (std::size_t i = 0; i < bytes; ++i) {
