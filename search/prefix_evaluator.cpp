@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::int64_t kBlockBytes = 1024;  // the unit of data that intervals are over; tokens, where they are no bytes
 constexpr std::string_view kBytesPerToken = ",bytes_per_token=";
-constexpr std::int64_t kBatchRows = 2048;   // tokens a worker takes at a time: GEMMs run at full speed, activations stay in L3
+constexpr std::int64_t kBatchRows = 2048;  // tokens a worker takes at a time: GEMMs run at full speed, activations stay in L3
 
 /// Blocks of a segment; a last one of less than half a block joins the one before, since paired means weigh blocks alike.
 std::int64_t blocks_of(const Segment& segment) {

@@ -50,8 +50,8 @@ std::string front_table(const ParetoFront& front) {
   Table table({"subnet", "id", "bits/byte", "+- 95 %", "accuracy", "parameters", "macs/token"});
   for (const Evaluation& member : front.members())
     table.row({format(member.subnet), std::to_string(member.id), fmt::format("{:.4f}", bits_per_nat(member) * member.score.loss),
-               fmt::format("{:.4f}", kNormal95 * bits_per_nat(member) * member.score.loss_se), fmt::format("{:.1f} %", 100 * member.score.accuracy),
-               grouped(member.costs.parameters), grouped(member.costs.macs)});
+               fmt::format("{:.4f}", kNormal95 * bits_per_nat(member) * member.score.loss_se),
+               fmt::format("{:.1f} %", 100 * member.score.accuracy), grouped(member.costs.parameters), grouped(member.costs.macs)});
   return table.text();
 }
 

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <filesystem>
 
-#include "kernels/device.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
 #include "experiments/elastiform/run_folder.hpp"
+#include "kernels/device.hpp"
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
 #include "supernet/importance.hpp"
@@ -72,9 +72,9 @@ Recipe recipe_of(const ImportRequest& request, const DenseModel& model) {
       throw InputError({"elastiform import: --set", "a key that the checkpoint, --text and --tokenizer leave open", text, ""});
     overrides.push_back(text);
   }
-  const std::string toml = fmt::format("[data]\ntext = {}\ntokenizer = {}\n\n{}{}", toml_text(request.text),
-                                       toml_text(tokenizer_place(request, model)),
-                                       space_tables(default_import_space(model.model, model.subnet)), kTraining);
+  const std::string toml =
+      fmt::format("[data]\ntext = {}\ntokenizer = {}\n\n{}{}", toml_text(request.text), toml_text(tokenizer_place(request, model)),
+                  space_tables(default_import_space(model.model, model.subnet)), kTraining);
   Recipe recipe = Recipe::parse(toml, "of the import", overrides);
   if (recipe.space.largest() != model.subnet)
     throw InputError({"elastiform import: --space", "a space whose largest subnet is the checkpoint, " + format(model.subnet),
@@ -102,8 +102,7 @@ SearchSpace default_import_space(const ModelConfig& model, const Subnet& subnet)
   std::vector<SearchSpace::Block> blocks;
   for (const BlockGenes& genes : subnet.blocks) {
     SearchSpace::Block block{.heads = {genes.heads}, .ffn = {.widths = {genes.ffn}, .ratios = {}}};
-    if (alike(subnet) && genes.groups > 0)
-      block.heads = fractions(genes.heads, {0.5, 0.75, 1}, model.queries_per_group);
+    if (alike(subnet) && genes.groups > 0) block.heads = fractions(genes.heads, {0.5, 0.75, 1}, model.queries_per_group);
     if (alike(subnet) && genes.ffn > 0) block.ffn.widths = fractions(genes.ffn, {0.5, 0.75, 1}, kMultiple);
     blocks.push_back(std::move(block));
   }
@@ -138,7 +137,8 @@ ImportedRun import_checkpoint(const ImportRequest& request) {
         scoring_set(data, recipe.space.model().context, {Split::search, recipe.space.model().context, 0}).bytes_per_token;
     const ThreadPool pool(1);
     const auto backend = make_backend(training_compute(recipe, Device::cpu), pool);
-    save_first_weights(placed(model, recipe.space), stored, data.sha256(), recipe.train.seed, this_build(*backend), RunPaths{beside}.supernet());
+    save_first_weights(placed(model, recipe.space), stored, data.sha256(), recipe.train.seed, this_build(*backend),
+                       RunPaths{beside}.supernet());
     write_durably(RunPaths{beside}.recipe(), stored);
   });
   return made;

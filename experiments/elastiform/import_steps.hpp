@@ -21,11 +21,11 @@ struct ImportRequest {
 };
 
 struct ImportedRun {
-  std::string folder, subnet;      // the imported network, the run's largest subnet
+  std::string folder, subnet;  // the imported network, the run's largest subnet
   std::int64_t parameters = 0;
-  std::string subnets;             // how many the space has
+  std::string subnets;  // how many the space has
   int vocabulary = 0, context = 0;
-  double bytes_per_token = 1;      // of the search split
+  double bytes_per_token = 1;  // of the search split
 };
 
 /// A run at step 0 whose largest subnet is the checkpoint: heads, FFN columns and embed channels in order of importance, branch scale 1, its

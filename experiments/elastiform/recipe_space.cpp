@@ -202,8 +202,8 @@ std::string space_tables(const SearchSpace& space) {
   const auto& model = space.model();
   const auto general = general_block(space);
   std::string text = "[model]\nfamily = \"decoder\"\n";
-  text += fmt::format("preset = {}\nvocabulary = {}\ncontext = {}\nhead_dim = {}\nqueries_per_group = {}\n", toml_text(model.preset), model.vocabulary, model.context,
-                      model.head_dim, model.queries_per_group);
+  text += fmt::format("preset = {}\nvocabulary = {}\ncontext = {}\nhead_dim = {}\nqueries_per_group = {}\n", toml_text(model.preset),
+                      model.vocabulary, model.context, model.head_dim, model.queries_per_group);
   text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
                       kind_name(kFeedForwards, model.ffn));
   text += fmt::format("positions = \"{}\"\nrope_theta = {}\nbiases = {}\ntied = {}\nbranch_scale = {}\n\n",

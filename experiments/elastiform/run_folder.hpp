@@ -50,7 +50,7 @@ class Run {
   const CostModel& costs() const { return *costs_; }
   const TextData& data() const;  // InputError when it moved or changed (SHA-256)
   const Tokenizer& tokenizer() const;
-  std::string name() const;      // as the user typed it, for messages
+  std::string name() const;  // as the user typed it, for messages
 
   /// "largest", "middle", "smallest", an id of the run or a subnet's text; checked against the space.
   Subnet subnet(const std::string& text);

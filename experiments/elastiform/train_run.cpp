@@ -42,15 +42,16 @@ class Session {
  public:
   Session(const Recipe& recipe, const std::string& folder, std::optional<std::int64_t> memory_limit, const CommonOptions& common)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
-        data_(open_data(recipe)), pool_(threads_of(common)),
-        compute_(training_compute(recipe, common.device)), backend_(make_backend(compute_, pool_)),
+        data_(open_data(recipe)), pool_(threads_of(common)), compute_(training_compute(recipe, common.device)),
+        backend_(make_backend(compute_, pool_)),
         trainer_(recipe.space, recipe.train, recipe.stages, data_, *backend_,
                  activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_limit, ranks_),
                  ranks_),
-        log_set_(scoring_set(data_, recipe.space.model().context,
-                             {Split::search, recipe.space.model().context, recipe.train.log_segments})),
-        evaluator_(trainer_.network(), trainer_.weights(), data_, log_set_, pool_, compute_),
-        ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {
+        log_set_(
+            scoring_set(data_, recipe.space.model().context, {Split::search, recipe.space.model().context, recipe.train.log_segments})),
+        evaluator_(trainer_.network(), trainer_.weights(), data_, log_set_, pool_, compute_), ends_{recipe.space.smallest(),
+                                                                                                    recipe.space.middle(),
+                                                                                                    recipe.space.largest()} {
     evaluator_.share_batches(ranks_);
     if (ranks_.leads() && common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
   }
@@ -159,9 +160,8 @@ class Session {
     log.append(row.text());
     const auto bits = [&](double loss) { return bits_per_byte(loss, log_set_.bytes_per_token); };
     progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}", step,
-                              std::to_string(recipe_.train.steps).size(), bits(losses_->smallest), bits(losses_->middle), bits(losses_->largest),
-                              speed(),
-                              trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
+                              std::to_string(recipe_.train.steps).size(), bits(losses_->smallest), bits(losses_->middle),
+                              bits(losses_->largest), speed(), trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : ""));
     interval_ = {};
     if (!checkpoint) return;

@@ -33,8 +33,7 @@ void check_options(const DataOptions& options) {
                       .found = "[" + list_of(options.splits) + "]",
                       .remedy = "e.g. [90, 5, 5]"});
   if (options.split_block < 2)
-    throw InputError(
-        {.where = "data.split_block", .expected = "at least 2", .found = std::to_string(options.split_block), .remedy = ""});
+    throw InputError({.where = "data.split_block", .expected = "at least 2", .found = std::to_string(options.split_block), .remedy = ""});
 }
 
 /// `count` things in the proportion of `shares` by the largest remainder, at least one for each; count ≥ 3.
@@ -149,8 +148,13 @@ struct TextData::Impl {
 TextData::TextData(const std::string& path, const DataOptions& options, int context) {
   check_options(options);
   if (context < 1) throw InputError({.where = "context", .expected = "at least 1 token", .found = std::to_string(context), .remedy = ""});
-  impl_ = std::unique_ptr<Impl>(
-      new Impl{.tokenizer = Tokenizer::named(options.tokenizer), .text = {}, .sha256 = {}, .segments = {}, .positions = 0, .context = context, .starts = {}});
+  impl_ = std::unique_ptr<Impl>(new Impl{.tokenizer = Tokenizer::named(options.tokenizer),
+                                         .text = {},
+                                         .sha256 = {},
+                                         .segments = {},
+                                         .positions = 0,
+                                         .context = context,
+                                         .starts = {}});
   Impl& d = *impl_;
   d.text = open_tokens(path, d.tokenizer);
   const std::string unit = d.tokenizer.is_bytes() ? "bytes" : "tokens";

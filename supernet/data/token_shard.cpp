@@ -41,7 +41,8 @@ bool TokenShard::looks_like(const std::uint8_t* bytes, std::int64_t size) {
 }
 
 TokenShard TokenShard::read(const std::uint8_t* bytes, std::int64_t size, const std::string& tokenizer_sha256, const std::string& path) {
-  if (size < static_cast<std::int64_t>(kHeaderBytes)) throw InputError({path, "a token shard", "a file of " + std::to_string(size) + " bytes", ""});
+  if (size < static_cast<std::int64_t>(kHeaderBytes))
+    throw InputError({path, "a token shard", "a file of " + std::to_string(size) + " bytes", ""});
   std::uint32_t version = 0, width = 0;
   std::uint64_t count = 0;
   std::memcpy(&version, bytes + 8, sizeof version);

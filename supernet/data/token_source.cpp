@@ -45,7 +45,8 @@ class WordTokens final : public TokenSource {
       const std::uint8_t* bytes = text_.bytes() + file.begin;
       const std::int64_t size = file.end - file.begin;
       if (TokenShard::looks_like(bytes, size) != shards)
-        throw InputError({name, shards ? "a token shard, as the others of the folder" : "text, as the others of the folder", "the other", ""});
+        throw InputError(
+            {name, shards ? "a token shard, as the others of the folder" : "text, as the others of the folder", "the other", ""});
       parts_.push_back(shards ? TokenShard::read(bytes, size, tokenizer_sha256_, name) : encoded(bytes, size, tokenizer));
       names_.push_back(shards ? without_suffix(file.name) : file.name);
       files_.push_back({size_, size_ + parts_.back().count});
@@ -76,7 +77,8 @@ class WordTokens final : public TokenSource {
       const File& file = files_[i];
       // The zero byte, which no name contains, keeps "a" + "bc" apart from "ab" + "c".
       if (is_folder()) hash.add(names_[i] + '\0' + std::to_string(file.end - file.begin) + '\0');
-      each_chunk(file.begin, file.end, [&](const std::vector<std::int32_t>& ids) { hash.add(ids.data(), ids.size() * sizeof ids.front()); });
+      each_chunk(file.begin, file.end,
+                 [&](const std::vector<std::int32_t>& ids) { hash.add(ids.data(), ids.size() * sizeof ids.front()); });
     }
     return hash.hex();
   }

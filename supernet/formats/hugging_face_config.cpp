@@ -70,7 +70,8 @@ class Config {
     if (has("layer_types")) {
       if (!json_["layer_types"].is_array()) fail("layer_types", "a list", json_["layer_types"]);
       for (const auto& layer : json_["layer_types"])
-        if (layer != "full_attention" && !(layer == "sliding_attention" && has("sliding_window"))) fail("layer_types", "full_attention", layer);
+        if (layer != "full_attention" && !(layer == "sliding_attention" && has("sliding_window")))
+          fail("layer_types", "full_attention", layer);
     }
     if (!has("sliding_window") || !flag("use_sliding_window", true)) return;
     if (integer("sliding_window") < context)

@@ -70,7 +70,8 @@ void check_tensors(const safetensors::Folder& file, const WeightTable& table, co
   for (const std::string& name : file.names())
     if (wanted.count(name) == 0 && !is_buffer(name)) homeless.push_back(name);
   if (!homeless.empty())
-    throw InputError({file.where(), "only tensors of the model that config.json describes", grouped_names(homeless) + ", without a place here", ""});
+    throw InputError(
+        {file.where(), "only tensors of the model that config.json describes", grouped_names(homeless) + ", without a place here", ""});
   if (!missing.empty()) throw InputError({file.where(), "tensors " + grouped_names(missing), "none", ""});
 }
 

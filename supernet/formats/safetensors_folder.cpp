@@ -37,7 +37,8 @@ Folder::Folder(const std::string& folder) : where_(folder + "/model.safetensors"
   }
   if (!exists(folder + "/model.safetensors.index.json")) {
     const bool pickled = exists(folder + "/pytorch_model.bin") || exists(folder + "/pytorch_model.bin.index.json");
-    throw InputError({folder, "model.safetensors or model.safetensors.index.json", pickled ? "pickled weights (pytorch_model.bin)" : "neither",
+    throw InputError({folder, "model.safetensors or model.safetensors.index.json",
+                      pickled ? "pickled weights (pytorch_model.bin)" : "neither",
                       pickled ? "save the model with transformers' save_pretrained, which writes safetensors" : ""});
   }
   where_ = folder + "/model.safetensors.index.json";

@@ -37,7 +37,8 @@ Pattern::Pattern(const std::string& pattern, std::string where) : state_(std::ma
   state_->where = std::move(where);
   const OnigUChar* begin = bytes(pattern);
   OnigErrorInfo info;
-  const int code = onig_new(&state_->regex, begin, begin + pattern.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
+  const int code =
+      onig_new(&state_->regex, begin, begin + pattern.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
   if (code != ONIG_NORMAL) {
     onig_free(state_->regex);
     throw InputError({state_->where, "a pattern that Oniguruma knows", error_text(code), ""});
@@ -75,7 +76,8 @@ Pattern::Pattern(const std::string&, std::string where) : state_(std::make_uniqu
 Pattern::~Pattern() = default;
 Pattern::Pattern(Pattern&&) noexcept = default;
 bool Pattern::search(std::string_view, std::size_t, Match&) const {
-  throw InputError({state_->where, "a program with Oniguruma", "one that was built without it", "apt-get install libonig-dev, then ./dev build"});
+  throw InputError(
+      {state_->where, "a program with Oniguruma", "one that was built without it", "apt-get install libonig-dev, then ./dev build"});
 }
 bool Pattern::available() { return false; }
 

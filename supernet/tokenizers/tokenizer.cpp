@@ -35,31 +35,39 @@ class Memory {
   std::unordered_map<std::string, std::vector<std::int32_t>> known_;
 };
 
-/// Calls added(id) for the leftmost, and of those that begin at one place the longest, of `list`, and text(part) for what lies between.
-template <class List>
-void find_added(std::string_view text, const List& list, const std::function<void(std::string_view)>& part,
-                const std::function<void(std::int32_t)>& added) {
-  if (list.empty()) return part(text);
-  bool begins[kBytes] = {};
-  for (const auto& one : list) begins[static_cast<unsigned char>(one.text.front())] = true;
+}  // namespace
+
+void AddedTokens::add(std::string text, std::int32_t id) {
+  begins_[static_cast<unsigned char>(text.front())] = true;
+  lengths_.insert(text.size());
+  ids_.insert_or_assign(std::move(text), id);
+}
+
+const std::pair<const std::string, std::int32_t>* AddedTokens::longest_at(std::string_view text) const {
+  if (!begins_[static_cast<unsigned char>(text.front())]) return nullptr;
+  for (const std::size_t length : lengths_) {
+    if (length > text.size()) continue;
+    const auto found = ids_.find(std::string(text.substr(0, length)));
+    if (found != ids_.end()) return &*found;
+  }
+  return nullptr;
+}
+
+void AddedTokens::find(std::string_view text, const std::function<void(std::string_view)>& part,
+                       const std::function<void(std::int32_t)>& added) const {
   std::size_t done = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const auto* best = static_cast<decltype(list.data())>(nullptr);
-    if (begins[static_cast<unsigned char>(text[at])])
-      for (const auto& one : list)
-        if ((best == nullptr || one.text.size() > best->text.size()) && text.substr(at, one.text.size()) == one.text) best = &one;
-    if (best == nullptr) {
+  for (std::size_t at = 0; !ids_.empty() && at < text.size();) {
+    const auto* token = longest_at(text.substr(at));
+    if (token == nullptr) {
       ++at;
       continue;
     }
     if (at > done) part(text.substr(done, at - done));
-    added(best->id);
-    done = at += best->text.size();
+    added(token->second);
+    done = at += token->first.size();
   }
   if (done < text.size()) part(text.substr(done));
 }
-
-}  // namespace
 
 Tokenizer::Tokenizer(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
@@ -90,10 +98,9 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
   }
   Memory memory(state_->merges);
   const auto put = [&](std::int32_t id) { tokens.push_back(id); };
-  const auto cut = [&](std::string_view part) {
-    state_->pieces->cut(part, [&](std::string_view piece) { memory.encode(piece, tokens); });
-  };
-  find_added(text, state_->first, [&](std::string_view part) { find_added(part, state_->second, cut, put); }, put);
+  const auto cut = [&](std::string_view part) { state_->pieces->cut(part, [&](std::string_view piece) { memory.encode(piece, tokens); }); };
+  state_->first.find(
+      text, [&](std::string_view part) { state_->second.find(part, cut, put); }, put);
   return tokens;
 }
 

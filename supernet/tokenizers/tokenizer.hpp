@@ -20,10 +20,10 @@ class Tokenizer {
   /// "bytes", or a path: what data.tokenizer of a recipe says.
   static Tokenizer named(const std::string& name);
 
-  int vocabulary() const;              // highest id + 1
-  bool is_bytes() const;               // made by bytes()
-  const std::string& json() const;     // what parse() was given; empty for bytes()
-  const std::string& sha256() const;   // of json(); empty for bytes()
+  int vocabulary() const;             // highest id + 1
+  bool is_bytes() const;              // made by bytes()
+  const std::string& json() const;    // what parse() was given; empty for bytes()
+  const std::string& sha256() const;  // of json(); empty for bytes()
 
   /// No id is added before or behind. Added tokens, such as "<|endoftext|>", are found in the text. InputError when the patterns need
   /// Oniguruma and the program was built without it.

@@ -82,7 +82,8 @@ class TokenizerJson {
   /// Gives the id its text; ids may be sparse, but not so that a small file asks for much memory.
   void name(std::int32_t at, std::string bytes, const std::string& place) {
     if (static_cast<std::size_t>(at) > state_->json.size())
-      throw InputError({where_ + ": " + place, "ids that a file of " + std::to_string(state_->json.size()) + " bytes can name", std::to_string(at), ""});
+      throw InputError(
+          {where_ + ": " + place, "ids that a file of " + std::to_string(state_->json.size()) + " bytes can name", std::to_string(at), ""});
     if (state_->texts.size() <= static_cast<std::size_t>(at)) state_->texts.resize(static_cast<std::size_t>(at) + 1);
     state_->texts[static_cast<std::size_t>(at)] = std::move(bytes);
   }
@@ -150,7 +151,8 @@ void TokenizerJson::read_merges(const Json& model) {
     }
     const auto a = ids_.find(left), b = ids_.find(right), both = ids_.find(left + right);
     if (a == ids_.end() || b == ids_.end() || both == ids_.end())
-      throw InputError({where_ + ": model.merges", "tokens of the vocabulary", "'" + left.substr(0, 32) + "' and '" + right.substr(0, 32) + "'", ""});
+      throw InputError(
+          {where_ + ": model.merges", "tokens of the vocabulary", "'" + left.substr(0, 32) + "' and '" + right.substr(0, 32) + "'", ""});
     state_->merges.add_merge(a->second, b->second, both->second);
   }
 }
@@ -176,8 +178,8 @@ void TokenizerJson::read_added() {
     if (known != ids_.end() ? known->second != at : !taken_.insert(at).second) fail("added_tokens", "an id of its own", token["content"]);
     name(at, content, "added_tokens");
     const bool special = flag(token, "added_tokens", "special", false);
-    auto& list = flag(token, "added_tokens", "normalized", !special) ? state_->second : state_->first;
-    list.push_back({content, at});
+    AddedTokens& list = flag(token, "added_tokens", "normalized", !special) ? state_->second : state_->first;
+    list.add(content, at);
   }
 }
 

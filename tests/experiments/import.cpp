@@ -66,7 +66,8 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   // As if it had been killed between its first weights and its first checkpoint, or never.
   const json one = own.json_of("import model --run runs/one --text text.txt --set train.steps=4 --set train.checkpoint_every=4");
   own.ok("train --resume runs/one --threads 1");
-  CHECK(own.json_of("evaluate runs/one --subnet largest")["weights_hash"] == own.json_of("evaluate runs/back --subnet largest")["weights_hash"]);
+  CHECK(own.json_of("evaluate runs/one --subnet largest")["weights_hash"] ==
+        own.json_of("evaluate runs/back --subnet largest")["weights_hash"]);
 }
 
 TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the text, exports and generate bring it along",
@@ -78,7 +79,8 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
   const double bytes_per_token = shards["bytes_per_token"];
   CHECK(bytes_per_token > 1);
 
-  const std::string recipe = " --set data.tokenizer=tokenizer.json --set model.vocabulary=264 --set train.steps=20 --set data.split_block=4096";
+  const std::string recipe =
+      " --set data.tokenizer=tokenizer.json --set model.vocabulary=264 --set train.steps=20 --set data.split_block=4096";
   own.ok("train micro.toml --run runs/text" + recipe);
   own.ok("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
   const json text = own.json_of("evaluate runs/text --subnet largest"), tokens = own.json_of("evaluate runs/shards --subnet largest");
@@ -95,7 +97,8 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
   own.ok("export runs/text --subnet largest --to file.h5");
   const json from_run = own.json_of("generate runs/text --prompt banana --tokens 12");
   CHECK(from_run["prompt_ids"] == json({'b', 256, 256, 'a'}));
-  for (const char* model : {"folder", "file.h5"}) CHECK(own.json_of(std::string("generate ") + model + " --prompt banana --tokens 12")["ids"] == from_run["ids"]);
+  for (const char* model : {"folder", "file.h5"})
+    CHECK(own.json_of(std::string("generate ") + model + " --prompt banana --tokens 12")["ids"] == from_run["ids"]);
   own.ok("import folder --run runs/back --text text.tokens --set data.split_block=4096");
   CHECK(fs::exists(own.folder / "runs/back/tokenizer.json"));
   const json back = own.json_of("evaluate runs/back --subnet largest");
@@ -109,13 +112,14 @@ TEST_CASE("wrong uses of import and tokenize end in one line and write nothing",
   const std::string before = state_of(own.folder.path());
   for (const char* line :
        {"import model", "import model --run runs/x", "import model --text text.txt", "import absent --run runs/x --text text.txt",
-        "import empty --run runs/x --text text.txt", "import model --run runs/micro --text text.txt", "import model --run runs/x --text absent",
-        "import model --run runs/x --text text.txt --context 1000000", "import model --run runs/x --text text.txt --space embed=16",
-        "import model --run runs/x --text text.txt --space width=16", "import model --run runs/x --text text.txt --set model.tied=false",
-        "import model --run runs/x --text text.txt --set train.stepz=1", "import model --run runs/x --text text.txt --tokenizer absent",
-        "import model --run runs/x --text text.txt --tokenizer tokenizer.json", "tokenize text.txt", "tokenize text.txt --tokenizer absent --to x",
-        "tokenize text.txt --tokenizer model/config.json --to x", "tokenize absent --tokenizer tokenizer.json --to x",
-        "tokenize text.txt --tokenizer tokenizer.json --to model"}) {
+        "import empty --run runs/x --text text.txt", "import model --run runs/micro --text text.txt",
+        "import model --run runs/x --text absent", "import model --run runs/x --text text.txt --context 1000000",
+        "import model --run runs/x --text text.txt --space embed=16", "import model --run runs/x --text text.txt --space width=16",
+        "import model --run runs/x --text text.txt --set model.tied=false", "import model --run runs/x --text text.txt --set train.stepz=1",
+        "import model --run runs/x --text text.txt --tokenizer absent",
+        "import model --run runs/x --text text.txt --tokenizer tokenizer.json", "tokenize text.txt",
+        "tokenize text.txt --tokenizer absent --to x", "tokenize text.txt --tokenizer model/config.json --to x",
+        "tokenize absent --tokenizer tokenizer.json --to x", "tokenize text.txt --tokenizer tokenizer.json --to model"}) {
     INFO(line);
     const ProgramResult result = own.run(line);
     CHECK(result.status == 2);

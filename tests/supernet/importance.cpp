@@ -90,7 +90,8 @@ TEST_CASE("what is large moves to the front, a group with its own queries, keys,
   scale_columns("block.1.attention.query", 2 * 16, 16);  // group 2 of 4: two heads of 8
   scale_columns("block.1.ffn.up", 37, 1);
   scale_columns("embedding.token", 5, 1);
-  const float query = weights.view("block.1.attention.query").row<float>(5)[2 * 16 + 3], key = weights.view("block.1.attention.key").row<float>(5)[2 * 8 + 1];
+  const float query = weights.view("block.1.attention.query").row<float>(5)[2 * 16 + 3],
+              key = weights.view("block.1.attention.key").row<float>(5)[2 * 8 + 1];
   const float out = weights.view("block.1.attention.out").row<float>(2 * 16 + 3)[5], up = weights.view("block.1.ffn.up").row<float>(5)[37];
   const float down = weights.view("block.1.ffn.down").row<float>(37)[5], token = weights.view("embedding.token").row<float>(7)[5];
   sort_by_importance(weights);

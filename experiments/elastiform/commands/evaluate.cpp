@@ -39,7 +39,8 @@ class EvaluateCommand final : public Command {
     if (common.json) print_json(evaluations, scored_tokens(run, set), report_looks(*store));
     else print_text(evaluations, scored_tokens(run, set), report_looks(*store), run.tokenizer().is_bytes() ? "bytes" : "tokens");
     for (const Evaluation& one : evaluations)
-      fmt::print(text_stream(common.json), "{}", chance_warning(format(one.subnet), one.score.loss, run.space().model().vocabulary, set.bytes_per_token));
+      fmt::print(text_stream(common.json), "{}",
+                 chance_warning(format(one.subnet), one.score.loss, run.space().model().vocabulary, set.bytes_per_token));
     return 0;
   }
 

@@ -24,15 +24,21 @@ namespace fs = std::filesystem;
 constexpr int kEmbed = 16, kFfn = 24, kVocabulary = 40, kContext = 12;
 
 Json llama_config() {
-  return {{"model_type", "llama"},       {"hidden_act", "silu"},          {"hidden_size", kEmbed},
-          {"num_attention_heads", 4},    {"num_key_value_heads", 2},      {"intermediate_size", kFfn},
-          {"num_hidden_layers", 2},      {"vocab_size", kVocabulary},     {"max_position_embeddings", kContext},
-          {"rms_norm_eps", 1e-5},        {"rope_theta", 20000.0},         {"tie_word_embeddings", false}};
+  return {{"model_type", "llama"},    {"hidden_act", "silu"},      {"hidden_size", kEmbed},
+          {"num_attention_heads", 4}, {"num_key_value_heads", 2},  {"intermediate_size", kFfn},
+          {"num_hidden_layers", 2},   {"vocab_size", kVocabulary}, {"max_position_embeddings", kContext},
+          {"rms_norm_eps", 1e-5},     {"rope_theta", 20000.0},     {"tie_word_embeddings", false}};
 }
 
 Json gpt2_config() {
-  return {{"model_type", "gpt2"},  {"n_embd", kEmbed},         {"n_head", 2},           {"n_layer", 2},
-          {"n_inner", kFfn},       {"vocab_size", kVocabulary}, {"n_positions", kContext}, {"activation_function", "gelu_new"},
+  return {{"model_type", "gpt2"},
+          {"n_embd", kEmbed},
+          {"n_head", 2},
+          {"n_layer", 2},
+          {"n_inner", kFfn},
+          {"vocab_size", kVocabulary},
+          {"n_positions", kContext},
+          {"activation_function", "gelu_new"},
           {"layer_norm_epsilon", 1e-5}};
 }
 
@@ -256,7 +262,8 @@ TEST_CASE("shards are the folder they were cut from, and an index is checked as 
   CHECK(weights_hash(sharded.weights) == weights_hash(whole.weights));
 
   const std::string moved = second.begin()->first;
-  for (const char* name : {"../model-00002-of-00002.safetensors", "/etc/passwd", "model.bin", ".hidden.safetensors", "a\\b.safetensors", ""}) {
+  for (const char* name :
+       {"../model-00002-of-00002.safetensors", "/etc/passwd", "model.bin", ".hidden.safetensors", "a\\b.safetensors", ""}) {
     Json wrong = map;
     wrong[moved] = name;
     CHECK_THAT(refusal(with_map(wrong)), Contains("names of .safetensors files in the folder"));
