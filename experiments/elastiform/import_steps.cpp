@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <stdexcept>
 
 #include "experiments/elastiform/recipe_space.hpp"
 #include "experiments/elastiform/run_folder.hpp"
@@ -79,6 +80,7 @@ Recipe recipe_of(const ImportRequest& request, const DenseModel& model) {
   if (recipe.space.largest() != model.subnet)
     throw InputError({"elastiform import: --space", "a space whose largest subnet is the checkpoint, " + format(model.subnet),
                       format(recipe.space.largest()), "let every list hold the checkpoint's own size as its largest"});
+  if (!(recipe.space.model() == model.model)) throw std::logic_error("import: the recipe describes another model");
   return recipe;
 }
 

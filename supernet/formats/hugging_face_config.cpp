@@ -53,16 +53,18 @@ class Config {
   }
   /// transformers 5 writes rope_parameters, 4 wrote rope_theta and rope_scaling; before that the kind was called "type".
   double rope_theta() const {
-    for (const char* table : {"rope_parameters", "rope_scaling"}) {
-      if (!has(table)) continue;
+    std::optional<double> theta;
+    for (const std::string table : {"rope_parameters", "rope_scaling"}) {
+      if (!has(table.c_str())) continue;
       const auto& rope = json_[table];
       if (!rope.is_object()) fail(table, "an object", rope);
       for (const char* kind : {"rope_type", "type"})
-        if (rope.contains(kind) && rope[kind] != "default") fail(std::string(table) + "." + kind, "default", rope[kind]);
+        if (rope.contains(kind) && rope[kind] != "default") fail(table + "." + kind, "default", rope[kind]);
       if (rope.contains("partial_rotary_factor") && rope["partial_rotary_factor"] != 1.0)
-        fail(std::string(table) + ".partial_rotary_factor", "1", rope["partial_rotary_factor"]);
-      if (rope.contains("rope_theta")) return real(rope["rope_theta"], std::string(table) + ".rope_theta");
+        fail(table + ".partial_rotary_factor", "1", rope["partial_rotary_factor"]);
+      if (!theta && rope.contains("rope_theta")) theta = real(rope["rope_theta"], table + ".rope_theta");
     }
+    if (theta) return *theta;
     return has("rope_theta") ? real("rope_theta") : 10000;  // the classes' own default
   }
   /// Every layer attends to everything before it, as far as `context` tokens can tell.

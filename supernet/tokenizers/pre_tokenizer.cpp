@@ -13,9 +13,10 @@ using Piece = std::function<void(std::string_view)>;
 
 // encoder.py of GPT-2.
 constexpr const char* kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-// Oniguruma 6.9.8 knows Unicode 14; the numbers that later versions added are in the tokenizers library's own tables, which this step asks.
+// Oniguruma 6.9.8 knows Unicode 14. This step asks the tokenizers library's own tables instead, which know the numbers of Unicode 17 too.
 constexpr const char* kDigit =
-    R"([\p{N}\x{10D40}-\x{10D49}\x{116D0}-\x{116E3}\x{11BF0}-\x{11BF9}\x{11DE0}-\x{11DE9}\x{11F50}-\x{11F59}\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3}\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA}])";
+    R"([\p{N}\x{10D40}-\x{10D49}\x{116D0}-\x{116E3}\x{11BF0}-\x{11BF9}\x{11DE0}-\x{11DE9}\x{11F50}-\x{11F59}\x{16130}-\x{16139})"
+    R"(\x{16D70}-\x{16D79}\x{16FF4}-\x{16FF6}\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3}\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA}])";
 
 /// Bytes of the UTF-8 character at `at`, 0 when there is none: no overlong form, no surrogate, nothing above U+10FFFF.
 std::size_t character_length(std::string_view text, std::size_t at) {

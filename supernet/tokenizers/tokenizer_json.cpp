@@ -79,11 +79,10 @@ class TokenizerJson {
       fail(place, "an id from 0 to " + std::to_string(kMaxId - 1), value);
     return value.get<std::int32_t>();
   }
-  /// Gives the id its text; ids may be sparse, but not so that a small file asks for much memory.
+  /// Gives the id its text; ids may have gaps, but not so that a small file asks for much memory.
   void name(std::int32_t at, std::string bytes, const std::string& place) {
-    if (static_cast<std::size_t>(at) > state_->json.size())
-      throw InputError(
-          {where_ + ": " + place, "ids that a file of " + std::to_string(state_->json.size()) + " bytes can name", std::to_string(at), ""});
+    if (static_cast<std::size_t>(at) >= ids_limit_)
+      throw InputError({where_ + ": " + place, "ids below " + std::to_string(ids_limit_) + ", for as many tokens as it has", std::to_string(at), ""});
     if (state_->texts.size() <= static_cast<std::size_t>(at)) state_->texts.resize(static_cast<std::size_t>(at) + 1);
     state_->texts[static_cast<std::size_t>(at)] = std::move(bytes);
   }
@@ -103,6 +102,7 @@ class TokenizerJson {
   std::shared_ptr<Tokenizer::State> state_ = std::make_shared<Tokenizer::State>();
   Ids ids_;  // of the model's vocabulary, by its characters
   std::set<std::int32_t> taken_;
+  std::size_t ids_limit_ = 0;
   std::vector<Step> steps_;
 };
 
@@ -123,6 +123,7 @@ void TokenizerJson::read_model(const Json& model) {
 void TokenizerJson::read_vocabulary(const Json& model) {
   const Json& vocabulary = member(model, "model", "vocab");
   if (!vocabulary.is_object() || vocabulary.empty()) fail("model.vocab", "an object of tokens and ids", vocabulary);
+  ids_limit_ = 2 * (vocabulary.size() + (json_.contains("added_tokens") ? json_["added_tokens"].size() : 0)) + 256;
   for (const auto& [token, value] : vocabulary.items()) {
     const std::int32_t at = id(value, "model.vocab");
     if (!taken_.insert(at).second) fail("model.vocab", "every id once", value);

@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/import_steps.hpp"
 #include "experiments/elastiform/output.hpp"

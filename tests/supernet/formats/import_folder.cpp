@@ -225,6 +225,15 @@ TEST_CASE("keys and tensors without a place are named", "[formats][import][hosti
   CHECK_THAT(refusal(folder_with(folder, config, llama_values())), Contains(row.named) && Contains("model"));
 }
 
+TEST_CASE("a scaling is refused beside rope_parameters that scale nothing", "[formats][import][hostile]") {
+  const TemporaryFolder folder;
+  Json config = llama_config();
+  config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 500.0}};
+  CHECK(load_model(folder_with(folder, config, llama_values())).model.rope_theta == 500);
+  config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 2.0}};
+  CHECK_THAT(refusal(folder_with(folder, config, llama_values())), Contains("rope_scaling.rope_type"));
+}
+
 TEST_CASE("of an unknown architecture the tensors and keys that have no place are named", "[formats][import][hostile]") {
   const TemporaryFolder folder;
   Values values = llama_values();
