@@ -33,7 +33,10 @@ void check_options(const DataOptions& options) {
                       .found = "[" + list_of(options.splits) + "]",
                       .remedy = "e.g. [90, 5, 5]"});
   if (options.split_block < 2)
-    throw InputError({.where = "data.split_block", .expected = "at least 2", .found = std::to_string(options.split_block), .remedy = ""});
+    throw InputError({.where = "data.split_block",
+                      .expected = std::string("at least 2 ") + (options.tokenizer == "bytes" ? "bytes" : "tokens"),
+                      .found = std::to_string(options.split_block),
+                      .remedy = ""});
 }
 
 /// `count` things in the proportion of `shares` by the largest remainder, at least one for each; count ≥ 3.

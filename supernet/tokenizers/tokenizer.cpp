@@ -1,9 +1,11 @@
 #include "supernet/tokenizers/tokenizer.hpp"
 
+#include <filesystem>
 #include <functional>
 #include <unordered_map>
 #include <utility>
 
+#include "kernels/errors.hpp"
 #include "supernet/tokenizers/tokenizer_state.hpp"
 
 namespace elastiform {
@@ -77,7 +79,13 @@ Tokenizer Tokenizer::bytes() {
   return Tokenizer(std::move(state));
 }
 
-Tokenizer Tokenizer::named(const std::string& name) { return name == "bytes" ? bytes() : load(name); }
+Tokenizer Tokenizer::named(const std::string& name) {
+  if (name == "bytes") return bytes();
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(name, error))
+    throw InputError({"data.tokenizer", "bytes, or the place of a tokenizer.json", "'" + name + "', where no file is", ""});
+  return load(name);
+}
 
 int Tokenizer::vocabulary() const { return static_cast<int>(state_->texts.size()); }
 bool Tokenizer::is_bytes() const { return !state_->pieces.has_value(); }

@@ -82,7 +82,8 @@ class TokenizerJson {
   /// Gives the id its text; ids may have gaps, but not so that a small file asks for much memory.
   void name(std::int32_t at, std::string bytes, const std::string& place) {
     if (static_cast<std::size_t>(at) >= ids_limit_)
-      throw InputError({where_ + ": " + place, "ids below " + std::to_string(ids_limit_) + ", for as many tokens as it has", std::to_string(at), ""});
+      throw InputError(
+          {where_ + ": " + place, "ids below " + std::to_string(ids_limit_) + ", for as many tokens as it has", std::to_string(at), ""});
     if (state_->texts.size() <= static_cast<std::size_t>(at)) state_->texts.resize(static_cast<std::size_t>(at) + 1);
     state_->texts[static_cast<std::size_t>(at)] = std::move(bytes);
   }
