@@ -132,8 +132,7 @@ void write_folder(const DenseModel& model, const ModelCard& card, const Json& co
   put("config.json", config.dump(2) + "\n");
   const Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
   put("generation_config.json", generation.dump(2) + "\n");
-  put("tokenizer.json", byte_tokenizer());
-  put("tokenizer_config.json", byte_tokenizer_config(model.model.context));
+  put_tokenizer(folder, card.tokenizer, model.model);
   const bool own_code = config.contains("auto_map");
   put("README.md", model_card_text(model, card, own_code ? Loader::transformers_with_code : Loader::transformers));
   if (own_code) {
