@@ -102,7 +102,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
 std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among) {
   if (!best) return fmt::format("{}: none\n", what);
   return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/token\n", what, format(best->subnet), best->id,
-                     grouped(static_cast<std::int64_t>(among)), quality_text(best->score), grouped(best->costs.parameters),
+                     grouped(static_cast<std::int64_t>(among)), quality_text(*best), grouped(best->costs.parameters),
                      grouped(best->costs.macs));
 }
 

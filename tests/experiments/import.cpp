@@ -46,7 +46,7 @@ json merged_tokenizer() {
 }  // namespace
 
 TEST_CASE("an import is the exported network, trains on, and round trips bit for bit", "[experiments][import]") {
-  const std::string format = GENERATE("hf-llama", "elastiform");
+  const std::string format = GENERATE("hf-llama", "elastiform", "hf-auto", "gguf");
   const Exported own(format);
   const json made = own.json_of("import model --run runs/back --text text.txt --set train.steps=4 --set train.checkpoint_every=2");
   const json before = own.json_of("evaluate runs/micro --subnet largest"), after = own.json_of("evaluate runs/back --subnet largest");
@@ -95,6 +95,9 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
 
   own.ok("export runs/text --subnet largest --format hf-llama --to folder");
   own.ok("export runs/text --subnet largest --to file.h5");
+  const ProgramResult unnamed = own.run("export runs/text --subnet largest --format gguf --to file.gguf");
+  CHECK(unnamed.status == 2);  // bytes that are merged wherever they meet: llama.cpp cuts no text that way
+  CHECK_THAT(unnamed.err, Catch::Matchers::Contains("gpt-2, smollm, llama-bpe"));
   const json from_run = own.json_of("generate runs/text --prompt banana --tokens 12");
   CHECK(from_run["prompt_ids"] == json({'b', 256, 256, 'a'}));
   for (const char* model : {"folder", "file.h5"})

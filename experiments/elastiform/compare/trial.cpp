@@ -118,12 +118,14 @@ void run_trial(const Experiment& experiment, const Arm& arm, const std::string& 
   std::vector<Subnet> subnets;
   for (const std::string& subnet : experiment.subnets) subnets.push_back(run.subnet(subnet));
   const std::vector<Subnet> first(1, subnets.front());
-  trial.search_loss = bits_per_byte(evaluate_in_run(run, first, run.report_set(Split::search), *store, common).front().score.loss);
+  const auto bits = [](const Evaluation& one) { return bits_per_byte(one.score.loss, bytes_per_token_of(one.blocks)); };
+  trial.search_loss = bits(evaluate_in_run(run, first, run.report_set(Split::search), *store, common).front());
   if (trial.purpose != TrialPurpose::compare) return;
   trial.losses.clear(), trial.block_losses.clear();
   for (const Evaluation& evaluation : evaluate_in_run(run, subnets, run.report_set(Split::report), *store, common)) {
-    trial.losses.push_back(bits_per_byte(evaluation.score.loss));
+    trial.losses.push_back(bits(evaluation));
     trial.block_losses.push_back(evaluation.score.block_losses);
+    for (float& nats : trial.block_losses.back()) nats = static_cast<float>(nats / bytes_per_token_of(evaluation.blocks));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "experiments/elastiform/run_folder.hpp"
 #include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/sha256.hpp"
