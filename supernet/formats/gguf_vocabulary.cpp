@@ -204,7 +204,7 @@ void add_vocabulary(Metadata& metadata, const std::string& tokenizer, int rows) 
   if (const std::string why = why_not_tokenizer(tokenizer); !why.empty())
     throw InputError({"export", "a tokenizer for llama.cpp", why, ""});
   add(metadata, pre_tokenizer_of(json)->name, tokens_of(json, rows), merges_of(json), beginning_of(json),
-      hugging_face::end_token(tokenizer));
+      hugging_face::end_token(tokenizer).value_or(hugging_face::EndToken{}).id);
 }
 
 std::string tokenizer_of(const Reader& file) {

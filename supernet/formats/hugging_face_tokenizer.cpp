@@ -35,12 +35,12 @@ std::string byte_tokenizer() {
 
 namespace {
 
-std::string tokenizer_config(int context) {
+std::string tokenizer_config(int context, const std::optional<EndToken>& end) {
   const nlohmann::ordered_json json{{"tokenizer_class", "PreTrainedTokenizerFast"},
                                     {"clean_up_tokenization_spaces", false},
                                     {"model_max_length", context},
                                     {"bos_token", nullptr},
-                                    {"eos_token", nullptr},
+                                    {"eos_token", end ? nlohmann::ordered_json(end->text) : nlohmann::ordered_json()},
                                     {"unk_token", nullptr},
                                     {"pad_token", nullptr}};
   return json.dump(2) + "\n";
@@ -52,17 +52,17 @@ void put_tokenizer(const std::string& folder, const std::string& tokenizer, cons
   constexpr int kByteVocabulary = 256;
   if (tokenizer.empty() && model.vocabulary != kByteVocabulary) return;
   write_durably(folder + "/tokenizer.json", tokenizer.empty() ? byte_tokenizer() : tokenizer);
-  write_durably(folder + "/tokenizer_config.json", tokenizer_config(model.context));
+  write_durably(folder + "/tokenizer_config.json", tokenizer_config(model.context, end_token(tokenizer)));
 }
 
-int end_token(const std::string& tokenizer) {
-  if (tokenizer.empty()) return 0;
+std::optional<EndToken> end_token(const std::string& tokenizer) {
+  if (tokenizer.empty()) return std::nullopt;
   const nlohmann::json json = parse_untrusted_json(tokenizer, "tokenizer.json", 16),
                        added = json.value("added_tokens", nlohmann::json::array());
   for (const char* name : {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"})
     for (const nlohmann::json& token : added)
-      if (token.value("special", false) && token.value("content", "") == name) return token.at("id").get<int>();
-  return 0;
+      if (token.value("special", false) && token.value("content", "") == name) return EndToken{token.at("id").get<int>(), name};
+  return std::nullopt;
 }
 
 }  // namespace elastiform::hugging_face

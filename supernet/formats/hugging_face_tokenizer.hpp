@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "supernet/search_space.hpp"
@@ -10,7 +11,11 @@ namespace elastiform::hugging_face {
 std::string byte_tokenizer();
 /// tokenizer.json and tokenizer_config.json of a model in `folder`; `tokenizer` empty: of one id a byte, or none where that is not its vocabulary.
 void put_tokenizer(const std::string& folder, const std::string& tokenizer, const ModelConfig& model);
-/// The special token that ends a text: tokenizer.json does not say which, but models call it by few names. 0 where none of them is there.
-int end_token(const std::string& tokenizer);
+/// The special token that ends a text: tokenizer.json does not say which, but models call it by few names.
+struct EndToken {
+  int id = 0;
+  std::string text;
+};
+std::optional<EndToken> end_token(const std::string& tokenizer);
 
 }  // namespace elastiform::hugging_face

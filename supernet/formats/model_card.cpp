@@ -79,7 +79,8 @@ std::string model_card_text(const DenseModel& model, const ModelCard& card, Load
   text += "\n## Quality\n\n" + quality_lines(card);
   text += "\n## Costs\n\n" + cost_lines(card);
   text += "\n## Load it\n\n" + how_to_load(loader, card.tokenizer.empty());
-  text += "\nNo end token is set: say how many tokens you want. Texts longer than the context need a sliding window of your own.\n";
+  if (card.tokenizer.empty()) text += "\nThere is no end token: say how many tokens you want.";
+  text += "\nTexts longer than the context need a sliding window of your own.\n";
   return text;
 }
 

@@ -220,7 +220,8 @@ Json genai_config(const DenseModel& model, const std::string& tokenizer) {
         {"past_key_names", "past_key_values.%d.key"},
         {"past_value_names", "past_key_values.%d.value"}}},
       {"outputs", {{"logits", "logits"}, {"present_key_names", "present.%d.key"}, {"present_value_names", "present.%d.value"}}}};
-  const int end = hugging_face::end_token(tokenizer);  // it wants special tokens; of bytes a NUL ends a text
+  const int end =
+      hugging_face::end_token(tokenizer).value_or(hugging_face::EndToken{}).id;  // it wants special tokens; of bytes a NUL ends a text
   return {{"model",
            {{"type", "llama"},
             {"bos_token_id", end},

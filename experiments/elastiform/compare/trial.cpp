@@ -52,7 +52,8 @@ bool can_go_on(const Recipe& recipe, const RunPaths& paths) {
   if (!fs::exists(paths.supernet(), error) || !fs::exists(paths.recipe(), error)) return false;
   try {
     Recipe expected = recipe, found = Recipe::load(paths.recipe());
-    expected.data.text = found.data.text = "";  // its place; the run knows the text by its SHA-256
+    expected.data.text = found.data.text = "";  // places; the run knows text and tokenizer by their SHA-256
+    if (expected.data.tokenizer != "bytes" && found.data.tokenizer != "bytes") expected.data.tokenizer = found.data.tokenizer;
     return found.text() == expected.text() && Hdf5Reader(paths.supernet(), "supernet").text_attribute("/", "commit") == ELASTIFORM_COMMIT;
   } catch (const InputError&) {
     return false;
