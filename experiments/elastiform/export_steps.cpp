@@ -18,7 +18,7 @@ ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, Resul
   return {.split = std::string(name_of(split)),
           .loss = evaluation.score.loss,
           .loss_se = evaluation.score.loss_se,
-          .bits_per_byte = bits_per_byte(evaluation.score.loss),
+          .bits_per_byte = bits_per_nat(evaluation) * evaluation.score.loss,
           .tokens = scored_tokens(run, set)};
 }
 
@@ -33,10 +33,7 @@ std::int64_t id_of(const ResultStore& store, const Subnet& subnet, const std::st
 std::vector<std::int32_t> comparison_tokens(Run& run) {
   const TextData& data = run.data();
   const Segment& segment = data.segments(Split::search).front();
-  std::vector<std::int32_t> tokens;
-  for (std::int64_t at = segment.begin; at < segment.end && at - segment.begin < run.space().model().context; ++at)
-    tokens.push_back(data.byte(at));
-  return tokens;
+  return data.tokens(segment.begin, std::min<std::int64_t>(segment.end, segment.begin + run.space().model().context));
 }
 
 }  // namespace
@@ -47,7 +44,7 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
     throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
   // The id, and with it the name, is known only after the subnet was scored.
-  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad);
+  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, run.tokenizer().json());
   const std::vector<std::int32_t> tokens = comparison_tokens(run);
   const auto store = run.results(ResultStore::Mode::write);
   ModelCard card{.subnet = elastiform::format(subnet),
@@ -59,7 +56,8 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
                  .training_steps = run.supernet().steps,
                  .fine_tuned = !run.recipe().base.empty(),
-                 .averaged = run.supernet().is_average()};
+                 .averaged = run.supernet().is_average(),
+                 .tokenizer = run.tokenizer().json()};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);

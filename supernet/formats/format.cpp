@@ -12,7 +12,6 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/formats/elastiform_file.hpp"
-#include "supernet/formats/gguf.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/formats/padding.hpp"
 #include "supernet/network.hpp"
@@ -61,9 +60,10 @@ DenseModel cut_out(const Weights& weights, const Subnet& subnet) {
 }
 
 [[noreturn]] void fail(const Format& format, const std::string& what, double found, double allowed) {
-  throw std::runtime_error(fmt::format("export: the {} read back differs from the subnet inside the supernet by {:.3g} of the largest {}, "
-                                       "and {:.3g} is allowed; nothing was written",
-                                       format.name, found, what, allowed));
+  throw std::runtime_error(
+      fmt::format("export: the {} read back differs from the subnet inside the supernet by {:.3g} of the largest {}, "
+                  "and {:.3g} is allowed; nothing was written",
+                  format.name, found, what, allowed));
 }
 
 /// Every weight of the file beside the one that was to be written: what logits of one context may hide.
@@ -82,10 +82,11 @@ void prove_weights(const Format& format, const Weights& written, const Weights& 
 }
 
 /// The logits of `path` read back, or run: then of the first tokens only, because an interpreter takes its time.
-std::vector<float> logits_of(const Format& format, const DenseModel& written, std::span<const std::int32_t> tokens, const std::string& path) {
+std::vector<float> logits_of(const Format& format, const DenseModel& written, std::span<const std::int32_t> tokens,
+                             const std::string& path) {
   constexpr std::size_t kInterpreted = 32;
   if (format.run != nullptr) return format.run(path, tokens.first(std::min(tokens.size(), kInterpreted)));
-  const DenseModel read = format.read(path);
+  const DenseModel read = format.read(path, std::nullopt);
   if (read.subnet != written.subnet)
     throw std::runtime_error("export: the file read back holds " + elastiform::format(read.subnet) + " instead of " +
                              elastiform::format(written.subnet));
@@ -147,7 +148,8 @@ std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet,
   return values;
 }
 
-void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path, bool pad) {
+void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path, bool pad,
+                  const std::string& tokenizer) {
   namespace fs = std::filesystem;
   if (pad && format.padded == nullptr)
     throw InputError({"--pad", "a format whose blocks are all alike", std::string(format.name), "leave --pad out"});
@@ -159,6 +161,9 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
     if (!pad && format.padded != nullptr && why_not(format, space.model(), subnet, true).empty()) remedy += ", or --pad, which adds zeros";
     throw InputError({"subnet " + elastiform::format(subnet), "one that " + std::string(format.name) + " can express", reason, remedy});
   }
+  if (const std::string why = format.why_not_tokenizer != nullptr && !tokenizer.empty() ? format.why_not_tokenizer(tokenizer) : "";
+      !why.empty())
+    throw InputError({"--format " + std::string(format.name), "a tokenizer that it can hold", why, "use another format"});
   if (path.empty()) throw InputError({"--to", "a path", "an empty one", ""});
   if (fs::exists(fs::symlink_status(path))) throw InputError({path, "nothing there yet", "something", "choose another path or remove it"});
   const fs::path parent = fs::path(path).lexically_normal().parent_path();
@@ -169,7 +174,7 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
                     std::span<const std::int32_t> tokens, const std::string& path, bool pad) {
   const SearchSpace& space = weights.table().space();
   space.check(subnet, "the supernet");
-  check_export(format, space, subnet, path, pad);
+  check_export(format, space, subnet, path, pad, card.tokenizer);
   if (weights.dtype() != DType::float32) throw std::logic_error("export: weights must be float32");
   tokens = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(space.model().context)));
   if (tokens.empty()) throw std::logic_error("export: no tokens to compare on");
@@ -198,17 +203,15 @@ void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
                       fmt::format("{} MiB for context {} and head_dim {}", bytes >> 20, model.context, model.head_dim), ""});
 }
 
-DenseModel load_model(const std::string& path) {
+DenseModel load_model(const std::string& path, std::optional<int> context) {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw InputError({path, "an exported model: a folder with config.json or a file", "nothing", ""});
-  if (!fs::is_directory(path)) return gguf::is_gguf(path) ? gguf::read_deci(path) : elastiform_file::read(path);
+  for (const Format& format : export_formats())
+    if (format.recognizes != nullptr && format.recognizes(path)) return format.read(path, context);
+  if (!fs::is_directory(path)) return elastiform_file::read(path, context);  // which says what it is instead
   if (!fs::exists(path + "/config.json"))
     throw InputError({path, "an exported model: a folder with config.json or a file", "a folder without config.json", ""});
-  const std::string type = hugging_face::model_type(path);
-  if (type == "llama" || type == "mistral") return hugging_face::read_llama(path);
-  if (type == "gpt2") return hugging_face::read_gpt2(path);
-  if (type == "elastiform") return hugging_face::read_auto(path);
-  throw InputError({path + "/config.json: model_type", "llama, mistral, gpt2 or elastiform", "'" + type.substr(0, 64) + "'", ""});
+  hugging_face::refuse_folder(path);
 }
 
 }  // namespace elastiform

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@ struct DenseModel {
   ModelConfig model;
   Subnet subnet;  // blocks renumbered, no @
   Weights weights;
+  std::string tokenizer = {};  // text of its tokenizer.json; empty: the byte tokenizer, or none that is known
 };
 
 /// What the model card says beside the weights.
@@ -31,7 +33,8 @@ struct ModelCard {
   std::string data_sha256, weights_hash, version;
   std::int64_t training_steps = 0;
   bool fine_tuned = false;
-  bool averaged = false;  // the weights are the running average of training
+  bool averaged = false;       // the weights are the running average of training
+  std::string tokenizer = {};  // text of the run's tokenizer.json, which goes along; empty: bytes
 };
 
 /// Largest |Δlogit| / largest |logit| that an export of float32 may show against the in-supernet subnet on a real batch.
@@ -52,11 +55,16 @@ struct Format {
   /// Where blocks need not be alike: the part of why_not that is about one block. It judges heads and FFN width apart, so what it accepts is a
   /// product of lists and a search can count it.
   std::string (*why_not_block)(const ModelConfig& model, int embed, int index, const BlockGenes& genes) = nullptr;
+  /// Empty, or why it cannot hold this tokenizer.json; absent where any will do.
+  std::string (*why_not_tokenizer)(const std::string& tokenizer) = nullptr;
   /// Writes to a path that does not exist yet (a temporary one: export_model renames it).
   void (*write)(const DenseModel& model, const ModelCard& card, const std::string& path);
-  /// Reads what write() wrote, by a path that shares no code with it beyond the file format. Formats that hold a program have `run` instead:
-  /// logits [tokens, V] of one sequence, computed from the file alone.
-  DenseModel (*read)(const std::string& path) = nullptr;
+  /// Whether `path` is of this kind, by its first bytes or its config.json: load_model asks one row after the other.
+  bool (*recognizes)(const std::string& path) = nullptr;
+  /// Reads what write() wrote, by a path that shares no code with it beyond the file format, and what others made of that kind, for at most
+  /// `context` tokens (absent: the model's own). Formats that hold a program have `run` instead: logits [tokens, V] of one sequence, computed
+  /// from the file alone.
+  DenseModel (*read)(const std::string& path, std::optional<int> context) = nullptr;
   std::vector<float> (*run)(const std::string& path, std::span<const std::int32_t> tokens) = nullptr;
   /// What rounding may change: logits, in parts of the largest, and weights, in parts of the largest of their tensor (0: bit for bit).
   double tolerance = kExportTolerance, weight_step = 0;
@@ -72,8 +80,9 @@ const Format& find_format(std::string_view name);  // throws InputError naming t
 std::string why_not_plain_blocks(const ModelConfig& model);
 
 /// What export_model refuses before any work: a subnet that the format cannot express, a path that is taken or has no folder to stand in.
-/// `pad`: the subnet is written as format.padded says.
-void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path, bool pad = false);
+/// `pad`: the subnet is written as format.padded says. `tokenizer`: as ModelCard's.
+void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path, bool pad = false,
+                  const std::string& tokenizer = "");
 
 /// Writes `subnet` of the supernet to `path` (must not exist): extract, write beside, read back, compare logits with the in-supernet subnet on
 /// `tokens` (one sequence), and weights with those written, rename. Beyond the format's tolerance nothing is left and std::runtime_error says
@@ -88,7 +97,8 @@ std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet,
 /// rotary tables above 256 MiB.
 void check_unstored_sizes(const ModelConfig& model, const std::string& where);
 
-/// Loads any export that holds a model: a Hugging Face folder (config.json), a GGUF file or our own HDF5 file.
-DenseModel load_model(const std::string& path);
+/// Loads what a row of export_formats() recognizes, made by us or elsewhere: a Hugging Face folder (config.json), a GGUF file or our own HDF5 file.
+/// `context`: tokens of the network, at most the model's own (the default).
+DenseModel load_model(const std::string& path, std::optional<int> context = std::nullopt);
 
 }  // namespace elastiform

@@ -12,7 +12,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "GGUF data is little-endian");
 
-constexpr std::size_t kBlock = 32, kBlockBytes = sizeof(std::uint16_t) + kBlock;  // q8_0
+constexpr std::size_t kBlock = 32, kHalf = sizeof(std::uint16_t), kBlockBytes = kHalf + kBlock;  // q8_0
 
 template <class T>
 void put(std::string& bytes, T value) {
@@ -44,6 +44,20 @@ void put_block(std::string& bytes, const float* x) {
     put(bytes, static_cast<std::int8_t>(scale == 0 ? 0.0f : std::clamp(std::nearbyint(x[i] / scale), -127.0f, 127.0f)));
 }
 
+/// Element i of a block of 4-bit numbers that begin at `at`: the first half of them stand in the low bits of 16 bytes.
+float nibble(std::string_view bytes, std::size_t at, std::size_t i) {
+  const auto byte = get<std::uint8_t>(bytes, at + i % (kBlock / 2));
+  return static_cast<float>(i < kBlock / 2 ? byte & 15 : byte >> 4);
+}
+
+/// Element i of the block that begins at `at`.
+float block_element(Element element, std::string_view bytes, std::size_t at, std::size_t i) {
+  const float scale = from_float16(get<std::uint16_t>(bytes, at));
+  if (element == Element::q8_0) return scale * get<std::int8_t>(bytes, at + kHalf + i);
+  if (element == Element::q4_0) return scale * (nibble(bytes, at + kHalf, i) - 8);
+  return scale * nibble(bytes, at + 2 * kHalf, i) + from_float16(get<std::uint16_t>(bytes, at + kHalf));
+}
+
 }  // namespace
 
 BlockSize block_size(std::uint32_t element) {
@@ -51,6 +65,8 @@ BlockSize block_size(std::uint32_t element) {
     case Element::f32: return {1, 4};
     case Element::f16:
     case Element::bf16: return {1, 2};
+    case Element::q4_0: return {kBlock, kHalf + kBlock / 2};
+    case Element::q4_1: return {kBlock, 2 * kHalf + kBlock / 2};
     case Element::q8_0: return {kBlock, kBlockBytes};
   }
   return {};
@@ -72,6 +88,8 @@ std::string encode(Element element, const std::vector<float>& values) {
       if (values.size() % kBlock != 0) throw std::logic_error("gguf: q8_0 needs rows of whole blocks");
       for (std::size_t i = 0; i < values.size(); i += kBlock) put_block(bytes, values.data() + i);
       break;
+    case Element::q4_0:
+    case Element::q4_1: throw std::logic_error("gguf: 4-bit blocks are read only");
   }
   return bytes;
 }
@@ -89,11 +107,11 @@ std::vector<float> decode(std::uint32_t element, std::string_view bytes) {
     case Element::bf16:
       for (std::size_t i = 0; i < values.size(); ++i) values[i] = from_bfloat16(get<std::uint16_t>(bytes, 2 * i));
       break;
+    case Element::q4_0:
+    case Element::q4_1:
     case Element::q8_0:
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        const std::size_t at = i / kBlock * kBlockBytes;
-        values[i] = from_float16(get<std::uint16_t>(bytes, at)) * get<std::int8_t>(bytes, at + sizeof(std::uint16_t) + i % kBlock);
-      }
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = block_element(static_cast<Element>(element), bytes, i / kBlock * static_cast<std::size_t>(block.bytes), i % kBlock);
       break;
   }
   return values;

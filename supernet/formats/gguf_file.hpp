@@ -14,8 +14,9 @@
 /// GGUF version 3, the container of llama.cpp: typed metadata, then tensors (ggml's docs/gguf.md).
 namespace elastiform::gguf {
 
-/// How a tensor's elements are kept, by ggml's numbers. q8_0: blocks of 32 elements of a row, a float16 scale and 32 signed bytes.
-enum class Element : std::uint32_t { f32 = 0, f16 = 1, q8_0 = 8, bf16 = 30 };
+/// How a tensor's elements are kept, by ggml's numbers. Of blocks of 32 elements of a row q8_0 has a float16 scale and 32 signed bytes, q4_0 a
+/// scale and 32 numbers of 4 bits less 8, q4_1 a scale, a least value and 32 numbers of 4 bits. The last two are read only.
+enum class Element : std::uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q8_0 = 8, bf16 = 30 };
 
 /// Elements and bytes of a block of one type; no elements: a type that is not known here.
 struct BlockSize {
@@ -44,7 +45,7 @@ class Reader {
 
   struct Entry {
     std::uint32_t element = 0;
-    std::vector<std::int64_t> shape;  // outermost first
+    std::vector<std::int64_t> shape;   // outermost first
     std::uint64_t begin = 0, end = 0;  // bytes of the file
   };
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
@@ -58,9 +59,11 @@ class Reader {
   std::int64_t integer(std::string_view key) const;
   double real(std::string_view key) const;
   std::string text(std::string_view key) const;
+  bool flag(std::string_view key) const;
   /// An array of `count` integers, or one integer that stands for all of them.
   std::vector<std::int64_t> integers(std::string_view key, std::size_t count) const;
   std::uint64_t array_length(std::string_view key) const;
+  std::vector<std::string> texts(std::string_view key) const;  // an array of texts
   const std::string& path() const { return file_.path(); }
 
  private:
@@ -80,7 +83,8 @@ class Reader {
   std::map<std::string, Entry, std::less<>> entries_;
 };
 
-/// Elements of whole rows as bytes and back. encode: std::runtime_error when a value has no place in float16.
+/// Elements of whole rows as bytes and back. encode: std::runtime_error when a value has no place in float16;
+/// it writes no 4-bit blocks.
 std::string encode(Element element, const std::vector<float>& values);
 std::vector<float> decode(std::uint32_t element, std::string_view bytes);
 

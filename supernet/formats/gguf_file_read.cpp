@@ -171,7 +171,7 @@ Reader::Entry Reader::read_tensor(Cursor& cursor, const std::string& name, std::
   entry.element = cursor.number<std::uint32_t>();
   const BlockSize block = block_size(entry.element);
   if (block.elements == 0)
-    throw InputError({path(), what + " of F32, F16, BF16 or Q8_0", "ggml's type " + std::to_string(entry.element), ""});
+    throw InputError({path(), what + " of F32, F16, BF16, Q8_0, Q4_0 or Q4_1", "ggml's type " + std::to_string(entry.element), ""});
   if (entry.shape.back() % block.elements != 0)
     throw bad(path(), what + " in rows of whole blocks of " + std::to_string(block.elements), std::to_string(entry.shape.back()));
   std::uint64_t bytes = elements / static_cast<std::uint64_t>(block.elements);
@@ -224,6 +224,23 @@ std::string Reader::text(std::string_view key) const {
   return *value;
 }
 
+bool Reader::flag(std::string_view key) const {
+  const auto* value = std::get_if<bool>(&at(key));
+  if (value == nullptr) throw InputError({path(), "true or false as " + in_quotes(key), "something else", ""});
+  return *value;
+}
+
+std::vector<std::string> Reader::texts(std::string_view key) const {
+  const auto* array = std::get_if<Array>(&at(key));
+  if (array == nullptr || array->type != kString)
+    throw InputError({path(), "an array of texts as " + in_quotes(key), "something else", ""});
+  Cursor cursor(file_);
+  cursor.skip(array->at);
+  std::vector<std::string> values;
+  for (std::uint64_t i = 0; i < array->length; ++i) values.push_back(cursor.string(kMaxText));
+  return values;
+}
+
 std::vector<std::int64_t> Reader::integers(std::string_view key, std::size_t count) const {
   const auto* array = std::get_if<Array>(&at(key));
   if (array == nullptr) return std::vector<std::int64_t>(count, integer(key));
@@ -234,7 +251,8 @@ std::vector<std::int64_t> Reader::integers(std::string_view key, std::size_t cou
   std::vector<std::int64_t> values;
   for (std::size_t i = 0; i < count; ++i) {
     const Found value = scalar(cursor, array->type);
-    if (!std::holds_alternative<std::int64_t>(value)) throw InputError({path(), "whole numbers as " + in_quotes(key), "something else", ""});
+    if (!std::holds_alternative<std::int64_t>(value))
+      throw InputError({path(), "whole numbers as " + in_quotes(key), "something else", ""});
     values.push_back(std::get<std::int64_t>(value));
   }
   return values;

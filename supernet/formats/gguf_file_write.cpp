@@ -47,9 +47,7 @@ class Header {
   }
 
  private:
-  void array(Type type, std::size_t length) {
-    number<std::uint32_t>(kArray), number<std::uint32_t>(type), number<std::uint64_t>(length);
-  }
+  void array(Type type, std::size_t length) { number<std::uint32_t>(kArray), number<std::uint32_t>(type), number<std::uint64_t>(length); }
   std::string bytes_;
 };
 

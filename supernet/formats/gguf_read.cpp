@@ -6,6 +6,8 @@
 
 #include "kernels/errors.hpp"
 #include "supernet/formats/gguf.hpp"
+#include "supernet/formats/gguf_vocabulary.hpp"
+#include "supernet/formats/hugging_face_names.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -17,8 +19,8 @@ constexpr int kWidestIdle = 32;             // an FFN of zeros up to this width 
 int size_of(const Reader& file, const std::string& key, std::int64_t least = 1, std::int64_t most = kMaxSize) {
   const std::int64_t value = file.integer(key);
   if (value < least || value > most)
-    throw InputError(
-        {file.path() + ": " + key, "a whole number from " + std::to_string(least) + " to " + std::to_string(most), std::to_string(value), ""});
+    throw InputError({file.path() + ": " + key, "a whole number from " + std::to_string(least) + " to " + std::to_string(most),
+                      std::to_string(value), ""});
   return static_cast<int>(value);
 }
 
@@ -30,10 +32,35 @@ std::vector<std::int64_t> sizes_of(const Reader& file, const std::string& key, i
   return sizes;
 }
 
-void only(const Reader& file, const std::string& key, const std::string& expected) {
-  if (const std::string found = file.text(key); found != expected)
-    throw InputError({file.path() + ": " + key, expected, "'" + found.substr(0, 64) + "'", ""});
-}
+/// One of the two architectures whose arithmetic is ours, and its metadata: keys are asked for without "llama." or "deci.".
+class Description {
+ public:
+  explicit Description(const Reader& file) : file_(file), architecture_(file.text("general.architecture")) {
+    if (architecture_ != "llama" && architecture_ != "deci")
+      throw InputError({file.path() + ": general.architecture", "llama or deci", "'" + architecture_.substr(0, 64) + "'", ""});
+    for (const char* name : {"rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "attention.sliding_window", "expert_count",
+                             "logit_scale", "attention.scale", "attention.clamp_kqv", "attention.max_alibi_bias", "attention.causal"})
+      if (has(name) && !is_neutral(name))
+        throw InputError({file.path() + ": " + key(name), "none, which is plain Llama", "another arithmetic", "it has no place here"});
+  }
+  bool is_deci() const { return architecture_ == "deci"; }
+  std::string key(const std::string& name) const { return architecture_ + "." + name; }
+  bool has(const std::string& name) const { return file_.has_key(key(name)); }
+  int size(const std::string& name, std::int64_t most = kMaxSize) const { return size_of(file_, key(name), 1, most); }
+  int size_or(const std::string& name, int otherwise) const { return has(name) ? size(name) : otherwise; }
+  double real(const std::string& name) const { return file_.real(key(name)); }
+  std::vector<std::int64_t> sizes(const std::string& name, int blocks) const { return sizes_of(file_, key(name), blocks); }
+
+ private:
+  bool is_neutral(const std::string& name) const {
+    if (name == "rope.scaling.type") return file_.text(key(name)) == "none";
+    if (name == "rope.scaling.factor" || name == "rope.scale_linear") return file_.real(key(name)) == 1;
+    if (name == "attention.causal") return file_.flag(key(name));
+    return name == "expert_count" && file_.integer(key(name)) == 0;
+  }
+  const Reader& file_;
+  std::string architecture_;
+};
 
 /// Where one of our tensors stands in the file.
 struct Source {
@@ -96,10 +123,10 @@ bool is_idle(const Reader& file, int block, std::int64_t width, std::int64_t emb
 }
 
 /// Genes of every block, and the queries of a group, which our models have in common.
-std::vector<BlockGenes> genes_of(const Reader& file, int embed, int& queries_per_group) {
-  const int blocks = size_of(file, "deci.block_count", 1, kMaxBlocks);
-  const auto heads = sizes_of(file, "deci.attention.head_count", blocks), groups = sizes_of(file, "deci.attention.head_count_kv", blocks),
-             widths = sizes_of(file, "deci.feed_forward_length", blocks);
+std::vector<BlockGenes> genes_of(const Reader& file, const Description& description, int embed, int& queries_per_group) {
+  const int blocks = description.size("block_count", kMaxBlocks);
+  const auto heads = description.sizes("attention.head_count", blocks), widths = description.sizes("feed_forward_length", blocks);
+  const auto groups = description.has("attention.head_count_kv") ? description.sizes("attention.head_count_kv", blocks) : heads;
   std::vector<BlockGenes> genes;
   queries_per_group = 0;
   for (int i = 0; i < blocks; ++i) {
@@ -115,24 +142,54 @@ std::vector<BlockGenes> genes_of(const Reader& file, int embed, int& queries_per
         throw InputError({where, std::to_string(queries_per_group) + " query heads a KV head, as in the blocks before", found, ""});
       queries_per_group = queries;
     }
-    const bool idle = heads[at] != 0 && is_idle(file, i, widths[at], embed);
+    const bool idle = description.is_deci() && heads[at] != 0 && is_idle(file, i, widths[at], embed);
     genes.push_back({static_cast<int>(heads[at]), static_cast<int>(groups[at]), idle ? 0 : static_cast<int>(widths[at])});
   }
+  if (queries_per_group == 0) throw InputError({file.path(), "a block with attention", "none", ""});
   return genes;
 }
 
-ModelConfig model_of(const Reader& file) {
+/// Width of a head: said, or what the first block's heads make of the embed width.
+int head_dim_of(const Reader& file, const Description& description, int embed, const BlockGenes& first) {
+  if (description.has("attention.key_length")) return description.size("attention.key_length");
+  if (first.heads == 0 || embed % first.heads != 0)
+    throw InputError({file.path(), "key " + description.key("attention.key_length"), "none", ""});
+  return embed / first.heads;
+}
+
+int context_of(const Reader& file, const Description& description, std::optional<int> context) {
+  const int most = description.size("context_length");
+  if (!context) return most;
+  if (*context < 1 || *context > most)
+    throw InputError({file.path() + ": " + description.key("context_length"), "a context of 1 to " + std::to_string(most),
+                      std::to_string(*context), ""});
+  return *context;
+}
+
+bool has_biases(const Reader& file) {
+  return std::any_of(file.entries().begin(), file.entries().end(), [](const auto& entry) {
+    constexpr std::string_view kBias = ".bias";
+    return entry.first.size() > kBias.size() && entry.first.compare(entry.first.size() - kBias.size(), kBias.size(), kBias) == 0;
+  });
+}
+
+ModelConfig model_of(const Reader& file, const Description& description, int embed, const BlockGenes& first, std::optional<int> context) {
   ModelConfig model = preset_model("llama");
-  model.vocabulary = size_of(file, "deci.vocab_size");
-  model.context = size_of(file, "deci.context_length");
-  model.head_dim = size_of(file, "deci.attention.key_length");
-  for (const char* key : {"deci.attention.value_length", "deci.rope.dimension_count"})
-    if (const int size = size_of(file, key); size != model.head_dim)
-      throw InputError({file.path() + ": " + key, "the key length, " + std::to_string(model.head_dim), std::to_string(size), ""});
-  model.norm_eps = file.real("deci.attention.layer_norm_rms_epsilon");
-  model.rope_theta = file.real("deci.rope.freq_base");
+  const std::uint64_t tokens = file.has_key("tokenizer.ggml.tokens") ? file.array_length("tokenizer.ggml.tokens") : 0;
+  model.vocabulary = description.size_or("vocab_size", static_cast<int>(std::min<std::uint64_t>(tokens, kMaxSize)));
+  if (model.vocabulary == 0) throw InputError({file.path(), "key " + description.key("vocab_size"), "none", ""});
+  if (tokens != 0 && tokens != static_cast<std::uint64_t>(model.vocabulary))
+    throw InputError({file.path() + ": tokenizer.ggml.tokens", std::to_string(model.vocabulary) + " of them", std::to_string(tokens), ""});
+  model.context = context_of(file, description, context);
+  model.head_dim = head_dim_of(file, description, embed, first);
+  for (const char* name : {"attention.value_length", "rope.dimension_count"})
+    if (const int size = description.size_or(name, model.head_dim); size != model.head_dim)
+      throw InputError(
+          {file.path() + ": " + description.key(name), "the key length, " + std::to_string(model.head_dim), std::to_string(size), ""});
+  model.norm_eps = description.real("attention.layer_norm_rms_epsilon");
+  model.rope_theta = description.has("rope.freq_base") ? description.real("rope.freq_base") : 10000;  // llama.cpp's own default
   model.tied = !file.has("output.weight");
-  model.biases = file.has("blk.0.attn_q.bias");
+  model.biases = has_biases(file);
   model.branch_scale = 1;
   return model;
 }
@@ -148,6 +205,32 @@ SearchSpace space_of(const std::string& path, const ModelConfig& model, const Su
   }
 }
 
+/// A bias that the file leaves out: 0 here. Ours are everywhere or nowhere.
+bool is_absent(const Reader& file, const TensorSpec& tensor, const Source& source) {
+  return tensor.role == Role::bias && !file.has(source.name);
+}
+
+/// Every tensor of the table in its shape, and none beside them: before memory is taken.
+void check_tensors(const Reader& file, const WeightTable& table, const Subnet& subnet) {
+  std::set<std::string> wanted;
+  for (const TensorSpec& tensor : table.tensors()) {
+    const Source source = source_of(tensor);
+    if (is_absent(file, tensor, source)) continue;
+    file.require(source.name, source.shape);
+    wanted.insert(source.name);
+  }
+  for (int i = 0; i < subnet.depth(); ++i)
+    if (subnet.blocks[static_cast<std::size_t>(i)].ffn == 0)
+      for (const char* name : {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down"})
+        wanted.insert("blk." + std::to_string(i) + "." + name + ".weight");
+  std::vector<std::string> homeless;
+  for (const auto& [name, entry] : file.entries())
+    if (wanted.count(name) == 0) homeless.push_back(name);
+  if (!homeless.empty())
+    throw InputError({file.path(), "only tensors of the model that its metadata describe",
+                      hugging_face::grouped_names(homeless) + ", without a place here", ""});
+}
+
 }  // namespace
 
 bool is_gguf(const std::string& path) {
@@ -156,38 +239,23 @@ bool is_gguf(const std::string& path) {
   return std::string_view(magic.data(), magic.size()) == "GGUF";
 }
 
-DenseModel read_deci(const std::string& path) {
+DenseModel read(const std::string& path, std::optional<int> context) {
   const Reader file(path);
-  only(file, "general.architecture", "deci");
-  only(file, "tokenizer.ggml.model", "gpt2");
-  ModelConfig model = model_of(file);
-  if (const std::uint64_t tokens = file.array_length("tokenizer.ggml.tokens"); tokens != static_cast<std::uint64_t>(model.vocabulary))
-    throw InputError({path + ": tokenizer.ggml.tokens", std::to_string(model.vocabulary) + " of them", std::to_string(tokens), ""});
-  Subnet subnet{.embed = size_of(file, "deci.embedding_length"), .blocks = {}, .kept = {}};
-  subnet.blocks = genes_of(file, subnet.embed, model.queries_per_group);
-  if (model.queries_per_group == 0) throw InputError({path, "a block with attention", "none", ""});
+  const Description description(file);
+  Subnet subnet{.embed = description.size("embedding_length"), .blocks = {}, .kept = {}};
+  int queries_per_group = 0;
+  subnet.blocks = genes_of(file, description, subnet.embed, queries_per_group);
+  ModelConfig model = model_of(file, description, subnet.embed, subnet.blocks.front(), context);
+  model.queries_per_group = queries_per_group;
   check_unstored_sizes(model, path);
-
   const auto table = std::make_shared<const WeightTable>(space_of(path, model, subnet));
-  std::set<std::string> wanted;
+  check_tensors(file, *table, subnet);
+  Weights weights(table, DType::float32);  // at most 8 times the file, whose tensors have been checked, but for 0 biases
   for (const TensorSpec& tensor : table->tensors()) {
     const Source source = source_of(tensor);
-    file.require(source.name, source.shape);
-    wanted.insert(source.name);
+    if (!is_absent(file, tensor, source)) fill(weights.view(tensor), source, file.floats(source.name), model.head_dim);
   }
-  for (int i = 0; i < subnet.depth(); ++i)
-    if (subnet.blocks[static_cast<std::size_t>(i)].ffn == 0)
-      for (const char* name : {"ffn_norm", "ffn_gate", "ffn_up", "ffn_down"})
-        wanted.insert("blk." + std::to_string(i) + "." + name + ".weight");
-  for (const auto& [name, entry] : file.entries())
-    if (wanted.count(name) == 0)
-      throw InputError({path, "only tensors of the model that its metadata describe", "'" + name.substr(0, 96) + "'", ""});
-  Weights weights(table, DType::float32);  // at most 4 times the file, whose tensors have been checked
-  for (const TensorSpec& tensor : table->tensors()) {
-    const Source source = source_of(tensor);
-    fill(weights.view(tensor), source, file.floats(source.name), model.head_dim);
-  }
-  return {std::move(model), std::move(subnet), std::move(weights)};
+  return {std::move(model), std::move(subnet), std::move(weights), tokenizer_of(file)};
 }
 
 }  // namespace elastiform::gguf

@@ -27,8 +27,6 @@ std::string why_not_deci(const ModelConfig& model, const Subnet& subnet, Element
   if (model.norm != Norm::rms) return "its norm is LayerNorm; llama.cpp's deci has RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; llama.cpp's deci has SwiGLU";
   if (model.positions != Positions::rope) return "its positions are learned; llama.cpp's deci has rotary ones";
-  if (model.vocabulary != 256)
-    return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
   if (subnet.blocks.empty()) return "it has no blocks";
   if (subnet.depth() > kMostBlocks) return "it has " + std::to_string(subnet.depth()) + " blocks, and llama.cpp takes at most 512";
   for (int i = 0; i < subnet.depth(); ++i)

@@ -1,7 +1,7 @@
 #include <stdexcept>
 
-#include "supernet/formats/byte_vocabulary.hpp"
 #include "supernet/formats/gguf.hpp"
+#include "supernet/formats/gguf_vocabulary.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -12,6 +12,8 @@ std::uint32_t file_type(Element element) {  // llama_ftype
     case Element::f16: return 1;
     case Element::q8_0: return 7;
     case Element::bf16: return 32;
+    case Element::q4_0:
+    case Element::q4_1: break;  // read only
   }
   throw std::logic_error("gguf: an element type without a file type");
 }
@@ -117,26 +119,13 @@ Metadata metadata_of(const DenseModel& model, const ModelCard& card, Element ele
   return metadata;
 }
 
-/// Byte-level BPE without a merge: id = byte value. llama.cpp must have an end token and takes id 11 unless told; a NUL byte ends a text
-/// better than a vertical tab.
-void add_byte_vocabulary(Metadata& metadata) {
-  metadata.emplace_back("tokenizer.ggml.model", std::string("gpt2"));
-  metadata.emplace_back("tokenizer.ggml.pre", std::string("gpt-2"));
-  metadata.emplace_back("tokenizer.ggml.tokens", byte_characters());
-  metadata.emplace_back("tokenizer.ggml.token_type", std::vector<std::int32_t>(256, 1));  // normal
-  metadata.emplace_back("tokenizer.ggml.merges", std::vector<std::string>{});
-  metadata.emplace_back("tokenizer.ggml.bos_token_id", std::uint32_t{0});
-  metadata.emplace_back("tokenizer.ggml.eos_token_id", std::uint32_t{0});
-  metadata.emplace_back("tokenizer.ggml.add_bos_token", false);
-}
-
 }  // namespace
 
 void write_deci(const DenseModel& model, const ModelCard& card, const std::string& path, Element element) {
   const ModelConfig& m = model.model;
   if (m.branch_scale != 1) throw std::logic_error("export: the branch scale must be folded into the weights");
   Metadata metadata = metadata_of(model, card, element);
-  add_byte_vocabulary(metadata);
+  add_vocabulary(metadata, card.tokenizer, m.vocabulary);
 
   const std::int64_t embed = model.subnet.embed, idle = idle_width(element);
   Tensors tensors(model.weights, element, m.head_dim);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "supernet/formats/format.hpp"
@@ -20,13 +21,18 @@ void write_gpt2(const DenseModel& model, const ModelCard& card, const std::strin
 /// Any blocks of either style: with Python files of our own beside the weights (hugging_face_modules.hpp).
 void write_auto(const DenseModel& model, const ModelCard& card, const std::string& path);
 
-/// Reads a folder that write_* made, or one of the same architecture that transformers saved. Everything is checked against config.json
-/// before weights are allocated.
-DenseModel read_llama(const std::string& path);
-DenseModel read_gpt2(const std::string& path);
-DenseModel read_auto(const std::string& path);
+/// Whether `path` is a folder whose config.json names one of the architectures of write_llama (and Qwen2), of write_gpt2, or of write_auto.
+bool is_llama(const std::string& path);
+bool is_gpt2(const std::string& path);
+bool is_auto(const std::string& path);
 
-/// "model_type" of config.json.
-std::string model_type(const std::string& folder);
+/// Reads a folder that write_* made, or one of the same architecture that transformers saved: F32, F16 or BF16, in one file or in shards, for at
+/// most `context` tokens (the model's own by default). Everything is checked against config.json before weights are allocated.
+DenseModel read_llama(const std::string& path, std::optional<int> context = std::nullopt);
+DenseModel read_gpt2(const std::string& path, std::optional<int> context = std::nullopt);
+DenseModel read_auto(const std::string& path, std::optional<int> context = std::nullopt);
+
+/// Throws the InputError that says what of a folder with a config.json of another architecture has no place here, tensor by tensor.
+[[noreturn]] void refuse_folder(const std::string& path);
 
 }  // namespace elastiform::hugging_face

@@ -3,13 +3,8 @@
 namespace elastiform::hugging_face {
 namespace {
 
-std::string why_not_vocabulary(const ModelConfig& model) {
-  if (model.vocabulary == 256) return "";
-  return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
-}
-
 /// What transformers' stock classes cannot build: they take one number for all layers.
-std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
+std::string why_not_uniform(const Subnet& subnet) {
   if (subnet.blocks.empty()) return "it has no blocks";
   if (!subnet.kept.empty()) return "it keeps blocks named after @, and a stock class knows only a depth";
   for (int i = 0; i < subnet.depth(); ++i) {
@@ -20,7 +15,7 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
     if (genes != subnet.blocks.front())
       return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
   }
-  return why_not_vocabulary(model);
+  return "";
 }
 
 }  // namespace
@@ -30,7 +25,7 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
   if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
   if (model.positions != Positions::rope) return "its positions are learned; Llama's are rotary";
-  const std::string reason = why_not_uniform(model, subnet);
+  const std::string reason = why_not_uniform(subnet);
   if (!reason.empty()) return reason;
   const int heads = subnet.blocks.front().heads;
   if (model.biases && subnet.embed % heads != 0)
@@ -45,7 +40,7 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
   if (model.positions != Positions::learned) return "its positions are rotary; GPT-2's are learned";
   if (!model.biases) return "it has no biases; GPT-2 has them everywhere";
-  const std::string reason = why_not_uniform(model, subnet);
+  const std::string reason = why_not_uniform(subnet);
   if (!reason.empty()) return reason;
   const BlockGenes& genes = subnet.blocks.front();
   if (genes.groups != genes.heads) return "its query heads share KV groups; GPT-2's do not";
@@ -57,7 +52,6 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
 
 std::string why_not_auto(const ModelConfig& model, const Subnet& subnet) {
   if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
-  if (std::string reason = why_not_vocabulary(model); !reason.empty()) return reason;
   return subnet.blocks.empty() ? "it has no blocks" : "";
 }
 

@@ -123,17 +123,16 @@ Json config_of(const DenseModel& model, const char* architecture, const char* ty
           {"use_cache", true}};
 }
 
-void write_folder(const DenseModel& model, const ModelCard& card, const Json& config, std::vector<Tensor> tensors,
-                  const std::string& folder) {
+void write_folder(const DenseModel& model, const ModelCard& card, Json config, std::vector<Tensor> tensors, const std::string& folder) {
   if (model.model.branch_scale != 1 || model.model.residual != ResidualRule::branch_scale)
     throw std::logic_error("export: the residual rule must be folded into the weights");
   std::filesystem::create_directories(folder);
   const auto put = [&](const char* name, const std::string& text) { write_durably(folder + "/" + name, text); };
+  Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
+  if (const auto end = end_token(card.tokenizer)) config["eos_token_id"] = generation["eos_token_id"] = end->id;
   put("config.json", config.dump(2) + "\n");
-  const Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
   put("generation_config.json", generation.dump(2) + "\n");
-  put("tokenizer.json", byte_tokenizer());
-  put("tokenizer_config.json", byte_tokenizer_config(model.model.context));
+  put_tokenizer(folder, card.tokenizer, model.model);
   const bool own_code = config.contains("auto_map");
   put("README.md", model_card_text(model, card, own_code ? Loader::transformers_with_code : Loader::transformers));
   if (own_code) {

@@ -17,8 +17,8 @@ class Graph {
 
   /// A weight, whose values are asked for only when the file is written.
   std::string weight(const std::string& name, std::vector<std::int64_t> shape, std::function<std::vector<float>()> values);
-  std::string number(float value);                              // a scalar
-  std::string index(std::int64_t value);                        // a scalar
+  std::string number(float value);                               // a scalar
+  std::string index(std::int64_t value);                         // a scalar
   std::string indices(const std::vector<std::int64_t>& values);  // a vector
 
   std::string op(const std::string& type, const std::vector<std::string>& inputs, const std::string& output = "");

@@ -9,8 +9,6 @@ std::string why_not(const ModelConfig& model, const Subnet& subnet) {
   return "this program was built without ONNX (apt-get install libonnx-dev libprotobuf-dev, then build again)";
 #endif
   if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
-  if (model.vocabulary != 256)
-    return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
   return subnet.blocks.empty() ? "it has no blocks" : "";
 }
 

@@ -34,7 +34,8 @@ std::vector<float> transposed(ConstView x) {
 }
 
 int attention_blocks(const Subnet& subnet) {
-  return static_cast<int>(std::count_if(subnet.blocks.begin(), subnet.blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; }));
+  return static_cast<int>(
+      std::count_if(subnet.blocks.begin(), subnet.blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; }));
 }
 
 /// The decoder as a graph. Shapes: B batch, S tokens of this call, T tokens with those in the cache, C embed, K groups, G queries of a group,
@@ -109,8 +110,7 @@ class Decoder {
     const std::string own = g_.op("Unsqueeze", {g_.op("Range", {g_.op("Sub", {total, tokens}), total, one}), g_.indices({1})});
     const std::string seen = g_.op("Unsqueeze", {g_.op("Range", {zero, total, one}), g_.indices({0})});
     const std::string filled = g_.op("Cast", {"attention_mask"}, "to", onnx::TensorProto::BOOL);
-    const std::string allowed =
-        g_.op("And", {g_.op("LessOrEqual", {seen, own}), g_.op("Unsqueeze", {filled, g_.indices({1, 2, 3})})});
+    const std::string allowed = g_.op("And", {g_.op("LessOrEqual", {seen, own}), g_.op("Unsqueeze", {filled, g_.indices({1, 2, 3})})});
     return g_.op("Where", {allowed, g_.number(0), g_.number(-3.4028234e38f)});
   }
 
@@ -201,9 +201,10 @@ class Decoder {
 };
 
 /// Settings of onnxruntime-genai. Layers are those with attention, because only they have a cache; the heads of each are read from the graph.
-Json genai_config(const DenseModel& model) {
+Json genai_config(const DenseModel& model, const std::string& tokenizer) {
   const ModelConfig& m = model.model;
-  const auto first = std::find_if(model.subnet.blocks.begin(), model.subnet.blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; });
+  const auto first =
+      std::find_if(model.subnet.blocks.begin(), model.subnet.blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; });
   const Json decoder{
       {"session_options", {{"log_id", "onnxruntime-genai"}, {"provider_options", Json::array()}}},
       {"filename", "model.onnx"},
@@ -219,12 +220,13 @@ Json genai_config(const DenseModel& model) {
         {"past_key_names", "past_key_values.%d.key"},
         {"past_value_names", "past_key_values.%d.value"}}},
       {"outputs", {{"logits", "logits"}, {"present_key_names", "present.%d.key"}, {"present_value_names", "present.%d.value"}}}};
-  // It wants special tokens; a NUL byte ends a text.
+  const int end =
+      hugging_face::end_token(tokenizer).value_or(hugging_face::EndToken{}).id;  // it wants special tokens; of bytes a NUL ends a text
   return {{"model",
            {{"type", "llama"},
-            {"bos_token_id", 0},
-            {"eos_token_id", 0},
-            {"pad_token_id", 0},
+            {"bos_token_id", end},
+            {"eos_token_id", end},
+            {"pad_token_id", end},
             {"context_length", m.context},
             {"vocab_size", m.vocabulary},
             {"decoder", decoder}}},
@@ -238,9 +240,8 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
   std::filesystem::create_directories(path);
   const auto put = [&](const char* name, const std::string& text) { write_durably(path + "/" + name, text); };
   Decoder(model).build().save(path + "/model.onnx", inline_bytes);
-  if (attention_blocks(model.subnet) > 0) put("genai_config.json", genai_config(model).dump(2) + "\n");
-  put("tokenizer.json", hugging_face::byte_tokenizer());
-  put("tokenizer_config.json", hugging_face::byte_tokenizer_config(model.model.context));
+  if (attention_blocks(model.subnet) > 0) put("genai_config.json", genai_config(model, card.tokenizer).dump(2) + "\n");
+  hugging_face::put_tokenizer(path, card.tokenizer, model.model);
   put("README.md", model_card_text(model, card, Loader::onnxruntime));
 }
 

@@ -79,11 +79,14 @@ class ExportCommand final : public Command {
     for (const auto& quality : exported.card.quality)
       fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split,
                  quality.loss, kNormal95 * quality.loss_se, quality.bits_per_byte);
-    fmt::print(stream, "{}", chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model().vocabulary));
+    fmt::print(stream, "{}",
+               chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model().vocabulary,
+                              run.report_set(Split::search).bytes_per_token));
     fmt::print(stream, "{}: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n",
                format.read != nullptr ? "read back" : "run from the file", exported.difference, format.tolerance);
     if (report)
-      fmt::print(stream, "{}: logits differ by {:.1e} of the largest ({:.0e} allowed)\n", report->version, report->difference, report->allowed);
+      fmt::print(stream, "{}: logits differ by {:.1e} of the largest ({:.0e} allowed)\n", report->version, report->difference,
+                 report->allowed);
     if (format.read != nullptr) fmt::print(stream, "try it: {}\n", generate_line(exported.path));
     return 0;
   }

@@ -31,7 +31,9 @@ std::string number(T value) {
   return {reinterpret_cast<const char*>(&value), sizeof value};
 }
 std::string text(const std::string& value) { return number<std::uint64_t>(value.size()) + value; }
-std::string begin(std::uint64_t tensors, std::uint64_t pairs) { return "GGUF" + number<std::uint32_t>(3) + number(tensors) + number(pairs); }
+std::string begin(std::uint64_t tensors, std::uint64_t pairs) {
+  return "GGUF" + number<std::uint32_t>(3) + number(tensors) + number(pairs);
+}
 std::string key(const std::string& name, std::uint32_t type) { return text(name) + number(type); }
 std::string tensor(const std::string& name, const std::vector<std::uint64_t>& sizes, std::uint32_t type, std::uint64_t offset) {
   std::string bytes = text(name) + number(static_cast<std::uint32_t>(sizes.size()));
@@ -64,13 +66,13 @@ TEST_CASE("GGUF: what is written is read back, byte for byte as the format says"
                {"none", std::vector<std::string>{}},
                {"real", 0.5f},
                {"yes", true}},
-              {{"w", Element::f32, {2, 3}, [] { return std::vector<float>{1, 2, 3, 4, 5, 6}; }},
-               {"v", Element::f16, {2}, [] { return std::vector<float>{-1, 0.5f}; }}});
+              {{"w", Element::f32, {2, 3}, [] { return std::vector<float>{1, 2, 3, 4, 5, 6}; }}, {"v", Element::f16, {2}, [] {
+                                                                                                    return std::vector<float>{-1, 0.5f};
+                                                                                                  }}});
   const std::string pairs = key("a.b", 4) + number<std::uint32_t>(7) + key("name", 8) + text("x") + key("list", 9) +
                             number<std::uint32_t>(5) + number<std::uint64_t>(2) + number<std::int32_t>(1) + number<std::int32_t>(-2) +
-                            key("words", 9) + number<std::uint32_t>(8) + number<std::uint64_t>(2) + text("ab") + text("") +
-                            key("none", 9) + number<std::uint32_t>(8) + number<std::uint64_t>(0) + key("real", 6) + number(0.5f) +
-                            key("yes", 7) + '\1';
+                            key("words", 9) + number<std::uint32_t>(8) + number<std::uint64_t>(2) + text("ab") + text("") + key("none", 9) +
+                            number<std::uint32_t>(8) + number<std::uint64_t>(0) + key("real", 6) + number(0.5f) + key("yes", 7) + '\1';
   std::string expected = file_of(begin(2, 7) + pairs + tensor("w", {3, 2}, 0, 0) + tensor("v", {2}, 1, 32), 0);
   for (const float value : {1, 2, 3, 4, 5, 6}) expected += number(value);
   expected += std::string(8, '\0') + std::string("\x00\xBC\x00\x38", 4) + std::string(28, '\0');
@@ -83,6 +85,10 @@ TEST_CASE("GGUF: what is written is read back, byte for byte as the format says"
   CHECK(reader.integers("list", 2) == std::vector<std::int64_t>{1, -2});
   CHECK(reader.integers("a.b", 3) == std::vector<std::int64_t>{7, 7, 7});
   CHECK(reader.array_length("words") == 2);
+  CHECK(reader.texts("words") == std::vector<std::string>{"ab", ""});
+  CHECK(reader.flag("yes"));
+  CHECK_THROWS_AS(reader.texts("list"), InputError);
+  CHECK_THROWS_AS(reader.flag("real"), InputError);
   CHECK(reader.floats("w") == std::vector<float>{1, 2, 3, 4, 5, 6});
   CHECK(reader.floats("v") == std::vector<float>{-1, 0.5f});
   CHECK_NOTHROW(reader.require("w", {2, 3}));
@@ -124,6 +130,25 @@ TEST_CASE("GGUF: elements lose no more than their type must", "[formats][gguf]")
   CHECK_THROWS_WITH(gguf::encode(Element::f16, {1e6f}), Catch::Contains("no place in float16"));
 }
 
+TEST_CASE("GGUF: 4-bit blocks are read as ggml keeps them", "[formats][gguf]") {
+  // Element i of a block stands in byte i mod 16, the first half of them in its low bits.
+  std::string numbers;
+  for (int i = 0; i < 16; ++i) numbers += static_cast<char>(i | (15 - i) << 4);
+  const std::string half("\x00\x38", 2), two("\x00\x40", 2);  // 0.5 and 2
+  const std::vector<float> signed_numbers = gguf::decode(2, half + numbers), shifted = gguf::decode(3, half + two + numbers);
+  REQUIRE(signed_numbers.size() == 32);
+  REQUIRE(shifted.size() == 32);
+  for (int i = 0; i < 32; ++i) {
+    const auto q = static_cast<float>(i < 16 ? i : 31 - i);
+    CHECK(signed_numbers[static_cast<std::size_t>(i)] == 0.5f * (q - 8));
+    CHECK(shifted[static_cast<std::size_t>(i)] == 0.5f * q + 2);
+  }
+  const TemporaryFolder folder;
+  const std::string file = file_of(begin(1, 0) + tensor("t", {64, 2}, 3, 0), 80);
+  CHECK(Reader(folder.write("q4_1.gguf", file)).floats("t").size() == 128);
+  CHECK_THROWS_AS(Reader(folder.write("half.gguf", file_of(begin(1, 0) + tensor("t", {48, 2}, 3, 0), 60))), InputError);
+}
+
 TEST_CASE("GGUF: hostile files end in one line", "[formats][gguf][hostile]") {
   const std::uint64_t huge = std::uint64_t{1} << 62;
   const std::string one = begin(1, 0);
@@ -141,7 +166,8 @@ TEST_CASE("GGUF: hostile files end in one line", "[formats][gguf][hostile]") {
       {"a text longer than the file", file_of(begin(0, 1) + key("k", 8) + number(huge), 64)},
       {"an array longer than the file", file_of(begin(0, 1) + key("k", 9) + number<std::uint32_t>(4) + number(huge), 64)},
       {"an array whose bytes overflow", file_of(begin(0, 1) + key("k", 9) + number<std::uint32_t>(10) + number(huge | 8), 64)},
-      {"a text of an array beyond the end", file_of(begin(0, 1) + key("k", 9) + number<std::uint32_t>(8) + number<std::uint64_t>(1) + number(huge), 64)},
+      {"a text of an array beyond the end",
+       file_of(begin(0, 1) + key("k", 9) + number<std::uint32_t>(8) + number<std::uint64_t>(1) + number(huge), 64)},
       {"arrays of arrays", file_of(begin(0, 1) + key("k", 9) + number<std::uint32_t>(9) + number<std::uint64_t>(1), 64)},
       {"an unknown type", file_of(begin(0, 1) + key("k", 13) + number<std::uint32_t>(1), 64)},
       {"an unknown type in an array", file_of(begin(0, 1) + key("k", 9) + number<std::uint32_t>(99) + number<std::uint64_t>(1), 64)},
