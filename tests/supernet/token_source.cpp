@@ -82,7 +82,7 @@ TEST_CASE("a text and its shards are the same data", "[supernet][data][tokenizer
   for (const Segment& segment : data.segments(Split::report))
     for (const std::int32_t id : data.tokens(segment.begin + 1, segment.end)) bytes += id == 256 ? 2 : 1, ++count;
   CHECK(data.bytes_per_token(windows) == static_cast<double>(bytes) / static_cast<double>(count));
-  CHECK(data.bytes_per_token(windows) > 1.05);
+  CHECK(data.bytes_per_token(windows) > 1.02);  // one pair of letters in 25 is merged
 }
 
 TEST_CASE("a folder of shards is the folder of its texts", "[supernet][data][tokenizers]") {
