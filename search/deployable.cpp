@@ -64,7 +64,8 @@ std::optional<Choices> deployable_choices(const SearchSpace& space, int embed, i
   // What is left to say is about the model and the depth, the same for every choice.
   Subnet least{.embed = embed, .blocks = {}, .kept = {}};
   for (std::size_t block = 0; block < some.heads.size(); ++block)
-    least.blocks.push_back({some.heads[block].front(), some.heads[block].front() / space.model().queries_per_group, some.ffn[block].front()});
+    least.blocks.push_back(
+        {some.heads[block].front(), some.heads[block].front() / space.model().queries_per_group, some.ffn[block].front()});
   if (!format.why_not(space.model(), least).empty()) return std::nullopt;
   return some;
 }

@@ -73,14 +73,17 @@ const Consumer& find_consumer(std::string_view name) {
 
 std::string cached_python() {
   const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
-  const std::string folder = cache != nullptr && *cache == '/' ? cache : home != nullptr && *home == '/' ? std::string(home) + "/.cache" : "";
+  const std::string folder = cache != nullptr && *cache == '/' ? cache
+                             : home != nullptr && *home == '/' ? std::string(home) + "/.cache"
+                                                               : "";
   return folder.empty() ? "" : folder + "/elastiform/python/bin/python";
 }
 
 void require_consumer(const Consumer& consumer, const Format& format, const std::string& python) {
   if (format.name.rfind(consumer.prefix, 0) != 0)
     throw InputError({"--check " + std::string(consumer.name), "a format that it loads", std::string(format.name), ""});
-  const std::string remedy = "make the environment with tests/consumers/make_environment.sh and add_consumers.sh, or name one with --python";
+  const std::string remedy =
+      "make the environment with tests/consumers/make_environment.sh and add_consumers.sh, or name one with --python";
   if (python.empty() || !std::filesystem::exists(python))
     throw InputError({"--check " + std::string(consumer.name), "a Python with it", python.empty() ? "none" : "no " + python, remedy});
   const std::string program = fmt::format("import importlib.util, sys; sys.exit(importlib.util.find_spec('{}') is None)", consumer.module);
@@ -96,7 +99,8 @@ ConsumerReport check_with(const Consumer& consumer, const std::string& python, c
   const ChildResult child = run_child({python, "-c", std::string(consumer.script), path, ids});
   const std::size_t line = child.out.find('\n');
   if (child.status != 0 || line == std::string::npos || child.out.size() - line - 1 != expected.size_bytes())
-    throw std::runtime_error(fmt::format("export --check: {} could not run {}; it ended with status {}", consumer.name, path, child.status));
+    throw std::runtime_error(
+        fmt::format("export --check: {} could not run {}; it ended with status {}", consumer.name, path, child.status));
   std::vector<float> found(expected.size());
   std::memcpy(found.data(), child.out.data() + line + 1, expected.size_bytes());
   double largest = 0, difference = 0;

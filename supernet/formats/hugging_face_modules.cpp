@@ -2,8 +2,9 @@
 
 namespace elastiform::hugging_face {
 
-std::string_view configuration_module() {
-  return R"(# Written by Elastiform beside the weights that it describes.
+namespace {
+
+constexpr std::string_view kConfiguration = R"(# Written by Elastiform beside the weights that it describes.
 #
 # Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with the License.
 # You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0
@@ -45,10 +46,8 @@ class ElastiformConfig(PretrainedConfig):
         kwargs["num_key_value_heads"] = max(self.block_key_value_heads)
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
 )";
-}
 
-std::string_view modeling_module() {
-  return R"(# Written by Elastiform beside the weights that it describes.
+constexpr std::string_view kModeling = R"(# Written by Elastiform beside the weights that it describes.
 #
 # Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with the License.
 # You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0
@@ -222,6 +221,10 @@ class ElastiformForCausalLM(PreTrainedModel, GenerationMixin):
             loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
         return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: cache if use_cache else None})
 )";
-}
+
+}  // namespace
+
+std::string_view configuration_module() { return kConfiguration; }
+std::string_view modeling_module() { return kModeling; }
 
 }  // namespace elastiform::hugging_face

@@ -30,7 +30,8 @@ void set_attribute(onnx::NodeProto& node, const char* name, const std::vector<st
   for (const std::int64_t value : values) attribute.add_ints(value);
 }
 
-void set_type(onnx::ValueInfoProto& value, const std::string& name, onnx::TensorProto::DataType type, const std::vector<std::string>& shape) {
+void set_type(onnx::ValueInfoProto& value, const std::string& name, onnx::TensorProto::DataType type,
+              const std::vector<std::string>& shape) {
   value.set_name(name);
   auto& tensor = *value.mutable_type()->mutable_tensor_type();
   tensor.set_elem_type(type);

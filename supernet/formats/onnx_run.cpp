@@ -195,7 +195,8 @@ std::vector<float> run(const std::string& path, std::span<const std::int32_t> to
   const std::size_t together = tokens.size() > kSteps ? tokens.size() - kSteps : 1;
   for (std::size_t begin = 0; begin < tokens.size();) {
     const std::size_t end = begin == 0 ? together : begin + 1;
-    std::vector<std::int64_t> ids(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end)), positions;
+    std::vector<std::int64_t> ids(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end)),
+        positions;
     for (std::size_t i = begin; i < end; ++i) positions.push_back(static_cast<std::int64_t>(i));
     const auto count = static_cast<std::int64_t>(ids.size()), total = static_cast<std::int64_t>(end);
     Values inputs = std::move(cache);

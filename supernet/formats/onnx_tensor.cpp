@@ -70,10 +70,12 @@ T element(const std::vector<T>& values, std::int64_t at) {
 }
 
 template <class T, class Each>
-std::vector<T> pairwise(const Tensor& a, const Tensor& b, const std::vector<T>& x, const std::vector<T>& y, const Shape& shape, const Each& each) {
+std::vector<T> pairwise(const Tensor& a, const Tensor& b, const std::vector<T>& x, const std::vector<T>& y, const Shape& shape,
+                        const Each& each) {
   std::vector<T> values;
   values.reserve(static_cast<std::size_t>(count(shape)));
-  walk(shape, strides(a.shape, shape), strides(b.shape, shape), [&](std::int64_t i, std::int64_t j) { values.push_back(each(element(x, i), element(y, j))); });
+  walk(shape, strides(a.shape, shape), strides(b.shape, shape),
+       [&](std::int64_t i, std::int64_t j) { values.push_back(each(element(x, i), element(y, j))); });
   return values;
 }
 
@@ -202,7 +204,8 @@ Tensor joined(const Tensor& a, const Tensor& b, std::int64_t axis) {
 std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& sizes, std::int64_t axis) {
   const std::size_t at = axis_of(axis, x);
   need(x.is_float && std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.shape[at], "a Split into other sizes");
-  const std::int64_t inner = count(Shape(x.shape.begin() + static_cast<std::ptrdiff_t>(at) + 1, x.shape.end())), width = x.shape[at] * inner;
+  const std::int64_t inner = count(Shape(x.shape.begin() + static_cast<std::ptrdiff_t>(at) + 1, x.shape.end())),
+                     width = x.shape[at] * inner;
   const std::int64_t outer = width == 0 ? 0 : x.size() / width;
   std::vector<Tensor> parts;
   std::int64_t begin = 0;
@@ -236,7 +239,7 @@ Tensor softmax_of_last(Tensor x) {
   for (auto row = x.floats.begin(); row != x.floats.end(); row += width) {
     const float largest = *std::max_element(row, row + width);
     double sum = 0;
-    for (auto value = row; value != row + width; ++value) sum += *value = std::exp(*value - largest);
+    for (auto value = row; value != row + width; ++value) sum += * value = std::exp(*value - largest);
     for (auto value = row; value != row + width; ++value) *value = static_cast<float>(*value / sum);
   }
   return x;

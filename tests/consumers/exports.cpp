@@ -64,7 +64,8 @@ SearchSpace space_around(const Case& c) {
   for (int i = 0; i < c.subnet.depth(); ++i) {
     const BlockGenes& genes = c.subnet.blocks[static_cast<std::size_t>(i)];
     while (static_cast<int>(blocks.size()) <= c.subnet.block_index(i))
-      blocks.push_back({.heads = {genes.heads, genes.heads + c.model.queries_per_group}, .ffn = {.widths = {genes.ffn, genes.ffn + 5}, .ratios = {}}});
+      blocks.push_back(
+          {.heads = {genes.heads, genes.heads + c.model.queries_per_group}, .ffn = {.widths = {genes.ffn, genes.ffn + 5}, .ratios = {}}});
   }
   const int most = static_cast<int>(blocks.size());
   std::vector<int> depths{c.subnet.depth()};
@@ -73,7 +74,9 @@ SearchSpace space_around(const Case& c) {
 }
 
 std::vector<Case> cases_of(std::uint64_t seed) {
-  const auto llama = [](int head_dim, int queries, bool tied, bool biases = false) { return model_of("llama", head_dim, queries, tied, biases); };
+  const auto llama = [](int head_dim, int queries, bool tied, bool biases = false) {
+    return model_of("llama", head_dim, queries, tied, biases);
+  };
   const auto gpt2 = [](int head_dim, int queries, bool tied) { return model_of("gpt2", head_dim, queries, tied, true); };
   std::vector<Case> cases{{"one-head", llama(16, 1, true), parse_subnet("e32:h1f48,h3f32")},
                           {"one-group", llama(16, 4, false), parse_subnet("e64:h8k2f96,h4k1f64,h12k3f32")},
@@ -100,11 +103,14 @@ std::vector<Case> cases_of(std::uint64_t seed) {
     const bool style = i % 5 != 4;
     const int queries = pick({1, 1, 2, 3});
     const bool tied = random.below(2) == 0;
-    Case one{"random-" + std::to_string(i), style ? llama(pick({8, 16, 32}), queries, tied, i % 5 == 3) : gpt2(pick({8, 16}), queries, tied), {}};
+    Case one{"random-" + std::to_string(i),
+             style ? llama(pick({8, 16, 32}), queries, tied, i % 5 == 3) : gpt2(pick({8, 16}), queries, tied),
+             {}};
     one.subnet.embed = pick({32, 40, 64, 96});
     for (int block = pick({1, 2, 3, 4, 5}); block > 0; --block) {
       const int groups = pick({0, 1, 1, 2, 3});
-      one.subnet.blocks.push_back({groups * queries, groups, pick(groups == 0 ? std::vector<int>{32, 96} : std::vector<int>{0, 1, 24, 32, 64, 96, 160})});
+      one.subnet.blocks.push_back(
+          {groups * queries, groups, pick(groups == 0 ? std::vector<int>{32, 96} : std::vector<int>{0, 1, 24, 32, 64, 96, 160})});
     }
     cases.push_back(std::move(one));
   }
@@ -177,10 +183,8 @@ void export_case(const Case& c, const std::string& folder) {
       export_model(one, weights, c.subnet, card, tokens, folder + "/" + path, pad);
       exports[std::string(one.name) + (pad ? "-pad" : "")] = path;
     }
-  const nlohmann::json document{{"subnet", format(c.subnet)},   {"context", kContext},
-                                {"exports", exports},           {"tokens", tokens},
-                                {"prompt", kPrompt},            {"greedy", expected.greedy},
-                                {"margins", expected.margins}};
+  const nlohmann::json document{{"subnet", format(c.subnet)}, {"context", kContext},       {"exports", exports},         {"tokens", tokens},
+                                {"prompt", kPrompt},          {"greedy", expected.greedy}, {"margins", expected.margins}};
   std::ofstream(folder + "/case.json") << document.dump(1) << "\n";
 }
 

@@ -241,12 +241,13 @@ TEST_CASE("the model card says what the model is, how good, and that it was not 
 TEST_CASE("a folder with Python files of its own says what every block is", "[formats][export]") {
   const TemporaryFolder folder;
   ModelConfig model = space_of("llama", false, 2).model();
-  const SearchSpace::Block block{.heads = {0, 2, 4}, .ffn = {.widths = {24, 40}, .ratios = {}}}, last{.heads = {2}, .ffn = {.widths = {0}, .ratios = {}}};
+  const SearchSpace::Block block{.heads = {0, 2, 4}, .ffn = {.widths = {24, 40}, .ratios = {}}},
+      last{.heads = {2}, .ffn = {.widths = {0}, .ratios = {}}};
   const SearchSpace space(model, {48}, {3}, {block, block, last});
   export_model(find_format("hf-auto"), weights_of(space), parse_subnet("e48:h4k2f40,h0f24,h2k1f0"), card(), tokens(), folder / "model");
-  CHECK(names_in(folder / "model") ==
-        std::vector<std::string>{"README.md", "config.json", "configuration_elastiform.py", "generation_config.json", "model.safetensors",
-                                 "modeling_elastiform.py", "tokenizer.json", "tokenizer_config.json"});
+  CHECK(names_in(folder / "model") == std::vector<std::string>{"README.md", "config.json", "configuration_elastiform.py",
+                                                               "generation_config.json", "model.safetensors", "modeling_elastiform.py",
+                                                               "tokenizer.json", "tokenizer_config.json"});
   CHECK(load_model(folder / "model").subnet == parse_subnet("e48:h4k2f40,h0f24,h2k1f0"));
   CHECK(content(folder / "model/README.md").find("trust_remote_code=True") != std::string::npos);
   CHECK(content(folder / "model/modeling_elastiform.py").find("Apache License, Version 2.0") != std::string::npos);

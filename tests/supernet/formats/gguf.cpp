@@ -57,7 +57,8 @@ std::vector<float> values_of(const Weights& weights) {
   std::vector<float> values;
   for (const TensorSpec& tensor : weights.table().tensors()) {
     const ConstView view = weights.view(tensor);
-    for (std::int64_t row = 0; row < view.rows; ++row) values.insert(values.end(), view.row<float>(row), view.row<float>(row) + view.columns);
+    for (std::int64_t row = 0; row < view.rows; ++row)
+      values.insert(values.end(), view.row<float>(row), view.row<float>(row) + view.columns);
   }
   return values;
 }
@@ -152,8 +153,9 @@ TEST_CASE("what llama.cpp's deci cannot express is refused with the reason", "[f
   CHECK_THAT(find_format(row.format).why_not(space.model(), subnet), Catch::Contains(row.reason));
   const TemporaryFolder folder;
   if (space.contains(subnet))
-    CHECK_THROWS_AS(export_model(find_format(row.format), random_weights(space, DType::float32, 1), subnet, ModelCard{}, kTokens, folder / "x"),
-                    InputError);
+    CHECK_THROWS_AS(
+        export_model(find_format(row.format), random_weights(space, DType::float32, 1), subnet, ModelCard{}, kTokens, folder / "x"),
+        InputError);
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 

@@ -53,6 +53,17 @@ std::vector<float> normals(std::size_t count, double spread) {
   return values;
 }
 
+/// In one line that begins with the path.
+void check_refused(const std::string& path) {
+  try {
+    const Reader reader(path);
+    FAIL_CHECK("accepted");
+  } catch (const InputError& error) {
+    CHECK(std::string(error.what()).find(path) == 0);
+    CHECK(std::string(error.what()).find('\n') == std::string::npos);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("GGUF: what is written is read back, byte for byte as the format says", "[formats][gguf]") {
@@ -196,14 +207,7 @@ TEST_CASE("GGUF: hostile files end in one line", "[formats][gguf][hostile]") {
   const TemporaryFolder folder;
   for (const auto& [name, bytes] : cases) {
     CAPTURE(name);
-    const std::string path = folder.write("hostile.gguf", bytes);
-    try {
-      const Reader reader(path);
-      FAIL_CHECK("accepted");
-    } catch (const InputError& error) {
-      CHECK(std::string(error.what()).find(path) == 0);
-      CHECK(std::string(error.what()).find('\n') == std::string::npos);
-    }
+    check_refused(folder.write("hostile.gguf", bytes));
   }
   CHECK_THROWS_AS(Reader(folder / "absent"), InputError);
   CHECK_THROWS_AS(Reader(folder.path()), InputError);

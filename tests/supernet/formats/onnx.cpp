@@ -81,7 +81,9 @@ TEST_CASE("weights above the limit stand in a file of their own, at whole pages"
   const Weights weights = random_weights(space, DType::float32, 4);
   const Subnet subnet = parse_subnet("e24:h1f24,h3f33");
   Format apart = find_format("onnx");
-  apart.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) { onnx_folder::write(model, card, path, 1 << 10); };
+  apart.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    onnx_folder::write(model, card, path, 1 << 10);
+  };
   CHECK(export_model(apart, weights, subnet, ModelCard{}, tokens(), folder / "apart") < kExportTolerance);
   export_model(find_format("onnx"), weights, subnet, ModelCard{}, tokens(), folder / "inside");
   CHECK(fs::file_size(folder / "apart/model.onnx.data") % 4096 == 0);
@@ -107,21 +109,23 @@ TEST_CASE("an ONNX graph with a wrong weight is refused and leaves nothing", "[f
     wrong.weights.view("block.1.attention.key").row<float>(2)[3] += 0.5f;
     onnx_folder::write(wrong, card, path);
   };
-  CHECK_THROWS_WITH(
-      export_model(planted, random_weights(space, DType::float32, 4), parse_subnet("e24:h1f24,h3f33"), ModelCard{}, tokens(), folder / "model"),
-      Catch::Contains("nothing was written"));
+  CHECK_THROWS_WITH(export_model(planted, random_weights(space, DType::float32, 4), parse_subnet("e24:h1f24,h3f33"), ModelCard{}, tokens(),
+                                 folder / "model"),
+                    Catch::Contains("nothing was written"));
   CHECK(fs::is_empty(folder.path()));
 }
 
 TEST_CASE("the interpreter's operators do what ONNX's list says", "[formats][onnx]") {
   const Tensor a = Tensor::of({2, 3}, std::vector<float>{1, 2, 3, 4, 5, 6});
   const auto add = [](float x, float y) { return x + y; };
-  CHECK(onnx_folder::combined(a, Tensor::of({3}, std::vector<float>{10, 20, 30}), add).floats == std::vector<float>{11, 22, 33, 14, 25, 36});
+  CHECK(onnx_folder::combined(a, Tensor::of({3}, std::vector<float>{10, 20, 30}), add).floats ==
+        std::vector<float>{11, 22, 33, 14, 25, 36});
   CHECK(onnx_folder::combined(a, Tensor::of({2, 1}, std::vector<float>{10, 20}), add).floats == std::vector<float>{11, 12, 13, 24, 25, 26});
   CHECK(onnx_folder::combined(Tensor::of({2, 1}, std::vector<float>{1, 2}), Tensor::of({1, 2}, std::vector<float>{10, 20}), add).floats ==
         std::vector<float>{11, 21, 12, 22});
   CHECK(onnx_folder::product(a, Tensor::of({3, 1}, std::vector<float>{1, 10, 100})).floats == std::vector<float>{321, 654});
-  const Tensor batch = onnx_folder::product(Tensor::of({2, 1, 2}, std::vector<float>{1, 2, 3, 4}), Tensor::of({1, 2, 1}, std::vector<float>{1, 10}));
+  const Tensor batch =
+      onnx_folder::product(Tensor::of({2, 1, 2}, std::vector<float>{1, 2, 3, 4}), Tensor::of({1, 2, 1}, std::vector<float>{1, 10}));
   CHECK(batch.shape == std::vector<std::int64_t>{2, 1, 1});
   CHECK(batch.floats == std::vector<float>{21, 43});
   CHECK(onnx_folder::transposed(a, {1, 0}).floats == std::vector<float>{1, 4, 2, 5, 3, 6});
@@ -134,7 +138,8 @@ TEST_CASE("the interpreter's operators do what ONNX's list says", "[formats][onn
   CHECK(parts.at(0).floats == std::vector<float>{1, 4});
   CHECK(parts.at(1).floats == std::vector<float>{2, 3, 5, 6});
   CHECK(onnx_folder::gathered(a, Tensor::of({2, 1}, std::vector<std::int64_t>{1, 0})).floats == std::vector<float>{4, 5, 6, 1, 2, 3});
-  CHECK(onnx_folder::gathered(Tensor::of({2}, std::vector<std::int64_t>{7, 9}), Tensor::of({}, std::vector<std::int64_t>{1})).shape.empty());
+  CHECK(
+      onnx_folder::gathered(Tensor::of({2}, std::vector<std::int64_t>{7, 9}), Tensor::of({}, std::vector<std::int64_t>{1})).shape.empty());
   CHECK(onnx_folder::mean_of_last(a).floats == std::vector<float>{2, 5});
   CHECK(onnx_folder::softmax_of_last(Tensor::of({1, 2}, std::vector<float>{0, std::log(3.0f)})).floats[1] == Approx(0.75));
   const Tensor gain = Tensor::of({2}, std::vector<float>{1, 2}), bias = Tensor::of({2}, std::vector<float>{0, 1});

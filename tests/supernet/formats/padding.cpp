@@ -47,7 +47,8 @@ TEST_CASE("a padded export computes what the subnet computes", "[formats][paddin
   const TemporaryFolder folder;
   const Format& format = find_format(row.format);
   CHECK_FALSE(format.why_not(space.model(), subnet).empty());
-  CHECK(export_model(format, random_weights(space, DType::float32, 3), subnet, ModelCard{}, kTokens, folder / "model", true) < kExportTolerance);
+  CHECK(export_model(format, random_weights(space, DType::float32, 3), subnet, ModelCard{}, kTokens, folder / "model", true) <
+        kExportTolerance);
   CHECK(load_model(folder / "model").subnet == parse_subnet(row.padded));
 }
 
@@ -67,7 +68,8 @@ TEST_CASE("what no padding makes alike is refused", "[formats][padding]") {
   const TemporaryFolder folder;
   const auto refusal = [&](const char* format, const SearchSpace& space, const char* subnet) {
     try {
-      export_model(find_format(format), random_weights(space, DType::float32, 3), parse_subnet(subnet), ModelCard{}, kTokens, folder / "model", true);
+      export_model(find_format(format), random_weights(space, DType::float32, 3), parse_subnet(subnet), ModelCard{}, kTokens,
+                   folder / "model", true);
     } catch (const InputError& error) {
       return std::string(error.what());
     }
@@ -78,5 +80,6 @@ TEST_CASE("what no padding makes alike is refused", "[formats][padding]") {
   ModelConfig wide = space_of("gpt2", 1, true).model();
   wide.head_dim = 32;
   const SearchSpace::Block block{.heads = {1, 2}, .ffn = {.widths = {24}, .ratios = {}}};
-  CHECK_THAT(refusal("hf-gpt2", SearchSpace(wide, {32}, {2}, {block, block}), "e32:h1f24,h2f24"), Catch::Contains("2 heads of 32 are not embed 32"));
+  CHECK_THAT(refusal("hf-gpt2", SearchSpace(wide, {32}, {2}, {block, block}), "e32:h1f24,h2f24"),
+             Catch::Contains("2 heads of 32 are not embed 32"));
 }
