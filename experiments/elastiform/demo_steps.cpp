@@ -47,7 +47,8 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
   Table table({"network", "parameters", "bits/byte"});
   for (const auto& row : rows)
     table.row({fmt::format("{}  {}", row.name, format(row.subnet)), grouped(row.report.costs.parameters),
-               fmt::format("{:.3f} ± {:.3f}", bits_per_byte(row.report.score.loss), kNormal95 * bits_per_byte(row.report.score.loss_se))});
+               fmt::format("{:.3f} ± {:.3f}", bits_per_nat(row.report) * row.report.score.loss,
+                           kNormal95 * bits_per_nat(row.report) * row.report.score.loss_se)});
   for (const auto& model : models.models)
     table.row({fmt::format("Kneser-Ney, {} bytes of context", model.order - 1), "", fmt::format("{:.3f}", model.bits_per_byte)});
   auto text = table.text() + "± is 95 % over blocks of text; it does not cover seeds of training.\n";

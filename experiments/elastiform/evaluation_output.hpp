@@ -16,10 +16,10 @@ namespace elastiform {
 JsonObject evaluation_json(const Evaluation& evaluation);
 
 /// "2.1234 bits/byte (95 % interval 2.1100 to 2.1368 over 220 blocks of data)"
-std::string quality_text(const Score& score);
+std::string quality_text(const Evaluation& evaluation);
 
 /// One line when a loss (nats per token) is above that of guessing among all tokens, or no number; else "".
-std::string chance_warning(std::string_view subnet, double loss, int vocabulary);
+std::string chance_warning(std::string_view subnet, double loss, int vocabulary, double bytes_per_token = 1);
 
 /// The members of a front, one row each.
 std::string front_table(const ParetoFront& front);

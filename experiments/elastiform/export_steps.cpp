@@ -1,7 +1,11 @@
 #include "experiments/elastiform/export_steps.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <filesystem>
 
+#include "experiments/elastiform/output.hpp"
 #include "kernels/errors.hpp"
 #include "version.hpp"
 
@@ -14,7 +18,7 @@ ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, Resul
   return {.split = std::string(name_of(split)),
           .loss = evaluation.score.loss,
           .loss_se = evaluation.score.loss_se,
-          .bits_per_byte = bits_per_byte(evaluation.score.loss),
+          .bits_per_byte = bits_per_nat(evaluation) * evaluation.score.loss,
           .tokens = scored_tokens(run, set)};
 }
 
@@ -29,21 +33,18 @@ std::int64_t id_of(const ResultStore& store, const Subnet& subnet, const std::st
 std::vector<std::int32_t> comparison_tokens(Run& run) {
   const TextData& data = run.data();
   const Segment& segment = data.segments(Split::search).front();
-  std::vector<std::int32_t> tokens;
-  for (std::int64_t at = segment.begin; at < segment.end && at - segment.begin < run.space().model().context; ++at)
-    tokens.push_back(data.byte(at));
-  return tokens;
+  return data.tokens(segment.begin, std::min<std::int64_t>(segment.end, segment.begin + run.space().model().context));
 }
 
 }  // namespace
 
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common) {
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad) {
   const bool named_here = to.empty();
   std::error_code error;
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
     throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
   // The id, and with it the name, is known only after the subnet was scored.
-  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to);
+  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, run.tokenizer().json());
   const std::vector<std::int32_t> tokens = comparison_tokens(run);
   const auto store = run.results(ResultStore::Mode::write);
   ModelCard card{.subnet = elastiform::format(subnet),
@@ -55,12 +56,36 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
                  .training_steps = run.supernet().steps,
                  .fine_tuned = !run.recipe().base.empty(),
-                 .averaged = run.supernet().is_average()};
+                 .averaged = run.supernet().is_average(),
+                 .tokenizer = run.tokenizer().json()};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
-  if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + (format.folder ? "" : ".h5");
-  const double difference = export_model(format, run.weights(), subnet, card, tokens, to);
-  return {std::move(to), id, difference, std::move(card)};
+  if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);
+  const double difference = export_model(format, run.weights(), subnet, card, tokens, to, pad);
+  Exported exported{.path = std::move(to), .id = id, .difference = difference, .card = std::move(card), .padding = std::nullopt};
+  if (pad) {
+    const Padded padded = format.padded(run.space().model(), subnet);
+    exported.padding = Padding{padded.subnet, size_of(run.space().model(), subnet), size_of(padded.model, padded.subnet)};
+  }
+  return exported;
+}
+
+std::string padding_line(const Padding& padding) {
+  const auto growth = [](std::int64_t before, std::int64_t after) {
+    return before > 0 ? fmt::format("×{:.2f}", static_cast<double>(after) / static_cast<double>(before)) : std::string("from none");
+  };
+  const NetworkSize &exact = padding.exact, &padded = padding.padded;
+  return fmt::format("padded with zeros to {}: {} parameters ({}), KV cache of a full context {} ({})\n", format(padding.subnet),
+                     grouped(padded.parameters), growth(exact.parameters, padded.parameters),
+                     bytes_text(static_cast<double>(padded.cache_bytes)), growth(exact.cache_bytes, padded.cache_bytes));
+}
+
+ConsumerReport check_exported(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Consumer& consumer,
+                              const std::string& python) {
+  constexpr std::size_t kTokens = 64;
+  std::vector<std::int32_t> tokens = comparison_tokens(run);
+  tokens.resize(std::min(tokens.size(), kTokens));
+  return check_with(consumer, python, format, path, tokens, sequence_logits(run.weights(), subnet, tokens));
 }
 
 std::string generate_line(const std::string& path) { return "elastiform generate " + path + " --prompt \"In the beginning\""; }

@@ -1,25 +1,41 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/consumers.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "supernet/formats/format.hpp"
+#include "supernet/formats/padding.hpp"
 
 namespace elastiform {
+
+/// What --pad made of a subnet, and how large both are.
+struct Padding {
+  Subnet subnet;
+  NetworkSize exact, padded;
+};
 
 struct Exported {
   std::string path;
   std::int64_t id = 0;    // of the subnet in the run
   double difference = 0;  // largest |Δlogit| / largest |logit| between the file read back and the subnet inside the supernet
   ModelCard card;
+  std::optional<Padding> padding;
 };
 
 /// Exports a subnet of a run with a model card: scores it on both splits (a look at the report split, which is counted), writes, reads back,
-/// compares. An empty `to` is exports/ID-HASH8 in the run, with .h5 where the format is a file. What a format cannot express is refused
-/// before anything is scored.
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common);
+/// compares. An empty `to` is exports/ID-HASH8 in the run, with the suffix of a format that is a file. What a format cannot express is refused
+/// before anything is scored. `pad`: among zeros that make all blocks alike (Format::padded).
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad = false);
+
+std::string padding_line(const Padding& padding);  // for a person
+
+/// Has a real consumer run the export on the beginning of the search split (consumers.hpp).
+ConsumerReport check_exported(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Consumer& consumer,
+                              const std::string& python);
 
 /// A command that shows the export at work.
 std::string generate_line(const std::string& path);

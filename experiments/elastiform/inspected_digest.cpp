@@ -16,9 +16,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The same experiment with the text kept somewhere else is the same experiment: the text itself is named by its SHA-256.
+// The same experiment with text and tokenizer kept somewhere else is the same experiment: both are in the data's SHA-256.
 std::string without_place(Recipe recipe) {
   recipe.data.text = "text";
+  if (recipe.data.tokenizer != "bytes") recipe.data.tokenizer = "tokenizer.json";
   return recipe.text();
 }
 

@@ -27,6 +27,7 @@ namespace {
 
 constexpr std::int64_t kMost = std::int64_t{1} << 40;  // steps, evaluations: above any run, below what could overflow
 constexpr int kByteVocabulary = 256;
+const std::string kBytes = "bytes";  // data.tokenizer; everything else is a path
 constexpr std::size_t kMaxRecipe = 1 << 20;
 
 // A key that nothing would read is a mistake, and silence would hide it.
@@ -48,7 +49,8 @@ DataOptions read_data(const RecipeValue& document, std::string_view where) {
   DataOptions data;
   data.text = table.text("text", "");
   if (data.text.empty()) throw InputError({table.place("text"), "a file or a folder", "nothing", ""});
-  data.tokenizer = table.choice("tokenizer", data.tokenizer, {"bytes"});
+  data.tokenizer = table.text("tokenizer", data.tokenizer);
+  if (data.tokenizer.empty()) throw InputError({table.place("tokenizer"), "bytes, or the place of a tokenizer.json", "nothing", ""});
   if (table.has("splits")) data.splits = table.integers("splits", 1, 1000000);
   if (data.splits.size() != 3)
     throw InputError(
@@ -259,7 +261,7 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   for (const char* key : {"data", "model", "space", "tune", "train", "stage", "deploy", "search"}) tables.has(key);
   tables.finish();
   auto data = read_data(document, where);
-  auto space = read_space(document, where, kByteVocabulary);
+  auto space = read_space(document, where, data.tokenizer == kBytes ? kByteVocabulary : 0);
   auto tune = read_tuning(document, where, space.model());
   space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
   auto train = read_train(document, where);
@@ -288,9 +290,13 @@ Recipe Recipe::load(const std::string& path, const std::vector<std::string>& ove
   if (!file) throw InputError({"recipe " + path, "a file that can be read", "an error while reading", "check its permissions"});
   auto recipe = parse(toml, path, overrides);
   // A path in the file is relative to the file, one that is typed to where the user stands.
-  bool typed = false;
-  for (const auto& text : overrides) typed = typed || text.rfind("data.text=", 0) == 0;
-  if (!typed) recipe.data.text = (fs::path(path).parent_path() / recipe.data.text).lexically_normal().string();
+  const auto resolve = [&](const std::string& key, std::string& place) {
+    for (const auto& text : overrides)
+      if (text.rfind(key, 0) == 0) return;
+    place = (fs::path(path).parent_path() / place).lexically_normal().string();
+  };
+  resolve("data.text=", recipe.data.text);
+  if (recipe.data.tokenizer != kBytes) resolve("data.tokenizer=", recipe.data.tokenizer);
   return recipe;
 }
 

@@ -48,7 +48,10 @@ const ResidualRuleEntry& read_residual(TableReader& table) {
 ModelConfig read_model(TableReader& table, int vocabulary, int blocks) {
   table.choice("family", "decoder", {"decoder"});
   auto model = preset_model(table.choice("preset", "llama", {"llama", "gpt2"}));
-  model.vocabulary = vocabulary;
+  if (vocabulary == 0 && !table.has("vocabulary"))
+    throw InputError({table.place("vocabulary"), "the number of ids of data.tokenizer", "nothing",
+                      "elastiform tokenize prints it; the tokenizer \"bytes\" needs none"});
+  model.vocabulary = table.small_integer("vocabulary", vocabulary, std::max(vocabulary, 2), kLargest);
   model.context = table.small_integer("context", model.context, 1, kLargest);
   model.head_dim = table.small_integer("head_dim", model.head_dim, 1, kLargest);
   model.queries_per_group = table.small_integer("queries_per_group", model.queries_per_group, 1, kLargest);
@@ -212,8 +215,8 @@ std::string space_tables(const SearchSpace& space) {
   const auto& model = space.model();
   const auto general = general_block(space);
   std::string text = "[model]\nfamily = \"decoder\"\n";
-  text += fmt::format("preset = {}\ncontext = {}\nhead_dim = {}\nqueries_per_group = {}\n", toml_text(model.preset), model.context,
-                      model.head_dim, model.queries_per_group);
+  text += fmt::format("preset = {}\nvocabulary = {}\ncontext = {}\nhead_dim = {}\nqueries_per_group = {}\n", toml_text(model.preset),
+                      model.vocabulary, model.context, model.head_dim, model.queries_per_group);
   text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
                       kind_name(kFeedForwards, model.ffn));
   text +=

@@ -25,6 +25,9 @@ void flatten(const RecipeValue& value, const std::string& name, std::map<std::st
   }
 }
 
+// Seen from wherever the recipe stands; what stands there is compared by SHA-256 of the tokens.
+bool is_place(const std::string& key) { return key == "data.text" || key == "data.tokenizer"; }
+
 std::map<std::string, std::string> leaves_of(const Recipe& recipe) {
   std::map<std::string, std::string> leaves;
   flatten(parse_recipe_document(recipe.text(), "resolved", {}), "", leaves);
@@ -83,12 +86,12 @@ void refuse_changes(const Recipe& recipe, const std::string& checkpoint_toml, st
   // --steps writes the longer recipe at once; a run killed before its next checkpoint stands between the two.
   if (recipe.train.steps > before.train.steps) lengthen(before, recipe.train.steps, trained);
   refuse_differences(before, recipe, path, "change it back, or start a new run",
-                     [](const std::string& key) { return key != "data.text" && key != "train.checkpoint_every"; });
+                     [](const std::string& key) { return !is_place(key) && key != "train.checkpoint_every"; });
 }
 
 void refuse_changed_data(const Recipe& recipe, const std::string& checkpoint_toml, const std::string& path) {
   refuse_differences(Recipe::parse(checkpoint_toml, path + " of the checkpoint"), recipe, path, "change it back",
-                     [](const std::string& key) { return key.starts_with("data.") && key != "data.text"; });
+                     [](const std::string& key) { return key.starts_with("data.") && !is_place(key); });
 }
 
 }  // namespace elastiform

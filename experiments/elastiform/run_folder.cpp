@@ -77,12 +77,12 @@ Run::Run(const std::string& folder, const std::string& weights)
   costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
 }
 
-const TextData& Run::data() {
+const TextData& Run::data() const {
   if (!data_) {
     if (!exists(recipe_.data.text))
       throw InputError(
           {recipe_.data.text, "the text that the run was trained on", "nothing", fmt::format("set data.text in {}", paths_.recipe())});
-    auto data = std::make_unique<TextData>(recipe_.data.text, recipe_.data, recipe_.space.model().context);
+    auto data = std::make_unique<TextData>(open_data(recipe_));
     if (data->sha256() != supernet_->data_sha256)
       throw InputError({recipe_.data.text, "the text that the run was trained on, SHA-256 " + supernet_->data_sha256.substr(0, 16),
                         data->sha256().substr(0, 16), fmt::format("set data.text in {}", paths_.recipe())});
@@ -104,9 +104,22 @@ std::unique_ptr<ResultStore> Run::results(ResultStore::Mode mode) const {
   return store;
 }
 
-ScoringSet Run::search_set() const { return {Split::search, recipe_.search.stride, recipe_.search.segments}; }
+const Tokenizer& Run::tokenizer() const {
+  if (!tokenizer_) tokenizer_ = data_ ? data_->tokenizer() : Tokenizer::named(recipe_.data.tokenizer);
+  return *tokenizer_;
+}
 
-ScoringSet Run::report_set(Split split) const { return {split, std::max(1, recipe_.space.model().context / 2), 0}; }
+ScoringSet Run::sized(const ScoringSet& set) const {
+  if (recipe_.data.tokenizer == "bytes") return set;
+  const std::string key = std::string(name_of(set.split)) + "," + set.text();
+  const auto known = sets_.find(key);
+  if (known != sets_.end()) return known->second;
+  return sets_.emplace(key, scoring_set(data(), recipe_.space.model().context, set)).first->second;
+}
+
+ScoringSet Run::search_set() const { return sized({Split::search, recipe_.search.stride, recipe_.search.segments}); }
+
+ScoringSet Run::report_set(Split split) const { return sized({split, std::max(1, recipe_.space.model().context / 2), 0}); }
 
 Subnet parse_subnet_of(const SearchSpace& space, const std::string& text, std::string_view where) {
   Subnet subnet;
@@ -173,7 +186,34 @@ std::int64_t scored_tokens(Run& run, const ScoringSet& set) {
   return tokens;
 }
 
-double bits_per_byte(double nats_per_token) { return nats_per_token / std::log(2.0); }
+double bits_per_byte(double nats_per_token, double bytes_per_token) { return nats_per_token / std::log(2.0) / bytes_per_token; }
+
+double bits_per_nat(const Evaluation& evaluation) { return bits_per_byte(1, bytes_per_token_of(evaluation.blocks)); }
+
+ScoringSet scoring_set(const TextData& data, int context, ScoringSet set) {
+  set.bytes_per_token = data.bytes_per_token(data.scoring_windows(set.split, context, set.stride, set.segments));
+  return set;
+}
+
+TextData open_data(const Recipe& recipe) {
+  const ModelConfig& model = recipe.space.model();
+  TextData data(recipe.data.text, recipe.data, model.context);
+  if (data.tokenizer().vocabulary() > model.vocabulary)
+    throw InputError({recipe.data.tokenizer, "ids below model.vocabulary = " + std::to_string(model.vocabulary),
+                      "ids up to " + std::to_string(data.tokenizer().vocabulary() - 1), "set model.vocabulary to at least one more"});
+  return data;
+}
+
+Recipe as_stored(Recipe recipe, const std::string& folder) {
+  const auto from_folder = [&](std::string& place) {
+    // absolute first: of a folder that does not exist yet, weakly_canonical() gives a relative path back.
+    const auto relative = fs::weakly_canonical(fs::absolute(place)).lexically_relative(fs::weakly_canonical(fs::absolute(folder)));
+    if (!relative.empty()) place = relative.string();
+  };
+  from_folder(recipe.data.text);
+  if (recipe.data.tokenizer != "bytes") from_folder(recipe.data.tokenizer);
+  return recipe;
+}
 
 std::string deploy_text(const Deploy& deploy) {
   return fmt::format("{},batch={},context={},{},threads={}", deploy.dtype, deploy.batch, deploy.context, deploy.phase, deploy.threads);

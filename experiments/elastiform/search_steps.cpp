@@ -93,7 +93,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
   return run_search(plan, *algorithm, evaluator, run.costs(), store, [&](const std::vector<Evaluation>& done) {
     const auto best = best_of(done);
     progress.update(static_cast<std::int64_t>(done.size()), most.convert_to<std::int64_t>(),
-                    best ? fmt::format("best {:.4f} bits/byte", bits_per_byte(best->score.loss)) : "");
+                    best ? fmt::format("best {:.4f} bits/byte", bits_per_nat(*best) * best->score.loss) : "");
     outcome.interrupted = interrupted();
     return !outcome.interrupted;
   });
@@ -102,7 +102,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
 std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among) {
   if (!best) return fmt::format("{}: none\n", what);
   return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/token\n", what, format(best->subnet), best->id,
-                     grouped(static_cast<std::int64_t>(among)), quality_text(best->score), grouped(best->costs.parameters),
+                     grouped(static_cast<std::int64_t>(among)), quality_text(*best), grouped(best->costs.parameters),
                      grouped(best->costs.macs));
 }
 
@@ -219,7 +219,7 @@ std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore
 Cost leading_cost(const Budget& budget) { return budget.limits().empty() ? Cost::parameters : budget.limits().front().cost; }
 
 PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed) {
-  return paired_difference(a.score.block_losses, b.score.block_losses, seed).scaled(bits_per_byte(1));
+  return paired_difference(a.score.block_losses, b.score.block_losses, seed).scaled(bits_per_nat(a));
 }
 
 std::string difference_text(const PairedDifference& difference) { return difference_text(difference, verdict(difference, kMargin)); }

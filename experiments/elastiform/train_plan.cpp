@@ -10,6 +10,7 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/devices.hpp"
 #include "experiments/elastiform/memory_limit.hpp"
+#include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/scratch_file.hpp"
@@ -214,7 +215,7 @@ int dry_run(const Recipe& recipe, const CommonOptions& common, const MemoryOptio
   const Compute compute = training_compute(recipe, common.device);
   const auto made = make_backend(compute, pool);
   Backend& backend = *made;
-  const TextData data(recipe.data.text, recipe.data, recipe.space.model().context);
+  const TextData data = open_data(recipe);
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
   const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_options, ranks);
   const PlannedMemory memory{

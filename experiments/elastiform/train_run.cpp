@@ -15,11 +15,9 @@
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
 #include "kernels/errors.hpp"
-#include "supernet/parametrizations/merge.hpp"
 #include "supernet/sha256.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "trainers/checkpoint.hpp"
-#include "trainers/trainer_state.hpp"
 
 namespace elastiform {
 namespace {
@@ -28,14 +26,6 @@ namespace fs = std::filesystem;
 constexpr std::size_t kCheckpointsKept = 2;
 
 double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// The recipe that a run stores: its data seen from the run's folder, so the folder moves together with the data.
-Recipe as_stored(Recipe recipe, const std::string& folder) {
-  // absolute first: of a folder that does not exist yet, weakly_canonical() gives a relative path back.
-  const auto relative = fs::weakly_canonical(fs::absolute(recipe.data.text)).lexically_relative(fs::weakly_canonical(fs::absolute(folder)));
-  if (!relative.empty()) recipe.data.text = relative.string();
-  return recipe;
-}
 
 // What a training that was killed before it wrote its recipe leaves: nothing worth keeping.
 bool holds_only_leftovers(const std::string& folder) {
@@ -54,15 +44,16 @@ class Session {
   Session(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
           const LoadedSupernet* base = nullptr)
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
-        data_(recipe.data.text, recipe.data, recipe.space.model().context), pool_(threads_of(common)),
-        compute_(training_compute(recipe, common.device)), backend_(make_backend(compute_, pool_)),
-        away_(make_scratch_file(memory_options)),
+        data_(open_data(recipe)), pool_(threads_of(common)), compute_(training_compute(recipe, common.device)),
+        backend_(make_backend(compute_, pool_)), away_(make_scratch_file(memory_options)),
         trainer_(recipe.space, recipe.train, recipe.stages, data_, *backend_,
                  activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, data_, pool_, compute_), memory_options, ranks_),
                  ranks_, away_.get()),
-        evaluator_(trainer_.network(), trainer_.weights(), data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
-                   pool_, compute_),
-        ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {
+        log_set_(
+            scoring_set(data_, recipe.space.model().context, {Split::search, recipe.space.model().context, recipe.train.log_segments})),
+        evaluator_(trainer_.network(), trainer_.weights(), data_, log_set_, pool_, compute_), ends_{recipe.space.smallest(),
+                                                                                                    recipe.space.middle(),
+                                                                                                    recipe.space.largest()} {
     evaluator_.share_batches(ranks_);
     if (ranks_.leads() && common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
     if (base != nullptr) begin_with(*base);
@@ -108,6 +99,7 @@ class Session {
             earlier_seconds_ + seconds_,
             losses_,
             recipe_.space.model().vocabulary,
+            log_set_.bytes_per_token,
             !trainer_.done()};
   }
 
@@ -117,10 +109,7 @@ class Session {
     if (base.weights_hash != recipe_.base)
       throw InputError({paths_.base(), "the weights that the run began with, SHA-256 " + recipe_.base.substr(0, 16),
                         base.weights_hash.substr(0, 16), "restore the run's base.h5"});
-    Trainer::State& state = trainer_.state();
-    copy_by_name(state.weights, base.weights);
-    state.precision->initialize(*backend_, state.weights);
-    if (state.average) state.average->weights().assign(state.weights);  // the average begins at the weights
+    trainer_.begin_with(base.weights);
   }
 
   // Ranks that differ in any of these would drift apart, or end apart.
@@ -188,9 +177,10 @@ class Session {
     row.add("tokens_per_second", static_cast<double>(interval_.tokens) / interval_.seconds)
         .add("flops_per_second", interval_.flops / interval_.seconds);
     log.append(row.text());
+    const auto bits = [&](double loss) { return bits_per_byte(loss, log_set_.bytes_per_token); };
     progress.line(fmt::format("step {:>{}}  bits/byte smallest {:.3f}  middle {:.3f}  largest {:.3f}  {}{}{}{}", step,
-                              std::to_string(recipe_.train.steps).size(), bits_per_byte(losses_->smallest), bits_per_byte(losses_->middle),
-                              bits_per_byte(losses_->largest), speed(), noise_text(),
+                              std::to_string(recipe_.train.steps).size(), bits(losses_->smallest), bits(losses_->middle),
+                              bits(losses_->largest), speed(), noise_text(),
                               trainer_.done() ? "" : "  " + duration_text(seconds_left()) + " left",
                               trainer_.skipped_steps() > 0 ? fmt::format("  {} steps skipped: not finite", trainer_.skipped_steps()) : "") +
                   (trainer_.precision_summary().empty() ? "" : "  " + trainer_.precision_summary()));
@@ -228,6 +218,7 @@ class Session {
   std::optional<FmaPeak> peak_;        // the CPU's; of rank 0, which shows speed
   std::unique_ptr<MemorySpace> away_;  // where activations wait; null: nowhere
   Trainer trainer_;
+  ScoringSet log_set_;
   PrefixEvaluator evaluator_;
   std::vector<Subnet> ends_;  // smallest, middle, largest
   std::optional<EndLosses> losses_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "supernet/data/batch.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
 
 namespace elastiform {
 
@@ -14,10 +15,10 @@ std::string_view name_of(Split split);
 Split parse_split(std::string_view text);  // throws InputError
 
 struct DataOptions {
-  std::string text;                      // a file or a folder, relative to the recipe (or the run) or absolute
-  std::string tokenizer = "bytes";       // 256 ids, id = byte value
+  std::string text;                      // a file or a folder, relative to the recipe (or the run) or absolute; text or token shards
+  std::string tokenizer = "bytes";       // 256 ids, id = byte value; or the place of a tokenizer.json, as text's
   std::vector<int> splits = {90, 5, 5};  // parts of train, search, report
-  std::int64_t split_block = 16384;      // bytes
+  std::int64_t split_block = 16384;      // bytes; tokens, of another tokenizer
 };
 
 /// A stretch of the text that belongs to one split: positions [begin, end).
@@ -33,9 +34,9 @@ struct Window {
   std::int64_t segment = 0;
 };
 
-/// Byte-level text (TextFiles: in memory, mapped above 1 GiB), cut into three disjoint splits. A file: blocks of split_block bytes drawn by
-/// Philox (seed 0: the splits of a text never change), training keeps one context away from blocks of the other splits. A folder: whole
-/// files are dealt, sorted by name, links and hidden files left out.
+/// The tokens of a text (TextFiles: in memory, mapped above 1 GiB), cut into three disjoint splits. Positions count tokens. A file: blocks of
+/// split_block tokens drawn by Philox (seed 0: the splits of a text never change), training keeps one context away from blocks of the other
+/// splits. A folder: whole files are dealt, sorted by name, links and hidden files left out.
 class TextData {
  public:
   /// `path` is the resolved location. Throws InputError when it cannot be read or is too small for `context`.
@@ -43,12 +44,16 @@ class TextData {
   ~TextData();
   TextData(TextData&&) noexcept;
 
-  std::int64_t size() const;          // bytes of text
-  const std::string& sha256() const;  // of the text (folder: of names, sizes and contents)
+  std::int64_t size() const;          // tokens
+  const std::string& sha256() const;  // of the text (folder: of names, sizes and contents); of tokens, of their ids
+  const Tokenizer& tokenizer() const;
   const std::vector<Segment>& segments(Split split) const;
-  std::int64_t split_bytes(Split split) const;
-  std::uint8_t byte(std::int64_t position) const;
-  const std::uint8_t* bytes() const;
+  std::int64_t split_tokens(Split split) const;
+  std::vector<std::int32_t> tokens(std::int64_t begin, std::int64_t end) const;  // positions of one segment
+  std::uint8_t byte(std::int64_t position) const;                                // of the byte tokenizer alone
+  const std::uint8_t* bytes() const;                                             // of the byte tokenizer alone, at their positions
+  /// Bytes of text that a counted target of these windows stands for, in the mean: what turns nats per token into bits per byte. 1 for bytes.
+  double bytes_per_token(const std::vector<Window>& windows) const;
 
   /// Training batch of step t: B windows of T inputs at places drawn uniformly from the train split; a pure function of (seed, t).
   Batch training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens) const;
@@ -56,7 +61,7 @@ class TextData {
   void training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch,
                       std::int64_t first = 0) const;
 
-  /// Windows that score a split: each segment by itself, windows of T inputs every `stride` bytes; of each window but the first of its
+  /// Windows that score a split: each segment by itself, windows of T inputs every `stride` tokens; of each window but the first of its
   /// segment only the targets that no window before has seen are counted. limit > 0: only the first `limit` segments of the split.
   std::vector<Window> scoring_windows(Split split, std::int64_t tokens, std::int64_t stride, std::int64_t limit) const;
   /// Windows [first, first+count) as a batch; not counted targets are kIgnoredTarget, short windows are padded with ignored tokens.

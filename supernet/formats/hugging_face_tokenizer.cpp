@@ -1,28 +1,14 @@
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 
 #include "supernet/formats/json.hpp"
+#include "supernet/storage/durable_file.hpp"
+#include "supernet/tokenizers/byte_characters.hpp"
 
 namespace elastiform::hugging_face {
-namespace {
-
-/// The character that stands for a byte in byte-level BPE (GPT-2's encoder.py): printable Latin-1 for itself, the other 68 bytes in order
-/// from U+0100. The tokenizers library knows bytes by no other names.
-std::string character_of(int byte) {
-  const auto prints = [](int b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF); };
-  int code = byte;
-  if (!prints(byte)) {
-    code = 0x100;
-    for (int b = 0; b < byte; ++b) code += prints(b) ? 0 : 1;
-  }
-  if (code < 0x80) return std::string(1, static_cast<char>(code));
-  return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
-}
-
-}  // namespace
 
 std::string byte_tokenizer() {
   nlohmann::ordered_json vocabulary = nlohmann::ordered_json::object();
-  for (int byte = 0; byte < 256; ++byte) vocabulary[character_of(byte)] = byte;
+  for (int byte = 0; byte < 256; ++byte) vocabulary[byte_character(byte)] = byte;
   const nlohmann::ordered_json byte_level{
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
   nlohmann::ordered_json json;
@@ -47,15 +33,36 @@ std::string byte_tokenizer() {
   return json.dump(2) + "\n";
 }
 
-std::string byte_tokenizer_config(int context) {
+namespace {
+
+std::string tokenizer_config(int context, const std::optional<EndToken>& end) {
   const nlohmann::ordered_json json{{"tokenizer_class", "PreTrainedTokenizerFast"},
                                     {"clean_up_tokenization_spaces", false},
                                     {"model_max_length", context},
                                     {"bos_token", nullptr},
-                                    {"eos_token", nullptr},
+                                    {"eos_token", end ? nlohmann::ordered_json(end->text) : nlohmann::ordered_json()},
                                     {"unk_token", nullptr},
                                     {"pad_token", nullptr}};
   return json.dump(2) + "\n";
+}
+
+}  // namespace
+
+void put_tokenizer(const std::string& folder, const std::string& tokenizer, const ModelConfig& model) {
+  constexpr int kByteVocabulary = 256;
+  if (tokenizer.empty() && model.vocabulary != kByteVocabulary) return;
+  write_durably(folder + "/tokenizer.json", tokenizer.empty() ? byte_tokenizer() : tokenizer);
+  write_durably(folder + "/tokenizer_config.json", tokenizer_config(model.context, end_token(tokenizer)));
+}
+
+std::optional<EndToken> end_token(const std::string& tokenizer) {
+  if (tokenizer.empty()) return std::nullopt;
+  const nlohmann::json json = parse_untrusted_json(tokenizer, "tokenizer.json", 16),
+                       added = json.value("added_tokens", nlohmann::json::array());
+  for (const char* name : {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"})
+    for (const nlohmann::json& token : added)
+      if (token.value("special", false) && token.value("content", "") == name) return EndToken{token.at("id").get<int>(), name};
+  return std::nullopt;
 }
 
 }  // namespace elastiform::hugging_face

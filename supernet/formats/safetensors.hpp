@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "supernet/storage/file_descriptor.hpp"
+#include "supernet/formats/untrusted_file.hpp"
 
 namespace elastiform::safetensors {
 
@@ -40,11 +40,9 @@ class Reader {
   std::vector<float> floats(std::string_view name) const;  // of a tensor that require() accepts
 
  private:
-  void read(std::uint64_t at, void* into, std::uint64_t bytes) const;
-
   std::string path_;
-  FileDescriptor file_;
-  std::uint64_t size_ = 0, data_start_ = 0;
+  UntrustedFile file_;
+  std::uint64_t data_start_ = 0;
   std::map<std::string, Entry, std::less<>> entries_;
 };
 

@@ -38,18 +38,19 @@ class EvaluateCommand final : public Command {
     const auto store = run.results(ResultStore::Mode::write);
     const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, common);
     if (common.json) print_json(evaluations, scored_tokens(run, set), report_looks(*store));
-    else print_text(evaluations, scored_tokens(run, set), report_looks(*store));
+    else print_text(evaluations, scored_tokens(run, set), report_looks(*store), run.tokenizer().is_bytes() ? "bytes" : "tokens");
     for (const Evaluation& one : evaluations)
-      fmt::print(text_stream(common.json), "{}", chance_warning(format(one.subnet), one.score.loss, run.space().model().vocabulary));
+      fmt::print(text_stream(common.json), "{}",
+                 chance_warning(format(one.subnet), one.score.loss, run.space().model().vocabulary, set.bytes_per_token));
     return 0;
   }
 
  private:
-  void print_text(const std::vector<Evaluation>& evaluations, std::int64_t tokens, std::int64_t looks) const {
-    fmt::print("{} split, {} bytes, {}\n", split_, grouped(tokens), evaluations.front().blocks);
+  void print_text(const std::vector<Evaluation>& evaluations, std::int64_t tokens, std::int64_t looks, const char* unit) const {
+    fmt::print("{} split, {} {}, {}\n", split_, grouped(tokens), unit, evaluations.front().blocks);
     for (const Evaluation& one : evaluations)
       fmt::print("{}  (id {})\n    {}, accuracy {:.2f} %\n    {} parameters, {} macs/token\n", format(one.subnet), one.id,
-                 quality_text(one.score), 100 * one.score.accuracy, grouped(one.costs.parameters), grouped(one.costs.macs));
+                 quality_text(one), 100 * one.score.accuracy, grouped(one.costs.parameters), grouped(one.costs.macs));
     if (evaluations.size() == 2) fmt::print("first - second: {}\n", difference_text(difference_in_bits(evaluations[0], evaluations[1], 0)));
     if (looks > 0) fmt::print("the report split was looked at {} time{} in this run\n", looks, looks == 1 ? "" : "s");
   }

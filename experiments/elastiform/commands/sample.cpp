@@ -56,7 +56,7 @@ class SampleCommand final : public Command {
   void declare(Options& options) override {
     options.positional("run-or-recipe", path_, "Run folder or recipe");
     options.option("budget", budgets_, "Limit a cost, e.g. parameters=..2M; all must hold");
-    options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
+    options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
     options.choice("law", law_, {"balanced", "uniform"}, "How subnets are drawn");
     options.option("count", count_, "Subnets to draw", 1);
     options.option("seed", seed_, "Equal seeds draw equal subnets", 0);

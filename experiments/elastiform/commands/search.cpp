@@ -24,7 +24,7 @@ class SearchCommand final : public Command {
     options.positional("run", run_, "Run folder of a trained supernet");
     options.option("budget", budgets_,
                    "Limit a cost, e.g. parameters=..2M; all must hold; without it: one search per entry of search.budgets");
-    options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
+    options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");

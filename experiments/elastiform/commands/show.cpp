@@ -32,13 +32,13 @@ std::string text_of(const Run& run, const ResultStore& store, const Evaluation& 
     const auto& losses = evaluation.score.block_losses;
     if (losses.empty()) return std::pair{0.0, 0.0};
     const auto ends = std::ranges::minmax(losses);
-    return std::pair{bits_per_byte(ends.max), bits_per_byte(ends.min)};
+    return std::pair{bits_per_nat(evaluation) * ends.max, bits_per_nat(evaluation) * ends.min};
   }();
   std::string text;
   const auto line = [&](std::string_view name, const std::string& value) { text += fmt::format("{:<20} {}\n", name, value); };
   line("subnet", format(evaluation.subnet));
   line("id", std::to_string(evaluation.id));
-  line("quality", quality_text(evaluation.score));
+  line("quality", quality_text(evaluation));
   line("loss",
        fmt::format("{:.5f} nats/token, standard error {:.5f} over blocks of data", evaluation.score.loss, evaluation.score.loss_se));
   line("blocks", fmt::format("best {:.4f}, worst {:.4f} bits/byte", best, worst));

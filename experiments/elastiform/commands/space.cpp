@@ -40,7 +40,7 @@ class SpaceCommand final : public Command {
   void declare(Options& options) override {
     options.positional("run-or-recipe", path_, "Run folder or recipe");
     options.option("budget", budgets_, "Limit a cost, e.g. parameters=..2M; all must hold");
-    options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
+    options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
   }
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);

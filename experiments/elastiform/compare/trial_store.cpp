@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "experiments/elastiform/run_folder.hpp"
 #include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/sha256.hpp"
@@ -32,7 +33,7 @@ void require_same(const Hdf5Reader& file, const char* name, const char* what, co
 
 TrialPlace TrialPlace::here(const Experiment& experiment, const CommonOptions& common) {
   const Recipe recipe = experiment.recipe_of(experiment.arms.front(), {});
-  return {.data_sha256 = TextData(recipe.data.text, recipe.data, recipe.space.model().context).sha256(),
+  return {.data_sha256 = open_data(recipe).sha256(),
           .device = std::string(name_of(common.device)),
           .threads = std::to_string(threads_of(common)),
           .processor = processor_name()};
