@@ -99,8 +99,8 @@ ConsumerReport check_with(const Consumer& consumer, const std::string& python, c
   const ChildResult child = run_child({python, "-c", std::string(consumer.script), path, ids});
   const std::size_t line = child.out.find('\n');
   if (child.status != 0 || line == std::string::npos || child.out.size() - line - 1 != expected.size_bytes())
-    throw std::runtime_error(
-        fmt::format("export --check: {} could not run {}; it ended with status {}", consumer.name, path, child.status));
+    throw std::runtime_error(fmt::format("export --check: {} could not run the export; it ended with status {}; nothing was written",
+                                         consumer.name, child.status));
   std::vector<float> found(expected.size());
   std::memcpy(found.data(), child.out.data() + line + 1, expected.size_bytes());
   double largest = 0, difference = 0;
@@ -112,8 +112,9 @@ ConsumerReport check_with(const Consumer& consumer, const std::string& python, c
   ConsumerReport report{
       .version = child.out.substr(0, line), .difference = difference / largest, .allowed = std::max(consumer.tolerance, format.tolerance)};
   if (!(report.difference <= report.allowed))
-    throw std::runtime_error(fmt::format("export --check: {} gives logits that differ by {:.3g} of the largest, and {:.3g} is allowed: {}",
-                                         report.version, report.difference, report.allowed, path));
+    throw std::runtime_error(
+        fmt::format("export --check: {} gives logits that differ by {:.3g} of the largest, and {:.3g} is allowed; nothing was written",
+                    report.version, report.difference, report.allowed));
   return report;
 }
 

@@ -7,6 +7,8 @@
 
 #include "experiments/elastiform/output.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/formats/hugging_face_tokenizer.hpp"
+#include "supernet/formats/proof.hpp"
 #include "version.hpp"
 
 namespace elastiform {
@@ -29,22 +31,38 @@ std::int64_t id_of(const ResultStore& store, const Subnet& subnet, const std::st
   return 0;
 }
 
+ConsumerReport consumer_report(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Check& check,
+                               std::span<const std::int32_t> tokens, int threads) {
+  constexpr std::size_t kTokens = 64;
+  tokens = tokens.first(std::min(tokens.size(), kTokens));
+  return check_with(*check.consumer, check.python, format, path, tokens, sequence_logits(run.weights(), subnet, tokens, threads));
+}
+
 /// The beginning of the search split: what the export is compared on.
 std::vector<std::int32_t> comparison_tokens(Run& run) {
   const TextData& data = run.data();
   const Segment& segment = data.segments(Split::search).front();
-  return data.tokens(segment.begin, std::min<std::int64_t>(segment.end, segment.begin + run.space().model().context));
+  return data.tokens(segment.begin, std::min<std::int64_t>(
+                                        segment.end, segment.begin + std::min<std::int64_t>(run.space().model().context, kProofTokens)));
 }
 
 }  // namespace
 
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad) {
+std::optional<int> end_token_of(const Run& run) {
+  if (run.tokenizer().is_bytes()) return std::nullopt;
+  return hugging_face::end_token_of_folder(std::filesystem::path(run.recipe().data.tokenizer).parent_path().string(),
+                                           run.space().model().vocabulary);
+}
+
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad,
+                       const Check& check) {
   const bool named_here = to.empty();
   std::error_code error;
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
     throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
   // The id, and with it the name, is known only after the subnet was scored.
-  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, run.tokenizer().json());
+  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, run.tokenizer().json(),
+               end_token_of(run));
   const std::vector<std::int32_t> tokens = comparison_tokens(run);
   const auto store = run.results(ResultStore::Mode::write);
   ModelCard card{.subnet = elastiform::format(subnet),
@@ -57,12 +75,24 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .training_steps = run.supernet().steps,
                  .fine_tuned = !run.recipe().base.empty(),
                  .averaged = run.supernet().is_average(),
-                 .tokenizer = run.tokenizer().json()};
+                 .tokenizer = run.tokenizer().json(),
+                 .end_token = end_token_of(run)};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);
-  const double difference = export_model(format, run.weights(), subnet, card, tokens, to, pad);
-  Exported exported{.path = std::move(to), .id = id, .difference = difference, .card = std::move(card), .padding = std::nullopt};
+  ExportOptions options{.pad = pad, .threads = threads_of(common), .check = {}};
+  std::optional<ConsumerReport> report;
+  if (check.consumer != nullptr)
+    options.check = [&](const std::string& beside) {
+      report = consumer_report(run, subnet, format, beside, check, tokens, options.threads);
+    };
+  const double difference = export_model(format, run.weights(), subnet, card, tokens, to, options);
+  Exported exported{.path = std::move(to),
+                    .id = id,
+                    .difference = difference,
+                    .card = std::move(card),
+                    .padding = std::nullopt,
+                    .report = std::move(report)};
   if (pad) {
     const Padded padded = format.padded(run.space().model(), subnet);
     exported.padding = Padding{padded.subnet, size_of(run.space().model(), subnet), size_of(padded.model, padded.subnet)};
@@ -78,14 +108,6 @@ std::string padding_line(const Padding& padding) {
   return fmt::format("padded with zeros to {}: {} parameters ({}), KV cache of a full context {} ({})\n", format(padding.subnet),
                      grouped(padded.parameters), growth(exact.parameters, padded.parameters),
                      bytes_text(static_cast<double>(padded.cache_bytes)), growth(exact.cache_bytes, padded.cache_bytes));
-}
-
-ConsumerReport check_exported(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Consumer& consumer,
-                              const std::string& python) {
-  constexpr std::size_t kTokens = 64;
-  std::vector<std::int32_t> tokens = comparison_tokens(run);
-  tokens.resize(std::min(tokens.size(), kTokens));
-  return check_with(consumer, python, format, path, tokens, sequence_logits(run.weights(), subnet, tokens));
 }
 
 std::string generate_line(const std::string& path) { return "elastiform generate " + path + " --prompt \"In the beginning\""; }

@@ -24,18 +24,26 @@ struct Exported {
   double difference = 0;  // largest |Δlogit| / largest |logit| between the file read back and the subnet inside the supernet
   ModelCard card;
   std::optional<Padding> padding;
+  std::optional<ConsumerReport> report;
+};
+
+/// A real consumer, and the Python that runs it (consumers.hpp).
+struct Check {
+  const Consumer* consumer = nullptr;
+  std::string python;
 };
 
 /// Exports a subnet of a run with a model card: scores it on both splits (a look at the report split, which is counted), writes, reads back,
 /// compares. An empty `to` is exports/ID-HASH8 in the run, with the suffix of a format that is a file. What a format cannot express is refused
-/// before anything is scored. `pad`: among zeros that make all blocks alike (Format::padded).
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad = false);
+/// before anything is scored. `pad`: among zeros that make all blocks alike (Format::padded). `check`: before the export has its name, this
+/// consumer runs it on the beginning of the search split.
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad = false,
+                       const Check& check = {});
+
+/// The end token that files beside the run's tokenizer.json name.
+std::optional<int> end_token_of(const Run& run);
 
 std::string padding_line(const Padding& padding);  // for a person
-
-/// Has a real consumer run the export on the beginning of the search split (consumers.hpp).
-ConsumerReport check_exported(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Consumer& consumer,
-                              const std::string& python);
 
 /// A command that shows the export at work.
 std::string generate_line(const std::string& path);

@@ -47,6 +47,12 @@ std::string tokenizer_of(const Hdf5Reader& file) {
   return {bytes.begin(), bytes.end()};
 }
 
+std::optional<int> end_token_of(const Hdf5Reader& file, int rows) {
+  if (!file.has_attribute("/", "end_token")) return std::nullopt;
+  const std::int64_t id = file.integer_attribute("/", "end_token");
+  return id >= 0 && id < rows ? std::optional(static_cast<int>(id)) : std::nullopt;
+}
+
 /// The same network for fewer tokens: a learned position table keeps its first rows.
 DenseModel shortened(const DenseModel& model, int context) {
   ModelConfig config = model.model;
@@ -57,7 +63,7 @@ DenseModel shortened(const DenseModel& model, int context) {
     const View to = weights.view(tensor);
     for (std::int64_t row = 0; row < to.rows; ++row) std::copy_n(from.row<float>(row), to.columns, to.row<float>(row));
   }
-  return {config, model.subnet, std::move(weights), model.tokenizer};
+  return {config, model.subnet, std::move(weights), model.tokenizer, model.end_token};
 }
 
 DenseModel read_whole(const std::string& path) {
@@ -72,7 +78,7 @@ DenseModel read_whole(const std::string& path) {
   check_weights(file, kWeights, *table);
   Weights weights(table, DType::float32);
   read_weights(file, kWeights, weights);
-  return {space.model(), subnet, std::move(weights), tokenizer_of(file)};
+  return {space.model(), subnet, std::move(weights), tokenizer_of(file), end_token_of(file, space.model().vocabulary)};
 }
 
 }  // namespace
@@ -84,6 +90,7 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
   Hdf5Writer file(path, "model");
   file.attribute("/", "space", model.weights.table().space().text());
   file.attribute("/", "subnet", format(model.subnet));
+  if (card.end_token) file.attribute("/", "end_token", static_cast<std::int64_t>(*card.end_token));
   write_card(file, card);
   write_weights(file, kWeights, model.weights);
   if (!card.tokenizer.empty()) {

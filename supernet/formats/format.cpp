@@ -1,7 +1,6 @@
 #include "supernet/formats/format.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -14,6 +13,7 @@
 #include "supernet/formats/elastiform_file.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/formats/padding.hpp"
+#include "supernet/formats/proof.hpp"
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/residual_rules/residual_rule.hpp"
@@ -59,60 +59,6 @@ DenseModel cut_out(const Weights& weights, const Subnet& subnet) {
   return {std::move(model), std::move(renumbered), std::move(values)};
 }
 
-[[noreturn]] void fail(const Format& format, const std::string& what, double found, double allowed) {
-  throw std::runtime_error(
-      fmt::format("export: the {} read back differs from the subnet inside the supernet by {:.3g} of the largest {}, "
-                  "and {:.3g} is allowed; nothing was written",
-                  format.name, found, what, allowed));
-}
-
-/// Every weight of the file beside the one that was to be written: what logits of one context may hide.
-void prove_weights(const Format& format, const Weights& written, const Weights& read) {
-  for (const TensorSpec& tensor : written.table().tensors()) {
-    const ConstView expected = written.view(tensor), found = read.view(tensor.name);
-    double largest = 0, difference = 0;
-    for (std::int64_t row = 0; row < expected.rows; ++row)
-      for (std::int64_t column = 0; column < expected.columns; ++column) {
-        const double value = expected.row<float>(row)[column];
-        largest = std::max(largest, std::abs(value));
-        difference = std::max(difference, std::abs(found.row<float>(row)[column] - value));
-      }
-    if (difference > format.weight_step * largest) fail(format, "weight of " + tensor.name, difference / largest, format.weight_step);
-  }
-}
-
-/// The logits of `path` read back, or run: then of the first tokens only, because an interpreter takes its time.
-std::vector<float> logits_of(const Format& format, const DenseModel& written, std::span<const std::int32_t> tokens,
-                             const std::string& path) {
-  constexpr std::size_t kInterpreted = 32;
-  if (format.run != nullptr) return format.run(path, tokens.first(std::min(tokens.size(), kInterpreted)));
-  const DenseModel read = format.read(path, std::nullopt);
-  if (read.subnet != written.subnet)
-    throw std::runtime_error("export: the file read back holds " + elastiform::format(read.subnet) + " instead of " +
-                             elastiform::format(written.subnet));
-  prove_weights(format, written.weights, read.weights);
-  return sequence_logits(read.weights, read.subnet, tokens);
-}
-
-/// Reads `path` back and returns the largest |Δlogit| / largest |logit|; throws when it is beyond the tolerance.
-double prove(const Format& format, const DenseModel& written, const std::vector<float>& expected, std::span<const std::int32_t> tokens,
-             const std::string& path) {
-  const std::vector<float> found = logits_of(format, written, tokens, path);
-  if (found.empty() || found.size() > expected.size() || found.size() % static_cast<std::size_t>(written.model.vocabulary) != 0)
-    throw std::runtime_error("export: the file read back has another vocabulary");
-  double largest = 0, difference = 0;
-  bool finite = true;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-    difference = std::max(difference, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
-    finite = finite && std::isfinite(found[i]) && std::isfinite(expected[i]);
-  }
-  const double relative = largest > 0 ? difference / largest : difference;
-  if (!finite) throw std::runtime_error("export: logits are not finite; the supernet's weights may have diverged");
-  if (relative > format.tolerance) fail(format, "logit", relative, format.tolerance);
-  return relative;
-}
-
 /// Why `format` does not take the subnet, as it is or padded.
 std::string why_not(const Format& format, const ModelConfig& model, const Subnet& subnet, bool pad) {
   if (!pad) return format.why_not(model, subnet);
@@ -132,10 +78,10 @@ std::string why_not_plain_blocks(const ModelConfig& model) {
          "; this format's branches begin with one";
 }
 
-std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens) {
+std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens, int threads) {
   const SearchSpace& space = weights.table().space();
-  const ThreadPool serial(1);
-  CpuBackend backend(serial);
+  const ThreadPool pool(threads);
+  CpuBackend backend(pool);
   const Network network(space, DType::float32);
   const auto count = static_cast<std::int64_t>(tokens.size()), vocabulary = static_cast<std::int64_t>(space.model().vocabulary);
   Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.traits(), subnet, count, count) +
@@ -144,12 +90,19 @@ std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet,
   const View logits = arena.matrix(count, vocabulary, DType::float32);
   network.decode(backend, weights, subnet, tokens, cache, logits, arena);
   std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(count * vocabulary));
   for (std::int64_t row = 0; row < count; ++row) values.insert(values.end(), logits.row<float>(row), logits.row<float>(row) + vocabulary);
   return values;
 }
 
+void check_export_tokenizer(const Format& format, const std::string& tokenizer, int rows, std::optional<int> end_token) {
+  if (format.why_not_tokenizer == nullptr || tokenizer.empty()) return;
+  if (const std::string why = format.why_not_tokenizer(tokenizer, rows, end_token); !why.empty())
+    throw InputError({"--format " + std::string(format.name), "a tokenizer that it can hold", why, "use another format"});
+}
+
 void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path, bool pad,
-                  const std::string& tokenizer) {
+                  const std::string& tokenizer, std::optional<int> end_token) {
   namespace fs = std::filesystem;
   if (pad && format.padded == nullptr)
     throw InputError({"--pad", "a format whose blocks are all alike", std::string(format.name), "leave --pad out"});
@@ -161,9 +114,7 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
     if (!pad && format.padded != nullptr && why_not(format, space.model(), subnet, true).empty()) remedy += ", or --pad, which adds zeros";
     throw InputError({"subnet " + elastiform::format(subnet), "one that " + std::string(format.name) + " can express", reason, remedy});
   }
-  if (const std::string why = format.why_not_tokenizer != nullptr && !tokenizer.empty() ? format.why_not_tokenizer(tokenizer) : "";
-      !why.empty())
-    throw InputError({"--format " + std::string(format.name), "a tokenizer that it can hold", why, "use another format"});
+  check_export_tokenizer(format, tokenizer, space.model().vocabulary, end_token);
   if (path.empty()) throw InputError({"--to", "a path", "an empty one", ""});
   if (fs::exists(fs::symlink_status(path))) throw InputError({path, "nothing there yet", "something", "choose another path or remove it"});
   const fs::path parent = fs::path(path).lexically_normal().parent_path();
@@ -171,25 +122,35 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
 }
 
 double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card,
-                    std::span<const std::int32_t> tokens, const std::string& path, bool pad) {
+                    std::span<const std::int32_t> tokens, const std::string& path, const ExportOptions& options) {
   const SearchSpace& space = weights.table().space();
   space.check(subnet, "the supernet");
-  check_export(format, space, subnet, path, pad, card.tokenizer);
+  check_export(format, space, subnet, path, options.pad, card.tokenizer, card.end_token);
   if (weights.dtype() != DType::float32) throw std::logic_error("export: weights must be float32");
-  tokens = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(space.model().context)));
+  tokens = tokens.first(std::min({tokens.size(), static_cast<std::size_t>(space.model().context), kProofTokens}));
   if (tokens.empty()) throw std::logic_error("export: no tokens to compare on");
 
   const auto padded = [&](const DenseModel& exact) { return elastiform::pad(exact, format.padded(exact.model, exact.subnet)); };
-  const DenseModel dense = pad ? padded(cut_out(weights, subnet)) : cut_out(weights, subnet);
-  const std::vector<float> expected = sequence_logits(weights, subnet, tokens);
+  const DenseModel dense = options.pad ? padded(cut_out(weights, subnet)) : cut_out(weights, subnet);
+  const std::vector<float> expected = sequence_logits(weights, subnet, tokens, options.threads);
   double difference = 0;
   const auto write = [&](const std::string& beside) {
     format.write(dense, card, beside);
-    difference = prove(format, dense, expected, tokens, beside);
+    difference = prove(format, dense, card, expected, tokens, beside, options.threads);
+    if (options.check) options.check(beside);
   };
   if (format.folder()) create_folder_durably(path, write);
   else write_durably(path, write);
   return difference;
+}
+
+void check_stored_sizes(const WeightTable& table, std::uint64_t file_bytes, const std::string& where) {
+  // A q4_0 element grows 7 times, a column of one element 32 times; small files may.
+  constexpr std::uint64_t kGrowth = 16, kAlways = std::uint64_t{64} << 20;
+  const auto bytes = static_cast<std::uint64_t>(table.elements()) * sizeof(float);
+  if (bytes > kAlways && bytes / kGrowth > file_bytes)
+    throw InputError({where, "weights of at most 16 times the file's size once rows are padded",
+                      fmt::format("{} MiB from a file of {} MiB", bytes >> 20, file_bytes >> 20), ""});
 }
 
 void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
@@ -206,6 +167,9 @@ void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
 DenseModel load_model(const std::string& path, std::optional<int> context) {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw InputError({path, "an exported model: a folder with config.json or a file", "nothing", ""});
+  // Opening a pipe to look at its first bytes would wait for a writer forever.
+  if (!fs::is_directory(path) && !fs::is_regular_file(path))
+    throw InputError({path, "an exported model: a folder with config.json or a file", "neither", ""});
   for (const Format& format : export_formats())
     if (format.recognizes != nullptr && format.recognizes(path)) return format.read(path, context);
   if (!fs::is_directory(path)) return elastiform_file::read(path, context);  // which says what it is instead

@@ -65,6 +65,7 @@ class Reader {
   std::uint64_t array_length(std::string_view key) const;
   std::vector<std::string> texts(std::string_view key) const;  // an array of texts
   const std::string& path() const { return file_.path(); }
+  std::uint64_t bytes() const { return file_.size(); }
 
  private:
   struct Array {

@@ -38,8 +38,9 @@ class Description {
   explicit Description(const Reader& file) : file_(file), architecture_(file.text("general.architecture")) {
     if (architecture_ != "llama" && architecture_ != "deci")
       throw InputError({file.path() + ": general.architecture", "llama or deci", "'" + architecture_.substr(0, 64) + "'", ""});
-    for (const char* name : {"rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "attention.sliding_window", "expert_count",
-                             "logit_scale", "attention.scale", "attention.clamp_kqv", "attention.max_alibi_bias", "attention.causal"})
+    for (const char* name : {"rope.scaling.type", "rope.scaling.factor", "rope.scaling.attn_factor", "rope.scaling.alpha",
+                             "rope.scale_linear", "attention.sliding_window", "expert_count", "logit_scale", "attention.scale",
+                             "attention.clamp_kqv", "attention.max_alibi_bias", "attention.causal"})
       if (has(name) && !is_neutral(name))
         throw InputError({file.path() + ": " + key(name), "none, which is plain Llama", "another arithmetic", "it has no place here"});
   }
@@ -54,7 +55,9 @@ class Description {
  private:
   bool is_neutral(const std::string& name) const {
     if (name == "rope.scaling.type") return file_.text(key(name)) == "none";
-    if (name == "rope.scaling.factor" || name == "rope.scale_linear") return file_.real(key(name)) == 1;
+    if (name == "rope.scaling.alpha") return file_.real(key(name)) == 0;
+    if (name == "rope.scaling.factor" || name == "rope.scaling.attn_factor" || name == "rope.scale_linear")
+      return file_.real(key(name)) == 1;
     if (name == "attention.causal") return file_.flag(key(name));
     return name == "expert_count" && file_.integer(key(name)) == 0;
   }
@@ -250,12 +253,13 @@ DenseModel read(const std::string& path, std::optional<int> context) {
   check_unstored_sizes(model, path);
   const auto table = std::make_shared<const WeightTable>(space_of(path, model, subnet));
   check_tensors(file, *table, subnet);
-  Weights weights(table, DType::float32);  // at most 8 times the file, whose tensors have been checked, but for 0 biases
+  check_stored_sizes(*table, file.bytes(), path);
+  Weights weights(table, DType::float32);
   for (const TensorSpec& tensor : table->tensors()) {
     const Source source = source_of(tensor);
     if (!is_absent(file, tensor, source)) fill(weights.view(tensor), source, file.floats(source.name), model.head_dim);
   }
-  return {std::move(model), std::move(subnet), std::move(weights), tokenizer_of(file)};
+  return {std::move(model), std::move(subnet), std::move(weights), tokenizer_of(file), end_token_of(file)};
 }
 
 }  // namespace elastiform::gguf

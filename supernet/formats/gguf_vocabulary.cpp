@@ -26,6 +26,7 @@ struct PreTokenizerName {
   const char* name;
   Json steps;
   bool ignore_merges = false;  // a piece that is a token is that token: llama.cpp ties it to the name
+  bool begins = false;         // whether it puts its first token before a text where a file does not say
 };
 
 const std::array<PreTokenizerName, 3>& known_pre_tokenizers() {
@@ -38,7 +39,7 @@ const std::array<PreTokenizerName, 3>& known_pre_tokenizers() {
        {"llama-bpe",
         Json::array(
             {{{"type", "Split"}, {"pattern", {{"Regex", kLlama3}}}, {"behavior", "Isolated"}, {"invert", false}}, byte_level(false)}),
-        true}}};
+        true, true}}};
   return known;
 }
 
@@ -57,7 +58,8 @@ Json steps_of(const Json& tokenizer) {
 
 const PreTokenizerName* pre_tokenizer_of(const Json& tokenizer) {
   const Json steps = steps_of(tokenizer);
-  const bool ignores = tokenizer.at("model").value("ignore_merges", false);
+  const Json& model = tokenizer.at("model");
+  const bool ignores = model.contains("ignore_merges") && model["ignore_merges"] == true;
   for (const PreTokenizerName& known : known_pre_tokenizers())
     if (known.steps == steps && known.ignore_merges == ignores) return &known;
   return nullptr;
@@ -71,6 +73,19 @@ struct Token {
   std::int32_t type = kUnused;
 };
 
+/// llama.cpp ends itself when two tokens have one text.
+void name_unused(std::vector<Token>& tokens) {
+  std::set<std::string> taken;
+  for (const Token& token : tokens) taken.insert(token.text);
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i].type != kUnused) continue;
+    std::string text = "[PAD" + std::to_string(i) + "]";
+    while (taken.count(text) != 0) text += "_";
+    taken.insert(text);
+    tokens[i].text = text;
+  }
+}
+
 std::vector<Token> tokens_of(const Json& tokenizer, int rows) {
   std::vector<Token> tokens(static_cast<std::size_t>(rows));
   const auto put = [&](std::int64_t id, const std::string& text, TokenType type) {
@@ -78,11 +93,11 @@ std::vector<Token> tokens_of(const Json& tokenizer, int rows) {
     tokens[static_cast<std::size_t>(id)] = {text, type};
   };
   for (const auto& [text, id] : tokenizer.at("model").at("vocab").items()) put(id.get<std::int64_t>(), text, kNormal);
-  for (const Json& added : tokenizer.value("added_tokens", Json::array()))
-    put(added.at("id").get<std::int64_t>(), added.at("content").get<std::string>(),
-        added.value("special", false) ? kControl : kUserDefined);
-  for (std::size_t i = 0; i < tokens.size(); ++i)
-    if (tokens[i].type == kUnused) tokens[i].text = "[PAD" + std::to_string(i) + "]";
+  const Json added = tokenizer.contains("added_tokens") ? tokenizer["added_tokens"] : Json::array();
+  for (const Json& one : added)
+    put(one.at("id").get<std::int64_t>(), one.at("content").get<std::string>(),
+        one.contains("special") && one["special"] == true ? kControl : kUserDefined);
+  name_unused(tokens);
   return tokens;
 }
 
@@ -96,7 +111,7 @@ std::vector<std::string> merges_of(const Json& tokenizer) {
 /// The id that a template puts before a text; -1 when none, -2 when several.
 std::int64_t beginning_of(const Json& tokenizer) {
   std::vector<std::int64_t> ids;
-  const Json processor = tokenizer.value("post_processor", Json());
+  const Json processor = tokenizer.contains("post_processor") ? tokenizer["post_processor"] : Json();
   if (!processor.is_object()) return -1;
   const Json all = processor.value("type", "") == "Sequence" ? processor.at("processors") : Json::array({processor});
   for (const Json& one : all) {
@@ -153,9 +168,10 @@ void add_tokens(Json& json, const Reader& file) {
   }
 }
 
-/// What add_bos_token says, as the template that puts that token first.
-Json beginning_template(const Reader& file) {
-  if (!file.has_key("tokenizer.ggml.add_bos_token") || !file.flag("tokenizer.ggml.add_bos_token")) return nullptr;
+/// What add_bos_token says, as the template that puts that token first; `begins` where it says nothing.
+Json beginning_template(const Reader& file, bool begins) {
+  if (file.has_key("tokenizer.ggml.add_bos_token")) begins = file.flag("tokenizer.ggml.add_bos_token");
+  if (!begins) return nullptr;
   const std::vector<std::string> texts = file.texts("tokenizer.ggml.tokens");
   const std::int64_t id = file.integer("tokenizer.ggml.bos_token_id");
   if (id < 0 || id >= static_cast<std::int64_t>(texts.size()))
@@ -169,12 +185,16 @@ Json beginning_template(const Reader& file) {
           {"special_tokens", {{text, {{"id", text}, {"ids", Json::array({id})}, {"tokens", Json::array({text})}}}}}};
 }
 
+/// 256 bytes in order, and behind them only ids that stand for nothing.
 bool is_one_id_a_byte(const Reader& file) {
-  if (file.array_length("tokenizer.ggml.tokens") != kBytes || file.array_length("tokenizer.ggml.merges") != 0) return false;
+  if (file.array_length("tokenizer.ggml.tokens") < kBytes || file.array_length("tokenizer.ggml.merges") != 0) return false;
   const std::vector<std::string> texts = file.texts("tokenizer.ggml.tokens");
   for (int byte = 0; byte < kBytes; ++byte)
     if (texts[static_cast<std::size_t>(byte)] != byte_character(byte)) return false;
-  return true;
+  if (texts.size() == kBytes) return true;
+  if (!file.has_key("tokenizer.ggml.token_type")) return false;
+  const std::vector<std::int64_t> types = file.integers("tokenizer.ggml.token_type", texts.size());
+  return std::all_of(types.begin() + kBytes, types.end(), [](std::int64_t type) { return type == kUnused; });
 }
 
 /// A vocabulary that has no tokenizer.json here. Of 256 ids it would be taken for one id a byte.
@@ -186,25 +206,42 @@ std::string unknown(const Reader& file) {
 
 }  // namespace
 
-std::string why_not_tokenizer(const std::string& tokenizer) {
+std::string why_not_tokenizer(const std::string& tokenizer, int rows, std::optional<int> end_token) {
   const Json json = parsed(tokenizer);
   if (pre_tokenizer_of(json) == nullptr)
     return "its tokenizer cuts text into pieces in a way that llama.cpp has no name for; known: gpt-2, smollm, llama-bpe";
-  return beginning_of(json) == -2 ? "its tokenizer puts several tokens before a text, and llama.cpp puts one" : "";
+  if (beginning_of(json) == -2) return "its tokenizer puts several tokens before a text, and llama.cpp puts one";
+  if (!hugging_face::stopping_id(tokenizer, end_token, rows))
+    return "llama.cpp must have an end token, nothing says which it is, and every id stands for a text; name it as eos_token_id in a "
+           "generation_config.json beside the tokenizer.json";
+  return "";
 }
 
-void add_vocabulary(Metadata& metadata, const std::string& tokenizer, int rows) {
+void add_vocabulary(Metadata& metadata, const std::string& tokenizer, std::optional<int> end_token, int rows) {
+  // llama.cpp must have an end token and takes id 11 unless told; a NUL byte ends a text of bytes better than a vertical tab.
   if (tokenizer.empty()) {
-    // llama.cpp must have an end token and takes id 11 unless told; a NUL byte ends a text better than a vertical tab.
-    std::vector<Token> tokens;
-    for (int byte = 0; byte < kBytes; ++byte) tokens.push_back({byte_character(byte), kNormal});
-    return add(metadata, "gpt-2", tokens, {}, -1, 0);
+    std::vector<Token> tokens(static_cast<std::size_t>(rows));
+    for (int byte = 0; byte < std::min(kBytes, rows); ++byte) tokens[static_cast<std::size_t>(byte)] = {byte_character(byte), kNormal};
+    name_unused(tokens);
+    return add(metadata, "gpt-2", tokens, {}, -1, *hugging_face::stopping_id(tokenizer, end_token, rows));
   }
   const Json json = parsed(tokenizer);
-  if (const std::string why = why_not_tokenizer(tokenizer); !why.empty())
+  if (const std::string why = why_not_tokenizer(tokenizer, rows, end_token); !why.empty())
     throw InputError({"export", "a tokenizer for llama.cpp", why, ""});
   add(metadata, pre_tokenizer_of(json)->name, tokens_of(json, rows), merges_of(json), beginning_of(json),
-      hugging_face::end_token(tokenizer).value_or(hugging_face::EndToken{}).id);
+      *hugging_face::stopping_id(tokenizer, end_token, rows));
+}
+
+std::optional<int> end_token_of(const Reader& file) {
+  if (!file.has_key("tokenizer.ggml.eos_token_id") || !file.has_key("tokenizer.ggml.tokens")) return std::nullopt;
+  const std::int64_t id = file.integer("tokenizer.ggml.eos_token_id");
+  const std::uint64_t count = file.array_length("tokenizer.ggml.tokens");
+  if (id < 0 || static_cast<std::uint64_t>(id) >= count) return std::nullopt;
+  const bool bytes = file.text("tokenizer.ggml.model") == "gpt2" && file.has_key("tokenizer.ggml.merges") && is_one_id_a_byte(file);
+  if (bytes && id == 0) return std::nullopt;
+  const bool typed = file.has_key("tokenizer.ggml.token_type");
+  if (typed && file.integers("tokenizer.ggml.token_type", count)[static_cast<std::size_t>(id)] == kUnused) return std::nullopt;
+  return static_cast<int>(id);
 }
 
 std::string tokenizer_of(const Reader& file) {
@@ -217,7 +254,7 @@ std::string tokenizer_of(const Reader& file) {
   if (found == known.end()) return unknown(file);
   Json json{{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", Json::array()}, {"normalizer", nullptr}};
   json["pre_tokenizer"] = found->steps.size() == 1 ? found->steps.front() : Json{{"type", "Sequence"}, {"pretokenizers", found->steps}};
-  json["post_processor"] = beginning_template(file);
+  json["post_processor"] = beginning_template(file, found->begins);
   json["decoder"] = byte_level(true);
   json["model"] = {{"type", "BPE"},
                    {"dropout", nullptr},

@@ -125,7 +125,7 @@ void write_deci(const DenseModel& model, const ModelCard& card, const std::strin
   const ModelConfig& m = model.model;
   if (m.branch_scale != 1) throw std::logic_error("export: the branch scale must be folded into the weights");
   Metadata metadata = metadata_of(model, card, element);
-  add_vocabulary(metadata, card.tokenizer, m.vocabulary);
+  add_vocabulary(metadata, card.tokenizer, card.end_token, m.vocabulary);
 
   const std::int64_t embed = model.subnet.embed, idle = idle_width(element);
   Tensors tensors(model.weights, element, m.head_dim);

@@ -77,6 +77,10 @@ class Config {
         if (layer != "full_attention" && !(layer == "sliding_attention" && has("sliding_window")))
           fail("layer_types", "full_attention", layer);
     }
+    constexpr int kMistral = 4096;  // what its class takes when the key is absent; null is none
+    if (!json_.contains("sliding_window") && text("model_type") == "mistral" && context > kMistral)
+      throw InputError({where_ + ": sliding_window", "null, or at least the context of " + std::to_string(context) + " tokens",
+                        "no such key, which means 4096 to a mistral", "write null if every token may see all before it"});
     if (!has("sliding_window") || !flag("use_sliding_window", true)) return;
     if (integer("sliding_window") < context)
       fail("sliding_window", "null, or at least the context of " + std::to_string(context) + " tokens", json_["sliding_window"]);

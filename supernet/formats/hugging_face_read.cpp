@@ -117,12 +117,13 @@ DenseModel read_network(const std::string& folder, const Architecture& found) {
   const std::string prefix = prefix_of(file, found.family);
   const auto table = std::make_shared<const WeightTable>(space_of(where, found));
   check_tensors(file, *table, found, prefix);
-  Weights weights(table, DType::float32);  // no larger than the file, whose tensors have been checked, but for 0 biases
+  check_stored_sizes(*table, file.bytes(), folder);
+  Weights weights(table, DType::float32);
   for (const TensorSpec& tensor : table->tensors()) {
     const Source source = source_of(tensor, found, prefix);
     if (!source.absent) fill(weights.view(tensor), source, file.floats(source.name));
   }
-  return {found.model, found.subnet, std::move(weights), tokenizer_of(folder)};
+  return {found.model, found.subnet, std::move(weights), tokenizer_of(folder), end_token_of_folder(folder, found.model.vocabulary)};
 }
 
 DenseModel read_family(const std::string& folder, bool (*is_family)(std::string_view), std::optional<int> context) {

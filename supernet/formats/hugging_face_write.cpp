@@ -129,10 +129,10 @@ void write_folder(const DenseModel& model, const ModelCard& card, Json config, s
   std::filesystem::create_directories(folder);
   const auto put = [&](const char* name, const std::string& text) { write_durably(folder + "/" + name, text); };
   Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
-  if (const auto end = end_token(card.tokenizer)) config["eos_token_id"] = generation["eos_token_id"] = end->id;
+  if (const auto end = end_token(card.tokenizer, card.end_token)) config["eos_token_id"] = generation["eos_token_id"] = end->id;
   put("config.json", config.dump(2) + "\n");
   put("generation_config.json", generation.dump(2) + "\n");
-  put_tokenizer(folder, card.tokenizer, model.model);
+  put_tokenizer(folder, card.tokenizer, card.end_token, model.model);
   const bool own_code = config.contains("auto_map");
   put("README.md", model_card_text(model, card, own_code ? Loader::transformers_with_code : Loader::transformers));
   if (own_code) {

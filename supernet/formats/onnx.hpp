@@ -23,4 +23,7 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
 /// once, those one by one through the cache.
 std::vector<float> run(const std::string& path, std::span<const std::int32_t> tokens);
 
+/// Throws std::runtime_error unless the file's constants are the weights of `written` and the cosines and sines of its positions, bit for bit.
+void check_constants(const DenseModel& written, const std::string& path);
+
 }  // namespace elastiform::onnx_folder

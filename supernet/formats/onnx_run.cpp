@@ -170,6 +170,12 @@ class Model {
     return outputs;
   }
 
+  const Tensor& constant(const std::string& name) const {
+    const auto found = constants_.find(name);
+    if (found == constants_.end()) fail("no constant is called " + name);
+    return found->second;
+  }
+
   /// Caches without a token.
   Values empty_cache() const {
     Values cache;
@@ -187,6 +193,34 @@ class Model {
 };
 
 }  // namespace
+
+void check_constants(const DenseModel& written, const std::string& path) {
+  const Model model(path);
+  const auto check = [&](const std::string& name, std::int64_t rows, std::int64_t columns, const auto& value) {
+    const Tensor& found = model.constant(name);
+    bool same = found.is_float && found.size() == rows * columns;
+    for (std::int64_t row = 0; same && row < rows; ++row)
+      for (std::int64_t column = 0; column < columns; ++column)
+        same = same && found.floats[static_cast<std::size_t>(row * columns + column)] == value(row, column);
+    if (!same) throw std::runtime_error("export: " + name + " of the ONNX graph has other values than it should; nothing was written");
+  };
+  for (const TensorSpec& tensor : written.weights.table().tensors()) {
+    const ConstView x = written.weights.view(tensor);
+    if (tensor.name == "head")  // the only one that stands there transposed
+      check(tensor.name, x.columns, x.rows, [&](std::int64_t row, std::int64_t column) { return x.row<float>(column)[row]; });
+    else check(tensor.name, x.rows, x.columns, [&](std::int64_t row, std::int64_t column) { return x.row<float>(row)[column]; });
+  }
+  const ModelConfig& m = written.model;
+  const auto& blocks = written.subnet.blocks;
+  if (m.positions != Positions::rope || std::none_of(blocks.begin(), blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; }))
+    return;
+  const std::int64_t half = m.head_dim / 2;
+  const auto angle = [&](std::int64_t position, std::int64_t i) {
+    return static_cast<double>(position) * std::pow(m.rope_theta, -static_cast<double>(i) / static_cast<double>(half));
+  };
+  check("rotary.cos", m.context, half, [&](std::int64_t t, std::int64_t i) { return static_cast<float>(std::cos(angle(t, i))); });
+  check("rotary.sin", m.context, half, [&](std::int64_t t, std::int64_t i) { return static_cast<float>(std::sin(angle(t, i))); });
+}
 
 std::vector<float> run(const std::string& path, std::span<const std::int32_t> tokens) {
   const Model model(path);

@@ -201,7 +201,7 @@ class Decoder {
 };
 
 /// Settings of onnxruntime-genai. Layers are those with attention, because only they have a cache; the heads of each are read from the graph.
-Json genai_config(const DenseModel& model, const std::string& tokenizer) {
+Json genai_config(const DenseModel& model, int end) {
   const ModelConfig& m = model.model;
   const auto first =
       std::find_if(model.subnet.blocks.begin(), model.subnet.blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; });
@@ -220,8 +220,6 @@ Json genai_config(const DenseModel& model, const std::string& tokenizer) {
         {"past_key_names", "past_key_values.%d.key"},
         {"past_value_names", "past_key_values.%d.value"}}},
       {"outputs", {{"logits", "logits"}, {"present_key_names", "present.%d.key"}, {"present_value_names", "present.%d.value"}}}};
-  const int end =
-      hugging_face::end_token(tokenizer).value_or(hugging_face::EndToken{}).id;  // it wants special tokens; of bytes a NUL ends a text
   return {{"model",
            {{"type", "llama"},
             {"bos_token_id", end},
@@ -240,8 +238,11 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
   std::filesystem::create_directories(path);
   const auto put = [&](const char* name, const std::string& text) { write_durably(path + "/" + name, text); };
   Decoder(model).build().save(path + "/model.onnx", inline_bytes);
-  if (attention_blocks(model.subnet) > 0) put("genai_config.json", genai_config(model, card.tokenizer).dump(2) + "\n");
-  hugging_face::put_tokenizer(path, card.tokenizer, model.model);
+  // onnxruntime-genai must have an end token: where every id stands for a text, it would stop at one of them.
+  if (const auto end = hugging_face::stopping_id(card.tokenizer, card.end_token, model.model.vocabulary);
+      end && attention_blocks(model.subnet) > 0)
+    put("genai_config.json", genai_config(model, *end).dump(2) + "\n");
+  hugging_face::put_tokenizer(path, card.tokenizer, card.end_token, model.model);
   put("README.md", model_card_text(model, card, Loader::onnxruntime));
 }
 

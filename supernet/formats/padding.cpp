@@ -46,7 +46,7 @@ DenseModel pad(const DenseModel& model, const Padded& to) {
     else
       for (std::int64_t row = 0; row < from.rows; ++row) std::copy_n(from.row<float>(row), from.columns, into.row<float>(row));
   }
-  return {to.model, to.subnet, std::move(weights)};
+  return {to.model, to.subnet, std::move(weights), model.tokenizer, model.end_token};
 }
 
 NetworkSize size_of(const ModelConfig& model, const Subnet& subnet) {

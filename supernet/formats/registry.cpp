@@ -13,7 +13,7 @@ namespace {
 
 /// Weights as `E`; what rounding them may cost was measured on random networks (docs/exports.md).
 template <gguf::Element E>
-constexpr Format gguf_format(std::string_view name, std::string_view help, double tolerance, double weight_step) {
+constexpr Format gguf_format(std::string_view name, std::string_view help, double tolerance, Rounding rounding) {
   return {.name = name,
           .help = help,
           .suffix = ".gguf",
@@ -25,7 +25,7 @@ constexpr Format gguf_format(std::string_view name, std::string_view help, doubl
           .recognizes = gguf::is_gguf,
           .read = gguf::read,
           .tolerance = tolerance,
-          .weight_step = weight_step};
+          .rounding = rounding};
 }
 
 constexpr std::array kFormats{
@@ -61,17 +61,18 @@ constexpr std::array kFormats{
            .write = hugging_face::write_auto,
            .recognizes = hugging_face::is_auto,
            .read = hugging_face::read_auto},
-    gguf_format<gguf::Element::f32>("gguf", "one file for llama.cpp (deci), float32", kExportTolerance, 0),
-    gguf_format<gguf::Element::f16>("gguf-f16", "the same with matrices in float16", 3e-3, 0x1p-11),
-    gguf_format<gguf::Element::bf16>("gguf-bf16", "the same with matrices in bfloat16", 3e-2, 0x1p-8),
-    gguf_format<gguf::Element::q8_0>("gguf-q8_0", "the same with matrices in blocks of 8-bit numbers", 5e-2, 1 / 250.0),
+    gguf_format<gguf::Element::f32>("gguf", "one file for llama.cpp (deci), float32", kExportTolerance, {}),
+    gguf_format<gguf::Element::f16>("gguf-f16", "the same with matrices in float16", 3e-3, {0x1p-11, 0x1p-25}),
+    gguf_format<gguf::Element::bf16>("gguf-bf16", "the same with matrices in bfloat16", 3e-2, {0x1p-8, 0x1p-134}),
+    gguf_format<gguf::Element::q8_0>("gguf-q8_0", "the same with matrices in blocks of 8-bit numbers", 5e-2, {1 / 250.0, 0x1p-18, 32}),
     Format{.name = "onnx",
            .help = "a folder for ONNX Runtime and what reads ONNX: opset 17 with a KV cache",
            .suffix = "",
            .why_not = onnx_folder::why_not,
            .why_not_block = onnx_folder::why_not_block,
            .write = onnx_folder::write,
-           .run = onnx_folder::run},
+           .run = onnx_folder::run,
+           .check_constants = onnx_folder::check_constants},
 };
 
 }  // namespace

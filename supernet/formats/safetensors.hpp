@@ -35,6 +35,7 @@ class Reader {
   };
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   bool has(std::string_view name) const { return entries_.find(name) != entries_.end(); }
+  std::uint64_t bytes() const { return file_.size(); }
   /// Throws InputError unless `name` is there with this shape and a dtype of F32, F16 or BF16.
   void require(std::string_view name, const std::vector<std::int64_t>& shape) const;
   std::vector<float> floats(std::string_view name) const;  // of a tensor that require() accepts

@@ -86,6 +86,12 @@ void Folder::require(std::string_view name, const std::vector<std::int64_t>& sha
   shards_[found->second]->require(name, shape);
 }
 
+std::uint64_t Folder::bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& shard : shards_) bytes += shard->bytes();
+  return bytes;
+}
+
 std::vector<float> Folder::floats(std::string_view name) const {
   const auto found = shards_of_.find(name);
   if (found == shards_of_.end()) throw std::logic_error("safetensors: no tensor " + std::string(name));

@@ -22,6 +22,7 @@ class Folder {
   /// As Reader's.
   void require(std::string_view name, const std::vector<std::int64_t>& shape) const;
   std::vector<float> floats(std::string_view name) const;
+  std::uint64_t bytes() const;                         // of all files
   const std::string& where() const { return where_; }  // the file or the index, for messages
 
  private:

@@ -180,7 +180,7 @@ void export_case(const Case& c, const std::string& folder) {
       } catch (const InputError&) {
         continue;
       }
-      export_model(one, weights, c.subnet, card, tokens, folder + "/" + path, pad);
+      export_model(one, weights, c.subnet, card, tokens, folder + "/" + path, {.pad = pad, .threads = 1, .check = {}});
       exports[std::string(one.name) + (pad ? "-pad" : "")] = path;
     }
   const nlohmann::json document{{"subnet", format(c.subnet)}, {"context", kContext},       {"exports", exports},         {"tokens", tokens},

@@ -10,7 +10,7 @@
 namespace elastiform {
 namespace {
 
-std::string exported_json(const Exported& exported, const Format& format, const std::optional<ConsumerReport>& report) {
+std::string exported_json(const Exported& exported, const Format& format) {
   std::vector<std::string> quality;
   for (const auto& one : exported.card.quality)
     quality.push_back(JsonObject()
@@ -35,7 +35,8 @@ std::string exported_json(const Exported& exported, const Format& format, const 
                                   .add("cache_bytes", exported.padding->padded.cache_bytes)
                                   .add("exact_cache_bytes", exported.padding->exact.cache_bytes)
                                   .text());
-  if (report) object.add_json("checked", JsonObject().add("consumer", report->version).add("difference", report->difference).text());
+  if (const auto& report = exported.report)
+    object.add_json("checked", JsonObject().add("consumer", report->version).add("difference", report->difference).text());
   return object.text();
 }
 
@@ -68,10 +69,9 @@ class ExportCommand final : public Command {
     if (consumer != nullptr) require_consumer(*consumer, format, python);
     Run run(run_, weights_);
     const Subnet subnet = run.subnet(subnet_);
-    const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_);
-    std::optional<ConsumerReport> report;
-    if (consumer != nullptr) report = check_exported(run, subnet, format, exported.path, *consumer, python);
-    if (common.json) fmt::print("{}\n", exported_json(exported, format, report));
+    const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_, {consumer, python});
+    const auto& report = exported.report;
+    if (common.json) fmt::print("{}\n", exported_json(exported, format));
     auto* const stream = text_stream(common.json);
     fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name,
                grouped(exported.card.costs.parameters));

@@ -156,7 +156,7 @@ TEST_CASE("a GGUF's vocabulary is a tokenizer.json, and back", "[formats][gguf][
   CHECK(tokenizer.text_of(257) == "and");
   if (Pattern::available()) CHECK(tokenizer.encode("and a7<tool><|endoftext|>") == std::vector<std::int32_t>{257, 258, '7', 260, 259});
 
-  CHECK(gguf::why_not_tokenizer(json).empty());
+  CHECK(gguf::why_not_tokenizer(json, kRows, std::nullopt).empty());
   Metadata metadata = llama_metadata();
   metadata.resize(9);
   gguf::add_vocabulary(metadata, json, kRows);
@@ -181,7 +181,7 @@ TEST_CASE("pre-tokenizers have llama.cpp's names or no place", "[formats][gguf][
     CHECK(std::get<std::string>(written[1].second) == name);
     Json other = Json::parse(json);
     other["model"]["ignore_merges"] = !other["model"]["ignore_merges"].get<bool>();  // llama.cpp ties it to the name
-    CHECK_THAT(gguf::why_not_tokenizer(other.dump()), Contains("gpt-2, smollm, llama-bpe"));
+    CHECK_THAT(gguf::why_not_tokenizer(other.dump(), kRows, std::nullopt), Contains("gpt-2, smollm, llama-bpe"));
   }
   // One that is not known here is left to --tokenizer.
   Metadata metadata = llama_metadata();

@@ -47,7 +47,7 @@ TEST_CASE("a padded export computes what the subnet computes", "[formats][paddin
   const TemporaryFolder folder;
   const Format& format = find_format(row.format);
   CHECK_FALSE(format.why_not(space.model(), subnet).empty());
-  CHECK(export_model(format, random_weights(space, DType::float32, 3), subnet, ModelCard{}, kTokens, folder / "model", true) <
+  CHECK(export_model(format, random_weights(space, DType::float32, 3), subnet, ModelCard{}, kTokens, folder / "model", {.pad = true}) <
         kExportTolerance);
   CHECK(load_model(folder / "model").subnet == parse_subnet(row.padded));
 }
@@ -69,7 +69,7 @@ TEST_CASE("what no padding makes alike is refused", "[formats][padding]") {
   const auto refusal = [&](const char* format, const SearchSpace& space, const char* subnet) {
     try {
       export_model(find_format(format), random_weights(space, DType::float32, 3), parse_subnet(subnet), ModelCard{}, kTokens,
-                   folder / "model", true);
+                   folder / "model", {.pad = true});
     } catch (const InputError& error) {
       return std::string(error.what());
     }
