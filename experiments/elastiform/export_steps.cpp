@@ -9,6 +9,7 @@
 #include "kernels/errors.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/proof.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
 #include "version.hpp"
 
 namespace elastiform {
@@ -38,6 +39,12 @@ ConsumerReport consumer_report(Run& run, const Subnet& subnet, const Format& for
   return check_with(*check.consumer, check.python, format, path, tokens, sequence_logits(run.weights(), subnet, tokens, threads));
 }
 
+/// The end token that files beside a tokenizer.json name.
+std::optional<int> end_token_beside(const std::string& tokenizer, int rows) {
+  if (tokenizer == "bytes") return std::nullopt;
+  return hugging_face::end_token_of_folder(std::filesystem::path(tokenizer).parent_path().string(), rows);
+}
+
 /// The beginning of the search split: what the export is compared on.
 std::vector<std::int32_t> comparison_tokens(Run& run) {
   const TextData& data = run.data();
@@ -48,21 +55,16 @@ std::vector<std::int32_t> comparison_tokens(Run& run) {
 
 }  // namespace
 
-std::optional<int> end_token_of(const Run& run) {
-  if (run.tokenizer().is_bytes()) return std::nullopt;
-  return hugging_face::end_token_of_folder(std::filesystem::path(run.recipe().data.tokenizer).parent_path().string(),
-                                           run.space().model().vocabulary);
-}
-
 Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad,
                        const Check& check) {
   const bool named_here = to.empty();
   std::error_code error;
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
     throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
+  const auto end_token = end_token_beside(run.recipe().data.tokenizer, run.space().model().vocabulary);
   // The id, and with it the name, is known only after the subnet was scored.
   check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, run.tokenizer().json(),
-               end_token_of(run));
+               end_token);
   const std::vector<std::int32_t> tokens = comparison_tokens(run);
   const auto store = run.results(ResultStore::Mode::write);
   ModelCard card{.subnet = elastiform::format(subnet),
@@ -76,7 +78,7 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .fine_tuned = !run.recipe().base.empty(),
                  .averaged = run.supernet().is_average(),
                  .tokenizer = run.tokenizer().json(),
-                 .end_token = end_token_of(run)};
+                 .end_token = end_token};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);
@@ -108,6 +110,13 @@ std::string padding_line(const Padding& padding) {
   return fmt::format("padded with zeros to {}: {} parameters ({}), KV cache of a full context {} ({})\n", format(padding.subnet),
                      grouped(padded.parameters), growth(exact.parameters, padded.parameters),
                      bytes_text(static_cast<double>(padded.cache_bytes)), growth(exact.cache_bytes, padded.cache_bytes));
+}
+
+void check_deployable_tokenizer(const Recipe& recipe, Deployable target) {
+  const std::string& path = recipe.data.tokenizer;
+  if (target == Deployable::any || path == "bytes" || !std::filesystem::exists(path)) return;
+  check_export_tokenizer(find_format(name_of(target)), Tokenizer::load(path).json(), recipe.space.model().vocabulary,
+                         end_token_beside(path, recipe.space.model().vocabulary));
 }
 
 std::string generate_line(const std::string& path) { return "elastiform generate " + path + " --prompt \"In the beginning\""; }

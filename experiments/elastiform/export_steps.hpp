@@ -7,6 +7,7 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/consumers.hpp"
 #include "experiments/elastiform/run_folder.hpp"
+#include "search/feasible_set.hpp"
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/padding.hpp"
 
@@ -40,10 +41,11 @@ struct Check {
 Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad = false,
                        const Check& check = {});
 
-/// The end token that files beside the run's tokenizer.json name.
-std::optional<int> end_token_of(const Run& run);
-
 std::string padding_line(const Padding& padding);  // for a person
+
+/// Refuses a recipe or run whose tokenizer the format that its subnets are meant for cannot hold. A tokenizer.json that is not there is no matter
+/// yet.
+void check_deployable_tokenizer(const Recipe& recipe, Deployable target);
 
 /// A command that shows the export at work.
 std::string generate_line(const std::string& path);

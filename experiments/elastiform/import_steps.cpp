@@ -55,27 +55,31 @@ random = 1
 budgets = ["parameters=..85%", "parameters=..70%"]
 )";
 
-/// Where the imported network's tokenizer is, or will be; writes it into the run where the checkpoint brought it.
-std::string tokenizer_place(const ImportRequest& request, const DenseModel& model) {
-  if (request.tokenizer) return *request.tokenizer;
-  if (!model.tokenizer.empty()) return request.run + "/tokenizer.json";
-  if (model.model.vocabulary != Tokenizer::bytes().vocabulary())
-    throw InputError({request.path, "a tokenizer.json for " + std::to_string(model.model.vocabulary) + " ids", "none",
-                      "--tokenizer PATH/tokenizer.json, or --tokenizer bytes"});
-  return "bytes";
+/// Text of the tokenizer.json that goes into the run; empty: bytes.
+std::string tokenizer_of(const ImportRequest& request, const DenseModel& model) {
+  const Tokenizer tokenizer = request.tokenizer         ? Tokenizer::named(*request.tokenizer)
+                              : model.tokenizer.empty() ? Tokenizer::bytes()
+                                                        : Tokenizer::parse(model.tokenizer, request.path + ": tokenizer");
+  const int ids = tokenizer.vocabulary(), rows = model.model.vocabulary;
+  if (!request.tokenizer && tokenizer.is_bytes() && rows != ids)
+    throw InputError({request.path, "a tokenizer.json for " + std::to_string(rows) + " ids", "none", "--tokenizer PATH/tokenizer.json"});
+  if (ids > rows)
+    throw InputError({request.tokenizer.value_or(request.path + ": tokenizer"), "ids below " + std::to_string(rows),
+                      "ids up to " + std::to_string(ids - 1), ""});
+  return tokenizer.json();
 }
 
-Recipe recipe_of(const ImportRequest& request, const DenseModel& model) {
+Recipe recipe_of(const ImportRequest& request, const DenseModel& model, const std::string& tokenizer) {
   std::vector<std::string> overrides;
   for (const std::string& text : request.space) overrides.push_back("space." + text);
   for (const std::string& text : request.set) {
-    if (text.starts_with("model.") || text.starts_with("data.text=") || text.starts_with("data.tokenizer="))
+    if (text.starts_with("model.") || text.starts_with("tune.") || text.starts_with("data.text=") || text.starts_with("data.tokenizer="))
       throw InputError({"elastiform import: --set", "a key that the checkpoint, --text and --tokenizer leave open", text, ""});
     overrides.push_back(text);
   }
-  const std::string toml =
-      fmt::format("[data]\ntext = {}\ntokenizer = {}\n\n{}{}", toml_text(request.text), toml_text(tokenizer_place(request, model)),
-                  space_tables(default_import_space(model.model, model.subnet)), kTraining);
+  const std::string toml = fmt::format("[data]\ntext = {}\ntokenizer = {}\n\n{}{}", toml_text(request.text),
+                                       toml_text(tokenizer.empty() ? "bytes" : request.run + "/tokenizer.json"),
+                                       space_tables(default_import_space(model.model, model.subnet)), kTraining);
   Recipe recipe = Recipe::parse(toml, "of the import", overrides);
   if (recipe.space.largest() != model.subnet)
     throw InputError({"elastiform import: --space", "a space whose largest subnet is the checkpoint, " + format(model.subnet),
@@ -97,6 +101,28 @@ Weights placed(const DenseModel& model, const SearchSpace& space) {
   return weights;
 }
 
+/// The folders above a run, made for it. Those that were not there go again while they are empty, so that nothing is left of what failed.
+class MadeFolders {
+ public:
+  explicit MadeFolders(const std::string& run) {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    const fs::path parent = fs::path(run).parent_path();
+    for (fs::path folder = parent; !folder.empty() && !fs::exists(folder, error); folder = folder.parent_path()) made_.push_back(folder);
+    if (!parent.empty() && !fs::create_directories(parent, error) && error)
+      throw InputError({run, "a folder that can be made", error.message(), ""});
+  }
+  ~MadeFolders() {
+    std::error_code ignored;
+    for (const auto& folder : made_) std::filesystem::remove(folder, ignored);  // not when something stands in it
+  }
+  MadeFolders(const MadeFolders&) = delete;
+  MadeFolders& operator=(const MadeFolders&) = delete;
+
+ private:
+  std::vector<std::filesystem::path> made_;  // innermost first
+};
+
 }  // namespace
 
 SearchSpace default_import_space(const ModelConfig& model, const Subnet& subnet) {
@@ -113,7 +139,8 @@ SearchSpace default_import_space(const ModelConfig& model, const Subnet& subnet)
 
 ImportedRun import_checkpoint(const ImportRequest& request) {
   const DenseModel model = load_model(request.path, request.context);
-  Recipe recipe = recipe_of(request, model);
+  const std::string tokenizer = tokenizer_of(request, model);  // or why it has no place
+  Recipe recipe = recipe_of(request, model, tokenizer);
   const CostModel costs = cost_model_of(recipe);
   ImportedRun made{.folder = request.run,
                    .subnet = format(model.subnet),
@@ -121,18 +148,15 @@ ImportedRun import_checkpoint(const ImportRequest& request) {
                    .subnets = FeasibleSet(costs, Budget()).count().str(),
                    .vocabulary = model.model.vocabulary,
                    .context = model.model.context};
-  const bool brings_tokenizer = !request.tokenizer && !model.tokenizer.empty();
-  if (brings_tokenizer) Tokenizer::parse(model.tokenizer, request.path + ": tokenizer");  // or why it has no place
   const std::string stored = as_stored(recipe, request.run).text();
-  const std::filesystem::path above = std::filesystem::path(request.run).parent_path();
-  std::error_code error;
-  if (!above.empty() && !std::filesystem::create_directories(above, error) && error)
-    throw InputError({request.run, "a folder that can be made", error.message(), ""});
+  const MadeFolders above(request.run);
   create_folder_durably(request.run, [&](const std::string& beside) {
     std::filesystem::create_directories(beside);
-    if (brings_tokenizer) {
+    if (!tokenizer.empty()) {
       recipe.data.tokenizer = beside + "/tokenizer.json";
-      write_durably(recipe.data.tokenizer, model.tokenizer);
+      write_durably(recipe.data.tokenizer, tokenizer);
+      // Where export looks for it: a tokenizer.json does not say which of its tokens ends a text.
+      if (model.end_token) write_durably(beside + "/generation_config.json", fmt::format("{{\"eos_token_id\": {}}}\n", *model.end_token));
     }
     const TextData data = open_data(recipe);
     made.bytes_per_token =

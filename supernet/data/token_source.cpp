@@ -14,8 +14,13 @@ namespace {
 /// Every byte is its own token.
 class ByteTokens final : public TokenSource {
  public:
-  explicit ByteTokens(TextFiles text) : text_(std::move(text)) {
-    for (const TextFiles::File& file : text_.files()) files_.push_back({file.begin, file.end});
+  ByteTokens(TextFiles text, const std::string& path) : text_(std::move(text)) {
+    for (const TextFiles::File& file : text_.files()) {
+      if (TokenShard::looks_like(text_.bytes() + file.begin, file.end - file.begin))
+        throw InputError({text_.is_folder() ? path + "/" + file.name : path, "text, of which every byte is an id", "a token shard",
+                          "set data.tokenizer to the tokenizer.json that made it"});
+      files_.push_back({file.begin, file.end});
+    }
   }
   bool is_folder() const override { return text_.is_folder(); }
   const std::vector<File>& files() const override { return files_; }
@@ -40,7 +45,11 @@ class WordTokens final : public TokenSource {
     for (int id = 0; id < tokenizer.vocabulary(); ++id) lengths_.push_back(static_cast<std::int64_t>(tokenizer.text_of(id).size()));
     const auto& first = text_.files().front();
     const bool shards = TokenShard::looks_like(text_.bytes() + first.begin, first.end - first.begin);
-    for (const TextFiles::File& file : text_.files()) {
+    std::vector<TextFiles::File> in_order = text_.files();
+    // A folder of shards is dealt in the order of its texts: "book.tokens" before "book-2.tokens".
+    const auto text_name = [&](const TextFiles::File& file) { return shards ? without_suffix(file.name) : file.name; };
+    std::sort(in_order.begin(), in_order.end(), [&](const auto& a, const auto& b) { return text_name(a) < text_name(b); });
+    for (const TextFiles::File& file : in_order) {
       const std::string name = text_.is_folder() ? path + "/" + file.name : path;
       const std::uint8_t* bytes = text_.bytes() + file.begin;
       const std::int64_t size = file.end - file.begin;
@@ -48,7 +57,7 @@ class WordTokens final : public TokenSource {
         throw InputError(
             {name, shards ? "a token shard, as the others of the folder" : "text, as the others of the folder", "the other", ""});
       parts_.push_back(shards ? TokenShard::read(bytes, size, tokenizer_sha256_, name) : encoded(bytes, size, tokenizer));
-      names_.push_back(shards ? without_suffix(file.name) : file.name);
+      names_.push_back(text_name(file));
       files_.push_back({size_, size_ + parts_.back().count});
       size_ += parts_.back().count;
     }
@@ -131,7 +140,7 @@ class WordTokens final : public TokenSource {
 
 std::unique_ptr<TokenSource> open_tokens(const std::string& path, const Tokenizer& tokenizer) {
   TextFiles text(path);
-  if (tokenizer.is_bytes()) return std::make_unique<ByteTokens>(std::move(text));
+  if (tokenizer.is_bytes()) return std::make_unique<ByteTokens>(std::move(text), path);
   return std::make_unique<WordTokens>(std::move(text), tokenizer, path);
 }
 

@@ -2,6 +2,7 @@
 
 #include "supernet/formats/gguf.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
+#include "supernet/formats/model_card.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -126,6 +127,7 @@ void write_deci(const DenseModel& model, const ModelCard& card, const std::strin
   if (m.branch_scale != 1) throw std::logic_error("export: the branch scale must be folded into the weights");
   Metadata metadata = metadata_of(model, card, element);
   add_vocabulary(metadata, card.tokenizer, card.end_token, m.vocabulary);
+  metadata.emplace_back("elastiform.model_card", model_card_text(model, card, Loader::llama_cpp));
 
   const std::int64_t embed = model.subnet.embed, idle = idle_width(element);
   Tensors tensors(model.weights, element, m.head_dim);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -119,9 +120,18 @@ DenseModel read_network(const std::string& folder, const Architecture& found) {
   check_tensors(file, *table, found, prefix);
   check_stored_sizes(*table, file.bytes(), folder);
   Weights weights(table, DType::float32);
+  std::map<std::string, std::vector<float>> fused;  // of one block: query, key and value side by side
   for (const TensorSpec& tensor : table->tensors()) {
     const Source source = source_of(tensor, found, prefix);
-    if (!source.absent) fill(weights.view(tensor), source, file.floats(source.name));
+    if (source.absent) continue;
+    if (source.transposed || source.shape.back() == tensor.columns) {
+      fill(weights.view(tensor), source, file.floats(source.name));
+      continue;
+    }
+    const bool known = fused.count(source.name) != 0;
+    if (!known && source.first_column == 0 && tensor.role != Role::bias) fused.clear();  // the next block
+    if (!known) fused.emplace(source.name, file.floats(source.name));
+    fill(weights.view(tensor), source, fused.at(source.name));
   }
   return {found.model, found.subnet, std::move(weights), tokenizer_of(folder), end_token_of_folder(folder, found.model.vocabulary)};
 }

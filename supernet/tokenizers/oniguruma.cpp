@@ -7,6 +7,7 @@
 #ifdef ELASTIFORM_ONIGURUMA
 #include <oniguruma.h>
 
+#include <memory>
 #include <mutex>
 
 namespace elastiform {
@@ -25,7 +26,6 @@ const OnigUChar* bytes(std::string_view text) { return reinterpret_cast<const On
 struct Pattern::State {
   std::string where;
   OnigRegex regex = nullptr;
-  OnigRegion* region = nullptr;
 };
 
 Pattern::Pattern(const std::string& pattern, std::string where) : state_(std::make_unique<State>()) {
@@ -43,22 +43,22 @@ Pattern::Pattern(const std::string& pattern, std::string where) : state_(std::ma
     onig_free(state_->regex);
     throw InputError({state_->where, "a pattern that Oniguruma knows", error_text(code), ""});
   }
-  state_->region = onig_region_new();
 }
 
 Pattern::~Pattern() {
   if (state_ == nullptr) return;
-  if (state_->region != nullptr) onig_region_free(state_->region, 1);
   onig_free(state_->regex);
 }
 Pattern::Pattern(Pattern&&) noexcept = default;
 
 bool Pattern::search(std::string_view text, std::size_t from, Match& match) const {
   const OnigUChar *begin = bytes(text), *end = begin + text.size();
-  const int code = onig_search(state_->regex, begin, end, begin + from, end, state_->region, ONIG_OPTION_NONE);
+  // Of this call: copies of a tokenizer share the pattern, and may encode at once.
+  const std::unique_ptr<OnigRegion, void (*)(OnigRegion*)> region(onig_region_new(), [](OnigRegion* own) { onig_region_free(own, 1); });
+  const int code = onig_search(state_->regex, begin, end, begin + from, end, region.get(), ONIG_OPTION_NONE);
   if (code == ONIG_MISMATCH) return false;
   if (code < 0) throw InputError({state_->where, "a pattern that matches in reasonable time", error_text(code), ""});
-  match = {static_cast<std::size_t>(state_->region->beg[0]), static_cast<std::size_t>(state_->region->end[0])};
+  match = {static_cast<std::size_t>(region->beg[0]), static_cast<std::size_t>(region->end[0])};
   return true;
 }
 

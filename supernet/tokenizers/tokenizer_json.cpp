@@ -118,7 +118,13 @@ void TokenizerJson::read_model(const Json& model) {
   read_merges(model);
   check_unknown_bytes(model);
   if (!flag(model, "model", "ignore_merges", false)) return;
-  for (const auto& [token, at] : ids_) state_->merges.whole.emplace(bytes_of_characters(token), at);
+  for (const auto& [token, at] : ids_) {
+    // A token with a character that stands for no byte meets no piece, whose characters all do.
+    const std::string bytes = bytes_of_characters(token);
+    std::string characters;
+    for (const char byte : bytes) characters += byte_character(static_cast<unsigned char>(byte));
+    if (characters == token) state_->merges.whole.emplace(bytes, at);
+  }
 }
 
 void TokenizerJson::read_vocabulary(const Json& model) {

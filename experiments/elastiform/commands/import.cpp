@@ -21,7 +21,8 @@ class ImportCommand final : public Command {
   }
   void declare(Options& options) override {
     options.positional("path", request_.path,
-                       "A Hugging Face folder (Llama, Mistral, Qwen2, GPT-2), a GGUF file or an export of ours (docs/imports.md)");
+                       "A Hugging Face folder (Llama, Mistral, Qwen2, GPT-2), a GGUF file or an export of ours; tokenizers of byte-level "
+                       "BPE (docs/imports.md)");
     options.option("run", request_.run, "Folder of the new run");
     options.option("text", request_.text, "File or folder of text, or token shards, to train and score on");
     options.option("tokenizer", request_.tokenizer, "Instead of the checkpoint's: bytes, or the place of a tokenizer.json");

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
@@ -65,7 +66,9 @@ class SampleCommand final : public Command {
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);
     const auto costs = cost_model_of(recipe);
-    const FeasibleSet set(costs, Budget::parse(budgets_, costs), deployable_ ? parse_deployable(*deployable_) : Deployable::any);
+    const Deployable target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
+    check_deployable_tokenizer(recipe, target);
+    const FeasibleSet set(costs, Budget::parse(budgets_, costs), target);
     if (set.empty()) throw InputError({path_, "", set.why_empty(), ""});
     if (count_ > kMostDraws)
       throw InputError({"elastiform sample: --count", fmt::format("at most {}", kMostDraws), std::to_string(count_), ""});

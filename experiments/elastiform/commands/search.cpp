@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/search_evaluator.hpp"
 #include "experiments/elastiform/search_steps.hpp"
@@ -69,6 +70,7 @@ class SearchCommand final : public Command {
   SearchRequest request_of(const Recipe& recipe, const std::vector<std::string>& budget) const {
     SearchRequest request = search_request(recipe, budget);
     if (deployable_) request.deployable = parse_deployable(*deployable_);
+    check_deployable_tokenizer(recipe, request.deployable);
     if (algorithm_) request.algorithm = std::string(find_algorithm(*algorithm_).name);
     if (request.algorithm == "homogeneous")
       for (const auto& [given, option] :

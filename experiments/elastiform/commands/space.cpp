@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
@@ -46,6 +47,7 @@ class SpaceCommand final : public Command {
     const auto recipe = load_recipe_or_run(path_);
     const auto costs = cost_model_of(recipe);
     const auto target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
+    check_deployable_tokenizer(recipe, target);
     const auto all = space_size(recipe.space).str();
     std::vector<Count> counts;
     if (!budgets_.empty() || target != Deployable::any) counts.push_back(count_of(costs, budgets_, target));

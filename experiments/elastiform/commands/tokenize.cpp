@@ -51,6 +51,8 @@ class TokenizeCommand final : public Command {
   }
 
   void write(const TextFiles& text, const TextFiles::File& file, const Tokenizer& tokenizer, const std::string& path) {
+    if (TokenShard::looks_like(text.bytes() + file.begin, file.end - file.begin))
+      throw InputError({text.is_folder() ? text_ + "/" + file.name : text_, "text", "a token shard", "it is tokenized already"});
     const auto* begin = reinterpret_cast<const char*>(text.bytes() + file.begin);
     const std::vector<std::int32_t> ids = tokenizer.encode({begin, static_cast<std::size_t>(file.end - file.begin)});
     write_token_shard(path, ids, tokenizer.vocabulary(), tokenizer.sha256());
