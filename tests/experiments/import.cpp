@@ -96,12 +96,18 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
   own.ok("export runs/text --subnet largest --format hf-llama --to folder");
   own.ok("export runs/text --subnet largest --to file.h5");
   const ProgramResult unnamed = own.run("export runs/text --subnet largest --format gguf --to file.gguf");
+  CHECK(own.run("space runs/text --deployable gguf").status == 2);
+  CHECK(own.run("sample runs/text --deployable gguf").status == 2);
+  CHECK(own.run("search runs/text --deployable gguf --evaluations 4").status == 2);
+  CHECK(own.run("tokenize text.tokens --tokenizer tokenizer.json --to twice").status == 2);
   CHECK(unnamed.status == 2);  // bytes that are merged wherever they meet: llama.cpp cuts no text that way
   CHECK_THAT(unnamed.err, Catch::Matchers::Contains("gpt-2, smollm, llama-bpe"));
   const json from_run = own.json_of("generate runs/text --prompt banana --tokens 12");
   CHECK(from_run["prompt_ids"] == json({'b', 256, 256, 'a'}));
   for (const char* model : {"folder", "file.h5"})
     CHECK(own.json_of(std::string("generate ") + model + " --prompt banana --tokens 12")["ids"] == from_run["ids"]);
+  own.ok("import folder --run runs/beside --text text.txt --tokenizer tokenizer.json --set data.split_block=4096");
+  CHECK(fs::exists(own.folder / "runs/beside/tokenizer.json"));
   own.ok("import folder --run runs/back --text text.tokens --set data.split_block=4096");
   CHECK(fs::exists(own.folder / "runs/back/tokenizer.json"));
   const json back = own.json_of("evaluate runs/back --subnet largest");
@@ -113,16 +119,27 @@ TEST_CASE("wrong uses of import and tokenize end in one line and write nothing",
   own.folder.write("tokenizer.json", merged_tokenizer().dump());
   own.folder.write("empty/config.json", "{}");
   const std::string before = state_of(own.folder.path());
-  for (const char* line :
-       {"import model", "import model --run runs/x", "import model --text text.txt", "import absent --run runs/x --text text.txt",
-        "import empty --run runs/x --text text.txt", "import model --run runs/micro --text text.txt",
-        "import model --run runs/x --text absent", "import model --run runs/x --text text.txt --context 1000000",
-        "import model --run runs/x --text text.txt --space embed=16", "import model --run runs/x --text text.txt --space width=16",
-        "import model --run runs/x --text text.txt --set model.tied=false", "import model --run runs/x --text text.txt --set train.stepz=1",
-        "import model --run runs/x --text text.txt --tokenizer absent",
-        "import model --run runs/x --text text.txt --tokenizer tokenizer.json", "tokenize text.txt",
-        "tokenize text.txt --tokenizer absent --to x", "tokenize text.txt --tokenizer model/config.json --to x",
-        "tokenize absent --tokenizer tokenizer.json --to x", "tokenize text.txt --tokenizer tokenizer.json --to model"}) {
+  for (const char* line : {"import model",
+                           "import model --run runs/x",
+                           "import model --text text.txt",
+                           "import absent --run runs/x --text text.txt",
+                           "import empty --run runs/x --text text.txt",
+                           "import model --run runs/micro --text text.txt",
+                           "import model --run runs/x --text absent",
+                           "import model --run runs/x --text text.txt --context 1000000",
+                           "import model --run runs/x --text text.txt --space embed=16",
+                           "import model --run runs/x --text text.txt --space width=16",
+                           "import model --run runs/x --text text.txt --set model.tied=false",
+                           "import model --run runs/x --text text.txt --set train.stepz=1",
+                           "import model --run runs/x --text text.txt --tokenizer absent",
+                           "import model --run new/deep/x --text absent",
+                           "import model --run runs/x --text text.txt --set tune.method=lora",
+                           "import model --run runs/x --text text.txt --tokenizer tokenizer.json",
+                           "tokenize text.txt",
+                           "tokenize text.txt --tokenizer absent --to x",
+                           "tokenize text.txt --tokenizer model/config.json --to x",
+                           "tokenize absent --tokenizer tokenizer.json --to x",
+                           "tokenize text.txt --tokenizer tokenizer.json --to model"}) {
     INFO(line);
     const ProgramResult result = own.run(line);
     CHECK(result.status == 2);

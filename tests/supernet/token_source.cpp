@@ -131,4 +131,25 @@ TEST_CASE("damaged shards, and those of another tokenizer, end in one line", "[s
   CHECK_THROWS_WITH(opened(foreign), Contains("ids below 257"));
 }
 
+TEST_CASE("a folder of shards is in the order of its texts, whatever a suffix does to it", "[supernet][data][tokenizers]") {
+  const TemporaryFolder folder;
+  const Tokenizer tokenizer = Tokenizer::parse(tokenizer_json(), "test");
+  std::uint64_t seed = 0;
+  for (const char* name : {"book", "book-2", "wiki.txt", "wiki.txt.1"}) {
+    const std::string text = text_of(400, ++seed);
+    folder.write(std::string("texts/") + name, text);
+    folder.write(std::string("shards/") + name, "");
+    std::filesystem::remove(folder / (std::string("shards/") + name));
+    write_shard(folder / (std::string("shards/") + name + TokenShard::kSuffix), tokenizer, text);
+  }
+  CHECK(open_tokens(folder / "texts", tokenizer)->sha256() == open_tokens(folder / "shards", tokenizer)->sha256());
+}
+
+TEST_CASE("a token shard is no text of bytes", "[supernet][data][tokenizers]") {
+  const TemporaryFolder folder;
+  const Tokenizer tokenizer = Tokenizer::parse(tokenizer_json(), "test");
+  write_shard(folder / "shard", tokenizer, text_of(400, 1));
+  CHECK_THROWS_WITH(open_tokens(folder / "shard", Tokenizer::bytes()), Contains("token shard") && Contains("data.tokenizer"));
+}
+
 }  // namespace elastiform

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <sstream>
 
 #include "kernels/errors.hpp"
@@ -136,6 +137,84 @@ TEST_CASE("Q8_0 takes sizes of whole blocks and halves the bytes twice", "[forma
   CHECK(gguf::Reader(rounded.path).entries().at("token_embd.weight").element == 8);
   const Exported idle(space_of(1), "gguf-q8_0", "e64:h2f0,h4f64");
   CHECK(load_model(idle.path).subnet.blocks == parse_subnet("e64:h2f0,h4f64").blocks);
+}
+
+TEST_CASE("of a vocabulary of bytes with rows over, those stand for nothing", "[formats][gguf]") {
+  const std::string format = GENERATE("gguf", "hf-llama", "elastiform");
+  ModelConfig model = space_of(1).model();
+  model.vocabulary = 320;
+  const SearchSpace space(model, {32}, {1}, {{.heads = {2}, .ffn = {.widths = {32}, .ratios = {}}}});
+  const Exported exported(space, format.c_str(), "e32:h2f32");
+  const DenseModel read = load_model(exported.path);
+  CHECK(read.model.vocabulary == 320);
+  CHECK(read.tokenizer.empty());
+  CHECK_FALSE(read.end_token.has_value());
+  if (format != "gguf") return;
+  const gguf::Reader file(exported.path);
+  REQUIRE(file.array_length("tokenizer.ggml.tokens") == 320);
+  CHECK(file.texts("tokenizer.ggml.tokens")[319] == "[PAD319]");
+  CHECK(file.integers("tokenizer.ggml.token_type", 320)[319] == 5);
+  CHECK(file.text("elastiform.model_card").find("was not fine-tuned") != std::string::npos);
+}
+
+TEST_CASE("a GGUF with a wrong number is refused, rounded or not", "[formats][gguf][export]") {
+  using Write = void (*)(const DenseModel&, const ModelCard&, const std::string&);
+  struct Row {
+    const char* format;
+    Write write;
+  };
+  // Id 7 is in none of the tokens, and beside a large weight in another row a small one is lost in what rounding that one costs.
+  static const auto write = [](const DenseModel& model, const ModelCard& card, const std::string& path, gguf::Element element, float more) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    wrong.weights.view("embedding.token").row<float>(7)[5] += more;
+    gguf::write_deci(wrong, card, path, element);
+  };
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  const auto row = GENERATE(
+      values<Row>({{"gguf", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f32, kNaN); }},
+                   {"gguf", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f32, 1e-4f); }},
+                   {"gguf-f16", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f16, kNaN); }},
+                   {"gguf-f16", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f16, 0.02f); }},
+                   {"gguf-bf16", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::bf16, 0.1f); }},
+                   {"gguf-q8_0", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::q8_0, 0.1f); }}}));
+  CAPTURE(row.format);
+  const SearchSpace space = space_of(1);
+  Weights weights = calm_weights(space);
+  weights.view("embedding.token").row<float>(9)[0] = 50;
+  Format planted = find_format(row.format);
+  planted.write = row.write;
+  const TemporaryFolder folder;
+  const Subnet subnet = parse_subnet("e32:h2f32");
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, ModelCard{}, kTokens, folder / "x"), Catch::Contains("nothing was written"));
+  CHECK(std::filesystem::is_empty(folder.path()));
+  CHECK_NOTHROW(export_model(find_format(row.format), weights, subnet, ModelCard{}, kTokens, folder / "x"));
+}
+
+TEST_CASE("a GGUF that describes another model is refused", "[formats][gguf][export]") {
+  using Write = void (*)(const DenseModel&, const ModelCard&, const std::string&);
+  struct Row {
+    const char* named;
+    Write write;
+  };
+  static const auto write = [](const DenseModel& model, const ModelCard& card, const std::string& path, auto change) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    change(wrong.model);
+    gguf::write_deci(wrong, card, path, gguf::Element::f32);
+  };
+  const auto row = GENERATE(values<Row>(
+      {{"context", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, [](ModelConfig& model) { model.context += 1; }); }},
+       {"rope_theta",
+        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, [](ModelConfig& model) { model.rope_theta += 1; }); }},
+       {"norm",
+        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, [](ModelConfig& model) { model.norm_eps *= 1.001; }); }}}));
+  CAPTURE(row.named);
+  Format planted = find_format("gguf");
+  planted.write = row.write;
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of(1);
+  CHECK_THROWS_WITH(export_model(planted, calm_weights(space), parse_subnet("e32:h2f32"), ModelCard{}, kTokens, folder / "x"),
+                    Catch::Contains(std::string("another ") + row.named) && Catch::Contains("nothing was written"));
+  CHECK(std::filesystem::is_empty(folder.path()));
 }
 
 TEST_CASE("what llama.cpp's deci cannot express is refused with the reason", "[formats][gguf]") {

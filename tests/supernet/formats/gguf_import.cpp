@@ -1,4 +1,7 @@
 // GGUF files that others made: architecture llama, their vocabularies, and what has no place.
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -159,13 +162,76 @@ TEST_CASE("a GGUF's vocabulary is a tokenizer.json, and back", "[formats][gguf][
   CHECK(gguf::why_not_tokenizer(json, kRows, std::nullopt).empty());
   Metadata metadata = llama_metadata();
   metadata.resize(9);
-  gguf::add_vocabulary(metadata, json, kRows);
+  gguf::add_vocabulary(metadata, json, std::nullopt, kRows);
   gguf::write(folder / "again.gguf", metadata, llama_tensors());
   CHECK(load_model(folder / "again.gguf").tokenizer == json);
   const gguf::Reader again(folder / "again.gguf");
   CHECK(again.integer("tokenizer.ggml.eos_token_id") == 259);
   CHECK(again.texts("tokenizer.ggml.tokens")[299] == "[PAD299]");
   CHECK(again.integers("tokenizer.ggml.token_type", kRows)[299] == 5);
+}
+
+TEST_CASE("the end token of a GGUF comes along, and one is found where nothing says which", "[formats][gguf][tokenizers]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model.gguf";
+  Metadata metadata = llama_metadata();
+  metadata.emplace_back("tokenizer.ggml.eos_token_id", std::uint32_t{257});
+  gguf::write(path, metadata, llama_tensors());
+  const DenseModel model = load_model(path);
+  CHECK(model.end_token == 257);
+  const auto end_of = [&](const std::string& json, std::optional<int> known, int rows) {
+    Metadata written;
+    gguf::add_vocabulary(written, json, known, rows);
+    for (const auto& [key, value] : written)
+      if (key == "tokenizer.ggml.eos_token_id") return static_cast<int>(std::get<std::uint32_t>(value));
+    return -1;
+  };
+  CHECK(end_of(model.tokenizer, model.end_token, kRows) == 257);
+  CHECK(end_of(model.tokenizer, std::nullopt, kRows) == 259);  // <|endoftext|>
+  Json plain = Json::parse(model.tokenizer);
+  plain["added_tokens"] = Json::array();
+  plain["post_processor"] = nullptr;
+  CHECK(end_of(plain.dump(), std::nullopt, kRows) == 259);  // an id that stands for nothing
+  CHECK_THAT(gguf::why_not_tokenizer(plain.dump(), 259, std::nullopt), Contains("must have an end token"));
+  CHECK(gguf::why_not_tokenizer(plain.dump(), 259, 5).empty());
+}
+
+TEST_CASE("texts of unused ids are no token's", "[formats][gguf][tokenizers]") {
+  const TemporaryFolder folder;
+  gguf::write(folder / "model.gguf", llama_metadata(), llama_tensors());
+  Json json = Json::parse(load_model(folder / "model.gguf").tokenizer);
+  json["added_tokens"].back()["content"] = "[PAD299]";
+  Metadata written;
+  gguf::add_vocabulary(written, json.dump(), std::nullopt, kRows);
+  std::vector<std::string> texts = std::get<std::vector<std::string>>(written[2].second);
+  std::sort(texts.begin(), texts.end());
+  CHECK(std::adjacent_find(texts.begin(), texts.end()) == texts.end());
+}
+
+TEST_CASE("what puts a token first where a file does not say is the pre-tokenizer", "[formats][gguf][tokenizers]") {
+  const TemporaryFolder folder;
+  for (const auto& [pre, begins] : {std::pair{"llama-bpe", true}, std::pair{"smollm", false}}) {
+    Metadata metadata = llama_metadata();
+    REQUIRE(metadata.back().first == "tokenizer.ggml.add_bos_token");
+    metadata.pop_back();
+    set(metadata, "tokenizer.ggml.pre", std::string(pre));
+    gguf::write(folder / "model.gguf", metadata, llama_tensors());
+    CHECK(Tokenizer::parse(load_model(folder / "model.gguf").tokenizer, "test").prefix().size() == (begins ? 1 : 0));
+  }
+}
+
+TEST_CASE("a pipe is no model, and nobody waits for it", "[formats][import][hostile]") {
+  const TemporaryFolder folder;
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  CHECK_THAT(refusal(folder / "pipe"), Contains("a folder with config.json or a file"));
+}
+
+TEST_CASE("what rows grow by in memory is bounded by the file", "[formats][import][hostile]") {
+  ModelConfig model = preset_model("llama");
+  const WeightTable narrow(SearchSpace::of(model, {.embed = 1 << 20, .blocks = {{1, 1, 1}}, .kept = {}}));
+  const auto bytes = static_cast<std::uint64_t>(narrow.elements()) * sizeof(float);
+  CHECK_NOTHROW(check_stored_sizes(narrow, bytes / 16, "file"));
+  CHECK_THROWS_WITH(check_stored_sizes(narrow, bytes / 17, "file"), Contains("16 times"));
 }
 
 TEST_CASE("pre-tokenizers have llama.cpp's names or no place", "[formats][gguf][tokenizers]") {
@@ -177,7 +243,7 @@ TEST_CASE("pre-tokenizers have llama.cpp's names or no place", "[formats][gguf][
     gguf::write(folder / "model.gguf", metadata, llama_tensors());
     const std::string json = load_model(folder / "model.gguf").tokenizer;
     Metadata written;
-    gguf::add_vocabulary(written, json, kRows);
+    gguf::add_vocabulary(written, json, std::nullopt, kRows);
     CHECK(std::get<std::string>(written[1].second) == name);
     Json other = Json::parse(json);
     other["model"]["ignore_merges"] = !other["model"]["ignore_merges"].get<bool>();  // llama.cpp ties it to the name
@@ -204,6 +270,8 @@ TEST_CASE("GGUF: what has no place is named", "[formats][gguf][import][hostile]"
   CHECK_THAT(with("general.architecture", std::string("mamba")), Contains("llama or deci") && Contains("'mamba'"));
   CHECK_THAT(with("llama.rope.scaling.type", std::string("yarn")), Contains("llama.rope.scaling.type"));
   CHECK_THAT(with("llama.rope.scaling.factor", 4.0f), Contains("llama.rope.scaling.factor"));
+  CHECK_THAT(with("llama.rope.scaling.attn_factor", 1.5f), Contains("llama.rope.scaling.attn_factor"));
+  CHECK_THAT(with("llama.rope.scaling.alpha", 2.0f), Contains("llama.rope.scaling.alpha"));
   CHECK_THAT(with("llama.expert_count", std::uint32_t{8}), Contains("llama.expert_count"));
   CHECK_THAT(with("llama.attention.sliding_window", std::uint32_t{8}), Contains("sliding_window"));
   CHECK_THAT(with("llama.rope.dimension_count", std::uint32_t{4}), Contains("rope.dimension_count"));

@@ -9,6 +9,7 @@
 #include "kernels/random.hpp"
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/hugging_face.hpp"
+#include "supernet/formats/hugging_face_config.hpp"
 #include "supernet/formats/safetensors_folder.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -319,6 +320,38 @@ TEST_CASE("a tokenizer goes along with a folder and with our file", "[formats][i
     CHECK(again.tokenizer == model.tokenizer);
     CHECK(weights_hash(again.weights) == weights_hash(model.weights));
   }
+}
+
+TEST_CASE("the end token of a folder comes along", "[formats][import]") {
+  const TemporaryFolder folder;
+  Json config = llama_config();
+  config["eos_token_id"] = 5;
+  const std::string path = folder_with(folder, config, llama_values());
+  CHECK(load_model(path).end_token == 5);
+  folder.write("model/generation_config.json", "{\"eos_token_id\": [7, 5]}");
+  const DenseModel model = load_model(path);
+  CHECK(model.end_token == 7);
+  for (const char* wrong : {"{\"eos_token_id\": null}", "{\"eos_token_id\": -1}", "{\"eos_token_id\": 99999999}", "{}", "[]"}) {
+    folder.write("model/generation_config.json", wrong);
+    CHECK(load_model(path).end_token == 5);  // config.json's
+  }
+  ModelCard card;
+  card.end_token = model.end_token;
+  for (const char* format : {"hf-llama", "elastiform", "hf-auto"}) {
+    find_format(format).write(model, card, folder / format);
+    CHECK(load_model(folder / format).end_token == 7);
+  }
+}
+
+TEST_CASE("a mistral without sliding_window sees 4096 tokens", "[formats][import]") {
+  Json config = llama_config();
+  config["model_type"] = "mistral";
+  config.erase("sliding_window");
+  config["max_position_embeddings"] = 8192;
+  CHECK_THROWS_WITH(hugging_face::parse_config(config.dump(), "config.json"), Contains("sliding_window") && Contains("4096"));
+  CHECK_NOTHROW(hugging_face::parse_config(config.dump(), "config.json", 4096));
+  config["sliding_window"] = nullptr;
+  CHECK_NOTHROW(hugging_face::parse_config(config.dump(), "config.json"));
 }
 
 }  // namespace elastiform

@@ -124,6 +124,30 @@ TEST_CASE("an ONNX graph with a wrong weight is refused and leaves nothing", "[f
   CHECK(fs::is_empty(folder.path()));
 }
 
+TEST_CASE("an ONNX graph with a wrong row that no token reads is refused", "[formats][onnx][export]") {
+  if (!built()) {
+    WARN("built without ONNX's classes: nothing was checked");
+    return;
+  }
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of("llama", 1, false);
+  Format planted = find_format("onnx");
+  planted.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    wrong.weights.view("embedding.token").row<float>(0)[3] += 0.5f;  // id 0 is none of the tokens
+    onnx_folder::write(wrong, card, path);
+  };
+  const Weights weights = random_weights(space, DType::float32, 4);
+  CHECK_THROWS_WITH(export_model(planted, weights, parse_subnet("e24:h1f24,h3f33"), ModelCard{}, tokens(), folder / "model"),
+                    Catch::Contains("embedding.token") && Catch::Contains("nothing was written"));
+  CHECK(fs::is_empty(folder.path()));
+
+  ModelCard card;
+  card.end_token = 7;
+  export_model(find_format("onnx"), weights, parse_subnet("e24:h1f24,h3f33"), card, tokens(), folder / "model");
+  CHECK(nlohmann::json::parse(content(folder / "model/genai_config.json"))["model"]["eos_token_id"] == 7);
+}
+
 TEST_CASE("the interpreter's operators do what ONNX's list says", "[formats][onnx]") {
   const Tensor a = Tensor::of({2, 3}, std::vector<float>{1, 2, 3, 4, 5, 6});
   const auto add = [](float x, float y) { return x + y; };

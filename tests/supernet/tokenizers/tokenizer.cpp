@@ -61,6 +61,14 @@ TEST_CASE("texts have the ids that the tokenizers package gives them", "[tokeniz
   }
 }
 
+TEST_CASE("a token with a character that stands for no byte is met by no text", "[tokenizers]") {
+  Json file = plain_file();
+  file["model"]["ignore_merges"] = true;
+  const std::vector<std::int32_t> without = Tokenizer::parse(file.dump(), "test").encode("日");
+  file["model"]["vocab"]["日"] = file["model"]["vocab"].size() + file["added_tokens"].size() + 8;
+  CHECK(Tokenizer::parse(file.dump(), "test").encode("日") == without);
+}
+
 TEST_CASE("bytes that are no UTF-8 keep their place", "[tokenizers]") {
   const Tokenizer tokenizer = Tokenizer::parse(plain_file().dump(), "test");
   for (const std::string text : {"the \xFF the", "\x80\x80", "\xC3", "a\xE6\x97", "\xED\xA0\x80the", "\xF4\x90\x80\x80", "\xC0\xAF"}) {
