@@ -9,7 +9,8 @@
 namespace elastiform {
 
 /// A tensor that may be compressed to 8, 4 or 2 bits an element, but to no fewer than least_bits. At b bits its noise adds
-/// weight / (2^b - 1)² to the variance of gradients.
+/// weight / (2^b - 1)² to the variance of gradients; what is known of a plan ahead of a step are shapes, so ranges and incoming gradients of
+/// tensors are taken as equal.
 struct CompressedTensor {
   double weight = 0;
   std::int64_t rows = 0, columns = 0;

@@ -78,7 +78,7 @@ struct Trainer::Parts {
         teachers(allocate_block(gradients.count() * teacher_bytes, backend.memory())) {
     check_noise_scale(options, "recipe: train.noise_scale");
     if (away_space) away.emplace(*away_space).of_at_least(largest_plan.away);  // too little room is said now
-    initialize(state.weights, options.seed);
+    initialize(state.weights, options.seed, &backend);
     if (state.tokens->learned() > 0) token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
     if (residual_rule(space.model().residual).profiled) {
       data.training_batch(options.seed, 0, options.sequences, space.model().context, batch, 0);
@@ -147,8 +147,9 @@ struct Trainer::Parts {
     }
     Weights& sum = gradients.finish();
     report.reduced_bytes += gradients.reduced_bytes();
+    if (!unperturbed || precision.checks_passes()) share_parts(ranks, losses);
+    if (unperturbed && precision.checks_passes()) keep_overflows(report.losses);
     if (unperturbed) return sum;
-    share_parts(ranks, losses);
     if (learns > 0) share_parts(ranks, learned);
     report.losses = mean_losses(report.subnets.size());
     if (options.noise_scale) estimate_noise(squared(global_norm(backend, sum, active, bands) / precision.loss_scale()));
@@ -185,6 +186,14 @@ struct Trainer::Parts {
       *numbers++ = loss.teacher_loss;
       *numbers++ = static_cast<double>(loss.tokens);
       *numbers++ = loss.finite ? 1 : 0;
+    }
+  }
+
+  /// A later pass may overflow where the first did not.
+  void keep_overflows(std::vector<LossReport>& reported) const {
+    for (std::size_t i = 0; i < losses.size(); i += kNumbers) {
+      LossReport& report = reported[i / kNumbers % reported.size()];
+      report.finite = report.finite && losses[i + 3] == 1;
     }
   }
 

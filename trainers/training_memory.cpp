@@ -42,7 +42,8 @@ ArenaBytes compressed_arena_bytes(const ArenaNeeds& needs, const TrainOptions& o
   const std::int64_t planned =
       options.activation_bytes > 0 ? options.activation_bytes / Arena::kAlignment * Arena::kAlignment : needs.unlimited;
   if (planned < needs.least)
-    throw InputError({"recipe: train.activation_bytes", "at least " + std::to_string(needs.least), std::to_string(options.activation_bytes),
+    throw InputError({"recipe: train.activation_bytes", "at least " + std::to_string(needs.least) + " bytes",
+                      std::to_string(options.activation_bytes),
                       "fewer sequences, fewer bits, a shorter context or a smaller space need less"});
   const std::int64_t capacity = planned + needs.further_workers;
   if (limit && *limit < capacity)
@@ -155,7 +156,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
   const ArenaNeeds needs = arena_needs(network, options, running, backend.traits(), choices);
   const ArenaBytes arena = arena_bytes(needs, options, activation_limit);
   const LargestPlan largest = plan_of_largest(network, options, running, backend.traits(), arena.limit, choices);
-  return {.weights = weights + precision_bytes(options, table.elements()),
+  return {.weights = weights + precision_bytes(options, table),
           .gradients = GradientSum::plan_bytes(table, backend.dtype(), options.accumulation, ranks),
           .optimizer = find_optimizer(options.optimizer).state_bytes(options, table),
           .rule = rule_bytes(options, table, options.accumulation / ranks.size() * kept_teacher_bytes(network, options, running)),
@@ -174,7 +175,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
 std::int64_t training_state_bytes(const TrainOptions& options, const WeightTable& table) {
   const std::int64_t further = std::bit_width(static_cast<unsigned>(options.accumulation)) - 1;  // SumTree::slots() of one rank
   return find_optimizer(options.optimizer).state_bytes(options, table) + rule_bytes(options, table, 0) + average_bytes(options, table) +
-         further * table.trained_elements() * bytes_of(DType::float32) + precision_bytes(options, table.elements());
+         further * table.trained_elements() * bytes_of(DType::float32) + precision_bytes(options, table);
 }
 
 }  // namespace elastiform

@@ -97,10 +97,10 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where) {
   train.loss_scale = table.number("loss_scale", train.loss_scale, 1, 0x1p24);
   train.fp8_window = table.small_integer("fp8_window", train.fp8_window, 1, 1 << 16);
   train.activations = table.choice("activations", train.activations, {"exact", "8bit", "4bit", "2bit", "auto"});
-  train.activation_bytes = table.integer("activation_bytes", train.activation_bytes, 0, kMost);
+  train.activation_bytes = table.bytes("activation_bytes", train.activation_bytes);
   train.optimizer = table.choice("optimizer", train.optimizer, names_of(optimizers()));
   find_optimizer(train.optimizer).set_defaults(train);
-  train.rate = table.number("rate", train.rate, 1e-12, 10);
+  train.rate = table.number("rate", train.rate, 1e-12, 100);
   train.beta1 = table.number("beta1", train.beta1, 0, 0.999999);
   train.beta2 = table.number("beta2", train.beta2, 0, 0.999999);
   train.eps = table.number("eps", train.eps, 1e-30, 1);
@@ -242,8 +242,8 @@ void check_budgets(const Recipe& recipe, std::string_view where) {
 
 }  // namespace
 
-bool uses_loss_scale(const TrainOptions& train) { return train.precision == "fp16"; }
-bool uses_fp8_window(const TrainOptions& train) { return train.precision == "fp8"; }
+bool uses_loss_scale(const TrainOptions& train) { return find_precision(train.precision).scales_losses; }
+bool uses_fp8_window(const TrainOptions& train) { return find_precision(train.precision).delays_scales; }
 bool uses_activation_bytes(const TrainOptions& train) { return train.activations != "exact"; }
 bool uses_band_warmup(const TrainOptions& train) { return train.policy != "dense"; }
 bool scales_rate(const TrainOptions& train) { return train.scale_rate != "none"; }

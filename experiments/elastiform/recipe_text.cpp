@@ -16,7 +16,7 @@ std::string train_table(const TrainOptions& train) {
   if (uses_loss_scale(train)) text += fmt::format("loss_scale = {}\n", train.loss_scale);
   if (uses_fp8_window(train)) text += fmt::format("fp8_window = {}\n", train.fp8_window);
   text += fmt::format("activations = {}\n", toml_text(train.activations));
-  if (uses_activation_bytes(train)) text += fmt::format("activation_bytes = {}\n", train.activation_bytes);
+  if (uses_activation_bytes(train) && train.activation_bytes > 0) text += fmt::format("activation_bytes = {}\n", train.activation_bytes);
   text += fmt::format("rate = {}\n", train.rate);
   const OptimizerEntry& optimizer = find_optimizer(train.optimizer);
   const auto add = [&](const char* key, const auto& value) {

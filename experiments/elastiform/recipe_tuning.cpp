@@ -11,10 +11,6 @@
 namespace elastiform {
 namespace {
 
-constexpr int kDefaultRank = 8;
-constexpr double kDefaultAlpha = 16;
-constexpr int kDefaultWidth = 16;
-
 std::vector<std::string_view> method_names() {
   std::vector<std::string_view> names;
   for (const ParametrizationEntry& entry : parametrizations()) names.push_back(entry.name);
@@ -37,10 +33,10 @@ TuneOptions read_tuning(const RecipeValue& document, std::string_view where, con
     for (const std::string& name : table.texts("targets")) options.tuning.targets.insert(find_linear_map(name, table.place("targets")));
   }
   if (entry.how->has_rank()) {
-    options.tuning.rank = table.small_integer("rank", kDefaultRank, 1, 4096);
-    options.tuning.alpha = table.number("alpha", kDefaultAlpha, 1e-6, 1e6);
+    options.tuning.rank = table.small_integer("rank", kUsualRank, 1, 4096);
+    options.tuning.alpha = table.number("alpha", kUsualAlpha, 1e-6, 1e6);
   }
-  if (entry.how->has_width()) options.tuning.width = table.small_integer("width", kDefaultWidth, 1, 4096);
+  if (entry.how->has_width()) options.tuning.width = table.small_integer("width", kUsualWidth, 1, 4096);
   const std::pair<const char*, bool> keys[] = {{"targets", entry.how->has_targets()},
                                                {"rank", entry.how->has_rank()},
                                                {"alpha", entry.how->has_rank()},

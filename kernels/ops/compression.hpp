@@ -42,7 +42,8 @@ struct Compress {
   auto fields() const { return std::tie(codes, x); }
 };
 
-/// x[N,F] = lo + q·s of Compress's codes. Used inside panels.
+/// x[N,F] = lo + q·s of Compress's codes; in bfloat16 that is then rounded to nearest, which leaves E[x] within 2^-9 of the largest
+/// magnitude of the group. Used inside panels.
 struct Decompress {
   static constexpr const char* kName = "decompress";
   static constexpr std::array<std::string_view, 1> kOperands{"x"};

@@ -75,6 +75,7 @@ class Parametrization {
 struct ParametrizationEntry {
   TuningMethod method;
   std::string_view name, help;
+  double usual_rate;  // of the peak rate that the weights were trained with
   const Parametrization* how;
 };
 /// In order of TuningMethod.

@@ -34,6 +34,8 @@ std::vector<std::string_view> names_of(LinearMaps maps);
 /// Which tensors of a network learn, and what a method of tuning adds to them; part of the model, so that everything that is made of a space
 /// (weight table, network, plans, costs) knows it. The default: all learn, nothing is added.
 enum class TuningMethod : std::uint8_t { full, bitfit, lora, ssf, adapter };
+inline constexpr int kUsualRank = 8, kUsualWidth = 16;
+inline constexpr double kUsualAlpha = 16;
 struct Tuning {
   TuningMethod method = TuningMethod::full;
   LinearMaps targets;  // the linear maps that a method adds to

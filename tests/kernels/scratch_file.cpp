@@ -37,4 +37,26 @@ TEST_CASE("a folder without files, and a disk without room, are refused in one l
   CHECK_THROWS_AS(file.allocate(std::int64_t{1} << 60), InputError);
 }
 
+TEST_CASE("an arena in a file grows when more is asked of it, and is refused while it is in use", "[kernels][memory]") {
+  const TemporaryFolder folder;
+  ScratchFile file(folder.path(), "test");
+  GrowingArena away(file);
+  CHECK(away.of_at_least(0) == nullptr);
+  Arena* const small = away.of_at_least(4096);
+  REQUIRE(small != nullptr);
+  CHECK(small->capacity() == 4096);
+  CHECK(away.of_at_least(1024)->capacity() == 4096);  // what it has is enough
+  {
+    const ArenaScope scope(*small);
+    small->matrix(8, 16, DType::float32).row<float>(7)[15] = 1;
+    CHECK_THROWS_AS(away.of_at_least(1 << 20), std::logic_error);
+  }
+  Arena* const large = away.of_at_least(1 << 20);
+  CHECK(large->capacity() == 1 << 20);
+  const ArenaScope scope(*large);
+  const View all = large->matrix(256, 992, DType::float32);
+  all.row<float>(255)[991] = 3;
+  CHECK(all.row<float>(255)[991] == 3);
+}
+
 }  // namespace elastiform

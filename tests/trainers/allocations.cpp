@@ -15,7 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "kernels/collectives/communicator.hpp"
 #include "kernels/random.hpp"
+#include "kernels/scratch_file.hpp"
 #include "supernet/plan_cache.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
@@ -24,6 +26,7 @@
 #include "tests/support/tuned_spaces.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
+#include "trainers/precision/precision_rule.hpp"
 #include "trainers/trainer.hpp"
 
 namespace {
@@ -192,6 +195,52 @@ TEST_CASE("a steady pass and update of a tuning allocate nothing", "[trainers][m
   Steps steps(with_tuning(plain, tuning), threads, Precision::f32, {}, kNoLimit);
   steps.step();
   CHECK(steady_allocations_of(threads, [&] { steps.step(); }) == 0);
+}
+
+TEST_CASE("operands that are rounded, activations that are compressed or wait in a file ask for nothing more", "[trainers][memory]") {
+  const auto [precision, activations] = GENERATE(table<std::string, std::string>({{"fp16", "exact"},
+                                                                                  {"fp8", "exact"},
+                                                                                  {"bf16-pure", "exact"},
+                                                                                  {"f32", "4bit"},
+                                                                                  {"fp8", "4bit"},
+                                                                                  {"bf16-pure", "4bit"},
+                                                                                  {"f32", "away"},
+                                                                                  {"fp16", "away"}}));
+  const int threads = GENERATE(1, 2);
+  const Precision compute = find_precision(precision).compute;
+  if (compute != Precision::f32 && precisions_here().back() != compute) return;
+  CAPTURE(precision, activations, threads);
+  const SearchSpace wide = wide_space();
+  ModelConfig model = wide.model();
+  model.head_dim = 32, model.context = 24;
+  const SearchSpace::Block block{{8}, {.widths = {1024}, .ratios = {}}};
+  const SearchSpace space(model, {320}, {1, 2}, {block, block});
+  const TemporaryFolder folder;
+  const TextData data(folder.write("text.txt", letters(40000)),
+                      {.text = "text.txt", .tokenizer = "bytes", .splits = {80, 10, 10}, .split_block = 4096}, space.model().context);
+  TrainOptions options;
+  options.sequences = 12, options.steps = 100;
+  options.precision = precision;
+  if (activations == "4bit") options.activations = activations;
+  std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = "largest"}};
+  resolve_stages(stages, options.steps);
+  Cpu cpu(threads, compute);
+  const bool away = activations == "away";
+  ScratchFile file(folder.path(), "test");
+  std::optional<std::int64_t> limit;
+  if (away) {  // the lowest under which something is sent
+    const Trainer::Memory memory = Trainer::plan(space, options, stages, cpu.backend, std::nullopt, alone(), true);
+    limit = memory.least_arena;
+    while (*limit < memory.arena_keeping_all && Trainer::plan(space, options, stages, cpu.backend, limit, alone(), true).away == 0)
+      *limit += (memory.arena_keeping_all - memory.least_arena) / 16;
+  }
+  Trainer trainer(space, options, stages, data, cpu.backend, limit, alone(), away ? &file : nullptr);
+  CHECK((trainer.memory().compressed > 0) == (activations == "4bit"));
+  CHECK((trainer.memory().away > 0) == away);
+  for (int i = 0; i < 8; ++i) trainer.step();
+  const std::int64_t blocks = allocated_blocks();
+  CHECK(steady_allocations_of(threads, [&] { trainer.step(); }) == 3);  // lists of subnets and losses, genes of one
+  if (threads == 1) CHECK(allocated_blocks() == blocks);                // a worker that comes for the first time makes its scratch
 }
 
 TEST_CASE("a steady step of the trainer allocates what its report holds", "[trainers][memory]") {

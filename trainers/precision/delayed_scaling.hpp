@@ -18,6 +18,8 @@ class DelayedScaling {
   void record(std::size_t operand, double largest, NumberFormat format);
   std::vector<double>& scales() { return scales_; }
   std::vector<double>& history() { return history_; }  // of each operand, the latest first
+  const std::vector<double>& scales() const { return scales_; }
+  const std::vector<double>& history() const { return history_; }
 
  private:
   std::size_t window_;

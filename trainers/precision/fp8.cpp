@@ -9,7 +9,16 @@ namespace {
 
 constexpr NumberFormat format_of(OperandSide side) { return side == OperandSide::activation ? NumberFormat::e4m3 : NumberFormat::e5m2; }
 
-std::size_t operand_of(int tensor, OperandSide side) { return 2 * static_cast<std::size_t>(tensor) + static_cast<std::size_t>(side); }
+std::size_t rounded_tensors(const WeightTable& table) {
+  return static_cast<std::size_t>(std::count_if(table.tensors().begin(), table.tensors().end(), RoundedWeights::rounds));
+}
+
+std::vector<int> numbers_of_rounded(const WeightTable& table) {
+  std::vector<int> numbers;
+  int next = 0;
+  for (const TensorSpec& tensor : table.tensors()) numbers.push_back(RoundedWeights::rounds(tensor) ? next++ : -1);
+  return numbers;
+}
 
 double largest_magnitude(ConstView x) {
   float largest = 0;
@@ -21,9 +30,16 @@ double largest_magnitude(ConstView x) {
 }  // namespace
 
 Fp8::Fp8(const TrainOptions& options, std::shared_ptr<const WeightTable> table, Backend& backend)
-    : weights_(table, backend), scaling_(2 * table->tensors().size(), static_cast<std::size_t>(options.fp8_window)),
-      weight_scales_(table->tensors().size(), 1), largest_(2 * table->tensors().size()) {
+    : weights_(table, backend), rounded_(numbers_of_rounded(*table)),
+      scaling_(2 * rounded_tensors(*table), static_cast<std::size_t>(options.fp8_window)), weight_scales_(table->tensors().size(), 1),
+      largest_(2 * rounded_tensors(*table)) {
   for (std::atomic<float>& one : largest_) one = -1;
+}
+
+std::size_t Fp8::operand_of(const std::byte* weight, OperandSide side) const {
+  const int tensor = weights_.tensor_at(weight, gradients_);
+  return tensor < 0 ? largest_.size()
+                    : 2 * static_cast<std::size_t>(rounded_[static_cast<std::size_t>(tensor)]) + static_cast<std::size_t>(side);
 }
 
 const Weights& Fp8::begin_step(Backend& backend, const Weights& weights, const ActiveBands& active) {
@@ -46,14 +62,13 @@ void Fp8::begin_passes(Backend& backend, const Weights& gradients) {
 void Fp8::end_passes(Backend& backend) { backend.round_operands(nullptr); }
 
 OperandRounding::Rule Fp8::rule(const std::byte* weight, OperandSide side) const {
-  const int tensor = weights_.tensor_at(weight, gradients_);
-  if (tensor < 0) return {};
-  return {
-      .rounds = true, .measures = true, .format = format_of(side), .scale = scaling_.scale(operand_of(tensor, side)), .saturates = true};
+  const std::size_t operand = operand_of(weight, side);
+  if (operand == largest_.size()) return {};
+  return {.rounds = true, .measures = true, .format = format_of(side), .scale = scaling_.scale(operand), .saturates = true};
 }
 
 void Fp8::saw(const std::byte* weight, OperandSide side, float largest) {
-  std::atomic<float>& held = largest_[operand_of(weights_.tensor_at(weight, gradients_), side)];
+  std::atomic<float>& held = largest_[operand_of(weight, side)];
   float before = held.load(std::memory_order_relaxed);
   while (before < largest && !held.compare_exchange_weak(before, largest, std::memory_order_relaxed)) {
   }
@@ -65,6 +80,17 @@ void Fp8::end_step(std::span<const Subnet> /*subnets*/, std::span<const LossRepo
     // A step that is skipped leaves no trace, and an operand that no subnet of it has keeps its history.
     if (taken && largest >= 0) scaling_.record(operand, static_cast<double>(largest), format_of(static_cast<OperandSide>(operand % 2)));
   }
+}
+
+std::int64_t Fp8::bytes() const {
+  const std::size_t doubles = weight_scales_.size() + scaling_.scales().size() + scaling_.history().size();
+  return weights_.bytes() + static_cast<std::int64_t>(doubles * sizeof(double) + largest_.size() * sizeof(float));
+}
+
+std::int64_t Fp8::number_bytes(const TrainOptions& options, const WeightTable& table) {
+  const auto operands = static_cast<std::int64_t>(2 * rounded_tensors(table));
+  const std::int64_t doubles = static_cast<std::int64_t>(table.tensors().size()) + operands * (1 + options.fp8_window);
+  return doubles * static_cast<std::int64_t>(sizeof(double)) + operands * static_cast<std::int64_t>(sizeof(float));
 }
 
 std::map<std::string, std::vector<double>*> Fp8::numbers() {

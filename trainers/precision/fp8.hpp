@@ -20,15 +20,19 @@ class Fp8 final : public PrecisionRule, private OperandRounding {
   void end_passes(Backend& backend) override;
   void end_step(std::span<const Subnet> subnets, std::span<const LossReport> losses, bool taken) override;
   std::map<std::string, std::vector<double>*> numbers() override;
-  std::int64_t bytes() const override { return weights_.bytes(); }
+  std::int64_t bytes() const override;
+  static std::int64_t number_bytes(const TrainOptions& options, const WeightTable& table);
 
  private:
   Rule rule(const std::byte* weight, OperandSide side) const override;
   void saw(const std::byte* weight, OperandSide side, float largest) override;
 
+  std::size_t operand_of(const std::byte* weight, OperandSide side) const;
+
   RoundedWeights weights_;
   const Weights* gradients_ = nullptr;  // being formed
-  DelayedScaling scaling_;              // two operands a tensor, in the order of OperandSide
+  std::vector<int> rounded_;            // of each tensor: its number among those that are rounded; -1: it is not
+  DelayedScaling scaling_;              // two operands a rounded tensor, in the order of OperandSide
   std::vector<double> weight_scales_;
   std::vector<std::atomic<float>> largest_;  // of this step's operands; negative: not met
 };

@@ -20,13 +20,54 @@ std::unique_ptr<PrecisionRule> rule(const TrainOptions& options, std::shared_ptr
   return std::make_unique<Rule>(options, std::move(table), backend);
 }
 
+std::int64_t no_numbers(const TrainOptions&, const WeightTable&) { return 0; }
+
 constexpr std::array<PrecisionEntry, 5> kPrecisions{{
-    {"f32", "float32", Precision::f32, false, nothing_added},
-    {"bf16", "products of bf16, weights and state in float32", Precision::bf16, false, nothing_added},
-    {"fp16", "products of blocks round to fp16, with dynamic loss scaling; emulated (arXiv 1710.03740)", Precision::f32, true, rule<Fp16>},
-    {"bf16-pure", "products of bf16; weights hold bf16 values, rounded at random after each update", Precision::bf16, false,
-     rule<Bf16Pure>},
-    {"fp8", "products of blocks round to E4M3 and E5M2 with delayed scaling; emulated (arXiv 2209.05433)", Precision::f32, true, rule<Fp8>},
+    {.name = "f32",
+     .help = "float32",
+     .compute = Precision::f32,
+     .rounds_operands = false,
+     .rounds_weights = false,
+     .scales_losses = false,
+     .delays_scales = false,
+     .number_bytes = no_numbers,
+     .make = nothing_added},
+    {.name = "bf16",
+     .help = "products of bf16, weights and state in float32",
+     .compute = Precision::bf16,
+     .rounds_operands = false,
+     .rounds_weights = false,
+     .scales_losses = false,
+     .delays_scales = false,
+     .number_bytes = no_numbers,
+     .make = nothing_added},
+    {.name = "fp16",
+     .help = "products of blocks round to fp16, with dynamic loss scaling; emulated (arXiv 1710.03740)",
+     .compute = Precision::f32,
+     .rounds_operands = true,
+     .rounds_weights = false,
+     .scales_losses = true,
+     .delays_scales = false,
+     .number_bytes = no_numbers,
+     .make = rule<Fp16>},
+    {.name = "bf16-pure",
+     .help = "products of bf16; weights hold bf16 values, rounded at random after each update",
+     .compute = Precision::bf16,
+     .rounds_operands = false,
+     .rounds_weights = true,
+     .scales_losses = false,
+     .delays_scales = false,
+     .number_bytes = no_numbers,
+     .make = rule<Bf16Pure>},
+    {.name = "fp8",
+     .help = "products of blocks round to E4M3 and E5M2 with delayed scaling; emulated (arXiv 2209.05433)",
+     .compute = Precision::f32,
+     .rounds_operands = true,
+     .rounds_weights = false,
+     .scales_losses = false,
+     .delays_scales = true,
+     .number_bytes = Fp8::number_bytes,
+     .make = rule<Fp8>},
 }};
 
 }  // namespace
@@ -45,16 +86,18 @@ std::unique_ptr<PrecisionRule> make_precision(const TrainOptions& options, std::
   const std::string where = "recipe: train.precision = " + options.precision;
   if (entry.rounds_operands && !backend.rounds_operands())
     throw InputError({where, "the CPU, which emulates it", std::string(backend.name()), "use --device cpu, or bf16"});
-  if (options.precision == "fp8" && ranks > 1)
+  if (entry.delays_scales && ranks > 1)
     throw InputError({where, "one process, which sees the largest values of every operand", std::to_string(ranks) + " ranks",
                       "use train.accumulation in one process"});
-  if (table->trained_elements() != table->elements() && (entry.rounds_operands || options.precision == "bf16-pure"))
+  if (table->trained_elements() != table->elements() && (entry.rounds_operands || entry.rounds_weights))
     throw InputError({where, "f32 or bf16 in a tuning, whose frozen weights stay those of its base", options.precision, "use bf16"});
   return entry.make(options, std::move(table), backend);
 }
 
-std::int64_t precision_bytes(const TrainOptions& options, std::int64_t elements) {
-  return find_precision(options.precision).rounds_operands ? elements * bytes_of(DType::float32) : 0;
+std::int64_t precision_bytes(const TrainOptions& options, const WeightTable& table) {
+  const PrecisionEntry& entry = find_precision(options.precision);
+  const std::int64_t copy = entry.rounds_operands ? table.elements() * bytes_of(DType::float32) : 0;
+  return copy + entry.number_bytes(options, table);
 }
 
 }  // namespace elastiform

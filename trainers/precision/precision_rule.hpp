@@ -46,6 +46,11 @@ struct PrecisionEntry {
   std::string_view name, help;
   Precision compute;     // of the backend
   bool rounds_operands;  // emulated: needs a backend that does so, and a second copy of the weights
+  bool rounds_weights;   // those that are kept, after each update
+  bool scales_losses;    // reads train.loss_scale
+  bool delays_scales;    // reads train.fp8_window; its scales are of what one process saw
+  /// Of its own numbers, beside the copy of the weights.
+  std::int64_t (*number_bytes)(const TrainOptions&, const WeightTable&);
   std::unique_ptr<PrecisionRule> (*make)(const TrainOptions&, std::shared_ptr<const WeightTable>, Backend&);
 };
 /// f32, bf16, fp16, bf16-pure, fp8.
@@ -56,6 +61,6 @@ const PrecisionEntry& find_precision(std::string_view name);  // throws InputErr
 std::unique_ptr<PrecisionRule> make_precision(const TrainOptions& options, std::shared_ptr<const WeightTable> table, Backend& backend,
                                               int ranks);
 /// What it keeps beside one weight and one gradient an element.
-std::int64_t precision_bytes(const TrainOptions& options, std::int64_t elements);
+std::int64_t precision_bytes(const TrainOptions& options, const WeightTable& table);
 
 }  // namespace elastiform

@@ -120,9 +120,9 @@ void EvaluationSteps::step(const Subnet& subnet) {
   });
 }
 
-Weights initial_weights(const SearchSpace& space) {
+Weights initial_weights(const SearchSpace& space, Backend* backend) {
   Weights weights(std::make_shared<const WeightTable>(space), DType::float32);
-  initialize(weights, 0);
+  initialize(weights, 0, backend);
   return weights;
 }
 

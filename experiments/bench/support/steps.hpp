@@ -59,6 +59,6 @@ class EvaluationSteps {
 };
 
 /// Weights of a space as training starts with them.
-Weights initial_weights(const SearchSpace& space);
+Weights initial_weights(const SearchSpace& space, Backend* backend = nullptr);
 
 }  // namespace elastiform

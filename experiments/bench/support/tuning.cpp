@@ -14,8 +14,8 @@ SearchSpace tuned(const Shape& shape, const ParametrizationEntry& entry) {
   ModelConfig model = shape.space.model();
   model.tuning.method = entry.method;
   if (entry.how->has_targets()) model.tuning.targets = linear_maps_of(model);
-  if (entry.how->has_rank()) model.tuning.rank = 8, model.tuning.alpha = 16;
-  if (entry.how->has_width()) model.tuning.width = 16;
+  if (entry.how->has_rank()) model.tuning.rank = kUsualRank, model.tuning.alpha = kUsualAlpha;
+  if (entry.how->has_width()) model.tuning.width = kUsualWidth;
   return SearchSpace::of(model, shape.space.largest());
 }
 
@@ -32,7 +32,7 @@ std::int64_t learning(const SearchSpace& space) {
 std::vector<TuningRow> measure_tuning(const Shape& shape, Precision precision, const ThreadPool& pool, int repeats) {
   CpuBackend backend(pool, precision);
   const SearchSpace whole = SearchSpace::of(shape.space.model(), shape.space.largest());
-  TrainingSteps full(whole, backend, initial_weights(whole), shape.sequences, false);
+  TrainingSteps full(whole, backend, initial_weights(whole, &backend), shape.sequences, false);
   const std::vector<Subnet> largest{whole.largest()};
   full.step(largest);
   full.step(largest);  // pages and clock
@@ -40,7 +40,7 @@ std::vector<TuningRow> measure_tuning(const Shape& shape, Precision precision, c
   for (const ParametrizationEntry& entry : parametrizations()) {
     if (entry.method == TuningMethod::full) continue;
     const SearchSpace space = tuned(shape, entry);
-    TrainingSteps steps(space, backend, initial_weights(space), shape.sequences, false);
+    TrainingSteps steps(space, backend, initial_weights(space, &backend), shape.sequences, false);
     steps.step(largest);
     std::vector<double> all, few, ratios;
     for (int i = 0; i < repeats; ++i) {

@@ -17,7 +17,7 @@ struct Updates {
   std::unique_ptr<Optimizer> optimizer;
   std::int64_t done = 0;
 
-  Updates(const Shape& shape, const std::string& name, const Backend& backend) : weights(initial_weights(shape.space)) {
+  Updates(const Shape& shape, const std::string& name, Backend& backend) : weights(initial_weights(shape.space, &backend)) {
     TrainOptions options;
     find_optimizer(name).set_defaults(options);
     options.optimizer = name;
@@ -32,7 +32,7 @@ struct Updates {
 
 std::vector<UpdateRow> measure_updates(const Shape& shape, const ThreadPool& pool, int repeats) {
   CpuBackend backend(pool);
-  Weights gradients = initial_weights(shape.space);  // any numbers of a usual size; LAMB leaves others
+  Weights gradients = initial_weights(shape.space, &backend);  // any numbers of a usual size; LAMB leaves others
   const std::vector<Subnet> largest{shape.space.largest()};
   const ActiveBands active(gradients.table(), largest);
   std::vector<UpdateRow> rows;

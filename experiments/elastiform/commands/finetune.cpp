@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "experiments/elastiform/command_line.hpp"
@@ -36,13 +38,14 @@ class FinetuneCommand final : public Command {
     options.positional("from", from_, "Run folder whose weights are tuned");
     options.option("subnet", subnet_, "Cut this subnet out and tune it alone: text, largest, middle, smallest or an id (default: all)");
     options.choice("method", method_, method_names(), "What learns (docs/finetune.md)");
-    options.option("rank", rank_, "Of lora: columns of A (default: 8)", 1);
-    options.option("alpha", alpha_, "Of lora: the maps are W + alpha/rank A B (default: 16)", 1e-6, 1e6);
-    options.option("width", width_, "Of adapter: the bottleneck after each branch (default: 16)", 1);
+    options.option("rank", rank_, fmt::format("Of lora: columns of A (default: {})", kUsualRank), 1);
+    options.option("alpha", alpha_, fmt::format("Of lora: the maps are W + alpha/rank A B (default: {})", kUsualAlpha), 1e-6, 1e6);
+    options.option("width", width_, fmt::format("Of adapter: the bottleneck after each branch (default: {})", kUsualWidth), 1);
     options.option("targets", targets_, "Linear maps, e.g. query,value (default: all of them)");
+    options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("text", text_, "File or folder to learn from (default: the run's own text)");
     options.option("steps", steps_, "Updates", 1);
-    options.option("rate", rate_, "Peak learning rate (default: the run's; of full a tenth of it)", 1e-12, 10);
+    options.option("rate", rate_, "Peak learning rate (default: the run's; of full a tenth of it)", 1e-12, 100);
     options.flag("distill", distill_, "Smaller subnets also learn the largest's predictions (not with --subnet)");
     options.option("run", run_, "Folder of the new run (default: the run's name and -tuned)");
     options.option("set", set_, "Replace another value of the new recipe: table.key=value");
@@ -51,7 +54,7 @@ class FinetuneCommand final : public Command {
   }
 
   int run(const CommonOptions& common) override {
-    std::optional<Run> from(from_);
+    std::optional<Run> from(std::in_place, from_, weights_);
     LoadedSupernet base = base_of(*from);
     const Recipe recipe = recipe_for(*from, base);
     const std::string folder = run_ ? typed_folder(*run_, kWhere) : from->paths().folder + "-tuned";
@@ -86,8 +89,8 @@ class FinetuneCommand final : public Command {
     if (!method.how->has_width() && width_) refuse("--width");
     if (!method.how->has_targets() && targets_) refuse("--targets");
     const auto whole = [](std::int64_t value) { return static_cast<int>(std::min<std::int64_t>(value, INT32_MAX)); };
-    if (method.how->has_rank()) tuning.rank = whole(rank_.value_or(8)), tuning.alpha = alpha_.value_or(16);
-    if (method.how->has_width()) tuning.width = whole(width_.value_or(16));
+    if (method.how->has_rank()) tuning.rank = whole(rank_.value_or(kUsualRank)), tuning.alpha = alpha_.value_or(kUsualAlpha);
+    if (method.how->has_width()) tuning.width = whole(width_.value_or(kUsualWidth));
     if (method.how->has_targets()) tuning.targets = parse_targets(targets_.value_or(""), model, std::string(kWhere) + ": --targets");
     return tuning;
   }
@@ -113,7 +116,7 @@ class FinetuneCommand final : public Command {
     recipe.space = tuned_space(base.space, tuning_for(base.space.model()), kWhere);
     recipe.base = base.weights_hash;
     recipe.train.steps = steps_;
-    recipe.train.rate = rate_.value_or(method_ == "full" ? recipe.train.rate / 10 : recipe.train.rate);
+    recipe.train.rate = rate_.value_or(recipe.train.rate * parametrization_of(recipe.space.model().tuning).usual_rate);
     recipe.stages = stages();
     resolve_stages(recipe.stages, recipe.train.steps);
     if (subnet_) recipe.search.budgets.clear();  // of a space with other subnets
@@ -137,7 +140,7 @@ class FinetuneCommand final : public Command {
     }
   }
 
-  std::string from_, method_ = "lora";
+  std::string from_, method_ = "lora", weights_ = "trained";
   std::optional<std::string> subnet_, targets_, text_, run_, memory_limit_;
   std::optional<std::int64_t> rank_, width_;
   std::optional<double> alpha_, rate_;

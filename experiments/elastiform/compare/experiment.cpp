@@ -38,7 +38,7 @@ Arm read_arm(TableReader& table, const std::string& path, const std::vector<Arm>
   check_name(arm.name, table.place("name"), others);
   arm.recipe = beside(path, table.text("recipe", ""));
   arm.set = table.texts("set");
-  arm.rates = table.numbers("rates", 1e-12, 10);
+  arm.rates = table.numbers("rates", 1e-12, 100);
   if (arm.rates.size() > kMostRates)
     throw InputError({table.place("rates"), fmt::format("at most {} rates", kMostRates), std::to_string(arm.rates.size()), ""});
   table.finish();
