@@ -48,7 +48,8 @@ json merged_tokenizer() {
 TEST_CASE("an import is the exported network, trains on, and round trips bit for bit", "[experiments][import]") {
   const std::string format = GENERATE("hf-llama", "elastiform", "hf-auto", "gguf");
   const Exported own(format);
-  const json made = own.json_of("import model --run runs/back --text text.txt --set train.steps=4 --set train.checkpoint_every=2");
+  const json made = own.json_of(
+      "import model --run runs/back --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=2");
   const json before = own.json_of("evaluate runs/micro --subnet largest"), after = own.json_of("evaluate runs/back --subnet largest");
   CHECK(made["subnet"] == after["subnet"]);
   CHECK(made["bytes_per_token"] == 1);
@@ -64,7 +65,8 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   CHECK(own.json_of("evaluate runs/back --subnet largest")["weights_hash"] != after["weights_hash"]);
   own.ok("search runs/back --budget parameters=..90% --evaluations 4");
   // As if it had been killed between its first weights and its first checkpoint, or never.
-  const json one = own.json_of("import model --run runs/one --text text.txt --set train.steps=4 --set train.checkpoint_every=4");
+  const json one = own.json_of(
+      "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4");
   own.ok("train --resume runs/one --threads 1");
   CHECK(own.json_of("evaluate runs/one --subnet largest")["weights_hash"] ==
         own.json_of("evaluate runs/back --subnet largest")["weights_hash"]);
