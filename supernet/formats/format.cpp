@@ -18,6 +18,7 @@
 #include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/residual_rules/residual_rule.hpp"
 #include "supernet/storage/durable_file.hpp"
+#include "supernet/storage/new_file.hpp"
 
 namespace elastiform {
 namespace {
@@ -140,7 +141,7 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
     if (options.check) options.check(beside);
   };
   if (format.folder()) create_folder_durably(path, write);
-  else write_durably(path, write);
+  else create_file_durably(path, write);
   return difference;
 }
 

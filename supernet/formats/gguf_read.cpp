@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::int64_t kMaxSize = 1 << 24;  // of any one number of the metadata; products stay far inside 64 bits
 constexpr std::int64_t kMaxBlocks = 512;    // LLAMA_MAX_LAYERS
-constexpr int kWidestIdle = 32;             // an FFN of zeros up to this width stands for none
 
 int size_of(const Reader& file, const std::string& key, std::int64_t least = 1, std::int64_t most = kMaxSize) {
   const std::int64_t value = file.integer(key);
@@ -116,10 +115,13 @@ void fill(View into, const Source& source, const std::vector<float>& values, std
     }
 }
 
-/// Whether the FFN of a block adds nothing to the stream.
+/// Whether the FFN of a block stands for none: it adds nothing to the stream, and ours say so, while of others a single column is taken for one.
 bool is_idle(const Reader& file, int block, std::int64_t width, std::int64_t embed) {
+  constexpr const char* kOwn = "elastiform.feed_forward_length";
+  const bool ours = file.has_key(kOwn) && file.array_length(kOwn) > static_cast<std::uint64_t>(block);
   const std::string prefix = "blk." + std::to_string(block) + ".ffn_down.";
-  if (width > kWidestIdle || file.has(prefix + "bias")) return false;
+  if (ours ? file.integers(kOwn, file.array_length(kOwn))[static_cast<std::size_t>(block)] != 0 : width > 1) return false;
+  if (file.has(prefix + "bias")) return false;
   file.require(prefix + "weight", {embed, width});
   const std::vector<float> down = file.floats(prefix + "weight");
   return std::all_of(down.begin(), down.end(), [](float value) { return value == 0; });

@@ -3,6 +3,7 @@
 #include "supernet/formats/gguf.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
 #include "supernet/formats/model_card.hpp"
+#include "supernet/formats/weight_rows.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -17,22 +18,6 @@ std::uint32_t file_type(Element element) {  // llama_ftype
     case Element::q4_1: break;  // read only
   }
   throw std::logic_error("gguf: an element type without a file type");
-}
-
-std::vector<float> row_major(ConstView x) {
-  std::vector<float> values;
-  values.reserve(static_cast<std::size_t>(x.size()));
-  for (std::int64_t row = 0; row < x.rows; ++row) values.insert(values.end(), x.row<float>(row), x.row<float>(row) + x.columns);
-  return values;
-}
-
-/// [in,out] to [out,in], as ggml multiplies.
-std::vector<float> transposed(ConstView x) {
-  std::vector<float> values(static_cast<std::size_t>(x.size()));
-  for (std::int64_t row = 0; row < x.rows; ++row)
-    for (std::int64_t column = 0; column < x.columns; ++column)
-      values[static_cast<std::size_t>(column * x.rows + row)] = x.row<float>(row)[column];
-  return values;
 }
 
 /// Rows of heads, from pairs (i, i + D/2) to pairs (2i, 2i+1): llama.cpp rotates neighbours.
@@ -92,11 +77,12 @@ int written_width(const BlockGenes& genes, Element element) { return genes.ffn >
 
 Metadata metadata_of(const DenseModel& model, const ModelCard& card, Element element) {
   const ModelConfig& m = model.model;
-  std::vector<std::int32_t> heads, groups, widths;
+  std::vector<std::int32_t> heads, groups, widths, own_widths;
   for (const BlockGenes& genes : model.subnet.blocks) {
     heads.push_back(genes.heads);
     groups.push_back(genes.groups);
     widths.push_back(written_width(genes, element));
+    own_widths.push_back(genes.ffn);
   }
   const auto number = [](int value) { return static_cast<std::uint32_t>(value); };
   Metadata metadata{{"general.architecture", std::string("deci")},
@@ -106,6 +92,7 @@ Metadata metadata_of(const DenseModel& model, const ModelCard& card, Element ele
                     {"elastiform.version", card.version},
                     {"elastiform.data_sha256", card.data_sha256},
                     {"elastiform.supernet_weights_sha256", card.weights_hash},
+                    {"elastiform.feed_forward_length", own_widths},
                     {"deci.block_count", number(model.subnet.depth())},
                     {"deci.context_length", number(m.context)},
                     {"deci.embedding_length", number(model.subnet.embed)},

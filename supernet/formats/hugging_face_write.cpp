@@ -9,6 +9,7 @@
 #include "supernet/formats/json.hpp"
 #include "supernet/formats/model_card.hpp"
 #include "supernet/formats/safetensors.hpp"
+#include "supernet/formats/weight_rows.hpp"
 #include "supernet/storage/durable_file.hpp"
 
 namespace elastiform::hugging_face {
@@ -16,21 +17,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using safetensors::Tensor;
-
-std::vector<float> row_major(ConstView x) {
-  std::vector<float> values;
-  values.reserve(static_cast<std::size_t>(x.size()));
-  for (std::int64_t row = 0; row < x.rows; ++row) values.insert(values.end(), x.row<float>(row), x.row<float>(row) + x.columns);
-  return values;
-}
-
-std::vector<float> transposed(ConstView x) {
-  std::vector<float> values(static_cast<std::size_t>(x.size()));
-  for (std::int64_t row = 0; row < x.rows; ++row)
-    for (std::int64_t column = 0; column < x.columns; ++column)
-      values[static_cast<std::size_t>(column * x.rows + row)] = x.row<float>(row)[column];
-  return values;
-}
 
 /// Collects the tensors of one model under Hugging Face's names.
 class Tensors {

@@ -10,6 +10,7 @@
 #include "supernet/data/text_files.hpp"
 #include "supernet/data/token_shard.hpp"
 #include "supernet/storage/durable_file.hpp"
+#include "supernet/storage/new_file.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
 
 namespace elastiform {
@@ -36,7 +37,7 @@ class TokenizeCommand final : public Command {
     const TextFiles text(text_);
     if (fs::exists(fs::symlink_status(to_))) throw InputError({to_, "nothing there yet", "something", "choose another path or remove it"});
     if (text.is_folder()) create_folder_durably(to_, [&](const std::string& beside) { write_all(text, tokenizer, beside); });
-    else write(text, text.files().front(), tokenizer, to_);
+    else create_file_durably(to_, [&](const std::string& beside) { write(text, text.files().front(), tokenizer, beside); });
     print(text, tokenizer, common);
     return 0;
   }

@@ -1,6 +1,7 @@
 // Exports for llama.cpp: what tests/consumers shows with the real one is held here by structure and by reading back.
 #include "supernet/formats/gguf.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -188,6 +189,20 @@ TEST_CASE("a GGUF with a wrong number is refused, rounded or not", "[formats][gg
   CHECK_THROWS_WITH(export_model(planted, weights, subnet, ModelCard{}, kTokens, folder / "x"), Catch::Contains("nothing was written"));
   CHECK(std::filesystem::is_empty(folder.path()));
   CHECK_NOTHROW(export_model(find_format(row.format), weights, subnet, ModelCard{}, kTokens, folder / "x"));
+}
+
+TEST_CASE("an FFN whose columns add nothing is still one", "[formats][gguf]") {
+  const std::string format = GENERATE("gguf", "gguf-q8_0");
+  const SearchSpace space = space_of(1);
+  Weights weights = calm_weights(space);
+  const View down = weights.view("block.0.ffn.down");
+  for (std::int64_t row = 0; row < down.rows; ++row) std::fill_n(down.row<float>(row), down.columns, 0.0f);
+  const TemporaryFolder folder;
+  for (const char* subnet : {"e32:h2f32,h2f32", "e32:h2f0,h2f32"}) {
+    const std::string path = folder / subnet;
+    export_model(find_format(format), weights, parse_subnet(subnet), ModelCard{}, kTokens, path);
+    CHECK(load_model(path).subnet == parse_subnet(subnet));
+  }
 }
 
 TEST_CASE("a GGUF that describes another model is refused", "[formats][gguf][export]") {
