@@ -55,8 +55,8 @@ if [[ -f $here/read_results.py ]]; then try "$python" "$here/read_results.py" "$
 
 # Subnets whose blocks differ, with random weights: consumer_exports gives the logits and tokens that each consumer must find.
 "$build/consumer_exports" "$work/cases"
-has() { "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is None)' "$1"; }
-# cases MODULE SCRIPT
+has() { "$python" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(name) is None for name in sys.argv[1].split()))' "$1"; }
+# cases MODULES SCRIPT
 cases() {
   if has "$1"; then try "$python" "$here/$2" "$work/cases"
   else skipped=$((skipped + 1)); echo "skipped: $1 is not in $python (tests/consumers/add_consumers.sh)"; fi
@@ -66,7 +66,7 @@ second=$(dirname "$(dirname "$python")")/transformers-4.53.3
 if [[ -d $second ]]; then PYTHONPATH=$second try "$python" "$here/check_cases_transformers.py" "$work/cases"
 else skipped=$((skipped + 1)); echo "skipped: transformers 4.53.3 is not in $second (tests/consumers/add_consumers.sh)"; fi
 cases llama_cpp check_cases_llama_cpp.py
-cases onnxruntime check_cases_onnxruntime.py
+cases "onnxruntime onnx" check_cases_onnxruntime.py
 cases onnxruntime_genai check_cases_genai.py
 cases openvino check_cases_openvino.py
 echo "consumers: $passed passed, $failed failed, $skipped skipped"
