@@ -228,7 +228,7 @@ TEST_CASE("a pipe is no model, and nobody waits for it", "[formats][import][host
 
 TEST_CASE("what rows grow by in memory is bounded by the file", "[formats][import][hostile]") {
   ModelConfig model = preset_model("llama");
-  const WeightTable narrow(SearchSpace::of(model, {.embed = 1 << 20, .blocks = {{1, 1, 1}}, .kept = {}}));
+  const WeightTable narrow(SearchSpace::of(model, {.embed = 1 << 16, .blocks = {{1, 1, 1}}, .kept = {}}));
   const auto bytes = static_cast<std::uint64_t>(narrow.elements()) * sizeof(float);
   CHECK_NOTHROW(check_stored_sizes(narrow, bytes / 16, "file"));
   CHECK_THROWS_WITH(check_stored_sizes(narrow, bytes / 17, "file"), Contains("16 times"));
