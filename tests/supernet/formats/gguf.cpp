@@ -150,6 +150,12 @@ TEST_CASE("of a vocabulary of bytes with rows over, those stand for nothing", "[
   CHECK(read.model.vocabulary == 320);
   CHECK(read.tokenizer.empty());
   CHECK_FALSE(read.end_token.has_value());
+  if (format == "hf-llama") {  // no tokenizer there, and the card promises none
+    std::stringstream card;
+    card << std::ifstream(exported.path + "/README.md").rdbuf();
+    CHECK(card.str().find("from_pretrained") != std::string::npos);
+    CHECK(card.str().find("AutoTokenizer") == std::string::npos);
+  }
   if (format != "gguf") return;
   const gguf::Reader file(exported.path);
   REQUIRE(file.array_length("tokenizer.ggml.tokens") == 320);
