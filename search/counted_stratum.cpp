@@ -39,10 +39,9 @@ Range ffn_range(std::int64_t fixed, std::int64_t slope, const Limit& limit, std:
 
 class CountedStratum final : public Stratum {
  public:
-  CountedStratum(const CostModel& costs, std::span<const Limit> limits, int embed, int depth, std::int64_t max_bytes)
-      : Stratum(embed, depth), queries_(costs.space().model().queries_per_group), heads_(head_choices(costs.space(), depth)),
-        ffn_(ffn_choices(costs.space(), embed, depth)), head_ways_(heads_, SumTable::Form::ways, max_bytes),
-        ffn_sums_(ffn_, SumTable::Form::summed, max_bytes) {
+  CountedStratum(const CostModel& costs, std::span<const Limit> limits, int embed, const Choices& choices, std::int64_t max_bytes)
+      : Stratum(embed, static_cast<int>(choices.heads.size())), queries_(costs.space().model().queries_per_group), heads_(choices.heads),
+        ffn_(choices.ffn), head_ways_(heads_, SumTable::Form::ways, max_bytes), ffn_sums_(ffn_, SumTable::Form::summed, max_bytes) {
     for (const Cost cost : {Cost::parameters, Cost::block_parameters, Cost::macs}) find_cost(costs, cost);
     for (std::int64_t head_zeros = 0; head_zeros <= head_ways_.zeros(0); ++head_zeros)
       for (std::int64_t ffn_zeros = 0; ffn_zeros <= ffn_sums_.zeros(0); ++ffn_zeros)
@@ -147,16 +146,6 @@ class CountedStratum final : public Stratum {
     GeneSum heads, ffn;
   };
 
-  static std::vector<std::vector<int>> head_choices(const SearchSpace& space, int depth) {
-    std::vector<std::vector<int>> choices;
-    for (int i = 0; i < depth; ++i) choices.push_back(space.blocks()[static_cast<std::size_t>(i)].heads);
-    return choices;
-  }
-  static std::vector<std::vector<int>> ffn_choices(const SearchSpace& space, int embed, int depth) {
-    std::vector<std::vector<int>> choices;
-    for (int i = 0; i < depth; ++i) choices.push_back(space.blocks()[static_cast<std::size_t>(i)].ffn.at(embed));
-    return choices;
-  }
   static cpp_int number(const std::vector<std::uint64_t>& limbs) {
     cpp_int result;
     import_bits(result, limbs.begin(), limbs.end(), 64, false);
@@ -248,9 +237,19 @@ class CountedStratum final : public Stratum {
 
 }  // namespace
 
-std::unique_ptr<Stratum> counted_stratum(const CostModel& costs, std::span<const Limit> limits, int embed, int depth,
+Choices choices_of(const SearchSpace& space, int embed, int depth) {
+  Choices choices;
+  for (int i = 0; i < depth; ++i) {
+    const SearchSpace::Block& block = space.blocks()[static_cast<std::size_t>(i)];
+    choices.heads.push_back(block.heads);
+    choices.ffn.push_back(block.ffn.at(embed));
+  }
+  return choices;
+}
+
+std::unique_ptr<Stratum> counted_stratum(const CostModel& costs, std::span<const Limit> limits, int embed, const Choices& choices,
                                          std::int64_t max_bytes) {
-  return std::make_unique<CountedStratum>(costs, limits, embed, depth, max_bytes);
+  return std::make_unique<CountedStratum>(costs, limits, embed, choices, max_bytes);
 }
 
 }  // namespace elastiform

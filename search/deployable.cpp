@@ -1,7 +1,7 @@
 #include "search/deployable.hpp"
 
 #include <algorithm>
-#include <array>
+#include <stdexcept>
 #include <utility>
 
 #include "kernels/errors.hpp"
@@ -9,29 +9,65 @@
 #include "supernet/nearest_name.hpp"
 
 namespace elastiform {
-namespace {
-
-constexpr std::array<std::string_view, 3> kTargets = {"any", "hf-llama", "hf-gpt2"};
-
-}  // namespace
-
 Law parse_law(std::string_view text) {
   for (const Law law : {Law::balanced, Law::uniform})
     if (text == name_of(law)) return law;
   throw unknown_name("law", text, {"balanced", "uniform"});
 }
 
-std::string_view name_of(Deployable target) { return kTargets[static_cast<std::size_t>(target)]; }
+std::string_view name_of(Deployable target) { return target.format() == nullptr ? "any" : target.format()->name; }
 
 Deployable parse_deployable(std::string_view text) {
-  for (const Deployable target : {Deployable::any, Deployable::hf_llama, Deployable::hf_gpt2})
-    if (text == name_of(target)) return target;
-  throw unknown_name("deployable", text, {kTargets.begin(), kTargets.end()});
+  std::vector<std::string_view> known{"any"};
+  for (const Format& format : export_formats()) {
+    if (format.name == text) return Deployable(format);
+    known.push_back(format.name);
+  }
+  if (text == known.front()) return Deployable::any;
+  throw unknown_name("deployable", text, known);
+}
+
+std::string deployable_names() {
+  std::string names;
+  for (const Format& format : export_formats()) names += (names.empty() ? "" : ", ") + std::string(format.name);
+  return names;
 }
 
 std::string why_not_deployable(const SearchSpace& space, const Subnet& subnet, Deployable target) {
   // The exporter itself answers, so what a search may propose and what an export writes cannot differ.
-  return target == Deployable::any ? "" : find_format(name_of(target)).why_not(space.model(), subnet);
+  return target.format() == nullptr ? "" : target.format()->why_not(space.model(), subnet);
+}
+
+bool looks_at_blocks(Deployable target) { return target.format() == nullptr || target.format()->why_not_block != nullptr; }
+
+std::optional<Choices> deployable_choices(const SearchSpace& space, int embed, int depth, Deployable target) {
+  const Choices all = choices_of(space, embed, depth);
+  if (target.format() == nullptr) return all;
+  const Format& format = *target.format();
+  const auto takes = [&](std::size_t block, int heads, int ffn) {
+    const BlockGenes genes{heads, heads / space.model().queries_per_group, ffn};
+    return format.why_not_block(space.model(), embed, static_cast<int>(block), genes).empty();
+  };
+  Choices some;
+  for (std::size_t block = 0; block < all.heads.size(); ++block) {
+    const std::vector<int>&heads = all.heads[block], &ffn = all.ffn[block];
+    std::vector<int>&some_heads = some.heads.emplace_back(), &some_ffn = some.ffn.emplace_back();
+    for (const int h : heads)
+      if (std::ranges::any_of(ffn, [&](int f) { return takes(block, h, f); })) some_heads.push_back(h);
+    for (const int f : ffn)
+      if (std::ranges::any_of(heads, [&](int h) { return takes(block, h, f); })) some_ffn.push_back(f);
+    if (some_heads.empty()) return std::nullopt;
+    for (const int h : some_heads)
+      for (const int f : some_ffn)
+        if (!takes(block, h, f)) throw std::logic_error("deployable: " + std::string(format.name) + " does not judge heads and FFN apart");
+  }
+  // What is left to say is about the model and the depth, the same for every choice.
+  Subnet least{.embed = embed, .blocks = {}, .kept = {}};
+  for (std::size_t block = 0; block < some.heads.size(); ++block)
+    least.blocks.push_back(
+        {some.heads[block].front(), some.heads[block].front() / space.model().queries_per_group, some.ffn[block].front()});
+  if (!format.why_not(space.model(), least).empty()) return std::nullopt;
+  return some;
 }
 
 HomogeneousList::HomogeneousList(const SearchSpace& space) : queries_per_group_(space.model().queries_per_group) {
@@ -83,6 +119,7 @@ std::vector<Subnet> deployable_subnets(const SearchSpace& space, const Homogeneo
 }
 
 std::string why_no_member(const SearchSpace& space, Deployable target) {
+  if (looks_at_blocks(target)) return format(space.largest()) + ": " + why_not_deployable(space, space.largest(), target);
   const HomogeneousList list(space);
   if (list.size() == 0) return "its blocks allow no common head count and FFN width";
   const Subnet largest = list.at(list.size() - 1);

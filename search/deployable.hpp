@@ -1,9 +1,11 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "search/feasible_set.hpp"
+#include "search/stratum.hpp"
 
 namespace elastiform {
 
@@ -31,6 +33,10 @@ class HomogeneousList {
   std::int64_t size_ = 0;
 };
 
+/// Whether a target judges each block by itself, so that its subnets are a product of lists; else its blocks are all alike.
+bool looks_at_blocks(Deployable target);
+/// What such a target leaves of the choices at one embed width and depth; nothing when it can express none of these subnets.
+std::optional<Choices> deployable_choices(const SearchSpace& space, int embed, int depth, Deployable target);
 /// Of `list`, the subnets of one embed width and depth that `target` can express, in order.
 std::vector<Subnet> deployable_subnets(const SearchSpace& space, const HomogeneousList& list, int embed, int depth, Deployable target);
 /// For a space of which `target` can express nothing: why, by the example of its largest homogeneous subnet.

@@ -56,13 +56,16 @@ struct FeasibleSet::Impl {
   Impl(const CostModel& model, Budget limits, Deployable deployable) : costs(model), budget(std::move(limits)), target(deployable) {
     const SearchSpace& space = costs.space();
     const HomogeneousList list(space);
-    if (target != Deployable::any) list.refuse_long("--deployable " + std::string(name_of(target)));
+    if (!looks_at_blocks(target)) list.refuse_long("--deployable " + std::string(name_of(target)));
     const auto strata = static_cast<std::int64_t>(space.embed().size() * space.depth().size());
     for (const int embed : space.embed())
       for (const int depth : space.depth()) {
         Part part;
-        if (target == Deployable::any) part.stratum = counted_stratum(costs, budget.limits(), embed, depth, kMaxTableBytes / (2 * strata));
-        else part.stratum = listed_stratum(costs, budget.limits(), embed, depth, deployable_subnets(space, list, embed, depth, target));
+        if (!looks_at_blocks(target))
+          part.stratum = listed_stratum(costs, budget.limits(), embed, depth, deployable_subnets(space, list, embed, depth, target));
+        else if (const auto choices = deployable_choices(space, embed, depth, target))
+          part.stratum = counted_stratum(costs, budget.limits(), embed, *choices, kMaxTableBytes / (2 * strata));
+        else part.stratum = listed_stratum(costs, budget.limits(), embed, depth, {});
         part.first = count;
         part.count = part.stratum->completions({});
         count += part.count;

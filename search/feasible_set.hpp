@@ -13,6 +13,8 @@
 
 namespace elastiform {
 
+struct Format;  // supernet/formats/format.hpp
+
 using BigInt = boost::multiprecision::cpp_int;
 
 /// Subnets of a space without limits: a sum of products of list sizes, for spaces of any size.
@@ -24,10 +26,23 @@ enum class Law : std::uint8_t { balanced, uniform };
 std::string_view name_of(Law law);
 Law parse_law(std::string_view text);  // throws InputError
 
-/// What an export format can express, as a constraint (docs/exports.md).
-enum class Deployable : std::uint8_t { any, hf_llama, hf_gpt2 };
+/// What an export format can express, as a constraint (docs/exports.md): a row of the registry of formats, or any subnet.
+class Deployable {
+ public:
+  constexpr Deployable() = default;
+  explicit constexpr Deployable(const Format& format) : format_(&format) {}
+  static const Deployable any;
+  const Format* format() const { return format_; }  // nullptr: any
+  bool operator==(const Deployable&) const = default;
+
+ private:
+  const Format* format_ = nullptr;
+};
+inline constexpr Deployable Deployable::any{};
 std::string_view name_of(Deployable target);
-Deployable parse_deployable(std::string_view text);  // throws InputError
+Deployable parse_deployable(std::string_view text);  // "any" or a format's name; throws InputError
+/// The same names in one line, for a command's help.
+std::string deployable_names();
 /// Empty when `target` can express `subnet` of `space`, else the reason, in words a user understands.
 std::string why_not_deployable(const SearchSpace& space, const Subnet& subnet, Deployable target);
 
@@ -36,7 +51,9 @@ constexpr std::int64_t kMostHomogeneous = 100'000;
 
 /// Exactly the subnets of a space that a budget and a deployment target admit (depths keep the first blocks). At fixed embed and depth every
 /// additive cost is linear in (Σ heads, Σ ffn), so the set is a table over these sums and any number of limits is exact together; counts are
-/// exact integers. `hf_*` sets are enumerated, and refused (InputError) where the space has more than kMostHomogeneous candidates. Order of rank: embed, depth, then blocks from left to right, as Subnet's.
+/// exact integers. A target that looks at each block by itself only shortens the lists of choices. Sets of targets whose blocks are all alike
+/// are enumerated, and refused (InputError) where the space has more than kMostHomogeneous candidates. Order of rank: embed, depth, then blocks
+/// from left to right, as Subnet's.
 class FeasibleSet {
  public:
   FeasibleSet(const CostModel& costs, Budget budget, Deployable target = Deployable::any);

@@ -1,12 +1,16 @@
 #include "search/prefix_evaluator.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "kernels/cpu/cpu_backend.hpp"
@@ -18,8 +22,9 @@
 namespace elastiform {
 namespace {
 
-constexpr std::int64_t kBlockBytes = 1024;  // the unit of data that intervals are over
-constexpr std::int64_t kBatchRows = 2048;   // tokens a worker takes at a time: GEMMs run at full speed, activations stay in L3
+constexpr std::int64_t kBlockBytes = 1024;  // the unit of data that intervals are over; tokens, where they are no bytes
+constexpr std::string_view kBytesPerToken = ",bytes_per_token=";
+constexpr std::int64_t kBatchRows = 2048;  // tokens a worker takes at a time: GEMMs run at full speed, activations stay in L3
 
 /// Blocks of a segment; a last one of less than half a block joins the one before, since paired means weigh blocks alike.
 std::int64_t blocks_of(const Segment& segment) {
@@ -42,7 +47,17 @@ struct Partial {
 }  // namespace
 
 std::string ScoringSet::text() const {
-  return "stride=" + std::to_string(stride) + ",segments=" + (segments == 0 ? std::string("all") : std::to_string(segments));
+  std::string text = "stride=" + std::to_string(stride) + ",segments=" + (segments == 0 ? std::string("all") : std::to_string(segments));
+  if (bytes_per_token != 1) text += fmt::format("{}{}", kBytesPerToken, bytes_per_token);  // as many digits as it takes to read it back
+  return text;
+}
+
+double bytes_per_token_of(std::string_view blocks) {
+  const auto at = blocks.find(kBytesPerToken);
+  if (at == std::string_view::npos) return 1;
+  double value = 1;
+  std::from_chars(blocks.data() + at + kBytesPerToken.size(), blocks.data() + blocks.size(), value);
+  return value > 0 ? value : 1;
 }
 
 struct PrefixEvaluator::State {

@@ -17,10 +17,13 @@ namespace elastiform {
 /// Which tokens score a subnet.
 struct ScoringSet {
   Split split = Split::search;
-  std::int64_t stride = 0;    // bytes between windows; T: no overlap, T/2: the protocol of reports
-  std::int64_t segments = 0;  // 0: the whole split, else its first so many blocks
-  std::string text() const;   // "stride=64,segments=all": part of an evaluation's key
+  std::int64_t stride = 0;     // tokens between windows; T: no overlap, T/2: the protocol of reports
+  std::int64_t segments = 0;   // 0: the whole split, else its first so many blocks
+  double bytes_per_token = 1;  // of what is scored (TextData::bytes_per_token); 1 of the byte tokenizer
+  std::string text() const;    // "stride=64,segments=all": part of an evaluation's key; of tokens ",bytes_per_token=4.25" too
 };
+/// What stands in such a text; 1 when nothing does.
+double bytes_per_token_of(std::string_view blocks);
 
 /// Two subnets that agree on embed width and the first k blocks have the same activations after block k, so a population is evaluated as a
 /// prefix tree, depth first, one activation per level alive; workers take disjoint batches of the data. Bit for bit what evaluating the

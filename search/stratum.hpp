@@ -42,9 +42,15 @@ class Stratum {
   int embed_, depth_;
 };
 
-/// Every subnet of the space inside the limits, counted by sums (feasible_set.hpp). Throws InputError when a table of counts
+/// Head counts and FFN widths that each block may take at one embed width, ascending.
+struct Choices {
+  std::vector<std::vector<int>> heads, ffn;
+};
+Choices choices_of(const SearchSpace& space, int embed, int depth);
+
+/// Every subnet of these choices inside the limits, counted by sums (feasible_set.hpp). Throws InputError when a table of counts
 /// would exceed max_bytes: spaces of about a thousand blocks.
-std::unique_ptr<Stratum> counted_stratum(const CostModel& costs, std::span<const Limit> limits, int embed, int depth,
+std::unique_ptr<Stratum> counted_stratum(const CostModel& costs, std::span<const Limit> limits, int embed, const Choices& choices,
                                          std::int64_t max_bytes);
 
 /// `candidates`, in order and of this embed width and depth, as far as they are inside the limits.

@@ -132,7 +132,8 @@ void generate(Backend& backend, const Network& network, const Weights& weights, 
   Decoder decoder(backend, network, weights, subnet, static_cast<std::int64_t>(prompt.size()) + options.tokens);
   std::span<const float> logits = decoder.say(prompt);
   for (std::int64_t step = 0; step < options.tokens; ++step) {
-    const std::int32_t token = pick_token(logits, options, static_cast<std::uint64_t>(step));
+    const auto known = static_cast<std::size_t>(options.vocabulary > 0 ? std::min(options.vocabulary, model.vocabulary) : model.vocabulary);
+    const std::int32_t token = pick_token(logits.first(known), options, static_cast<std::uint64_t>(step));
     if (!each(token)) return;
     if (step + 1 < options.tokens) logits = decoder.say(std::span(&token, 1));
   }

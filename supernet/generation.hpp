@@ -15,6 +15,7 @@ struct GenerationOptions {
   double temperature = 0;     // 0: greedy (the first of equal logits)
   int top_k = 0;              // 0: all
   double top_p = 1;
+  int vocabulary = 0;  // ids below it may come, as rows of the table beyond the tokenizer's ids mean nothing; 0: all
   std::uint64_t seed = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "trainers/checkpoint.hpp"
 
+#include <array>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -149,20 +150,37 @@ BuildIdentity this_build(const Backend& backend) {
           .precision = std::string(name_of(backend.precision()))};
 }
 
+namespace {
+
+/// Where a run stands, beside its weights.
+struct Position {
+  std::uint64_t seed = 0;
+  std::int64_t step = 0, updates = 0, skipped = 0;
+};
+
+/// Everything but what optimizer, rules and average keep.
+void write_run_state(Hdf5Writer& file, const Weights& weights, const std::string& recipe_toml, const std::string& data_sha256,
+                     const Position& position, const BuildIdentity& build) {
+  write_identity(file, build, weights.table().space());
+  file.attribute("/", "recipe", std::string_view(recipe_toml));
+  file.attribute("/", "data_sha256", std::string_view(data_sha256));
+  file.attribute("/", "weights_hash", std::string_view(weights_hash(weights)));
+  file.attribute("/", "step", position.step);
+  file.attribute("/", "updates", position.updates);
+  file.attribute("/", "skipped", position.skipped);
+  // Random numbers are pure functions of (seed, purpose, step) and so is the place in the data: these two are all their state. load
+  // takes the seed from the recipe, which the program compares with the one above.
+  file.attribute("/", "seed", static_cast<std::int64_t>(position.seed));
+  write_weights(file, kWeights, weights, Held::trained);
+}
+
+}  // namespace
+
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
   const Trainer::State& state = trainer.state();
   Hdf5Writer file(path, kKind);
-  write_identity(file, this_build(trainer.backend()), state.weights.table().space());
-  file.attribute("/", "recipe", std::string_view(recipe_toml));
-  file.attribute("/", "data_sha256", std::string_view(data_sha256));
-  file.attribute("/", "weights_hash", std::string_view(weights_hash(state.weights)));
-  file.attribute("/", "step", state.next_step);
-  file.attribute("/", "updates", state.updates);
-  file.attribute("/", "skipped", state.skipped);
-  // Random numbers are pure functions of (seed, purpose, step) and so is the place in the data: these two are all their state. load
-  // takes the seed from the recipe, which the program compares with the one above.
-  file.attribute("/", "seed", static_cast<std::int64_t>(trainer.options().seed));
-  write_weights(file, kWeights, state.weights, Held::trained);
+  write_run_state(file, state.weights, recipe_toml, data_sha256, {trainer.options().seed, state.next_step, state.updates, state.skipped},
+                  this_build(trainer.backend()));
   for (const auto& [name, moment] : state_moments(state)) write_weights(file, name, *moment, Held::trained);
   for (const auto& [name, array] : state.optimizer->arrays()) write_array(file, "/optimizer/" + name, *array);
   for (const auto& [name, numbers] : state_numbers(state)) file.dataset(name, std::span<const double>(*numbers));
@@ -178,6 +196,14 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
   file.close();
 }
 
+void save_first_weights(const Weights& weights, const std::string& recipe_toml, const std::string& data_sha256, std::uint64_t seed,
+                        const BuildIdentity& build, const std::string& path) {
+  Hdf5Writer file(path, kKind);
+  write_run_state(file, weights, recipe_toml, data_sha256, {.seed = seed}, build);
+  file.dataset("/first", std::span<const double>(std::array{0.0}));
+  file.close();
+}
+
 BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   const Hdf5Reader file(path, kKind);
   Trainer::State& state = trainer.state();
@@ -190,6 +216,11 @@ BuildIdentity load_checkpoint(Trainer& trainer, const std::string& path) {
   const std::int64_t updates = count_attribute(file, path, "updates", step), skipped = count_attribute(file, path, "skipped", step);
   check_weights(file, kWeights, state.weights.table(), Held::trained);
   Weights weights = checked_weights(file, path, copy_of(state.weights));
+  // First weights alone (save_first_weights): everything else is that of a fresh trainer.
+  if (step == 0 && file.has("/first")) {
+    trainer.begin_with(weights);
+    return identity_of(file);
+  }
   const auto numbers = state_numbers(state);
   std::map<std::string, std::vector<double>> bands = read_numbers(file, path, "", numbers);
   const auto precision_numbers = state.precision->numbers();

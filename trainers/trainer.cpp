@@ -6,6 +6,7 @@
 
 #include "supernet/cost_model.hpp"
 #include "supernet/initialization.hpp"
+#include "supernet/parametrizations/merge.hpp"
 #include "supernet/plan_cache.hpp"
 #include "supernet/skip_profile.hpp"
 #include "trainers/gradient_sum.hpp"
@@ -273,6 +274,14 @@ std::string Trainer::precision_summary() const { return parts_->state.precision-
 std::int64_t Trainer::updates() const { return parts_->state.updates; }
 const Weights* Trainer::average() const { return parts_->state.average ? &parts_->state.average->weights() : nullptr; }
 const GradientNoise& Trainer::noise() const { return parts_->state.noise; }
+
+void Trainer::begin_with(const Weights& weights) {
+  State& state = parts_->state;
+  copy_by_name(state.weights, weights);
+  state.precision->initialize(parts_->backend, state.weights);
+  if (state.average) state.average->weights().assign(state.weights);
+}
+
 Trainer::State& Trainer::state() { return parts_->state; }
 const Trainer::State& Trainer::state() const { return parts_->state; }
 

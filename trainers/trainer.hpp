@@ -74,6 +74,9 @@ class Trainer {
                      std::optional<std::int64_t> activation_limit = std::nullopt, const Communicator& ranks = alone(),
                      bool offloads = false);
 
+  /// Takes weights made elsewhere, of a freshly made trainer's tensors those of the same names; an average begins with them.
+  void begin_with(const Weights& weights);
+
   // What a checkpoint holds beside the weights (trainers/checkpoint.hpp reads and writes it).
   struct State;
   State& state();

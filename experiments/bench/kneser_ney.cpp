@@ -138,7 +138,7 @@ void run(const Arguments& arguments) {
     for (const ByteSpan span : scored) bits += model.bits(order, span);
     rows.push_back({order, bits / static_cast<double>(bytes), model.grams(order)});
   }
-  print(arguments, data.split_bytes(Split::train), bytes, scored.size(), rows,
+  print(arguments, data.split_tokens(Split::train), bytes, scored.size(), rows,
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 

@@ -56,6 +56,8 @@ class Command {
 };
 
 // One factory a command; main.cpp lists them in the order of a user's day.
+std::unique_ptr<Command> make_import_command();
+std::unique_ptr<Command> make_tokenize_command();
 std::unique_ptr<Command> make_train_command();
 std::unique_ptr<Command> make_finetune_command();
 std::unique_ptr<Command> make_space_command();

@@ -47,7 +47,8 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
   Table table({"network", "parameters", "bits/byte"});
   for (const auto& row : rows)
     table.row({fmt::format("{}  {}", row.name, format(row.subnet)), grouped(row.report.costs.parameters),
-               fmt::format("{:.3f} ± {:.3f}", bits_per_byte(row.report.score.loss), kNormal95 * bits_per_byte(row.report.score.loss_se))});
+               fmt::format("{:.3f} ± {:.3f}", bits_per_nat(row.report) * row.report.score.loss,
+                           kNormal95 * bits_per_nat(row.report) * row.report.score.loss_se)});
   for (const auto& model : models.models)
     table.row({fmt::format("Kneser-Ney, {} bytes of context", model.order - 1), "", fmt::format("{:.3f}", model.bits_per_byte)});
   auto text = table.text() + "± is 95 % over blocks of text; it does not cover seeds of training.\n";
@@ -71,9 +72,10 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
 }
 
 std::string demo_prompt(Run& run) {
-  const auto& segment = run.data().segments(Split::report).front();
+  const auto& segment = run.text().segments(Split::report).front();
   std::string text;
-  for (auto at = segment.begin; at < segment.end && at < segment.begin + 400; ++at) text += static_cast<char>(run.text().byte(at));
+  for (const std::int32_t id : run.text().tokens(segment.begin, std::min(segment.end, segment.begin + 400)))
+    text += run.tokenizer().text_of(id);
   const auto line = text.find('\n');
   auto prompt = text.substr(line == std::string::npos || line + 60 > text.size() ? 0 : line + 1, 40);
   for (char& c : prompt)

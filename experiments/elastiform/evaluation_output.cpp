@@ -21,7 +21,7 @@ JsonObject evaluation_json(const Evaluation& evaluation, const Metric& metric) {
   JsonObject object;
   object.add("id", evaluation.id).add("subnet", format(evaluation.subnet)).add("split", evaluation.split).add("blocks", evaluation.blocks);
   object.add("loss", evaluation.score.loss).add("loss_se", evaluation.score.loss_se);
-  if (!metric.classifies) object.add("bits_per_byte", bits_per_byte(evaluation.score.loss));
+  if (!metric.classifies) object.add("bits_per_byte", bits_per_nat(evaluation) * evaluation.score.loss);
   object.add("accuracy", evaluation.score.accuracy);
   object.add("parameters", evaluation.costs.parameters).add("block_parameters", evaluation.costs.block_parameters);
   object.add("macs", evaluation.costs.macs).add("inference_bytes", evaluation.costs.inference_bytes);
@@ -42,8 +42,9 @@ std::pair<double, double> wilson_interval(double share, double n) {
 
 }  // namespace
 
-std::string quality_text(const Score& score, const Metric& metric) {
-  const double loss = metric.shown(score.loss), reach = kNormal95 * metric.shown(score.loss_se);
+std::string quality_text(const Evaluation& evaluation, const Metric& metric) {
+  const Score& score = evaluation.score;
+  const double units = units_per_nat(evaluation, metric), loss = units * score.loss, reach = kNormal95 * units * score.loss_se;
   if (!metric.classifies)
     return fmt::format("{:.4f} {} (95 % interval {:.4f} to {:.4f} over {} {})", loss, metric.loss, loss - reach, loss + reach,
                        score.block_losses.size(), metric.blocks);
@@ -52,22 +53,22 @@ std::string quality_text(const Score& score, const Metric& metric) {
                      100 * low, 100 * high, score.block_losses.size(), metric.blocks, loss, reach, metric.loss);
 }
 
-std::string chance_warning(std::string_view subnet, double loss, const ModelConfig& model) {
+std::string chance_warning(std::string_view subnet, double loss, const ModelConfig& model, double bytes_per_token) {
   const double chance = std::log(model.vocabulary);
   if (loss <= chance) return "";
   const Metric& metric = metric_of(model);
   return fmt::format(
       "warning: {} has {:.4g} {}, worse than guessing ({:.4g}): the training diverged; a lower train.rate or a train.clip may "
       "help\n",
-      subnet, metric.shown(loss), metric.loss, metric.shown(chance));
+      subnet, metric.shown(loss, bytes_per_token), metric.loss, metric.shown(chance, bytes_per_token));
 }
 
 std::string front_table(const ParetoFront& front, const Metric& metric) {
   Table table({"subnet", "id", std::string(metric.loss), "+- 95 %", "accuracy", "parameters", fmt::format("macs/{}", metric.input)});
   for (const Evaluation& member : front.members())
-    table.row({format(member.subnet), std::to_string(member.id), fmt::format("{:.4f}", metric.shown(member.score.loss)),
-               fmt::format("{:.4f}", kNormal95 * metric.shown(member.score.loss_se)), fmt::format("{:.1f} %", 100 * member.score.accuracy),
-               grouped(member.costs.parameters), grouped(member.costs.macs)});
+    table.row({format(member.subnet), std::to_string(member.id), fmt::format("{:.4f}", units_per_nat(member, metric) * member.score.loss),
+               fmt::format("{:.4f}", kNormal95 * units_per_nat(member, metric) * member.score.loss_se),
+               fmt::format("{:.1f} %", 100 * member.score.accuracy), grouped(member.costs.parameters), grouped(member.costs.macs)});
   return table.text();
 }
 
@@ -75,7 +76,8 @@ std::string front_plot(const std::vector<Evaluation>& all, const ParetoFront& fr
   PlotSeries evaluated{.mark = '.', .label = "evaluated", .points = {}}, equal{.mark = 'h', .label = "all blocks equal", .points = {}};
   PlotSeries best{.mark = 'O', .label = "front", .points = {}};
   const auto point = [&](const Evaluation& evaluation) {
-    return std::pair{static_cast<double>(value_of(evaluation.costs, front.cost())), metric.shown(evaluation.score.loss)};
+    return std::pair{static_cast<double>(value_of(evaluation.costs, front.cost())),
+                     units_per_nat(evaluation, metric) * evaluation.score.loss};
   };
   for (const Evaluation& evaluation : all) (is_homogeneous(evaluation.subnet) ? equal : evaluated).points.push_back(point(evaluation));
   for (const Evaluation& evaluation : front.members()) best.points.push_back(point(evaluation));

@@ -17,10 +17,10 @@ namespace elastiform {
 JsonObject evaluation_json(const Evaluation& evaluation, const Metric& metric = kTextMetric);
 
 /// "2.1234 bits/byte (95 % interval 2.1100 to 2.1368 over 220 blocks of data)"; of a classifier its accuracy, with Wilson's interval, and its loss.
-std::string quality_text(const Score& score, const Metric& metric = kTextMetric);
+std::string quality_text(const Evaluation& evaluation, const Metric& metric = kTextMetric);
 
 /// One line when a loss (nats) is above that of guessing among all tokens or classes, or no number; else "".
-std::string chance_warning(std::string_view subnet, double loss, const ModelConfig& model);
+std::string chance_warning(std::string_view subnet, double loss, const ModelConfig& model, double bytes_per_token = 1);
 
 /// The members of a front, one row each.
 std::string front_table(const ParetoFront& front, const Metric& metric = kTextMetric);

@@ -1,8 +1,15 @@
 #include "experiments/elastiform/export_steps.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <filesystem>
 
+#include "experiments/elastiform/output.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/formats/hugging_face_tokenizer.hpp"
+#include "supernet/formats/proof.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
 #include "version.hpp"
 
 namespace elastiform {
@@ -14,7 +21,7 @@ ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, Resul
   return {.split = std::string(name_of(split)),
           .loss = evaluation.score.loss,
           .loss_se = evaluation.score.loss_se,
-          .bits_per_byte = bits_per_byte(evaluation.score.loss),
+          .bits_per_byte = bits_per_nat(evaluation) * evaluation.score.loss,
           .tokens = scored_tokens(run, set)};
 }
 
@@ -25,25 +32,39 @@ std::int64_t id_of(const ResultStore& store, const Subnet& subnet, const std::st
   return 0;
 }
 
+ConsumerReport consumer_report(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Check& check,
+                               std::span<const std::int32_t> tokens, int threads) {
+  constexpr std::size_t kTokens = 64;
+  tokens = tokens.first(std::min(tokens.size(), kTokens));
+  return check_with(*check.consumer, check.python, format, path, tokens, sequence_logits(run.weights(), subnet, tokens, threads));
+}
+
+/// The end token that files beside a tokenizer.json name.
+std::optional<int> end_token_beside(const std::string& tokenizer, int rows) {
+  if (tokenizer == "bytes") return std::nullopt;
+  return hugging_face::end_token_of_folder(std::filesystem::path(tokenizer).parent_path().string(), rows);
+}
+
 /// The beginning of the search split: what the export is compared on.
 std::vector<std::int32_t> comparison_tokens(Run& run) {
   const TextData& data = run.text();
   const Segment& segment = data.segments(Split::search).front();
-  std::vector<std::int32_t> tokens;
-  for (std::int64_t at = segment.begin; at < segment.end && at - segment.begin < run.space().model().context; ++at)
-    tokens.push_back(data.byte(at));
-  return tokens;
+  return data.tokens(segment.begin, std::min<std::int64_t>(
+                                        segment.end, segment.begin + std::min<std::int64_t>(run.space().model().context, kProofTokens)));
 }
 
 }  // namespace
 
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common) {
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad,
+                       const Check& check) {
   const bool named_here = to.empty();
   std::error_code error;
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
     throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
+  const auto end_token = end_token_beside(run.recipe().data.tokenizer, run.space().model().vocabulary);
   // The id, and with it the name, is known only after the subnet was scored.
-  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to);
+  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, run.tokenizer().json(),
+               end_token);
   const std::vector<std::int32_t> tokens = comparison_tokens(run);
   const auto store = run.results(ResultStore::Mode::write);
   ModelCard card{.subnet = elastiform::format(subnet),
@@ -55,12 +76,47 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
                  .training_steps = run.supernet().steps,
                  .fine_tuned = !run.recipe().base.empty(),
-                 .averaged = run.supernet().is_average()};
+                 .averaged = run.supernet().is_average(),
+                 .tokenizer = run.tokenizer().json(),
+                 .end_token = end_token};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
-  if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + (format.folder ? "" : ".h5");
-  const double difference = export_model(format, run.weights(), subnet, card, tokens, to);
-  return {std::move(to), id, difference, std::move(card)};
+  if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);
+  ExportOptions options{.pad = pad, .threads = threads_of(common), .check = {}};
+  std::optional<ConsumerReport> report;
+  if (check.consumer != nullptr)
+    options.check = [&](const std::string& beside) {
+      report = consumer_report(run, subnet, format, beside, check, tokens, options.threads);
+    };
+  const double difference = export_model(format, run.weights(), subnet, card, tokens, to, options);
+  Exported exported{.path = std::move(to),
+                    .id = id,
+                    .difference = difference,
+                    .card = std::move(card),
+                    .padding = std::nullopt,
+                    .report = std::move(report)};
+  if (pad) {
+    const Padded padded = format.padded(run.space().model(), subnet);
+    exported.padding = Padding{padded.subnet, size_of(run.space().model(), subnet), size_of(padded.model, padded.subnet)};
+  }
+  return exported;
+}
+
+std::string padding_line(const Padding& padding) {
+  const auto growth = [](std::int64_t before, std::int64_t after) {
+    return before > 0 ? fmt::format("×{:.2f}", static_cast<double>(after) / static_cast<double>(before)) : std::string("from none");
+  };
+  const NetworkSize &exact = padding.exact, &padded = padding.padded;
+  return fmt::format("padded with zeros to {}: {} parameters ({}), KV cache of a full context {} ({})\n", format(padding.subnet),
+                     grouped(padded.parameters), growth(exact.parameters, padded.parameters),
+                     bytes_text(static_cast<double>(padded.cache_bytes)), growth(exact.cache_bytes, padded.cache_bytes));
+}
+
+void check_deployable_tokenizer(const Recipe& recipe, Deployable target) {
+  const std::string& path = recipe.data.tokenizer;
+  if (target == Deployable::any || path == "bytes" || !std::filesystem::exists(path)) return;
+  check_export_tokenizer(find_format(name_of(target)), Tokenizer::load(path).json(), recipe.space.model().vocabulary,
+                         end_token_beside(path, recipe.space.model().vocabulary));
 }
 
 std::string generate_line(const std::string& path) { return "elastiform generate " + path + " --prompt \"In the beginning\""; }

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The same experiment with the data kept somewhere else is the same experiment: the data themselves are named by their SHA-256.
+// The same experiment with the data kept somewhere else is the same experiment: data and tokenizer are in the data's SHA-256.
 std::string without_place(Recipe recipe) {
   for (const DataPath& place : data_paths(recipe.data)) *place.path = place.key.substr(place.key.find('.') + 1);
   return recipe.text();

@@ -6,6 +6,8 @@
 int main(int argc, char** argv) {
   using namespace elastiform;
   std::vector<std::unique_ptr<Command>> commands;  // in the order of a user's day
+  commands.push_back(make_import_command());
+  commands.push_back(make_tokenize_command());
   commands.push_back(make_train_command());
   commands.push_back(make_space_command());
   commands.push_back(make_sample_command());

@@ -14,9 +14,9 @@ struct Metric {
   std::string_view input;   // of which one loss and one count of multiply-adds are: a token, an image
   std::string_view inputs;  // their plural
   std::string_view blocks;  // what intervals are over
-  double of_a_nat = 1;      // units in a nat
+  double of_a_nat = 1;      // units in a nat; of text, where a token is a byte
   bool classifies = false;  // then accuracy comes first
-  double shown(double nats) const { return nats * of_a_nat; }
+  double shown(double nats, double bytes_per_token = 1) const { return nats * of_a_nat / bytes_per_token; }
 };
 
 constexpr Metric kTextMetric{"bits/byte", "token", "tokens", "blocks of data", 1 / std::numbers::ln2, false};

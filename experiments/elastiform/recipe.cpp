@@ -260,7 +260,7 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   for (const char* key : {"data", "model", "space", "tune", "train", "stage", "deploy", "search"}) tables.has(key);
   tables.finish();
   auto data = read_data(document, where);
-  auto space = read_space(document, where, kByteVocabulary);
+  auto space = read_space(document, where, reads_bytes(data) ? kByteVocabulary : 0);
   auto tune = read_tuning(document, where, space.model());
   space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
   check_data(data, space.model(), where);

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <array>
+
 #include "experiments/elastiform/recipe_space.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/data/image_data.hpp"
@@ -10,7 +12,8 @@
 namespace elastiform {
 namespace {
 
-constexpr std::string_view kPathKeys[] = {"data.text", "data.images", "data.labels"};
+constexpr std::string_view kPathKeys[] = {"data.text", "data.tokenizer", "data.images", "data.labels"};
+const std::string kBytes = "bytes";  // data.tokenizer; everything else is a path
 
 void read_image_options(TableReader& table, ImageOptions& image) {
   image.images = table.text("images", "");
@@ -27,6 +30,7 @@ std::string number_text(const double& value) { return fmt::format("{}", value); 
 }  // namespace
 
 bool has_images(const DataOptions& data) { return !data.image.images.empty(); }
+bool reads_bytes(const DataOptions& data) { return data.tokenizer == kBytes; }
 
 DataOptions read_data(const RecipeValue& document, std::string_view where) {
   TableReader table(document.find("data"), "data", where);
@@ -38,7 +42,8 @@ DataOptions read_data(const RecipeValue& document, std::string_view where) {
     table.require("text");
     data.text = table.text("text", "");
     if (data.text.empty()) throw InputError({table.place("text"), "a file or a folder", "nothing", ""});
-    data.tokenizer = table.choice("tokenizer", data.tokenizer, {"bytes"});
+    data.tokenizer = table.text("tokenizer", data.tokenizer);
+    if (data.tokenizer.empty()) throw InputError({table.place("tokenizer"), "bytes, or the place of a tokenizer.json", "nothing", ""});
   }
   if (table.has("splits")) data.splits = table.integers("splits", 1, 1000000);
   if (data.splits.size() != 3)
@@ -79,9 +84,9 @@ void check_data(const DataOptions& data, const ModelConfig& model, std::string_v
 
 std::vector<DataPath> data_paths(DataOptions& data) {
   std::vector<DataPath> paths;
-  for (const DataPath& path :
-       {DataPath{kPathKeys[0], &data.text}, DataPath{kPathKeys[1], &data.image.images}, DataPath{kPathKeys[2], &data.image.labels}})
-    if (!path.path->empty()) paths.push_back(path);
+  const std::array<std::string*, std::size(kPathKeys)> places = {&data.text, &data.tokenizer, &data.image.images, &data.image.labels};
+  for (std::size_t i = 0; i < places.size(); ++i)
+    if (!places[i]->empty() && !(places[i] == &data.tokenizer && reads_bytes(data))) paths.push_back({kPathKeys[i], places[i]});
   return paths;
 }
 
@@ -96,7 +101,11 @@ DataPath main_path(DataOptions& data) { return data_paths(data).front(); }
 std::unique_ptr<DataSource> open_data(const Recipe& recipe) {
   const ModelConfig& model = recipe.space.model();
   if (has_images(recipe.data)) return std::make_unique<ImageData>(recipe.data, model, recipe.train.augmentation);
-  return std::make_unique<TextData>(recipe.data.text, recipe.data, model.context);
+  auto text = std::make_unique<TextData>(recipe.data.text, recipe.data, model.context);
+  if (text->tokenizer().vocabulary() > model.vocabulary)
+    throw InputError({recipe.data.tokenizer, "ids below model.vocabulary = " + std::to_string(model.vocabulary),
+                      "ids up to " + std::to_string(text->tokenizer().vocabulary() - 1), "set model.vocabulary to at least one more"});
+  return text;
 }
 
 }  // namespace elastiform

@@ -50,7 +50,10 @@ const ResidualRuleEntry& read_residual(TableReader& table) {
 /// What a decoder reads and where its tokens stand.
 ModelConfig read_decoder(TableReader& table, int vocabulary) {
   auto model = preset_model(table.choice("preset", "llama", {"llama", "gpt2"}));
-  model.vocabulary = vocabulary;
+  if (vocabulary == 0 && !table.has("vocabulary"))
+    throw InputError({table.place("vocabulary"), "the number of ids of data.tokenizer", "nothing",
+                      "elastiform tokenize prints it; the tokenizer \"bytes\" needs none"});
+  model.vocabulary = table.small_integer("vocabulary", vocabulary, std::max(vocabulary, 2), kLargest);
   model.context = table.small_integer("context", model.context, 1, kLargest);
   model.positions = kind_at(table, "positions", kPositions, model.positions);
   model.rope_theta = table.number("rope_theta", model.rope_theta, 1, 1e12);
@@ -235,8 +238,9 @@ SearchSpace::Block general_block(const SearchSpace& space) {
 }
 
 std::string decoder_lines(const ModelConfig& model) {
-  return fmt::format("[model]\nfamily = \"decoder\"\npreset = {}\ncontext = {}\npositions = \"{}\"\nrope_theta = {}\ntied = {}\n",
-                     toml_text(model.preset), model.context, kind_name(kPositions, model.positions), model.rope_theta, model.tied);
+  return fmt::format(
+      "[model]\nfamily = \"decoder\"\npreset = {}\nvocabulary = {}\ncontext = {}\npositions = \"{}\"\nrope_theta = {}\ntied = {}\n",
+      toml_text(model.preset), model.vocabulary, model.context, kind_name(kPositions, model.positions), model.rope_theta, model.tied);
 }
 
 std::string vit_lines(const ModelConfig& model) {

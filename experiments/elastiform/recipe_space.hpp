@@ -9,7 +9,8 @@
 
 namespace elastiform {
 
-/// [model] and [space] of a recipe (docs/recipes.md). `vocabulary` is the tokenizer's; of images model.classes counts.
+/// [model] and [space] of a recipe (docs/recipes.md). `vocabulary`: the fewest rows of a decoder's embedding, the byte
+/// tokenizer's 256, or 0 where only the recipe can say how many ids there are; of images model.classes counts.
 SearchSpace read_space(const RecipeValue& document, std::string_view where, int vocabulary);
 
 /// The two tables with every default written out; read_space() of them gives `space` again.

@@ -78,12 +78,13 @@ Run::Run(const std::string& folder, const std::string& weights)
   costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
 }
 
-const DataSource& Run::data() {
+const DataSource& Run::data() const {
   if (data_) return *data_;
-  const DataPath place = main_path(recipe_.data);
+  Recipe recipe = recipe_;
+  const DataPath place = main_path(recipe.data);
   const std::string remedy = fmt::format("set {} in {}", place.key, paths_.recipe());
   if (!exists(*place.path)) throw InputError({*place.path, "the data that the run was trained on", "nothing", remedy});
-  auto data = open_data(recipe_);
+  auto data = open_data(recipe);
   if (data->sha256() != supernet_->data_sha256)
     throw InputError({*place.path, "the data that the run was trained on, SHA-256 " + supernet_->data_sha256.substr(0, 16),
                       data->sha256().substr(0, 16), remedy});
@@ -91,9 +92,14 @@ const DataSource& Run::data() {
   return *data_;
 }
 
-const TextData& Run::text() {
+const TextData& Run::text() const {
   if (has_images(recipe_.data)) throw InputError({typed_, "a run of a language model", "a classifier of images", ""});
   return dynamic_cast<const TextData&>(data());
+}
+
+const char* Run::unit() const {
+  if (metric().classifies) return "images";
+  return reads_bytes(recipe_.data) ? "bytes" : "tokens";
 }
 
 std::string Run::name() const { return typed_; }
@@ -109,9 +115,22 @@ std::unique_ptr<ResultStore> Run::results(ResultStore::Mode mode) const {
   return store;
 }
 
-ScoringSet Run::search_set() const { return {Split::search, recipe_.search.stride, recipe_.search.segments}; }
+const Tokenizer& Run::tokenizer() const {
+  if (!tokenizer_) tokenizer_ = data_ ? text().tokenizer() : Tokenizer::named(recipe_.data.tokenizer);
+  return *tokenizer_;
+}
 
-ScoringSet Run::report_set(Split split) const { return {split, std::max(1, recipe_.space.model().context / 2), 0}; }
+ScoringSet Run::sized(const ScoringSet& set) const {
+  if (reads_bytes(recipe_.data)) return set;
+  const std::string key = std::string(name_of(set.split)) + "," + set.text();
+  const auto known = sets_.find(key);
+  if (known != sets_.end()) return known->second;
+  return sets_.emplace(key, scoring_set(data(), recipe_.space.model().context, set)).first->second;
+}
+
+ScoringSet Run::search_set() const { return sized({Split::search, recipe_.search.stride, recipe_.search.segments}); }
+
+ScoringSet Run::report_set(Split split) const { return sized({split, std::max(1, recipe_.space.model().context / 2), 0}); }
 
 Subnet parse_subnet_of(const SearchSpace& space, const std::string& text, std::string_view where) {
   Subnet subnet;
@@ -178,7 +197,25 @@ std::int64_t scored_tokens(Run& run, const ScoringSet& set) {
   return tokens;
 }
 
-double bits_per_byte(double nats_per_token) { return nats_per_token / std::log(2.0); }
+double bits_per_byte(double nats_per_token, double bytes_per_token) { return nats_per_token / std::log(2.0) / bytes_per_token; }
+
+double bits_per_nat(const Evaluation& evaluation) { return units_per_nat(evaluation, kTextMetric); }
+
+double units_per_nat(const Evaluation& evaluation, const Metric& metric) { return metric.shown(1, bytes_per_token_of(evaluation.blocks)); }
+
+ScoringSet scoring_set(const DataSource& data, int context, ScoringSet set) {
+  set.bytes_per_token = data.bytes_per_token(data.scoring_windows(set.split, context, set.stride, set.segments));
+  return set;
+}
+
+Recipe as_stored(Recipe recipe, const std::string& folder) {
+  // absolute first: of a folder that does not exist yet, weakly_canonical() gives a relative path back.
+  for (const DataPath& place : data_paths(recipe.data)) {
+    const auto relative = fs::weakly_canonical(fs::absolute(*place.path)).lexically_relative(fs::weakly_canonical(fs::absolute(folder)));
+    if (!relative.empty()) *place.path = relative.string();
+  }
+  return recipe;
+}
 
 std::string deploy_text(const Deploy& deploy) {
   return fmt::format("{},batch={},context={},{},threads={}", deploy.dtype, deploy.batch, deploy.context, deploy.phase, deploy.threads);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,27 +56,41 @@ class Run {
   const LoadedSupernet& supernet() const { return *supernet_; }
   const Network& network() const { return *network_; }
   const CostModel& costs() const { return *costs_; }
-  const DataSource& data();  // InputError when it moved or changed (SHA-256)
-  const TextData& text();    // InputError when it is images
+  const DataSource& data() const;  // InputError when it moved or changed (SHA-256)
+  const TextData& text() const;    // InputError when it is images
+  const Tokenizer& tokenizer() const;
   const Metric& metric() const { return metric_of(recipe_.space.model()); }
+  const char* unit() const;  // of what its data are counted in: bytes, tokens or images
   std::string name() const;  // as the user typed it, for messages
 
   /// "largest", "middle", "smallest", an id of the run or a subnet's text; checked against the space.
   Subnet subnet(const std::string& text);
   /// Every evaluation of the run, with costs under its [deploy] of today.
   std::unique_ptr<ResultStore> results(ResultStore::Mode mode) const;
+  // Both open the data when tokens are no bytes.
   ScoringSet search_set() const;             // what a search scores with
   ScoringSet report_set(Split split) const;  // the whole split, stride T/2: the protocol of reports
 
  private:
+  ScoringSet sized(const ScoringSet& set) const;
+
   RunPaths paths_;
   std::string typed_;
   Recipe recipe_;
   std::unique_ptr<LoadedSupernet> supernet_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<CostModel> costs_;
-  std::unique_ptr<DataSource> data_;
+  // Opened when they are first asked for.
+  mutable std::unique_ptr<DataSource> data_;
+  mutable std::optional<Tokenizer> tokenizer_;
+  mutable std::map<std::string, ScoringSet> sets_;
 };
+
+/// Stride and segments of a split with the bytes that its tokens stand for.
+ScoringSet scoring_set(const DataSource& data, int context, ScoringSet set);
+
+/// The recipe that a run stores: its data seen from the run's folder, so the folder moves together with the data.
+Recipe as_stored(Recipe recipe, const std::string& folder);
 
 /// The same for a space without a run: "largest", "middle", "smallest" or a subnet's text.
 Subnet parse_subnet_of(const SearchSpace& space, const std::string& text, std::string_view where);
@@ -90,7 +105,11 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
 
 std::int64_t scored_tokens(Run& run, const ScoringSet& set);  // how many tokens or images a set scores
 
-double bits_per_byte(double nats_per_token);  // of the byte tokenizer
+double bits_per_byte(double nats_per_token, double bytes_per_token = 1);
+/// Of an evaluation: bits per byte of one nat per token.
+double bits_per_nat(const Evaluation& evaluation);
+/// The same in the unit of a metric's loss.
+double units_per_nat(const Evaluation& evaluation, const Metric& metric);
 
 /// "f32,batch=1,context=128,decode,threads=2": what costs meant, for stored descriptions and messages.
 std::string deploy_text(const Deploy& deploy);

@@ -93,7 +93,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
   return run_search(plan, *algorithm, evaluator, run.costs(), store, [&](const std::vector<Evaluation>& done) {
     const auto best = best_of(done);
     progress.update(static_cast<std::int64_t>(done.size()), most.convert_to<std::int64_t>(),
-                    best ? fmt::format("best {:.4f} {}", run.metric().shown(best->score.loss), run.metric().loss) : "");
+                    best ? fmt::format("best {:.4f} {}", units_per_nat(*best, run.metric()) * best->score.loss, run.metric().loss) : "");
     outcome.interrupted = interrupted();
     return !outcome.interrupted;
   });
@@ -102,7 +102,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
 std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among, const Metric& metric) {
   if (!best) return fmt::format("{}: none\n", what);
   return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/{}\n", what, format(best->subnet), best->id,
-                     grouped(static_cast<std::int64_t>(among)), quality_text(best->score, metric), grouped(best->costs.parameters),
+                     grouped(static_cast<std::int64_t>(among)), quality_text(*best, metric), grouped(best->costs.parameters),
                      grouped(best->costs.macs), metric.input);
 }
 
@@ -224,7 +224,7 @@ std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore
 Cost leading_cost(const Budget& budget) { return budget.limits().empty() ? Cost::parameters : budget.limits().front().cost; }
 
 PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, std::uint64_t seed, const Metric& metric) {
-  return paired_difference(a.score.block_losses, b.score.block_losses, seed).scaled(metric.of_a_nat);
+  return paired_difference(a.score.block_losses, b.score.block_losses, seed).scaled(units_per_nat(a, metric));
 }
 
 std::string difference_text(const PairedDifference& difference) { return difference_text(difference, verdict(difference, kMargin)); }

@@ -40,7 +40,8 @@ int print_outcome(const TrainOutcome& outcome, const CommonOptions& common, std:
   if (outcome.skipped > 0)
     fmt::print(stream, "warning: {} of {} steps were skipped: loss or gradient not finite; a lower train.rate may help\n", outcome.skipped,
                outcome.steps);
-  if (outcome.losses) fmt::print(stream, "{}", chance_warning("the largest subnet", outcome.losses->largest, outcome.model));
+  if (outcome.losses)
+    fmt::print(stream, "{}", chance_warning("the largest subnet", outcome.losses->largest, outcome.model, outcome.bytes_per_token));
   // The largest contains the others: when it is worse, it was trained too rarely.
   if (outcome.losses && outcome.losses->largest > outcome.losses->middle + kWorse)
     fmt::print(stream, "warning: the largest subnet is worse than the middle one: train longer, or draw it more often (stage.largest)\n");

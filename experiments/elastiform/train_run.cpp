@@ -17,11 +17,9 @@
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
 #include "kernels/errors.hpp"
-#include "supernet/parametrizations/merge.hpp"
 #include "supernet/sha256.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "trainers/checkpoint.hpp"
-#include "trainers/trainer_state.hpp"
 
 namespace elastiform {
 namespace {
@@ -30,16 +28,6 @@ namespace fs = std::filesystem;
 constexpr std::size_t kCheckpointsKept = 2;
 
 double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// The recipe that a run stores: its data seen from the run's folder, so the folder moves together with the data.
-Recipe as_stored(Recipe recipe, const std::string& folder) {
-  // absolute first: of a folder that does not exist yet, weakly_canonical() gives a relative path back.
-  for (const DataPath& place : data_paths(recipe.data)) {
-    const auto relative = fs::weakly_canonical(fs::absolute(*place.path)).lexically_relative(fs::weakly_canonical(fs::absolute(folder)));
-    if (!relative.empty()) *place.path = relative.string();
-  }
-  return recipe;
-}
 
 // What a training that was killed before it wrote its recipe leaves: nothing worth keeping.
 bool holds_only_leftovers(const std::string& folder) {
@@ -63,9 +51,11 @@ class Session {
         trainer_(recipe.space, recipe.train, recipe.stages, *data_, *backend_,
                  activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, *data_, pool_, compute_), memory_options, ranks_),
                  ranks_, away_.get()),
-        evaluator_(trainer_.network(), trainer_.weights(), *data_, {Split::search, recipe.space.model().context, recipe.train.log_segments},
-                   pool_, compute_),
-        ends_{recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()} {
+        log_set_(
+            scoring_set(*data_, recipe.space.model().context, {Split::search, recipe.space.model().context, recipe.train.log_segments})),
+        evaluator_(trainer_.network(), trainer_.weights(), *data_, log_set_, pool_, compute_), ends_{recipe.space.smallest(),
+                                                                                                     recipe.space.middle(),
+                                                                                                     recipe.space.largest()} {
     evaluator_.share_batches(ranks_);
     if (ranks_.leads() && common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
     if (base != nullptr) begin_with(*base);
@@ -104,8 +94,15 @@ class Session {
       if (!trainer_.done()) save();  // Ctrl-C
       log->fold(paths_.training_table(), stored_);
     }
-    return {paths_.folder, trainer_.next_step(),  recipe_.train.steps, trainer_.skipped_steps(), earlier_seconds_ + seconds_,
-            losses_,       recipe_.space.model(), !trainer_.done()};
+    return {paths_.folder,
+            trainer_.next_step(),
+            recipe_.train.steps,
+            trainer_.skipped_steps(),
+            earlier_seconds_ + seconds_,
+            losses_,
+            recipe_.space.model(),
+            log_set_.bytes_per_token,
+            !trainer_.done()};
   }
 
  private:
@@ -114,10 +111,7 @@ class Session {
     if (base.weights_hash != recipe_.base)
       throw InputError({paths_.base(), "the weights that the run began with, SHA-256 " + recipe_.base.substr(0, 16),
                         base.weights_hash.substr(0, 16), "restore the run's base.h5"});
-    Trainer::State& state = trainer_.state();
-    copy_by_name(state.weights, base.weights);
-    state.precision->initialize(*backend_, state.weights);
-    if (state.average) state.average->weights().assign(state.weights);  // the average begins at the weights
+    trainer_.begin_with(base.weights);
   }
 
   // Ranks that differ in any of these would drift apart, or end apart.
@@ -146,12 +140,14 @@ class Session {
     return model.head_rows(sequences_of_step(recipe_.train), model.context);
   }
 
+  double shown(double nats) const { return metric_.shown(nats, log_set_.bytes_per_token); }
+
   std::string quality_line(const std::vector<Score>& scores) const {
     if (metric_.classifies)
       return fmt::format("accuracy smallest {:.1f} %  middle {:.1f} %  largest {:.1f} %  loss {:.3f}", 100 * scores[0].accuracy,
                          100 * scores[1].accuracy, 100 * scores[2].accuracy, scores[2].loss);
-    return fmt::format("{} smallest {:.3f}  middle {:.3f}  largest {:.3f}", metric_.loss, metric_.shown(scores[0].loss),
-                       metric_.shown(scores[1].loss), metric_.shown(scores[2].loss));
+    return fmt::format("{} smallest {:.3f}  middle {:.3f}  largest {:.3f}", metric_.loss, shown(scores[0].loss), shown(scores[1].loss),
+                       shown(scores[2].loss));
   }
 
   std::string speed() const {
@@ -235,6 +231,7 @@ class Session {
   std::optional<FmaPeak> peak_;        // the CPU's; of rank 0, which shows speed
   std::unique_ptr<MemorySpace> away_;  // where activations wait; null: nowhere
   Trainer trainer_;
+  ScoringSet log_set_;
   PrefixEvaluator evaluator_;
   std::vector<Subnet> ends_;  // smallest, middle, largest
   std::optional<EndLosses> losses_;

@@ -23,6 +23,7 @@ struct TrainOutcome {
   double seconds = 0;               // of training, earlier sessions included
   std::optional<EndLosses> losses;  // the last measured
   ModelConfig model;
+  double bytes_per_token = 1;
   bool interrupted = false;  // Ctrl-C: saved, to be resumed
 };
 

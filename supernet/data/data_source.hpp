@@ -14,7 +14,7 @@ constexpr std::size_t kSplits = 3;
 std::string_view name_of(Split split);
 Split parse_split(std::string_view text);  // throws InputError
 
-/// A stretch that belongs to one split: positions [begin, end). Of text bytes; an image is a segment of its own.
+/// A stretch that belongs to one split: positions [begin, end). Of text tokens; an image is a segment of its own.
 struct Segment {
   std::int64_t begin = 0, end = 0;
 };
@@ -44,6 +44,10 @@ class DataSource {
   virtual std::vector<Window> scoring_windows(Split split, std::int64_t tokens, std::int64_t stride, std::int64_t limit) const = 0;
   /// Windows [first, first+count) as a batch.
   virtual Batch scoring_batch(const std::vector<Window>& windows, std::int64_t first, std::int64_t count, std::int64_t tokens) const = 0;
+
+  /// Bytes of text that a counted target of these windows stands for, in the mean: what turns nats per token into bits per byte. 1 where a
+  /// token is a byte, and of images.
+  virtual double bytes_per_token(const std::vector<Window>&) const { return 1; }
 };
 
 }  // namespace elastiform

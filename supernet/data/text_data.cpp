@@ -8,7 +8,7 @@
 #include "kernels/ops/loss.hpp"
 #include "kernels/random.hpp"
 #include "supernet/data/splits.hpp"
-#include "supernet/data/text_files.hpp"
+#include "supernet/data/token_source.hpp"
 #include "supernet/nearest_name.hpp"
 
 namespace elastiform {
@@ -20,15 +20,16 @@ using Segments = std::array<std::vector<Segment>, kSplits>;
 constexpr std::int64_t kMaxBlocks = 1 << 24;
 
 void check_options(const DataOptions& options) {
-  if (options.tokenizer != "bytes") throw unknown_name("data.tokenizer", options.tokenizer, {"bytes"});
   check_splits(options.splits);
   if (options.split_block < 2)
-    throw InputError(
-        {.where = "data.split_block", .expected = "at least 2 bytes", .found = std::to_string(options.split_block), .remedy = ""});
+    throw InputError({.where = "data.split_block",
+                      .expected = std::string("at least 2 ") + (options.tokenizer == "bytes" ? "bytes" : "tokens"),
+                      .found = std::to_string(options.split_block),
+                      .remedy = ""});
 }
 
-Segments split_folder(const std::string& path, const TextFiles& text, const DataOptions& options) {
-  const std::vector<TextFiles::File>& files = text.files();
+Segments split_folder(const std::string& path, const TokenSource& text, const DataOptions& options) {
+  const std::vector<TokenSource::File>& files = text.files();
   if (files.size() < kSplits)
     throw InputError({.where = path,
                       .expected = "a folder of at least 3 files, one for each split",
@@ -41,12 +42,12 @@ Segments split_folder(const std::string& path, const TextFiles& text, const Data
   return segments;
 }
 
-Segments split_file(const std::string& path, std::int64_t size, const DataOptions& options, int context) {
+Segments split_file(const std::string& path, std::int64_t size, const DataOptions& options, int context, const std::string& unit) {
   const std::int64_t block = options.split_block, whole = size / block;
   if (whole < static_cast<std::int64_t>(kSplits))
     throw InputError({.where = path,
-                      .expected = "at least 3 blocks of " + std::to_string(block) + " bytes, one for each split",
-                      .found = std::to_string(size) + " bytes",
+                      .expected = "at least 3 blocks of " + std::to_string(block) + " " + unit + ", one for each split",
+                      .found = std::to_string(size) + " " + unit,
                       .remedy = "use a longer text or a smaller data.split_block"});
   if (whole > kMaxBlocks)
     throw InputError({.where = path,
@@ -85,7 +86,8 @@ std::vector<std::int64_t> count_starts(const std::vector<Segment>& segments, std
 }  // namespace
 
 struct TextData::Impl {
-  TextFiles text;
+  Tokenizer tokenizer;
+  std::unique_ptr<TokenSource> text;
   std::string sha256;
   Segments segments;
   std::int64_t positions = 0;  // end of the last file
@@ -96,46 +98,76 @@ struct TextData::Impl {
 TextData::TextData(const std::string& path, const DataOptions& options, int context) {
   check_options(options);
   if (context < 1) throw InputError({.where = "context", .expected = "at least 1 token", .found = std::to_string(context), .remedy = ""});
-  impl_ = std::unique_ptr<Impl>(
-      new Impl{.text = TextFiles(path), .sha256 = {}, .segments = {}, .positions = 0, .context = context, .starts = {}});
+  impl_ = std::unique_ptr<Impl>(new Impl{.tokenizer = Tokenizer::named(options.tokenizer),
+                                         .text = {},
+                                         .sha256 = {},
+                                         .segments = {},
+                                         .positions = 0,
+                                         .context = context,
+                                         .starts = {}});
   Impl& d = *impl_;
-  d.positions = d.text.files().back().end;
-  d.segments = d.text.is_folder() ? split_folder(path, d.text, options) : split_file(path, d.text.size(), options, context);
+  d.text = open_tokens(path, d.tokenizer);
+  const std::string unit = d.tokenizer.is_bytes() ? "bytes" : "tokens";
+  d.positions = d.text->files().back().end;
+  d.segments = d.text->is_folder() ? split_folder(path, *d.text, options) : split_file(path, d.text->size(), options, context, unit);
   d.starts = count_starts(d.segments[index_of(Split::train)], context);
   if (d.starts.back() == 0)
     throw InputError(
         {.where = path,
-         .expected = "a train split with a stretch of " + std::to_string(context + 1) + " bytes (context + 1)",
+         .expected = "a train split with a stretch of " + std::to_string(context + 1) + " " + unit + " (context + 1)",
          .found = "none",
-         .remedy = d.text.is_folder() ? "use longer files" : "use a longer text, a larger data.split_block or a smaller context"});
+         .remedy = d.text->is_folder() ? "use longer files" : "use a longer text, a larger data.split_block or a smaller context"});
   for (const Split split : {Split::search, Split::report})
     if (segments(split).empty())
       throw InputError({.where = path,
-                        .expected = "at least 2 bytes in the " + std::string(name_of(split)) + " split",
+                        .expected = "at least 2 " + unit + " in the " + std::string(name_of(split)) + " split",
                         .found = "none",
                         .remedy = "use more or longer files"});
-  d.sha256 = d.text.sha256();
+  d.sha256 = d.text->sha256();
 }
 
 TextData::~TextData() = default;
 TextData::TextData(TextData&&) noexcept = default;
 
-std::int64_t TextData::size() const { return impl_->text.size(); }
+std::int64_t TextData::size() const { return impl_->text->size(); }
 const std::string& TextData::sha256() const { return impl_->sha256; }
+const Tokenizer& TextData::tokenizer() const { return impl_->tokenizer; }
 const std::vector<Segment>& TextData::segments(Split split) const { return impl_->segments[index_of(split)]; }
 
-std::int64_t TextData::split_bytes(Split split) const {
-  std::int64_t bytes = 0;
-  for (const Segment& s : segments(split)) bytes += s.end - s.begin;
-  return bytes;
+std::int64_t TextData::split_tokens(Split split) const {
+  std::int64_t tokens = 0;
+  for (const Segment& s : segments(split)) tokens += s.end - s.begin;
+  return tokens;
+}
+
+std::vector<std::int32_t> TextData::tokens(std::int64_t begin, std::int64_t end) const {
+  if (begin < 0 || end < begin || end > impl_->positions) throw std::logic_error("TextData::tokens: no such positions");
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(end - begin));
+  if (!ids.empty()) impl_->text->copy(begin, end - begin, ids.data());
+  return ids;
 }
 
 std::uint8_t TextData::byte(std::int64_t position) const {
   if (position < 0 || position >= impl_->positions) throw std::logic_error("TextData::byte: no such position");
-  return impl_->text.bytes()[position];
+  return bytes()[position];
 }
 
-const std::uint8_t* TextData::bytes() const { return impl_->text.bytes(); }
+const std::uint8_t* TextData::bytes() const {
+  const std::uint8_t* bytes = impl_->text->bytes();
+  if (bytes == nullptr) throw std::logic_error("TextData::bytes: tokens that are no bytes");
+  return bytes;
+}
+
+double TextData::bytes_per_token(const std::vector<Window>& windows) const {
+  if (impl_->tokenizer.is_bytes()) return 1;
+  std::int64_t bytes = 0, count = 0;
+  for (const Window& window : windows) {
+    const std::int64_t first = window.begin + 1 + window.skip, end = window.begin + 1 + window.length;
+    bytes += impl_->text->text_bytes(first, end);
+    count += end - first;
+  }
+  return count > 0 && bytes > 0 ? static_cast<double>(bytes) / static_cast<double>(count) : 1;
+}
 
 void TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64_t sequences, std::int64_t tokens, Batch& batch,
                               std::int64_t first_sequence) const {
@@ -145,23 +177,21 @@ void TextData::training_batch(std::uint64_t seed, std::uint64_t step, std::int64
   const std::vector<std::int64_t>& first = other.empty() ? impl_->starts : other;
   if (first.back() == 0)
     throw InputError({.where = "training text",
-                      .expected = "a stretch of " + std::to_string(tokens + 1) + " bytes in the train split",
+                      .expected = "a stretch of " + std::to_string(tokens + 1) + " tokens in the train split",
                       .found = "none",
                       .remedy = "use a longer text or shorter sequences"});
   batch.sequences = sequences;
   batch.tokens = tokens;
-  batch.inputs.clear();
-  batch.targets.clear();
-  batch.inputs.reserve(static_cast<std::size_t>(batch.rows()));
-  batch.targets.reserve(static_cast<std::size_t>(batch.rows()));
+  batch.inputs.resize(static_cast<std::size_t>(batch.rows()));
+  batch.targets.resize(static_cast<std::size_t>(batch.rows()));
   for (std::int64_t b = 0; b < sequences; ++b) {
     // A stream of its own for each sequence: any share of the batch can be drawn without the rest.
     RandomStream random(seed, Purpose::batch, step, static_cast<std::uint32_t>(first_sequence + b));
     const auto draw = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(first.back())));
     const auto s = static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), draw) - first.begin()) - 1;
-    const std::uint8_t* window = bytes() + train[s].begin + (draw - first[s]);
-    batch.inputs.insert(batch.inputs.end(), window, window + tokens);
-    batch.targets.insert(batch.targets.end(), window + 1, window + tokens + 1);
+    const std::int64_t window = train[s].begin + (draw - first[s]);
+    impl_->text->copy(window, tokens, batch.inputs.data() + b * tokens);
+    impl_->text->copy(window + 1, tokens, batch.targets.data() + b * tokens);
   }
 }
 
@@ -198,9 +228,8 @@ Batch TextData::scoring_batch(const std::vector<Window>& windows, std::int64_t f
     const Window& window = windows[static_cast<std::size_t>(first + b)];
     if (window.length > tokens || window.begin < 0 || window.begin + window.length >= impl_->positions)
       throw std::logic_error("TextData::scoring_batch: a window beyond its batch or the text");
-    const std::uint8_t* text = bytes() + window.begin;
-    std::copy(text, text + window.length, batch.inputs.begin() + b * tokens);
-    std::copy(text + 1 + window.skip, text + 1 + window.length, batch.targets.begin() + b * tokens + window.skip);
+    impl_->text->copy(window.begin, window.length, batch.inputs.data() + b * tokens);
+    impl_->text->copy(window.begin + 1 + window.skip, window.length - window.skip, batch.targets.data() + b * tokens + window.skip);
   }
   return batch;
 }

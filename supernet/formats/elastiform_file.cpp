@@ -1,5 +1,9 @@
 #include "supernet/formats/elastiform_file.hpp"
 
+#include <algorithm>
+#include <fstream>
+#include <span>
+
 #include "kernels/errors.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 #include "supernet/weights_file.hpp"
@@ -7,7 +11,7 @@
 namespace elastiform::elastiform_file {
 namespace {
 
-const std::string kWeights = "/weights";
+const std::string kWeights = "/weights", kTokenizer = "/tokenizer";
 
 void write_card(Hdf5Writer& file, const ModelCard& card) {
   const std::string at = "/card";
@@ -37,20 +41,32 @@ void write_card(Hdf5Writer& file, const ModelCard& card) {
   }
 }
 
-}  // namespace
-
-std::string why_not(const ModelConfig&, const Subnet&) { return ""; }
-
-void write(const DenseModel& model, const ModelCard& card, const std::string& path) {
-  Hdf5Writer file(path, "model");
-  file.attribute("/", "space", model.weights.table().space().text());
-  file.attribute("/", "subnet", format(model.subnet));
-  write_card(file, card);
-  write_weights(file, kWeights, model.weights);
-  file.close();
+std::string tokenizer_of(const Hdf5Reader& file) {
+  if (!file.has(kTokenizer)) return "";
+  const std::vector<std::uint8_t> bytes = file.bytes(kTokenizer);
+  return {bytes.begin(), bytes.end()};
 }
 
-DenseModel read(const std::string& path) {
+std::optional<int> end_token_of(const Hdf5Reader& file, int rows) {
+  if (!file.has_attribute("/", "end_token")) return std::nullopt;
+  const std::int64_t id = file.integer_attribute("/", "end_token");
+  return id >= 0 && id < rows ? std::optional(static_cast<int>(id)) : std::nullopt;
+}
+
+/// The same network for fewer tokens: a learned position table keeps its first rows.
+DenseModel shortened(const DenseModel& model, int context) {
+  ModelConfig config = model.model;
+  config.context = context;
+  Weights weights(std::make_shared<const WeightTable>(SearchSpace::of(config, model.subnet)), DType::float32);
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    const ConstView from = model.weights.view(tensor.name);
+    const View to = weights.view(tensor);
+    for (std::int64_t row = 0; row < to.rows; ++row) std::copy_n(from.row<float>(row), to.columns, to.row<float>(row));
+  }
+  return {config, model.subnet, std::move(weights), model.tokenizer, model.end_token};
+}
+
+DenseModel read_whole(const std::string& path) {
   const Hdf5Reader file(path, "model");
   const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
   check_unstored_sizes(space.model(), path);
@@ -62,7 +78,41 @@ DenseModel read(const std::string& path) {
   check_weights(file, kWeights, *table);
   Weights weights(table, DType::float32);
   read_weights(file, kWeights, weights);
-  return {space.model(), subnet, std::move(weights)};
+  return {space.model(), subnet, std::move(weights), tokenizer_of(file), end_token_of(file, space.model().vocabulary)};
+}
+
+}  // namespace
+
+std::string why_not(const ModelConfig&, const Subnet&) { return ""; }
+std::string why_not_block(const ModelConfig&, int, int, const BlockGenes&) { return ""; }
+
+void write(const DenseModel& model, const ModelCard& card, const std::string& path) {
+  Hdf5Writer file(path, "model");
+  file.attribute("/", "space", model.weights.table().space().text());
+  file.attribute("/", "subnet", format(model.subnet));
+  if (card.end_token) file.attribute("/", "end_token", static_cast<std::int64_t>(*card.end_token));
+  write_card(file, card);
+  write_weights(file, kWeights, model.weights);
+  if (!card.tokenizer.empty()) {
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(card.tokenizer.data());
+    file.dataset(kTokenizer, std::span(bytes, card.tokenizer.size()));
+  }
+  file.close();
+}
+
+bool is_elastiform(const std::string& path) {
+  constexpr std::string_view kBeginning = "elastiform-hdf5 ";  // of the user block
+  std::string beginning(kBeginning.size(), '\0');
+  std::ifstream(path, std::ios::binary).read(beginning.data(), static_cast<std::streamsize>(beginning.size()));
+  return beginning == kBeginning;
+}
+
+DenseModel read(const std::string& path, std::optional<int> context) {
+  DenseModel model = read_whole(path);
+  if (!context || *context == model.model.context) return model;
+  if (*context < 1 || *context > model.model.context)
+    throw InputError({path, "a context of 1 to " + std::to_string(model.model.context), std::to_string(*context), ""});
+  return shortened(model, *context);
 }
 
 }  // namespace elastiform::elastiform_file

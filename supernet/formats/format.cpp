@@ -1,8 +1,6 @@
 #include "supernet/formats/format.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -14,21 +12,16 @@
 #include "kernels/errors.hpp"
 #include "supernet/formats/elastiform_file.hpp"
 #include "supernet/formats/hugging_face.hpp"
-#include "supernet/nearest_name.hpp"
+#include "supernet/formats/padding.hpp"
+#include "supernet/formats/proof.hpp"
 #include "supernet/network.hpp"
+#include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/residual_rules/residual_rule.hpp"
 #include "supernet/storage/durable_file.hpp"
+#include "supernet/storage/new_file.hpp"
 
 namespace elastiform {
 namespace {
-
-constexpr std::array<Format, 3> kFormats{{
-    {"elastiform", "one HDF5 file; every subnet", false, elastiform_file::why_not, elastiform_file::write, elastiform_file::read},
-    {"hf-llama", "a folder for Hugging Face transformers (llama or mistral)", true, hugging_face::why_not_llama, hugging_face::write_llama,
-     hugging_face::read_llama},
-    {"hf-gpt2", "a folder for Hugging Face transformers (gpt2)", true, hugging_face::why_not_gpt2, hugging_face::write_gpt2,
-     hugging_face::read_gpt2},
-}};
 
 /// x + s·γ∘(h·W + b) = x + (h·(s·W·γ) + s·γ∘b), γ a factor a column: targets know neither. A tensor's columns times s and its gate.
 void fold_into(const Weights& weights, const TensorSpec& tensor, const std::string& gate, float scale, View view) {
@@ -67,10 +60,29 @@ DenseModel cut_out(const Weights& weights, const Subnet& subnet) {
   return {std::move(model), std::move(renumbered), std::move(values)};
 }
 
-/// Logits [tokens, V] of one sequence, by the code that generates.
-std::vector<float> logits_of(const SearchSpace& space, const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens) {
-  const ThreadPool serial(1);
-  CpuBackend backend(serial);
+/// Why `format` does not take the subnet, as it is or padded.
+std::string why_not(const Format& format, const ModelConfig& model, const Subnet& subnet, bool pad) {
+  if (!pad) return format.why_not(model, subnet);
+  const Padded padded = format.padded(model, subnet);
+  return format.why_not(padded.model, padded.subnet);
+}
+
+}  // namespace
+
+std::string why_not_plain_blocks(const ModelConfig& model) {
+  if (const ParametrizationEntry& tuning = parametrization_of(model.tuning); tuning.method != TuningMethod::full)
+    return "it was tuned with " + std::string(tuning.name) + ", which does not merge into its linear maps";
+  const ResidualRuleEntry& rule = residual_rule(model.residual);
+  if (rule.form.folds()) return "";
+  return "its residual rule " + std::string(rule.name) +
+         (rule.form.norm == NormPlace::none ? " has no norms" : " has its norms after the branches") +
+         "; this format's branches begin with one";
+}
+
+std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens, int threads) {
+  const SearchSpace& space = weights.table().space();
+  const ThreadPool pool(threads);
+  CpuBackend backend(pool);
   const Network network(space, DType::float32);
   const auto count = static_cast<std::int64_t>(tokens.size()), vocabulary = static_cast<std::int64_t>(space.model().vocabulary);
   Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.traits(), subnet, count, count) +
@@ -79,58 +91,31 @@ std::vector<float> logits_of(const SearchSpace& space, const Weights& weights, c
   const View logits = arena.matrix(count, vocabulary, DType::float32);
   network.decode(backend, weights, subnet, tokens, cache, logits, arena);
   std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(count * vocabulary));
   for (std::int64_t row = 0; row < count; ++row) values.insert(values.end(), logits.row<float>(row), logits.row<float>(row) + vocabulary);
   return values;
 }
 
-/// Reads `path` back and returns the largest |Δlogit| / largest |logit|; throws when it is beyond the tolerance.
-double prove(const Format& format, const DenseModel& written, const std::vector<float>& expected, std::span<const std::int32_t> tokens,
-             const std::string& path) {
-  const DenseModel read = format.read(path);
-  if (read.subnet != written.subnet)
-    throw std::runtime_error("export: the file read back holds " + elastiform::format(read.subnet) + " instead of " +
-                             elastiform::format(written.subnet));
-  const std::vector<float> found = logits_of(SearchSpace::of(read.model, read.subnet), read.weights, read.subnet, tokens);
-  if (found.size() != expected.size()) throw std::runtime_error("export: the file read back has another vocabulary");
-  double largest = 0, difference = 0;
-  bool finite = true;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-    difference = std::max(difference, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
-    finite = finite && std::isfinite(found[i]) && std::isfinite(expected[i]);
-  }
-  const double relative = largest > 0 ? difference / largest : difference;
-  if (!finite) throw std::runtime_error("export: logits are not finite; the supernet's weights may have diverged");
-  if (relative > kExportTolerance)
-    throw std::runtime_error(fmt::format(
-        "export: the {} read back differs from the subnet inside the supernet by {:.3g} of the largest logit, and {:.3g} is allowed; "
-        "nothing was written",
-        format.name, relative, kExportTolerance));
-  return relative;
+void check_export_tokenizer(const Format& format, const std::string& tokenizer, int rows, std::optional<int> end_token) {
+  if (format.why_not_tokenizer == nullptr || tokenizer.empty()) return;
+  if (const std::string why = format.why_not_tokenizer(tokenizer, rows, end_token); !why.empty())
+    throw InputError({"--format " + std::string(format.name), "a tokenizer that it can hold", why, "use another format"});
 }
 
-}  // namespace
-
-std::span<const Format> export_formats() { return kFormats; }
-
-const Format& find_format(std::string_view name) {
-  std::vector<std::string_view> known;
-  for (const Format& format : kFormats) {
-    if (format.name == name) return format;
-    known.push_back(format.name);
-  }
-  throw unknown_name("format", name, known);
-}
-
-void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path) {
+void check_export(const Format& format, const SearchSpace& space, const Subnet& subnet, const std::string& path, bool pad,
+                  const std::string& tokenizer, std::optional<int> end_token) {
   namespace fs = std::filesystem;
-  const std::string reason = format.why_not(space.model(), subnet);
+  if (pad && format.padded == nullptr)
+    throw InputError({"--pad", "a format whose blocks are all alike", std::string(format.name), "leave --pad out"});
+  const std::string reason = why_not(format, space.model(), subnet, pad);
   if (!reason.empty()) {
     const bool other_subnets_help = format.why_not(space.model(), Subnet{}) != reason;  // the reason is not the model's
-    throw InputError({"subnet " + elastiform::format(subnet), "one that " + std::string(format.name) + " can express", reason,
-                      "use --format elastiform" +
-                          (other_subnets_help ? ", or a subnet that sample --deployable " + std::string(format.name) + " draws" : "")});
+    std::string remedy = "use --format elastiform";
+    if (other_subnets_help) remedy += ", or a subnet that sample --deployable " + std::string(format.name) + " draws";
+    if (!pad && format.padded != nullptr && why_not(format, space.model(), subnet, true).empty()) remedy += ", or --pad, which adds zeros";
+    throw InputError({"subnet " + elastiform::format(subnet), "one that " + std::string(format.name) + " can express", reason, remedy});
   }
+  check_export_tokenizer(format, tokenizer, space.model().vocabulary, end_token);
   if (path.empty()) throw InputError({"--to", "a path", "an empty one", ""});
   if (fs::exists(fs::symlink_status(path))) throw InputError({path, "nothing there yet", "something", "choose another path or remove it"});
   const fs::path parent = fs::path(path).lexically_normal().parent_path();
@@ -138,24 +123,35 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
 }
 
 double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card,
-                    std::span<const std::int32_t> tokens, const std::string& path) {
+                    std::span<const std::int32_t> tokens, const std::string& path, const ExportOptions& options) {
   const SearchSpace& space = weights.table().space();
   space.check(subnet, "the supernet");
-  check_export(format, space, subnet, path);
+  check_export(format, space, subnet, path, options.pad, card.tokenizer, card.end_token);
   if (weights.dtype() != DType::float32) throw std::logic_error("export: weights must be float32");
-  tokens = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(space.model().context)));
+  tokens = tokens.first(std::min({tokens.size(), static_cast<std::size_t>(space.model().context), kProofTokens}));
   if (tokens.empty()) throw std::logic_error("export: no tokens to compare on");
 
-  const DenseModel dense = cut_out(weights, subnet);
-  const std::vector<float> expected = logits_of(space, weights, subnet, tokens);
+  const auto padded = [&](const DenseModel& exact) { return elastiform::pad(exact, format.padded(exact.model, exact.subnet)); };
+  const DenseModel dense = options.pad ? padded(cut_out(weights, subnet)) : cut_out(weights, subnet);
+  const std::vector<float> expected = sequence_logits(weights, subnet, tokens, options.threads);
   double difference = 0;
   const auto write = [&](const std::string& beside) {
     format.write(dense, card, beside);
-    difference = prove(format, dense, expected, tokens, beside);
+    difference = prove(format, dense, card, expected, tokens, beside, options.threads);
+    if (options.check) options.check(beside);
   };
-  if (format.folder) create_folder_durably(path, write);
-  else write_durably(path, write);
+  if (format.folder()) create_folder_durably(path, write);
+  else create_file_durably(path, write);
   return difference;
+}
+
+void check_stored_sizes(const WeightTable& table, std::uint64_t file_bytes, const std::string& where) {
+  // A q4_0 element grows 7 times, a column of one element 32 times; small files may.
+  constexpr std::uint64_t kGrowth = 16, kAlways = std::uint64_t{64} << 20;
+  const auto bytes = static_cast<std::uint64_t>(table.elements()) * sizeof(float);
+  if (bytes > kAlways && bytes / kGrowth > file_bytes)
+    throw InputError({where, "weights of at most 16 times the file's size once rows are padded",
+                      fmt::format("{} MiB from a file of {} MiB", bytes >> 20, file_bytes >> 20), ""});
 }
 
 void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
@@ -169,16 +165,18 @@ void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
                       fmt::format("{} MiB for context {} and head_dim {}", bytes >> 20, model.context, model.head_dim), ""});
 }
 
-DenseModel load_model(const std::string& path) {
+DenseModel load_model(const std::string& path, std::optional<int> context) {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw InputError({path, "an exported model: a folder with config.json or a file", "nothing", ""});
-  if (!fs::is_directory(path)) return elastiform_file::read(path);
+  // Opening a pipe to look at its first bytes would wait for a writer forever.
+  if (!fs::is_directory(path) && !fs::is_regular_file(path))
+    throw InputError({path, "an exported model: a folder with config.json or a file", "neither", ""});
+  for (const Format& format : export_formats())
+    if (format.recognizes != nullptr && format.recognizes(path)) return format.read(path, context);
+  if (!fs::is_directory(path)) return elastiform_file::read(path, context);  // which says what it is instead
   if (!fs::exists(path + "/config.json"))
     throw InputError({path, "an exported model: a folder with config.json or a file", "a folder without config.json", ""});
-  const std::string type = hugging_face::model_type(path);
-  if (type == "llama" || type == "mistral") return hugging_face::read_llama(path);
-  if (type == "gpt2") return hugging_face::read_gpt2(path);
-  throw InputError({path + "/config.json: model_type", "llama, mistral or gpt2", "'" + type.substr(0, 64) + "'", ""});
+  hugging_face::refuse_folder(path);
 }
 
 }  // namespace elastiform

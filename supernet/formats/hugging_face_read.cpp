@@ -1,258 +1,169 @@
+#include <algorithm>
+#include <filesystem>
+#include <map>
 #include <set>
 #include <utility>
 
 #include "kernels/errors.hpp"
 #include "supernet/formats/hugging_face.hpp"
+#include "supernet/formats/hugging_face_config.hpp"
+#include "supernet/formats/hugging_face_names.hpp"
+#include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
-#include "supernet/formats/safetensors.hpp"
+#include "supernet/formats/safetensors_folder.hpp"
 
 namespace elastiform::hugging_face {
 namespace {
 
-constexpr std::size_t kMaxConfig = 1 << 20;
-constexpr int kMaxSize = 1 << 24;  // of any one number in config.json; products stay far inside 64 bits
-
-/// config.json, asked key by key.
-class Config {
- public:
-  explicit Config(const std::string& folder)
-      : where_(folder + "/config.json"), json_(parse_untrusted_json(read_small_file(where_, kMaxConfig), where_, 16)) {
-    if (!json_.is_object()) throw InputError({where_, "a JSON object", json_.type_name(), ""});
-  }
-
-  bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
-  int integer(const char* key) const {
-    const auto& value = at(key);
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() < 1 || value.get<std::uint64_t>() > kMaxSize)
-      fail(key, "a whole number from 1 to " + std::to_string(kMaxSize), value);
-    return value.get<int>();
-  }
-  double real(const char* key) const { return real(at(key), key); }
-  bool flag(const char* key, bool otherwise) const {
-    if (!has(key)) return otherwise;
-    if (!json_[key].is_boolean()) fail(key, "true or false", json_[key]);
-    return json_[key].get<bool>();
-  }
-  std::string text(const char* key) const {
-    const auto& value = at(key);
-    if (!value.is_string()) fail(key, "text", value);
-    return value.get<std::string>();
-  }
-  /// Refuses a value of `key` other than `expected`, or than absence or null when that is empty.
-  void only(const char* key, const std::string& expected) const {
-    if (expected.empty() && has(key)) fail(key, "null", json_[key]);
-    if (!expected.empty() && text(key) != expected) fail(key, expected, json_[key]);
-  }
-  double rope_theta() const {
-    if (!has("rope_parameters")) return real("rope_theta");
-    const auto& rope = json_["rope_parameters"];
-    if (!rope.is_object() || !rope.contains("rope_theta")) fail("rope_parameters", "an object with rope_theta", rope);
-    if (rope.contains("rope_type") && rope["rope_type"] != "default") fail("rope_parameters.rope_type", "default", rope["rope_type"]);
-    return real(rope["rope_theta"], "rope_parameters.rope_theta");
-  }
-  int at_most(const char* key, int limit) const {
-    const int value = integer(key);
-    if (value > limit) fail(key, "at most " + std::to_string(limit), json_[key]);
-    return value;
-  }
-  const std::string& where() const { return where_; }
-  [[noreturn]] void fail(const std::string& key, std::string expected, const nlohmann::json& found) const {
-    throw InputError(
-        {where_ + ": " + key, std::move(expected), found.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 64), ""});
-  }
-
- private:
-  const nlohmann::json& at(const char* key) const {
-    if (!has(key)) throw InputError({where_, std::string("key ") + key, "none", ""});
-    return json_[key];
-  }
-  double real(const nlohmann::json& value, const std::string& key) const {
-    if (!value.is_number()) fail(key, "a number", value);
-    return value.get<double>();
-  }
-
-  std::string where_;
-  nlohmann::json json_;
-};
-
-/// Where one of our tensors stands in the file: all of a tensor or, of GPT-2's fused query, key and value, some of its columns.
-struct Source {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  bool transposed = false;
-  std::int64_t first_column = 0;
-};
-
-/// "block.N.REST" → N and REST; outside the blocks N is -1.
-std::pair<int, std::string> split_name(const TensorSpec& tensor) {
-  if (tensor.block < 0) return {-1, tensor.name};
-  return {tensor.block, tensor.name.substr(tensor.name.find('.', sizeof("block.") - 1) + 1)};
-}
-
-std::pair<std::string, bool> without_suffix(const std::string& name, std::string_view suffix) {
-  const bool ends = name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
-  return {ends ? name.substr(0, name.size() - suffix.size()) : name, ends};
-}
-
-std::string translated(const std::string& name, const std::map<std::string, std::string>& table) {
-  const auto found = table.find(name);
-  if (found == table.end()) throw std::logic_error("import: no Hugging Face name for " + name);
-  return found->second;
-}
-
-Source llama_source(const TensorSpec& tensor) {
-  static const std::map<std::string, std::string> names{{"embedding.token", "model.embed_tokens"},
-                                                        {"final.norm", "model.norm"},
-                                                        {"head", "lm_head"},
-                                                        {"attention.norm", "input_layernorm"},
-                                                        {"ffn.norm", "post_attention_layernorm"},
-                                                        {"attention.query", "self_attn.q_proj"},
-                                                        {"attention.key", "self_attn.k_proj"},
-                                                        {"attention.value", "self_attn.v_proj"},
-                                                        {"attention.out", "self_attn.o_proj"},
-                                                        {"ffn.gate", "mlp.gate_proj"},
-                                                        {"ffn.up", "mlp.up_proj"},
-                                                        {"ffn.down", "mlp.down_proj"}};
-  const auto [block, rest] = split_name(tensor);
-  const auto [stem, is_bias] = without_suffix(rest, ".bias");
-  const std::string prefix = block < 0 ? "" : "model.layers." + std::to_string(block) + ".";
-  const std::string name = prefix + translated(without_suffix(stem, ".gain").first, names) + (is_bias ? ".bias" : ".weight");
-  if (tensor.role == Role::gain || tensor.role == Role::bias) return {name, {tensor.columns}};
-  if (tensor.role == Role::embedding) return {name, {tensor.rows, tensor.columns}};
-  return {name, {tensor.columns, tensor.rows}, true};
-}
-
-Source gpt2_source(const TensorSpec& tensor) {
-  static const std::map<std::string, std::string> names{{"embedding.token", "transformer.wte"},
-                                                        {"embedding.position", "transformer.wpe"},
-                                                        {"final.norm", "transformer.ln_f"},
-                                                        {"head", "lm_head"},
-                                                        {"attention.norm", "ln_1"},
-                                                        {"ffn.norm", "ln_2"},
-                                                        {"attention.query", "attn.c_attn"},
-                                                        {"attention.key", "attn.c_attn"},
-                                                        {"attention.value", "attn.c_attn"},
-                                                        {"attention.out", "attn.c_proj"},
-                                                        {"ffn.up", "mlp.c_fc"},
-                                                        {"ffn.down", "mlp.c_proj"}};
-  const auto [block, rest] = split_name(tensor);
-  const auto [stem, is_bias] = without_suffix(rest, ".bias");
-  const std::string prefix = block < 0 ? "" : "transformer.h." + std::to_string(block) + ".";
-  Source source{.name = prefix + translated(without_suffix(stem, ".gain").first, names) + (is_bias ? ".bias" : ".weight"), .shape = {}};
-  std::int64_t columns = tensor.columns;
-  if (stem == "attention.query" || stem == "attention.key" || stem == "attention.value") {
-    source.first_column = stem == "attention.query" ? 0 : stem == "attention.key" ? columns : 2 * columns;
-    columns *= 3;
-  }
-  const bool is_vector = tensor.role == Role::gain || tensor.role == Role::bias;
-  source.shape = is_vector ? std::vector<std::int64_t>{columns} : std::vector<std::int64_t>{tensor.rows, columns};
-  return source;
-}
+constexpr std::size_t kMaxTokenizer = 64 << 20;  // Llama 3's, of 128,256 ids, takes 17 MB
+constexpr std::int64_t kTile = 32;               // a tile of both sides of a transposition stays in L1
 
 void fill(View into, const Source& source, const std::vector<float>& values) {
   const std::int64_t width = source.shape.back();
-  for (std::int64_t row = 0; row < into.rows; ++row)
-    for (std::int64_t column = 0; column < into.columns; ++column) {
-      const std::int64_t at = source.transposed ? column * width + row : row * width + source.first_column + column;
-      into.row<float>(row)[column] = values[static_cast<std::size_t>(at)];
-    }
+  if (!source.transposed) {
+    for (std::int64_t row = 0; row < into.rows; ++row)
+      std::copy_n(values.data() + row * width + source.first_column, into.columns, into.row<float>(row));
+    return;
+  }
+  for (std::int64_t first_row = 0; first_row < into.rows; first_row += kTile)
+    for (std::int64_t first = 0; first < into.columns; first += kTile)
+      for (std::int64_t row = first_row; row < std::min(first_row + kTile, into.rows); ++row)
+        for (std::int64_t column = first; column < std::min(first + kTile, into.columns); ++column)
+          into.row<float>(row)[column] = values[static_cast<std::size_t>(column * width + row)];
 }
 
 /// The space's own complaints, with the file that they are about.
-SearchSpace space_of(const std::string& folder, const ModelConfig& model, const Subnet& subnet) {
+SearchSpace space_of(const std::string& where, const Architecture& found) {
   try {
-    return SearchSpace::of(model, subnet);
+    return SearchSpace::of(found.model, found.subnet);
   } catch (const InputError& error) {
     InputError::Parts parts = error.parts();
-    parts.where = folder + "/config.json: " + parts.where;
+    parts.where = where + ": " + parts.where;
     throw InputError(std::move(parts));
   }
 }
 
-DenseModel read_weights(const std::string& folder, const ModelConfig& model, Subnet subnet, Source (*source_of)(const TensorSpec&)) {
-  check_unstored_sizes(model, folder + "/config.json");
-  const safetensors::Reader file(folder + "/model.safetensors");
-  const auto table = std::make_shared<const WeightTable>(space_of(folder, model, subnet));
-  std::set<std::string> wanted;
-  for (const TensorSpec& tensor : table->tensors()) {
-    const Source source = source_of(tensor);
-    file.require(source.name, source.shape);
-    wanted.insert(source.name);
-  }
-  for (const auto& [name, entry] : file.entries())
-    if (wanted.count(name) == 0)
-      throw InputError(
-          {folder + "/model.safetensors", "only tensors of the model that config.json describes", "'" + name.substr(0, 96) + "'", ""});
-  Weights weights(table, DType::float32);  // no larger than the file, whose tensors have been checked
-  for (const TensorSpec& tensor : table->tensors()) {
-    const Source source = source_of(tensor);
-    fill(weights.view(tensor), source, file.floats(source.name));
-  }
-  return {model, std::move(subnet), std::move(weights)};
+std::string prefix_of(const safetensors::Folder& file, Architecture::Family family) {
+  const std::string prefix = usual_prefix(family), first = first_tensor(family);
+  return !file.has(prefix + first) && file.has(first) ? "" : prefix;
 }
 
-Subnet uniform(int embed, int layers, const BlockGenes& genes) {
-  return {.embed = embed, .blocks = std::vector<BlockGenes>(static_cast<std::size_t>(layers), genes), .kept = {}};
+/// Every tensor of the table in its shape, and none beside them: before memory is taken.
+void check_tensors(const safetensors::Folder& file, const WeightTable& table, const Architecture& found, const std::string& prefix) {
+  std::set<std::string> wanted;
+  std::vector<std::string> missing, homeless;
+  for (const TensorSpec& tensor : table.tensors()) {
+    const Source source = source_of(tensor, found, prefix);
+    if (source.absent) continue;
+    wanted.insert(source.name);
+    if (!file.has(source.name)) missing.push_back(source.name);
+    else file.require(source.name, source.shape);
+  }
+  // A head that is stored although it is the embedding must be the embedding.
+  const std::string head = "lm_head.weight", embedding = prefix + first_tensor(found.family);
+  if (found.model.tied && file.has(head) && missing.empty()) {
+    file.require(head, {found.model.vocabulary, found.subnet.embed});
+    if (file.floats(head) != file.floats(embedding))
+      throw InputError({file.where(), "lm_head.weight equal to " + embedding + ", as tie_word_embeddings says", "other values",
+                        "set tie_word_embeddings to false in config.json if the head is meant"});
+    wanted.insert(head);
+  }
+  for (const std::string& name : file.names())
+    if (wanted.count(name) == 0 && !is_buffer(name)) homeless.push_back(name);
+  if (!homeless.empty())
+    throw InputError(
+        {file.where(), "only tensors of the model that config.json describes", grouped_names(homeless) + ", without a place here", ""});
+  if (!missing.empty()) throw InputError({file.where(), "tensors " + grouped_names(missing), "none", ""});
+}
+
+/// Of an architecture that is not ours: what of it has no place, in the tensors' own names.
+[[noreturn]] void refuse_architecture(const std::string& folder, const std::string& text, const std::string& type) {
+  const std::string where = folder + "/config.json", keys = telling_keys(text, where);
+  std::string found = "'" + type.substr(0, 64) + "'";
+  if (!keys.empty()) found += " with " + keys;
+  std::vector<std::string> homeless;
+  try {
+    const Architecture llama{.type = "llama", .family = Architecture::Family::llama, .model = preset_model("llama"), .subnet = {}};
+    std::set<std::string> known{"lm_head.weight"};
+    ModelConfig model = llama.model;
+    model.biases = true;
+    const WeightTable table(SearchSpace::of(model, {.embed = 32, .blocks = {{1, 1, 8}}, .kept = {}}));
+    for (const TensorSpec& tensor : table.tensors()) known.insert(source_of(tensor, llama, "model.").name);
+    for (const std::string& name : safetensors::Folder(folder).names()) {
+      const auto first = std::find_if(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
+      std::string in_block_0(name.begin(), first);
+      in_block_0 += first == name.end() ? "" : "0" + std::string(std::find(first, name.end(), '.'), name.end());
+      if (known.count(in_block_0) == 0) homeless.push_back(name);
+    }
+  } catch (const InputError&) {
+    // Without readable tensors the type is all there is to say.
+  }
+  if (!homeless.empty()) found += ", whose tensors " + grouped_names(homeless) + " have no place here";
+  throw InputError({where + ": model_type", "llama, mistral, qwen2, gpt2 or elastiform", found, ""});
+}
+
+/// tokenizer.json of the folder; empty when there is none, or when it is the byte tokenizer.
+std::string tokenizer_of(const std::string& folder) {
+  const std::string path = folder + "/tokenizer.json";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return "";
+  std::string text = read_small_file(path, kMaxTokenizer);
+  return text == byte_tokenizer() ? "" : text;
+}
+
+DenseModel read_network(const std::string& folder, const Architecture& found) {
+  const std::string where = folder + "/config.json";
+  check_unstored_sizes(found.model, where);
+  const safetensors::Folder file(folder);
+  const std::string prefix = prefix_of(file, found.family);
+  const auto table = std::make_shared<const WeightTable>(space_of(where, found));
+  check_tensors(file, *table, found, prefix);
+  check_stored_sizes(*table, file.bytes(), folder);
+  Weights weights(table, DType::float32);
+  std::map<std::string, std::vector<float>> fused;  // of one block: query, key and value side by side
+  for (const TensorSpec& tensor : table->tensors()) {
+    const Source source = source_of(tensor, found, prefix);
+    if (source.absent) continue;
+    if (source.transposed || source.shape.back() == tensor.columns) {
+      fill(weights.view(tensor), source, file.floats(source.name));
+      continue;
+    }
+    const bool known = fused.count(source.name) != 0;
+    if (!known && source.first_column == 0 && tensor.role != Role::bias) fused.clear();  // the next block
+    if (!known) fused.emplace(source.name, file.floats(source.name));
+    fill(weights.view(tensor), source, fused.at(source.name));
+  }
+  return {found.model, found.subnet, std::move(weights), tokenizer_of(folder), end_token_of_folder(folder, found.model.vocabulary)};
+}
+
+DenseModel read_family(const std::string& folder, bool (*is_family)(std::string_view), std::optional<int> context) {
+  const std::string text = read_config(folder), where = folder + "/config.json";
+  if (!is_family(model_type_of(text, where))) refuse_architecture(folder, text, model_type_of(text, where));
+  return read_network(folder, parse_config(text, where, context));
+}
+
+bool names_llama(std::string_view type) { return type == "llama" || type == "mistral" || type == "qwen2"; }
+bool names_gpt2(std::string_view type) { return type == "gpt2"; }
+bool names_auto(std::string_view type) { return type == "elastiform"; }
+
+bool is_family(const std::string& path, bool (*named)(std::string_view)) {
+  std::error_code error;
+  return std::filesystem::exists(path + "/config.json", error) && named(model_type_of(read_config(path), path + "/config.json"));
 }
 
 }  // namespace
 
-std::string model_type(const std::string& folder) { return Config(folder).text("model_type"); }
+bool is_llama(const std::string& path) { return is_family(path, names_llama); }
+bool is_gpt2(const std::string& path) { return is_family(path, names_gpt2); }
+bool is_auto(const std::string& path) { return is_family(path, names_auto); }
 
-DenseModel read_llama(const std::string& path) {
-  const Config config(path);
-  const bool mistral = config.text("model_type") == "mistral";
-  if (!mistral) config.only("model_type", "llama");
-  config.only("hidden_act", "silu");
-  config.only("rope_scaling", "");
-  if (mistral) config.only("sliding_window", "");
-  const int embed = config.integer("hidden_size"), heads = config.integer("num_attention_heads");
-  const int groups = config.has("num_key_value_heads") ? config.integer("num_key_value_heads") : heads;
-  if (heads % groups != 0)
-    throw InputError(
-        {config.where(), "heads that are a multiple of KV heads", std::to_string(heads) + " and " + std::to_string(groups), ""});
-  if (!config.has("head_dim") && embed % heads != 0) throw InputError({config.where(), "key head_dim", "none", ""});
-  const bool biases = config.flag("attention_bias", false);
-  if (config.flag("mlp_bias", false) != biases)
-    throw InputError({config.where(), "attention_bias and mlp_bias equal", "one of them true", ""});
+DenseModel read_llama(const std::string& path, std::optional<int> context) { return read_family(path, names_llama, context); }
+DenseModel read_gpt2(const std::string& path, std::optional<int> context) { return read_family(path, names_gpt2, context); }
+DenseModel read_auto(const std::string& path, std::optional<int> context) { return read_family(path, names_auto, context); }
 
-  ModelConfig model = preset_model("llama");
-  model.vocabulary = config.integer("vocab_size");
-  model.context = config.integer("max_position_embeddings");
-  model.head_dim = config.has("head_dim") ? config.integer("head_dim") : embed / heads;
-  model.queries_per_group = heads / groups;
-  model.norm_eps = config.real("rms_norm_eps");
-  model.rope_theta = config.rope_theta();
-  model.biases = biases;
-  model.tied = config.flag("tie_word_embeddings", false);
-  model.branch_scale = 1;
-  return read_weights(
-      path, model,
-      uniform(embed, config.at_most("num_hidden_layers", kMaxSubnetBlocks), {heads, groups, config.integer("intermediate_size")}),
-      llama_source);
-}
-
-DenseModel read_gpt2(const std::string& path) {
-  const Config config(path);
-  config.only("model_type", "gpt2");
-  const int embed = config.integer("n_embd"), heads = config.integer("n_head");
-  if (embed % heads != 0)
-    throw InputError({config.where(), "n_embd that is a multiple of n_head", std::to_string(embed) + " and " + std::to_string(heads), ""});
-  const std::string activation = config.text("activation_function");
-  if (activation != "gelu" && activation != "gelu_new")
-    throw InputError({config.where() + ": activation_function", "gelu or gelu_new", activation.substr(0, 64), ""});
-
-  ModelConfig model = preset_model("gpt2");
-  model.ffn = activation == "gelu" ? FeedForwardKind::gelu_erf : FeedForwardKind::gelu_tanh;
-  model.vocabulary = config.integer("vocab_size");
-  model.context = config.integer("n_positions");
-  model.head_dim = embed / heads;
-  model.queries_per_group = 1;
-  model.norm_eps = config.real("layer_norm_epsilon");
-  model.tied = config.flag("tie_word_embeddings", true);
-  model.branch_scale = 1;
-  const int ffn = config.has("n_inner") ? config.integer("n_inner") : 4 * embed;
-  return read_weights(path, model, uniform(embed, config.at_most("n_layer", kMaxSubnetBlocks), {heads, heads, ffn}), gpt2_source);
+void refuse_folder(const std::string& path) {
+  const std::string text = read_config(path);
+  refuse_architecture(path, text, model_type_of(text, path + "/config.json"));
 }
 
 }  // namespace elastiform::hugging_face

@@ -1,28 +1,17 @@
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 
+#include <algorithm>
+#include <filesystem>
+
 #include "supernet/formats/json.hpp"
+#include "supernet/storage/durable_file.hpp"
+#include "supernet/tokenizers/byte_characters.hpp"
 
 namespace elastiform::hugging_face {
-namespace {
-
-/// The character that stands for a byte in byte-level BPE (GPT-2's encoder.py): printable Latin-1 for itself, the other 68 bytes in order
-/// from U+0100. The tokenizers library knows bytes by no other names.
-std::string character_of(int byte) {
-  const auto prints = [](int b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF); };
-  int code = byte;
-  if (!prints(byte)) {
-    code = 0x100;
-    for (int b = 0; b < byte; ++b) code += prints(b) ? 0 : 1;
-  }
-  if (code < 0x80) return std::string(1, static_cast<char>(code));
-  return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
-}
-
-}  // namespace
 
 std::string byte_tokenizer() {
   nlohmann::ordered_json vocabulary = nlohmann::ordered_json::object();
-  for (int byte = 0; byte < 256; ++byte) vocabulary[character_of(byte)] = byte;
+  for (int byte = 0; byte < 256; ++byte) vocabulary[byte_character(byte)] = byte;
   const nlohmann::ordered_json byte_level{
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
   nlohmann::ordered_json json;
@@ -47,15 +36,85 @@ std::string byte_tokenizer() {
   return json.dump(2) + "\n";
 }
 
-std::string byte_tokenizer_config(int context) {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kMaxConfig = 1 << 20;
+constexpr int kByteVocabulary = 256;
+
+std::string tokenizer_config(int context, const std::optional<EndToken>& end) {
   const nlohmann::ordered_json json{{"tokenizer_class", "PreTrainedTokenizerFast"},
                                     {"clean_up_tokenization_spaces", false},
                                     {"model_max_length", context},
                                     {"bos_token", nullptr},
-                                    {"eos_token", nullptr},
+                                    {"eos_token", end && !end->text.empty() ? nlohmann::ordered_json(end->text) : nlohmann::ordered_json()},
                                     {"unk_token", nullptr},
                                     {"pad_token", nullptr}};
   return json.dump(2) + "\n";
+}
+
+Json parsed(const std::string& tokenizer) { return parse_untrusted_json(tokenizer, "tokenizer.json", 16); }
+
+/// The parts of a tokenizer.json, or what stands for one that is not there.
+Json added_tokens(const Json& tokenizer) {
+  const auto found = tokenizer.find("added_tokens");
+  return found != tokenizer.end() && found->is_array() ? *found : Json::array();
+}
+
+std::string text_of(const Json& tokenizer, int id) {
+  for (const Json& token : added_tokens(tokenizer))
+    if (token.at("id") == id) return token.at("content").get<std::string>();
+  for (const auto& [text, at] : tokenizer.at("model").at("vocab").items())
+    if (at == id) return text;
+  return "";
+}
+
+std::int64_t highest_id(const Json& tokenizer) {
+  std::int64_t highest = -1;
+  for (const Json& token : added_tokens(tokenizer)) highest = std::max(highest, token.at("id").get<std::int64_t>());
+  for (const auto& [text, id] : tokenizer.at("model").at("vocab").items()) highest = std::max(highest, id.get<std::int64_t>());
+  return highest;
+}
+
+}  // namespace
+
+void put_tokenizer(const std::string& folder, const std::string& tokenizer, std::optional<int> known, const ModelConfig& model) {
+  if (tokenizer.empty() && model.vocabulary != kByteVocabulary) return;
+  write_durably(folder + "/tokenizer.json", tokenizer.empty() ? byte_tokenizer() : tokenizer);
+  write_durably(folder + "/tokenizer_config.json", tokenizer_config(model.context, end_token(tokenizer, known)));
+}
+
+std::optional<EndToken> end_token(const std::string& tokenizer, std::optional<int> known) {
+  if (tokenizer.empty()) return known ? std::optional(EndToken{*known, ""}) : std::nullopt;
+  const Json json = parsed(tokenizer);
+  if (known) return EndToken{*known, text_of(json, *known)};
+  for (const char* name : {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"})
+    for (const Json& token : added_tokens(json))
+      if (token.contains("special") && token["special"] == true && token.at("content") == name)
+        return EndToken{token.at("id").get<int>(), name};
+  return std::nullopt;
+}
+
+std::optional<int> stopping_id(const std::string& tokenizer, std::optional<int> known, int rows) {
+  if (const auto end = end_token(tokenizer, known)) return end->id;
+  if (tokenizer.empty()) return 0;
+  const std::int64_t unused = highest_id(parsed(tokenizer)) + 1;
+  return unused < rows ? std::optional(static_cast<int>(unused)) : std::nullopt;
+}
+
+std::optional<int> end_token_of_folder(const std::string& folder, int rows) {
+  for (const char* name : {"/generation_config.json", "/config.json"}) {
+    const std::string path = folder + name;
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) continue;
+    const Json json = parse_untrusted_json(read_small_file(path, kMaxConfig), path, 16);
+    if (!json.is_object() || !json.contains("eos_token_id")) continue;
+    const Json& found = json["eos_token_id"];
+    const Json& id = found.is_array() && !found.empty() ? found.front() : found;
+    if (id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(rows)) return id.get<int>();
+  }
+  return std::nullopt;
 }
 
 }  // namespace elastiform::hugging_face

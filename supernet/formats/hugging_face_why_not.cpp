@@ -1,14 +1,11 @@
 #include "supernet/formats/hugging_face.hpp"
-#include "supernet/parametrizations/parametrization.hpp"
 
 namespace elastiform::hugging_face {
 namespace {
 
 /// What transformers' stock classes cannot build: they take one number for all layers.
-std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
+std::string why_not_uniform(const Subnet& subnet) {
   if (subnet.blocks.empty()) return "it has no blocks";
-  if (const ParametrizationEntry& tuning = parametrization_of(model.tuning); tuning.method != TuningMethod::full)
-    return "it was tuned with " + std::string(tuning.name) + ", which does not merge into a stock class";
   if (!subnet.kept.empty()) return "it keeps blocks named after @, and a stock class knows only a depth";
   for (int i = 0; i < subnet.depth(); ++i) {
     const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
@@ -18,28 +15,17 @@ std::string why_not_uniform(const ModelConfig& model, const Subnet& subnet) {
     if (genes != subnet.blocks.front())
       return block + " differs from block 0, and a stock class has one number of heads and one FFN width for all layers";
   }
-  if (model.vocabulary != 256)
-    return "its vocabulary has " + std::to_string(model.vocabulary) + " ids, and only the byte tokenizer (256) is written";
   return "";
-}
-
-/// `model_name`'s blocks begin with `norm`.
-std::string why_not_residual(const ModelConfig& model, const std::string& model_name, const std::string& norm) {
-  const ResidualRuleEntry& rule = residual_rule(model.residual);
-  if (rule.form.folds()) return "";
-  const std::string what = rule.form.norm == NormPlace::none ? " has no norms; " : " has its norms after the branches; ";
-  return "its residual rule " + std::string(rule.name) + what + model_name + "'s branches begin with " + norm;
 }
 
 }  // namespace
 
 std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
-  const std::string residual = why_not_residual(model, "Llama", "RMSNorm");
-  if (!residual.empty()) return residual;
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
   if (model.positions != Positions::rope) return "its positions are learned; Llama's are rotary";
-  const std::string reason = why_not_uniform(model, subnet);
+  const std::string reason = why_not_uniform(subnet);
   if (!reason.empty()) return reason;
   const int heads = subnet.blocks.front().heads;
   if (model.biases && subnet.embed % heads != 0)
@@ -49,13 +35,12 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
 }
 
 std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
-  const std::string residual = why_not_residual(model, "GPT-2", "LayerNorm");
-  if (!residual.empty()) return residual;
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::layer) return "its norm is RMSNorm; GPT-2's is LayerNorm";
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
   if (model.positions != Positions::learned) return "its positions are rotary; GPT-2's are learned";
   if (!model.biases) return "it has no biases; GPT-2 has them everywhere";
-  const std::string reason = why_not_uniform(model, subnet);
+  const std::string reason = why_not_uniform(subnet);
   if (!reason.empty()) return reason;
   const BlockGenes& genes = subnet.blocks.front();
   if (genes.groups != genes.heads) return "its query heads share KV groups; GPT-2's do not";
@@ -64,5 +49,12 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
            ", as GPT-2's class takes for granted";
   return "";
 }
+
+std::string why_not_auto(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
+  return subnet.blocks.empty() ? "it has no blocks" : "";
+}
+
+std::string why_not_auto_block(const ModelConfig&, int, int, const BlockGenes&) { return ""; }
 
 }  // namespace elastiform::hugging_face

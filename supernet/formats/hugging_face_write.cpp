@@ -1,12 +1,15 @@
+#include <algorithm>
 #include <filesystem>
 #include <stdexcept>
 #include <utility>
 
 #include "supernet/formats/hugging_face.hpp"
+#include "supernet/formats/hugging_face_modules.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/formats/model_card.hpp"
 #include "supernet/formats/safetensors.hpp"
+#include "supernet/formats/weight_rows.hpp"
 #include "supernet/storage/durable_file.hpp"
 
 namespace elastiform::hugging_face {
@@ -14,21 +17,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using safetensors::Tensor;
-
-std::vector<float> row_major(ConstView x) {
-  std::vector<float> values;
-  values.reserve(static_cast<std::size_t>(x.size()));
-  for (std::int64_t row = 0; row < x.rows; ++row) values.insert(values.end(), x.row<float>(row), x.row<float>(row) + x.columns);
-  return values;
-}
-
-std::vector<float> transposed(ConstView x) {
-  std::vector<float> values(static_cast<std::size_t>(x.size()));
-  for (std::int64_t row = 0; row < x.rows; ++row)
-    for (std::int64_t column = 0; column < x.columns; ++column)
-      values[static_cast<std::size_t>(column * x.rows + row)] = x.row<float>(row)[column];
-  return values;
-}
 
 /// Collects the tensors of one model under Hugging Face's names.
 class Tensors {
@@ -80,6 +68,33 @@ class Tensors {
   std::vector<Tensor> list_;
 };
 
+/// Tensors under the names of Hugging Face's Llama; a branch that a block lacks has none.
+std::vector<Tensor> llama_tensors(const DenseModel& model) {
+  Tensors tensors(model.weights);
+  tensors.matrix("model.embed_tokens.weight", "embedding.token");
+  if (model.model.positions == Positions::learned) tensors.matrix("model.embed_positions.weight", "embedding.position");
+  for (int block = 0; block < model.subnet.depth(); ++block) {
+    const BlockGenes& genes = model.subnet.blocks[static_cast<std::size_t>(block)];
+    const std::string to = "model.layers." + std::to_string(block) + ".", from = "block." + std::to_string(block) + ".";
+    if (genes.heads > 0) {
+      tensors.norm(to + "input_layernorm", from + "attention.norm");
+      tensors.linear(to + "self_attn.q_proj", from + "attention.query");
+      tensors.linear(to + "self_attn.k_proj", from + "attention.key");
+      tensors.linear(to + "self_attn.v_proj", from + "attention.value");
+      tensors.linear(to + "self_attn.o_proj", from + "attention.out");
+    }
+    if (genes.ffn > 0) {
+      tensors.norm(to + "post_attention_layernorm", from + "ffn.norm");
+      if (model.model.ffn == FeedForwardKind::swiglu) tensors.linear(to + "mlp.gate_proj", from + "ffn.gate");
+      tensors.linear(to + "mlp.up_proj", from + "ffn.up");
+      tensors.linear(to + "mlp.down_proj", from + "ffn.down");
+    }
+  }
+  tensors.norm("model.norm", "final.norm");
+  if (!model.model.tied) tensors.matrix("lm_head.weight", "head");
+  return tensors.take();
+}
+
 /// Keys of config.json that every architecture shares. Both spellings of the dtype: transformers 4 reads the first, 5 the second.
 Json config_of(const DenseModel& model, const char* architecture, const char* type) {
   return {{"architectures", {architecture}},
@@ -94,18 +109,22 @@ Json config_of(const DenseModel& model, const char* architecture, const char* ty
           {"use_cache", true}};
 }
 
-void write_folder(const DenseModel& model, const ModelCard& card, const Json& config, std::vector<Tensor> tensors,
-                  const std::string& folder) {
+void write_folder(const DenseModel& model, const ModelCard& card, Json config, std::vector<Tensor> tensors, const std::string& folder) {
   if (model.model.branch_scale != 1 || model.model.residual != ResidualRule::branch_scale)
     throw std::logic_error("export: the residual rule must be folded into the weights");
   std::filesystem::create_directories(folder);
   const auto put = [&](const char* name, const std::string& text) { write_durably(folder + "/" + name, text); };
+  Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
+  if (const auto end = end_token(card.tokenizer, card.end_token)) config["eos_token_id"] = generation["eos_token_id"] = end->id;
   put("config.json", config.dump(2) + "\n");
-  const Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
   put("generation_config.json", generation.dump(2) + "\n");
-  put("tokenizer.json", byte_tokenizer());
-  put("tokenizer_config.json", byte_tokenizer_config(model.model.context));
-  put("README.md", model_card_text(model, card));
+  put_tokenizer(folder, card.tokenizer, card.end_token, model.model);
+  const bool own_code = config.contains("auto_map");
+  put("README.md", model_card_text(model, card, own_code ? Loader::transformers_with_code : Loader::transformers));
+  if (own_code) {
+    put("configuration_elastiform.py", std::string(configuration_module()));
+    put("modeling_elastiform.py", std::string(modeling_module()));
+  }
   safetensors::write(folder + "/model.safetensors", std::move(tensors));
 }
 
@@ -131,23 +150,7 @@ void write_llama(const DenseModel& model, const ModelCard& card, const std::stri
   if (mistral) config["sliding_window"] = nullptr;
   else config["attention_bias"] = config["mlp_bias"] = m.biases;
 
-  Tensors tensors(model.weights);
-  tensors.matrix("model.embed_tokens.weight", "embedding.token");
-  for (int block = 0; block < model.subnet.depth(); ++block) {
-    const std::string to = "model.layers." + std::to_string(block) + ".", from = "block." + std::to_string(block) + ".";
-    tensors.norm(to + "input_layernorm", from + "attention.norm");
-    tensors.linear(to + "self_attn.q_proj", from + "attention.query");
-    tensors.linear(to + "self_attn.k_proj", from + "attention.key");
-    tensors.linear(to + "self_attn.v_proj", from + "attention.value");
-    tensors.linear(to + "self_attn.o_proj", from + "attention.out");
-    tensors.norm(to + "post_attention_layernorm", from + "ffn.norm");
-    tensors.linear(to + "mlp.gate_proj", from + "ffn.gate");
-    tensors.linear(to + "mlp.up_proj", from + "ffn.up");
-    tensors.linear(to + "mlp.down_proj", from + "ffn.down");
-  }
-  tensors.norm("model.norm", "final.norm");
-  if (!m.tied) tensors.matrix("lm_head.weight", "head");
-  write_folder(model, card, config, tensors.take(), path);
+  write_folder(model, card, config, llama_tensors(model), path);
 }
 
 void write_gpt2(const DenseModel& model, const ModelCard& card, const std::string& path) {
@@ -178,6 +181,34 @@ void write_gpt2(const DenseModel& model, const ModelCard& card, const std::strin
   tensors.norm("transformer.ln_f", "final.norm");
   if (!m.tied) tensors.matrix("lm_head.weight", "head");
   write_folder(model, card, config, tensors.take(), path);
+}
+
+void write_auto(const DenseModel& model, const ModelCard& card, const std::string& path) {
+  const ModelConfig& m = model.model;
+  std::vector<int> heads, groups, widths;
+  for (const BlockGenes& genes : model.subnet.blocks) {
+    heads.push_back(genes.heads);
+    groups.push_back(genes.groups);
+    widths.push_back(genes.ffn);
+  }
+  Json config = config_of(model, "ElastiformForCausalLM", "elastiform");
+  config["auto_map"] = {{"AutoConfig", "configuration_elastiform.ElastiformConfig"},
+                        {"AutoModelForCausalLM", "modeling_elastiform.ElastiformForCausalLM"}};
+  config["hidden_size"] = model.subnet.embed;
+  config["head_dim"] = m.head_dim;
+  config["block_heads"] = heads;
+  config["block_key_value_heads"] = groups;
+  config["block_ffn"] = widths;
+  config["max_position_embeddings"] = m.context;
+  config["norm"] = m.norm == Norm::rms ? "rmsnorm" : "layernorm";
+  config["norm_eps"] = m.norm_eps;
+  config["ffn_kind"] = m.ffn == FeedForwardKind::swiglu ? "swiglu" : m.ffn == FeedForwardKind::gelu_tanh ? "gelu_tanh" : "gelu_erf";
+  config["positions"] = m.positions == Positions::rope ? "rope" : "learned";
+  config["rope_theta"] = m.rope_theta;
+  config["biases"] = m.biases;
+  // Without attention there is nothing to keep, and generate() would take an empty cache for a first step.
+  config["use_cache"] = std::any_of(heads.begin(), heads.end(), [](int count) { return count > 0; });
+  write_folder(model, card, config, llama_tensors(model), path);
 }
 
 }  // namespace elastiform::hugging_face

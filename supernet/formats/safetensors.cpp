@@ -1,17 +1,14 @@
 #include "supernet/formats/safetensors.hpp"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <stdexcept>
-#include <system_error>
 
 #include "kernels/errors.hpp"
+#include "supernet/formats/half_floats.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "supernet/storage/file_descriptor.hpp"
@@ -36,8 +33,6 @@ std::uint64_t element_bytes(std::string_view dtype) {
 InputError bad(const std::string& path, std::string expected, std::string found) {
   return InputError({path, std::move(expected), std::move(found), "the file is damaged or no safetensors file"});
 }
-
-InputError unreadable(const std::string& path) { return InputError({path, "a readable file", std::generic_category().message(errno), ""}); }
 
 std::string in_quotes(std::string_view name) { return "'" + std::string(name.substr(0, 96)) + "'"; }
 
@@ -99,18 +94,6 @@ void check_layout(const std::map<std::string, Reader::Entry, std::less<>>& entri
   if (end != data_bytes) throw bad(path, std::to_string(end) + " bytes of data", std::to_string(data_bytes));
 }
 
-float from_bfloat16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-
-float from_float16(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16, mantissa = bits & 0x3FFu, exponent = (bits >> 10) & 0x1Fu;
-  if (exponent == 0) {  // zero or subnormal: mantissa · 2^-24 is exact in float32
-    const float value = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -value : value;
-  }
-  const std::uint32_t widened = exponent == 31 ? 255u : exponent + 112u;
-  return std::bit_cast<float>(sign | widened << 23 | mantissa << 13);
-}
-
 }  // namespace
 
 void write(const std::string& path, std::vector<Tensor> tensors) {
@@ -144,33 +127,15 @@ void write(const std::string& path, std::vector<Tensor> tensors) {
   });
 }
 
-void Reader::read(std::uint64_t at, void* into, std::uint64_t bytes) const {
-  struct stat now {};
-  if (::fstat(file_.get(), &now) != 0) throw unreadable(path_);
-  if (static_cast<std::uint64_t>(now.st_size) != size_)
-    throw InputError({path_, std::to_string(size_) + " bytes", std::to_string(now.st_size), "it was changed while it was read"});
-  for (std::uint64_t done = 0; done < bytes;) {
-    const ssize_t got =
-        ::pread(file_.get(), static_cast<char*>(into) + done, static_cast<std::size_t>(bytes - done), static_cast<off_t>(at + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw unreadable(path_);
-    if (got == 0) throw InputError({path_, std::to_string(size_) + " bytes", "fewer", "it was changed while it was read"});
-    done += static_cast<std::uint64_t>(got);
-  }
-}
-
-Reader::Reader(const std::string& path) : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-  struct stat status {};
-  if (!file_.is_open() || ::fstat(file_.get(), &status) != 0) throw unreadable(path);
-  if (!S_ISREG(status.st_mode)) throw InputError({path, "a safetensors file", "no regular file", ""});  // a pipe did not block above
-  size_ = static_cast<std::uint64_t>(status.st_size);
-  if (size_ < kLengthBytes) throw bad(path, "at least 8 bytes", std::to_string(size_));
+Reader::Reader(const std::string& path) : path_(path), file_(path, "a safetensors file") {
+  const std::uint64_t size = file_.size();
+  if (size < kLengthBytes) throw bad(path, "at least 8 bytes", std::to_string(size));
   std::uint64_t length = 0;
-  read(0, &length, sizeof length);
+  file_.read(0, &length, sizeof length);
   if (length > kMaxHeader) throw bad(path, "a header of at most 100000000 bytes", std::to_string(length));
-  if (length > size_ - kLengthBytes) throw bad(path, "a header inside the file", "one of " + std::to_string(length) + " bytes");
+  if (length > size - kLengthBytes) throw bad(path, "a header inside the file", "one of " + std::to_string(length) + " bytes");
   std::string text(static_cast<std::size_t>(length), '\0');
-  read(kLengthBytes, text.data(), length);
+  file_.read(kLengthBytes, text.data(), length);
   data_start_ = kLengthBytes + length;
 
   const nlohmann::json header = parse_untrusted_json(text, path, 4);
@@ -179,7 +144,7 @@ Reader::Reader(const std::string& path) : path_(path), file_(::open(path.c_str()
     if (name == "__metadata__") check_metadata(entry, path);
     else entries_.emplace(name, parse_entry(entry, path, name));
   }
-  check_layout(entries_, size_ - data_start_, path);
+  check_layout(entries_, size - data_start_, path);
 }
 
 void Reader::require(std::string_view name, const std::vector<std::int64_t>& shape) const {
@@ -198,7 +163,7 @@ std::vector<float> Reader::floats(std::string_view name) const {
   const Entry& entry = found->second;
   const std::uint64_t bytes = entry.end - entry.begin, width = element_bytes(entry.dtype);
   std::vector<std::byte> raw(static_cast<std::size_t>(bytes));
-  read(data_start_ + entry.begin, raw.data(), bytes);
+  file_.read(data_start_ + entry.begin, raw.data(), bytes);
   std::vector<float> values(static_cast<std::size_t>(bytes / width));
   if (width == sizeof(float)) {
     if (!values.empty()) std::memcpy(values.data(), raw.data(), raw.size());

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "supernet/storage/file_descriptor.hpp"
+#include "supernet/formats/untrusted_file.hpp"
 
 namespace elastiform::safetensors {
 
@@ -35,16 +35,15 @@ class Reader {
   };
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   bool has(std::string_view name) const { return entries_.find(name) != entries_.end(); }
+  std::uint64_t bytes() const { return file_.size(); }
   /// Throws InputError unless `name` is there with this shape and a dtype of F32, F16 or BF16.
   void require(std::string_view name, const std::vector<std::int64_t>& shape) const;
   std::vector<float> floats(std::string_view name) const;  // of a tensor that require() accepts
 
  private:
-  void read(std::uint64_t at, void* into, std::uint64_t bytes) const;
-
   std::string path_;
-  FileDescriptor file_;
-  std::uint64_t size_ = 0, data_start_ = 0;
+  UntrustedFile file_;
+  std::uint64_t data_start_ = 0;
   std::map<std::string, Entry, std::less<>> entries_;
 };
 

@@ -18,6 +18,7 @@
 
 #include "kernels/errors.hpp"
 #include "supernet/storage/file_descriptor.hpp"
+#include "supernet/storage/new_file.hpp"
 
 namespace elastiform {
 namespace {
@@ -148,6 +149,22 @@ void write_durably(const std::string& path, const std::function<void(const std::
   DurableFile file(path);
   write(file.temporary());
   file.commit();
+}
+
+void create_file_durably(const std::string& path, const std::function<void(const std::string&)>& write) {
+  DurableFile file(path);
+  write(file.temporary());
+  fail_point();
+  sync_path(file.temporary());
+  fail_point();
+  if (::renameat2(AT_FDCWD, file.temporary().c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) != 0) {
+    if (errno == EEXIST) throw InputError({path, "nothing there yet", "something", "choose another path or remove it"});
+    if (errno != EINVAL) throw_system_error("create", path);
+    return file.commit();  // file systems without the flag
+  }
+  fail_point();
+  sync_path(folder_of(path));
+  fail_point();
 }
 
 void create_folder_durably(const std::string& typed, const std::function<void(const std::string&)>& fill) {

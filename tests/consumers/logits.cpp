@@ -1,7 +1,9 @@
-// consumer_logits MODEL: float32 logits [tokens, V] of an exported model on stdout, for the bytes on stdin.
+// consumer_logits MODEL [ids]: float32 logits [tokens, V] of an exported model on stdout, for the bytes on stdin; with `ids`, for the int32 ids
+// on stdin.
 #include <cstdio>
 #include <exception>
 #include <iterator>
+#include <string_view>
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "supernet/formats/format.hpp"
@@ -9,10 +11,15 @@
 
 int main(int argc, char** argv) try {
   using namespace elastiform;
-  if (argc != 2) throw std::runtime_error("usage: consumer_logits MODEL < TEXT > LOGITS");
+  if (argc != 2 && !(argc == 3 && std::string_view(argv[2]) == "ids"))
+    throw std::runtime_error("usage: consumer_logits MODEL [ids] < TEXT-OR-IDS > LOGITS");
   const DenseModel model = load_model(argv[1]);
   std::vector<std::int32_t> tokens;
-  for (int byte = std::getchar(); byte != EOF; byte = std::getchar()) tokens.push_back(byte);
+  std::int32_t id = 0;
+  if (argc == 3)
+    while (std::fread(&id, sizeof id, 1, stdin) == 1) tokens.push_back(id);
+  else
+    for (int byte = std::getchar(); byte != EOF; byte = std::getchar()) tokens.push_back(byte);
   const ThreadPool pool(1);
   CpuBackend backend(pool);
   const Network network(model.weights.table().space(), DType::float32);

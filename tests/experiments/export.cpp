@@ -73,6 +73,23 @@ TEST_CASE("an export without --to stands in the run under its id, and its scores
   CHECK(twice.err.find("nothing there yet") != std::string::npos);
 }
 
+TEST_CASE("an export that a real consumer cannot run gets no name", "[experiments][export]") {
+  const OwnRun own;
+  // Imports whatever it is asked for, and runs nothing.
+  const std::string python = own.folder.write("python", "#!/bin/sh\n[ $# -gt 2 ] || exit 0\necho none 1\n");
+  fs::permissions(python, fs::perms::owner_all);
+  const ProgramResult result =
+      own.run("export runs/micro --subnet largest --format hf-llama --to model --check transformers --python", {python});
+  CHECK(result.status == 1);
+  CHECK_THAT(result.err, Catch::Matchers::Contains("export --check") && Catch::Matchers::Contains("nothing was written"));
+  CHECK_FALSE(fs::exists(own.folder / "model"));
+  for (const char* line : {"export runs/micro --subnet largest --check transformers --to model",  // not its format
+                           "export runs/micro --subnet largest --format hf-llama --check transformers --python absent --to model",
+                           "export runs/micro --subnet largest --format hf-llama --check transformer --to model",
+                           "export runs/micro --subnet largest --format hf-llama --python python --to model"})
+    CHECK(own.run(line).status == 2);
+}
+
 TEST_CASE("sampling repeats with its seed", "[experiments][export]") {
   const OwnRun own;
   const std::string line = "generate runs/micro --tokens 60 --temperature 1 --top-k 50 --top-p 0.95 --seed ";

@@ -45,7 +45,7 @@ TEST_CASE("a list that is too long is counted, refused, and never made", "[searc
   const CostModel costs = plain_costs(space);
   CHECK(HomogeneousList(space).size() == 262'144);
   CHECK_THROWS_WITH(
-      FeasibleSet(costs, Budget{}, Deployable::hf_llama),
+      FeasibleSet(costs, Budget{}, parse_deployable("hf-llama")),
       Catch::Contains(
           "--deployable hf-llama: expected a space of at most 100000 homogeneous subnets, which are listed, found 262144; pin"));
   const FeasibleSet any(costs, Budget{});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supernet/formats/format.hpp"
 #include "tests/search/small_spaces.hpp"
 #include "tests/support/catch.hpp"
 
@@ -200,28 +201,49 @@ TEST_CASE("Deployable sets are the homogeneous members that the exporter accepts
       gpt2_space(gpt2, {32, 64}, {1, 2, 3}, {block, block, block});
   const CostModel llama_costs = plain_costs(llama_space), gpt2_costs = plain_costs(gpt2_space);
 
-  const FeasibleSet any(llama_costs, Budget{}), deployable(llama_costs, Budget{}, Deployable::hf_llama);
+  const FeasibleSet any(llama_costs, Budget{}), deployable(llama_costs, Budget{}, parse_deployable("hf-llama"));
   CHECK(any.count() == 2 * (6 + 36 + 216));
   CHECK(deployable.count() == 2 * 3 * 6);
   std::vector<Subnet> members;
   for (BigInt i = 0; i < deployable.count(); ++i) {
     members.push_back(deployable.unrank(i));
     CHECK(deployable.rank(members.back()) == i);
-    CHECK(why_not_deployable(llama_space, members.back(), Deployable::hf_llama).empty());
+    CHECK(why_not_deployable(llama_space, members.back(), parse_deployable("hf-llama")).empty());
   }
   CHECK(members == any.homogeneous());
   CHECK(std::ranges::is_sorted(members));
   CHECK_FALSE(deployable.contains(parse_subnet("e32:h1f64,h2f64")));
-  CHECK_FALSE(why_not_deployable(llama_space, parse_subnet("e32:h1f64,h2f64"), Deployable::hf_llama).empty());
+  CHECK_FALSE(why_not_deployable(llama_space, parse_subnet("e32:h1f64,h2f64"), parse_deployable("hf-llama")).empty());
 
-  const FeasibleSet gpt2_set(gpt2_costs, Budget{}, Deployable::hf_gpt2);  // 32 = 2 · 16 and 64 = 4 · 16: one head count a width
+  const FeasibleSet gpt2_set(gpt2_costs, Budget{}, parse_deployable("hf-gpt2"));  // 32 = 2 · 16 and 64 = 4 · 16: one head count a width
   CHECK(gpt2_set.count() == 2 * 3 * 2);
-  const FeasibleSet wrong(gpt2_costs, Budget{}, Deployable::hf_llama);
+  const FeasibleSet wrong(gpt2_costs, Budget{}, parse_deployable("hf-llama"));
   CHECK(wrong.empty());
   CHECK_THAT(wrong.why_empty(), Catch::Contains("hf-llama"));
-  const FeasibleSet tight(llama_costs, Budget::parse({"parameters=..10"}, llama_costs), Deployable::hf_llama);
+  const FeasibleSet tight(llama_costs, Budget::parse({"parameters=..10"}, llama_costs), parse_deployable("hf-llama"));
   CHECK_THAT(tight.why_empty(),
              Catch::Contains("nearest parameters: " + std::to_string(llama_costs.of(llama_space.smallest()).parameters)));
+}
+
+TEST_CASE("Targets that look at each block leave what brute force finds the exporter to accept", "[search]") {
+  // Above the random ones, of which few are Llama's with an absent branch: blocks that may lack attention, and sizes of blocks of 32 and not.
+  const auto number = static_cast<std::uint64_t>(GENERATE(range(0, 9)));
+  ModelConfig llama = preset_model("llama");
+  llama.head_dim = llama.context = 16;
+  const SearchSpace::Block block{.heads = {0, 1, 2, 4}, .ffn = {.widths = {24, 32, 64}, .ratios = {}}};
+  const std::string target = GENERATE("gguf", "gguf-q8_0", "hf-auto", "elastiform");
+  const SearchSpace space = number < 8 ? random_space(number) : SearchSpace(llama, {24, 32, 64}, {1, 2}, {block, block});
+  const CostModel costs = plain_costs(space);
+  std::vector<Subnet> expected;
+  for (const Subnet& subnet : every_subnet(space))
+    if (find_format(target).why_not(space.model(), subnet).empty()) expected.push_back(subnet);
+  CAPTURE(number, target);
+  const FeasibleSet set(costs, Budget{}, parse_deployable(target));
+  REQUIRE(set.count() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); i += 1 + expected.size() / 50) CHECK(set.unrank(i) == expected[i]);
+  const FeasibleSet half(costs, Budget::parse({"parameters=..50%"}, costs), parse_deployable(target));
+  CHECK(half.count() == std::count_if(expected.begin(), expected.end(), [&](const Subnet& subnet) { return half.contains(subnet); }));
+  if (set.empty()) CHECK_THAT(set.why_empty(), Catch::Contains(target));
 }
 
 TEST_CASE("A space whose tables would not fit is refused in one line", "[search]") {

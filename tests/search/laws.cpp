@@ -118,7 +118,7 @@ TEST_CASE("Laws have names, and unknown ones are refused with the nearest", "[se
   CHECK(parse_law(name_of(Law::uniform)) == Law::uniform);
   CHECK_THROWS_WITH(parse_law("unifrom"), Catch::Contains("uniform"));
   CHECK_THROWS_WITH(parse_deployable("hf-lama"), Catch::Contains("hf-llama"));
-  CHECK(parse_deployable("hf-gpt2") == Deployable::hf_gpt2);
+  for (const char* name : {"any", "hf-gpt2", "gguf-q8_0"}) CHECK(name_of(parse_deployable(name)) == name);
 }
 
 }  // namespace elastiform

@@ -84,7 +84,7 @@ TEST_CASE("splits of a file are disjoint, keep their gap and their shares", "[su
     const auto count = static_cast<double>(data.segments(split).size());
     const double wanted = static_cast<double>(blocks) * shares[static_cast<std::size_t>(split)] / sum;
     CHECK(((count > wanted - 1 && count < wanted + 1) || (wanted < 1 && count == 1)));
-    CHECK(data.split_bytes(split) == static_cast<std::int64_t>(count) * block);
+    CHECK(data.split_tokens(split) == static_cast<std::int64_t>(count) * block);
   }
   // Every byte that is nobody's lies within a context of a held-out block, and no training byte does.
   for (std::size_t i = 0; i < bytes; ++i) {
@@ -203,7 +203,7 @@ TEST_CASE("unusable texts are refused in one line", "[supernet][data]") {
   CHECK(message_of(path, with({90, 5, 5}, 100), 0) == "context: expected at least 1 token, found 0");
   DataOptions options = with({90, 5, 5}, 100);
   options.tokenizer = "byte";
-  CHECK(message_of(path, options) == "data.tokenizer: expected one of bytes, found 'byte'; nearest bytes");
+  CHECK(message_of(path, options) == "data.tokenizer: expected bytes, or the place of a tokenizer.json, found 'byte', where no file is");
 }
 
 TEST_CASE("the names of splits", "[supernet][data]") {

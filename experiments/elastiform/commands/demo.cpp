@@ -15,7 +15,7 @@ namespace elastiform {
 namespace {
 
 // Searched for beside the budgets: what the model's family can be exported as.
-Deployable target_of(const Recipe& recipe) { return recipe.space.model().preset == "gpt2" ? Deployable::hf_gpt2 : Deployable::hf_llama; }
+Deployable target_of(const Recipe& recipe) { return parse_deployable(recipe.space.model().preset == "gpt2" ? "hf-gpt2" : "hf-llama"); }
 
 std::string next_free(const std::string& folder) {
   std::error_code error;
@@ -129,8 +129,8 @@ class DemoCommand final : public Command {
                          .add("name", row.name)
                          .add("subnet", format(row.subnet))
                          .add("parameters", row.report.costs.parameters)
-                         .add("bits_per_byte", bits_per_byte(row.report.score.loss))
-                         .add("bits_per_byte_se", bits_per_byte(row.report.score.loss_se))
+                         .add("bits_per_byte", bits_per_nat(row.report) * row.report.score.loss)
+                         .add("bits_per_byte_se", bits_per_nat(row.report) * row.report.score.loss_se)
                          .text());
     for (const auto& model : models_.models)
       models.push_back(JsonObject().add("order", model.order).add("bits_per_byte", model.bits_per_byte).text());

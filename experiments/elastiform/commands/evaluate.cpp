@@ -37,7 +37,7 @@ class EvaluateCommand final : public Command {
     const ScoringSet set = run.report_set(parse_split(split_));
     const auto store = run.results(ResultStore::Mode::write);
     const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, common);
-    Shown shown{run.metric(), scored_tokens(run, set), report_looks(*store), {}, {}};
+    Shown shown{run.metric(), run.unit(), scored_tokens(run, set), report_looks(*store), {}, {}};
     if (run.metric().classifies) shown.hits = hits_of(run, subnets, set, common);
     if (evaluations.size() == 2)
       shown.difference = run.metric().classifies ? paired_difference(shown.hits[0], shown.hits[1], 0)
@@ -45,7 +45,8 @@ class EvaluateCommand final : public Command {
     if (common.json) print_json(evaluations, shown);
     else print_text(evaluations, shown);
     for (const Evaluation& one : evaluations)
-      fmt::print(text_stream(common.json), "{}", chance_warning(format(one.subnet), one.score.loss, run.space().model()));
+      fmt::print(text_stream(common.json), "{}",
+                 chance_warning(format(one.subnet), one.score.loss, run.space().model(), set.bytes_per_token));
     return 0;
   }
 
@@ -53,6 +54,7 @@ class EvaluateCommand final : public Command {
   /// What is printed beside the evaluations.
   struct Shown {
     const Metric& metric;
+    const char* unit;  // of the inputs
     std::int64_t inputs, looks;
     std::vector<std::vector<float>> hits;        // of a classifier
     std::optional<PairedDifference> difference;  // of two subnets
@@ -67,9 +69,9 @@ class EvaluateCommand final : public Command {
 
   void print_text(const std::vector<Evaluation>& evaluations, const Shown& shown) const {
     const Metric& metric = shown.metric;
-    fmt::print("{} split, {} {}, {}\n", split_, grouped(shown.inputs), metric.classifies ? "images" : "bytes", evaluations.front().blocks);
+    fmt::print("{} split, {} {}, {}\n", split_, grouped(shown.inputs), shown.unit, evaluations.front().blocks);
     for (const Evaluation& one : evaluations)
-      fmt::print("{}  (id {})\n    {}{}\n    {} parameters, {} macs/{}\n", format(one.subnet), one.id, quality_text(one.score, metric),
+      fmt::print("{}  (id {})\n    {}{}\n    {} parameters, {} macs/{}\n", format(one.subnet), one.id, quality_text(one, metric),
                  metric.classifies ? "" : fmt::format(", accuracy {:.2f} %", 100 * one.score.accuracy), grouped(one.costs.parameters),
                  grouped(one.costs.macs), metric.input);
     if (shown.difference)

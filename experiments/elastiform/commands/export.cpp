@@ -20,15 +20,24 @@ std::string exported_json(const Exported& exported, const Format& format) {
                           .add("bits_per_byte", one.bits_per_byte)
                           .add("tokens", one.tokens)
                           .text());
-  return JsonObject()
-      .add("path", exported.path)
+  JsonObject object;
+  object.add("path", exported.path)
       .add("format", format.name)
       .add("id", exported.id)
       .add("subnet", exported.card.subnet)
       .add("parameters", exported.card.costs.parameters)
       .add("difference", exported.difference)
-      .add_json("quality", json_list(quality))
-      .text();
+      .add_json("quality", json_list(quality));
+  if (exported.padding)
+    object.add_json("padded", JsonObject()
+                                  .add("subnet", elastiform::format(exported.padding->subnet))
+                                  .add("parameters", exported.padding->padded.parameters)
+                                  .add("cache_bytes", exported.padding->padded.cache_bytes)
+                                  .add("exact_cache_bytes", exported.padding->exact.cache_bytes)
+                                  .text());
+  if (const auto& report = exported.report)
+    object.add_json("checked", JsonObject().add("consumer", report->version).add("difference", report->difference).text());
+  return object.text();
 }
 
 /// `elastiform export`: a subnet as a model that other programs load, proven by reading it back.
@@ -45,31 +54,47 @@ class ExportCommand final : public Command {
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.choice("format", format_, formats, "What to write (docs/exports.md)");
+    options.flag("pad", pad_, "Where blocks differ and the format's are all alike: add zeros until they are");
+    options.option("check", check_, "Have a real consumer load the export, too: transformers, llama-cpp or onnxruntime");
+    options.option("python", python_, "For --check: the Python that has it (default: what tests/consumers/make_environment.sh made)");
     options.option("to", to_, "Where to write; nothing may be there (default: exports/ of the run)");
   }
   int run(const CommonOptions& common) override {
     if (subnet_.empty()) throw InputError({"elastiform export", "--subnet", "none", "elastiform front RUN lists good ones"});
     if (to_ && to_->empty()) throw InputError({"elastiform export: --to", "a path", "an empty one", ""});
     const Format& format = find_format(format_);
+    const Consumer* const consumer = check_ ? &find_consumer(*check_) : nullptr;
+    if (python_ && consumer == nullptr) throw InputError({"--python", "--check beside it", "none", ""});
+    const std::string python = python_.value_or(cached_python());
+    if (consumer != nullptr) require_consumer(*consumer, format, python);
     Run run(run_, weights_);
-    const Exported exported = export_subnet(run, run.subnet(subnet_), format, to_.value_or(""), common);
+    const Subnet subnet = run.subnet(subnet_);
+    const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_, {consumer, python});
+    const auto& report = exported.report;
     if (common.json) fmt::print("{}\n", exported_json(exported, format));
     auto* const stream = text_stream(common.json);
     fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name,
                grouped(exported.card.costs.parameters));
+    if (exported.padding) fmt::print(stream, "{}", padding_line(*exported.padding));
     for (const auto& quality : exported.card.quality)
       fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split,
                  quality.loss, kNormal95 * quality.loss_se, quality.bits_per_byte);
-    fmt::print(stream, "{}", chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model()));
-    fmt::print(stream, "read back: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n",
-               exported.difference, kExportTolerance);
-    fmt::print(stream, "try it: {}\n", generate_line(exported.path));
+    fmt::print(stream, "{}",
+               chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model(),
+                              run.report_set(Split::search).bytes_per_token));
+    fmt::print(stream, "{}: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n",
+               format.read != nullptr ? "read back" : "run from the file", exported.difference, format.tolerance);
+    if (report)
+      fmt::print(stream, "{}: logits differ by {:.1e} of the largest ({:.0e} allowed)\n", report->version, report->difference,
+                 report->allowed);
+    if (format.read != nullptr) fmt::print(stream, "try it: {}\n", generate_line(exported.path));
     return 0;
   }
 
  private:
   std::string run_, subnet_, format_ = "elastiform", weights_ = "trained";
-  std::optional<std::string> to_;
+  std::optional<std::string> to_, check_, python_;
+  bool pad_ = false;
 };
 
 }  // namespace

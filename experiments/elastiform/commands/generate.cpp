@@ -64,37 +64,60 @@ class GenerateCommand final : public Command {
     options_.seed = static_cast<std::uint64_t>(seed_);
     if (is_run_folder(path_)) {
       Run run(path_, weights_);
-      return generate_with(run.weights(), run.subnet(subnet_.value_or("largest")), common);
+      require_text(run.space().model());
+      return generate_with(run.weights(), run.subnet(subnet_.value_or("largest")), run.tokenizer(), common);
     }
     const DenseModel model = load_model(path_);
+    require_text(model.model);
     if (subnet_)
       throw InputError({"elastiform generate: --subnet", "a run folder", path_ + ", which holds one network", "leave --subnet out"});
     if (weights_ != kWeightChoices.front())
       throw InputError({"elastiform generate: --weights", "a run folder", path_ + ", which holds one network", "leave --weights out"});
-    return generate_with(model.weights, model.subnet, common);
+    return generate_with(model.weights, model.subnet, tokenizer_of(model), common);
   }
 
  private:
-  int generate_with(const Weights& weights, const Subnet& subnet, const CommonOptions& common) const {
-    if (weights.table().space().model().image.present())
+  void require_text(const ModelConfig& model) const {
+    if (model.image.present())
       throw InputError({path_, "a language model", "a classifier of images", "elastiform classify names the classes of images"});
-    if (weights.table().space().model().vocabulary != 256)
-      throw InputError({path_, "a byte vocabulary of 256 ids", std::to_string(weights.table().space().model().vocabulary),
-                        "its tokenizer is not known here"});
+  }
+
+  Tokenizer tokenizer_of(const DenseModel& model) const {
+    if (!model.tokenizer.empty()) return Tokenizer::parse(model.tokenizer, path_ + ": tokenizer");
+    if (model.model.vocabulary != Tokenizer::bytes().vocabulary())
+      throw InputError({path_, "a tokenizer.json, or a byte vocabulary of 256 ids",
+                        std::to_string(model.model.vocabulary) + " ids without one", "its tokenizer is not known here"});
+    return Tokenizer::bytes();
+  }
+
+  std::vector<std::int32_t> prompt_of(const Tokenizer& tokenizer) const {
+    std::vector<std::int32_t> prompt = tokenizer.prefix();
+    const std::vector<std::int32_t> ids = tokenizer.encode(prompt_);
+    prompt.insert(prompt.end(), ids.begin(), ids.end());
+    return prompt;
+  }
+
+  int generate_with(const Weights& weights, const Subnet& subnet, const Tokenizer& tokenizer, const CommonOptions& common) {
+    const int rows = weights.table().space().model().vocabulary;
+    if (tokenizer.vocabulary() > rows)
+      throw InputError({path_, "a tokenizer of at most " + std::to_string(rows) + " ids", std::to_string(tokenizer.vocabulary()), ""});
+    options_.vocabulary = tokenizer.vocabulary();
     const ThreadPool pool(threads_of(common));
     const auto backend = make_backend(Compute(common.device, Precision::f32), pool);
     const Network network(weights.table().space(), DType::float32, backend->memory());
     const PlacedWeights placed(weights, backend->memory());
-    std::vector<std::int32_t> prompt, ids;
-    for (const char c : prompt_) prompt.push_back(static_cast<unsigned char>(c));
+    const std::vector<std::int32_t> prompt = prompt_of(tokenizer);
+    std::vector<std::int32_t> ids;
     Printer printer(common.json ? nullptr : stdout);
-    for (const std::int32_t id : prompt) printer.put(static_cast<unsigned char>(id));
+    for (const char byte : prompt_) printer.put(static_cast<unsigned char>(byte));
     std::string text;
-    generate(*backend, network, *placed, subnet, prompt, options_, [&](std::int32_t id) {
+    // A text begins at a line's start.
+    const std::vector<std::int32_t> first = prompt.empty() ? tokenizer.encode("\n") : prompt;
+    generate(*backend, network, *placed, subnet, first, options_, [&](std::int32_t id) {
       if (interrupted()) return false;
       ids.push_back(id);
-      text += static_cast<char>(id);
-      printer.put(static_cast<unsigned char>(id));
+      text += tokenizer.text_of(id);
+      for (const char byte : tokenizer.text_of(id)) printer.put(static_cast<unsigned char>(byte));
       return true;
     });
     printer.finish();

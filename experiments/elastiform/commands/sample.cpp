@@ -4,6 +4,7 @@
 #include <set>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
@@ -56,7 +57,7 @@ class SampleCommand final : public Command {
   void declare(Options& options) override {
     options.positional("run-or-recipe", path_, "Run folder or recipe");
     options.option("budget", budgets_, "Limit a cost, e.g. parameters=..2M; all must hold");
-    options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
+    options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
     options.choice("law", law_, {"balanced", "uniform"}, "How subnets are drawn");
     options.option("count", count_, "Subnets to draw", 1);
     options.option("seed", seed_, "Equal seeds draw equal subnets", 0);
@@ -65,7 +66,9 @@ class SampleCommand final : public Command {
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);
     const auto costs = cost_model_of(recipe);
-    const FeasibleSet set(costs, Budget::parse(budgets_, costs), deployable_ ? parse_deployable(*deployable_) : Deployable::any);
+    const Deployable target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
+    check_deployable_tokenizer(recipe, target);
+    const FeasibleSet set(costs, Budget::parse(budgets_, costs), target);
     if (set.empty()) throw InputError({path_, "", set.why_empty(), ""});
     if (count_ > kMostDraws)
       throw InputError({"elastiform sample: --count", fmt::format("at most {}", kMostDraws), std::to_string(count_), ""});

@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/search_evaluator.hpp"
 #include "experiments/elastiform/search_steps.hpp"
@@ -24,7 +25,7 @@ class SearchCommand final : public Command {
     options.positional("run", run_, "Run folder of a trained supernet");
     options.option("budget", budgets_,
                    "Limit a cost, e.g. parameters=..2M; all must hold; without it: one search per entry of search.budgets");
-    options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
+    options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");
@@ -69,6 +70,7 @@ class SearchCommand final : public Command {
   SearchRequest request_of(const Recipe& recipe, const std::vector<std::string>& budget) const {
     SearchRequest request = search_request(recipe, budget);
     if (deployable_) request.deployable = parse_deployable(*deployable_);
+    check_deployable_tokenizer(recipe, request.deployable);
     if (algorithm_) request.algorithm = std::string(find_algorithm(*algorithm_).name);
     if (request.algorithm == "homogeneous")
       for (const auto& [given, option] :

@@ -33,13 +33,13 @@ std::string text_of(const Run& run, const ResultStore& store, const Evaluation& 
     const auto& losses = evaluation.score.block_losses;
     if (losses.empty()) return std::pair{0.0, 0.0};
     const auto ends = std::ranges::minmax(losses);
-    return std::pair{metric.shown(ends.max), metric.shown(ends.min)};
+    return std::pair{units_per_nat(evaluation, metric) * ends.max, units_per_nat(evaluation, metric) * ends.min};
   }();
   std::string text;
   const auto line = [&](std::string_view name, const std::string& value) { text += fmt::format("{:<20} {}\n", name, value); };
   line("subnet", format(evaluation.subnet));
   line("id", std::to_string(evaluation.id));
-  line("quality", quality_text(evaluation.score, metric));
+  line("quality", quality_text(evaluation, metric));
   line("loss", fmt::format("{:.5f} nats/{}, standard error {:.5f} over {}", evaluation.score.loss, metric.input, evaluation.score.loss_se,
                            metric.blocks));
   line("blocks", fmt::format("best {:.4f}, worst {:.4f} {}", best, worst, metric.loss));

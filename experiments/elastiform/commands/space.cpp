@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
@@ -40,12 +41,13 @@ class SpaceCommand final : public Command {
   void declare(Options& options) override {
     options.positional("run-or-recipe", path_, "Run folder or recipe");
     options.option("budget", budgets_, "Limit a cost, e.g. parameters=..2M; all must hold");
-    options.option("deployable", deployable_, "Only what this export format can express: hf-llama, hf-gpt2");
+    options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
   }
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);
     const auto costs = cost_model_of(recipe);
     const auto target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
+    check_deployable_tokenizer(recipe, target);
     const auto all = space_size(recipe.space).str();
     std::vector<Count> counts;
     if (!budgets_.empty() || target != Deployable::any) counts.push_back(count_of(costs, budgets_, target));

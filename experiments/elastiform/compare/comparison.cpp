@@ -27,7 +27,7 @@ Spread spread_of(std::vector<double> values) {
   return {(values[(n - 1) / 2] + values[n / 2]) / 2, values.front(), values.back()};
 }
 
-/// Of every block the mean over seeds, nats per token.
+/// Of every block the mean over seeds, nats per byte.
 std::vector<float> mean_blocks(const std::vector<Trial>& trials, std::size_t subnet) {
   std::vector<double> sums(trials.front().block_losses[subnet].size(), 0);
   for (const Trial& trial : trials)

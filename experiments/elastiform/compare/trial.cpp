@@ -52,7 +52,8 @@ bool can_go_on(const Recipe& recipe, const RunPaths& paths) {
   if (!fs::exists(paths.supernet(), error) || !fs::exists(paths.recipe(), error)) return false;
   try {
     Recipe expected = recipe, found = Recipe::load(paths.recipe());
-    expected.data.text = found.data.text = "";  // its place; the run knows the text by its SHA-256
+    expected.data.text = found.data.text = "";  // places; the run knows text and tokenizer by their SHA-256
+    if (expected.data.tokenizer != "bytes" && found.data.tokenizer != "bytes") expected.data.tokenizer = found.data.tokenizer;
     return found.text() == expected.text() && Hdf5Reader(paths.supernet(), "supernet").text_attribute("/", "commit") == ELASTIFORM_COMMIT;
   } catch (const InputError&) {
     return false;
@@ -118,12 +119,14 @@ void run_trial(const Experiment& experiment, const Arm& arm, const std::string& 
   std::vector<Subnet> subnets;
   for (const std::string& subnet : experiment.subnets) subnets.push_back(run.subnet(subnet));
   const std::vector<Subnet> first(1, subnets.front());
-  trial.search_loss = bits_per_byte(evaluate_in_run(run, first, run.report_set(Split::search), *store, common).front().score.loss);
+  const auto bits = [](const Evaluation& one) { return bits_per_byte(one.score.loss, bytes_per_token_of(one.blocks)); };
+  trial.search_loss = bits(evaluate_in_run(run, first, run.report_set(Split::search), *store, common).front());
   if (trial.purpose != TrialPurpose::compare) return;
   trial.losses.clear(), trial.block_losses.clear();
   for (const Evaluation& evaluation : evaluate_in_run(run, subnets, run.report_set(Split::report), *store, common)) {
-    trial.losses.push_back(bits_per_byte(evaluation.score.loss));
+    trial.losses.push_back(bits(evaluation));
     trial.block_losses.push_back(evaluation.score.block_losses);
+    for (float& nats : trial.block_losses.back()) nats = static_cast<float>(nats / bytes_per_token_of(evaluation.blocks));
   }
 }
 

@@ -32,7 +32,7 @@ struct Trial {
   double search_loss = kUnknown;   // bits/byte of the first subnet on the search split; NaN: diverged
   // On the report split, one entry a subnet of the experiment; only of TrialPurpose::compare.
   std::vector<double> losses{};                    // bits/byte
-  std::vector<std::vector<float>> block_losses{};  // nats per token
+  std::vector<std::vector<float>> block_losses{};  // nats per byte
 
   std::string name() const;  // of its folder
   bool same_training(const Trial& other) const;

@@ -160,7 +160,7 @@ TEST_CASE("A deployable set is searched without leaving it", "[search][algorithm
   block.heads = {1, 2, 3, 4};
   block.ffn.ratios = {1, 2, 3, 4};
   const CostModel costs = plain_costs(SearchSpace(model, {32, 64}, {2, 3, 4}, std::vector<SearchSpace::Block>(4, block)));
-  const FeasibleSet set(costs, Budget::parse({"parameters=..70%"}, costs), Deployable::hf_llama);
+  const FeasibleSet set(costs, Budget::parse({"parameters=..70%"}, costs), parse_deployable("hf-llama"));
   const TemporaryFolder folder;
   TextbookEvaluator evaluator;
   const auto found = TextbookSearch{.set = set, .algorithm = name, .evaluations = 500}.run(folder, evaluator);

@@ -107,6 +107,9 @@ TEST_CASE("an export read back gives the logits of the subnet inside the superne
                                          {"llama", "hf-llama", "e48:h2k1f24", true, 2},
                                          {"gpt2", "hf-gpt2", "e32:2xh4f24", true, 1},
                                          {"gpt2", "hf-gpt2", "e48:3xh6f40", false, 1},
+                                         {"llama", "hf-auto", "e48:h4f40", true, 1},
+                                         {"llama", "hf-auto", "e32:h2k1f40,h6k3f24", false, 2},
+                                         {"gpt2", "hf-auto", "e48:h6f24,h2f40@0,2", true, 1},
                                          {"llama", "elastiform", "e32:h2f40,h6f24", true, 1},
                                          {"gpt2", "elastiform", "e48:h6f24,h2f40@0,2", false, 1}}));
   CAPTURE(row.format, row.subnet);
@@ -233,6 +236,47 @@ TEST_CASE("the model card says what the model is, how good, and that it was not 
   for (const char* words :
        {"`e48:2xh4f40`", "was not fine-tuned", "| search | 1.5000 ± 0.0196 |", "| report | 1.6000 ± 0.0392 |", "from_pretrained", "dddddd"})
     CHECK(text.find(words) != std::string::npos);
+}
+
+TEST_CASE("a folder with Python files of its own says what every block is", "[formats][export]") {
+  const TemporaryFolder folder;
+  ModelConfig model = space_of("llama", false, 2).model();
+  const SearchSpace::Block block{.heads = {0, 2, 4}, .ffn = {.widths = {24, 40}, .ratios = {}}},
+      last{.heads = {2}, .ffn = {.widths = {0}, .ratios = {}}};
+  const SearchSpace space(model, {48}, {3}, {block, block, last});
+  export_model(find_format("hf-auto"), weights_of(space), parse_subnet("e48:h4k2f40,h0f24,h2k1f0"), card(), tokens(), folder / "model");
+  CHECK(names_in(folder / "model") == std::vector<std::string>{"README.md", "config.json", "configuration_elastiform.py",
+                                                               "generation_config.json", "model.safetensors", "modeling_elastiform.py",
+                                                               "tokenizer.json", "tokenizer_config.json"});
+  CHECK(load_model(folder / "model").subnet == parse_subnet("e48:h4k2f40,h0f24,h2k1f0"));
+  CHECK(content(folder / "model/README.md").find("trust_remote_code=True") != std::string::npos);
+  CHECK(content(folder / "model/modeling_elastiform.py").find("Apache License, Version 2.0") != std::string::npos);
+
+  const std::string config = folder / "model/config.json", whole = content(config);
+  struct Row {
+    const char *from, *to;
+  };
+  for (const Row& row : std::vector<Row>{{"\"block_heads\": [", "\"block_heads\": [4, "},
+                                         {"\"block_heads\": [\n    4", "\"block_heads\": [\n    3"},
+                                         {"\"block_heads\": [\n    4", "\"block_heads\": [\n    -4"},
+                                         {"\"block_heads\": [\n    4", "\"block_heads\": [\n    0"},
+                                         {"\"block_key_value_heads\": [\n    2", "\"block_key_value_heads\": [\n    4"},
+                                         {"\"block_ffn\": [\n    40", "\"block_ffn\": [\n    41"},
+                                         {"\"block_ffn\": [\n    40", "\"block_ffn\": [\n    16777217"},
+                                         {"\"block_ffn\": [\n    40,\n    24", "\"block_ffn\": [\n    40,\n    0"},
+                                         {"\"block_ffn\": [", "\"block_ffn\": 3, \"x\": ["},
+                                         {"\"norm\": \"rmsnorm\"", "\"norm\": \"layernorm\""},
+                                         {"\"norm\": \"rmsnorm\"", "\"norm\": \"batchnorm\""},
+                                         {"\"ffn_kind\": \"swiglu\"", "\"ffn_kind\": \"gelu_erf\""},
+                                         {"\"positions\": \"rope\"", "\"positions\": \"learned\""},
+                                         {"\"biases\": false", "\"biases\": true"}}) {
+    CAPTURE(row.from, row.to);
+    replace_in(config, row.from, row.to);
+    // LayerNorm without biases has the tensors of RMSNorm: another network, but no lie.
+    if (std::string(row.to).find("layernorm") == std::string::npos) CHECK_THROWS_AS(load_model(folder / "model"), InputError);
+    std::ofstream(config, std::ios::binary) << whole;
+  }
+  CHECK_NOTHROW(load_model(folder / "model"));
 }
 
 TEST_CASE("folders that lie about the model end in one line", "[formats][export][hostile]") {

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "kernels/errors.hpp"
+#include "supernet/storage/new_file.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/killed_child.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -148,6 +149,24 @@ TEST_CASE("ELASTIFORM_FAIL_POINT refuses what is no number", "[storage]") {
     }
   });
   CHECK(end.acknowledged == 1);
+}
+
+TEST_CASE("a new file takes no place that was taken while it was written", "[storage]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  const auto put = [](const std::string& to, const char* text) { std::ofstream(to) << text; };
+  CHECK_THROWS_AS(create_file_durably(path,
+                                      [&](const std::string& beside) {
+                                        put(beside, "ours");
+                                        put(path, "another's");
+                                      }),
+                  InputError);
+  CHECK(content_of(path) == "another's");
+  CHECK(entries(folder.path()) == 1);
+  fs::remove(path);
+  create_file_durably(path, [&](const std::string& beside) { put(beside, "ours"); });
+  CHECK(content_of(path) == "ours");
+  CHECK(entries(folder.path()) == 1);
 }
 
 }  // namespace elastiform

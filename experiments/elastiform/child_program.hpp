@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace elastiform {
+
+struct ChildResult {
+  int status = -1;  // -1: it could not be started or was killed
+  std::string out;  // its stdout; stderr is ours
+};
+
+/// Runs a program, named by its path, to its end.
+ChildResult run_child(std::vector<std::string> arguments);
+
+}  // namespace elastiform

@@ -1,0 +1,68 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/import_steps.hpp"
+#include "experiments/elastiform/output.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "kernels/errors.hpp"
+
+namespace elastiform {
+namespace {
+
+/// `elastiform import`: a checkpoint made elsewhere as the largest subnet of a new run.
+class ImportCommand final : public Command {
+ public:
+  std::string_view name() const override { return "import"; }
+  std::string_view help() const override { return "Make a run whose largest subnet is a checkpoint made elsewhere"; }
+  std::string_view example() const override {
+    return "elastiform import smollm --run runs/smollm --text kjv.txt --context 512 --space embed=384,576 --set train.steps=2000";
+  }
+  void declare(Options& options) override {
+    options.positional("path", request_.path,
+                       "A Hugging Face folder (Llama, Mistral, Qwen2, GPT-2), a GGUF file or an export of ours; tokenizers of byte-level "
+                       "BPE (docs/imports.md)");
+    options.option("run", request_.run, "Folder of the new run");
+    options.option("text", request_.text, "File or folder of text, or token shards, to train and score on");
+    options.option("tokenizer", request_.tokenizer, "Instead of the checkpoint's: bytes, or the place of a tokenizer.json");
+    options.option("context", context_, "Tokens that a position can see, at most the checkpoint's (the default)", 1);
+    options.option("space", request_.space, "A key of [space]: embed=384,576; depth, heads and ffn likewise (docs/recipes.md)");
+    options.option("set", request_.set, "A value of the run's recipe: table.key=value");
+  }
+  int run(const CommonOptions& common) override {
+    request_.run = without_slash(request_.run);
+    request_.path = without_slash(request_.path);
+    if (request_.run.empty()) throw InputError({"elastiform import", "--run FOLDER", "none", ""});
+    if (request_.text.empty()) throw InputError({"elastiform import", "--text FILE", "none", "what the run is trained and scored on"});
+    if (context_) request_.context = static_cast<int>(std::min<std::int64_t>(*context_, INT32_MAX));
+    const ImportedRun made = import_checkpoint(request_);
+    if (common.json) {
+      fmt::print("{}\n", JsonObject()
+                             .add("run", made.folder)
+                             .add("subnet", made.subnet)
+                             .add("parameters", made.parameters)
+                             .add("subnets", made.subnets)
+                             .add("vocabulary", static_cast<std::int64_t>(made.vocabulary))
+                             .add("context", static_cast<std::int64_t>(made.context))
+                             .add("bytes_per_token", made.bytes_per_token)
+                             .text());
+      return 0;
+    }
+    fmt::print("{}: {}, {} parameters, context {} tokens, {} ids\n", made.folder, made.subnet, grouped(made.parameters), made.context,
+               grouped(made.vocabulary));
+    fmt::print("the largest of {} subnets; {:.3f} bytes of text a token\n", grouped(made.subnets), made.bytes_per_token);
+    fmt::print("next: elastiform evaluate {0} --subnet largest, elastiform train --resume {0}\n", made.folder);
+    return 0;
+  }
+
+ private:
+  ImportRequest request_;
+  std::optional<std::int64_t> context_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_import_command() { return std::make_unique<ImportCommand>(); }
+
+}  // namespace elastiform

@@ -1,0 +1,174 @@
+#include "experiments/elastiform/import_steps.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <stdexcept>
+
+#include "experiments/elastiform/recipe_data.hpp"
+#include "experiments/elastiform/recipe_space.hpp"
+#include "experiments/elastiform/run_folder.hpp"
+#include "kernels/device.hpp"
+#include "kernels/errors.hpp"
+#include "search/feasible_set.hpp"
+#include "supernet/importance.hpp"
+#include "supernet/storage/durable_file.hpp"
+#include "trainers/checkpoint.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr int kMultiple = 32;  // widths of slices that are fastest
+
+/// Fractions of `whole`, rounded up to multiples of `unit`; each once, ascending.
+std::vector<int> fractions(int whole, std::initializer_list<double> shares, int unit) {
+  std::vector<int> choices;
+  for (const double share : shares) {
+    const int units = std::max(1, static_cast<int>(std::ceil(share * whole / unit - 1e-9)));
+    choices.push_back(std::min(whole, units * unit));
+  }
+  std::sort(choices.begin(), choices.end());
+  choices.erase(std::unique(choices.begin(), choices.end()), choices.end());
+  return choices;
+}
+
+bool alike(const Subnet& subnet) {
+  return std::all_of(subnet.blocks.begin(), subnet.blocks.end(), [&](const BlockGenes& genes) { return genes == subnet.blocks.front(); });
+}
+
+// Small steps from weights that are good already; every step trains the largest and distils it into two others (arXiv 2003.11142).
+constexpr const char* kTraining = R"(
+[train]
+steps = 1000
+sequences = 8
+rate = 3e-4
+decay = 0.01
+log_every = 50
+
+[[stage]]
+sampler = "sandwich"
+objective = "labels+largest"
+random = 1
+
+[search]
+budgets = ["parameters=..85%", "parameters=..70%"]
+)";
+
+/// Text of the tokenizer.json that goes into the run; empty: bytes.
+std::string tokenizer_of(const ImportRequest& request, const DenseModel& model) {
+  const Tokenizer tokenizer = request.tokenizer         ? Tokenizer::named(*request.tokenizer)
+                              : model.tokenizer.empty() ? Tokenizer::bytes()
+                                                        : Tokenizer::parse(model.tokenizer, request.path + ": tokenizer");
+  const int ids = tokenizer.vocabulary(), rows = model.model.vocabulary;
+  if (!request.tokenizer && tokenizer.is_bytes() && rows != ids)
+    throw InputError({request.path, "a tokenizer.json for " + std::to_string(rows) + " ids", "none", "--tokenizer PATH/tokenizer.json"});
+  if (ids > rows)
+    throw InputError({request.tokenizer.value_or(request.path + ": tokenizer"), "ids below " + std::to_string(rows),
+                      "ids up to " + std::to_string(ids - 1), ""});
+  return tokenizer.json();
+}
+
+Recipe recipe_of(const ImportRequest& request, const DenseModel& model, const std::string& tokenizer) {
+  std::vector<std::string> overrides;
+  for (const std::string& text : request.space) overrides.push_back("space." + text);
+  for (const std::string& text : request.set) {
+    if (text.starts_with("model.") || text.starts_with("tune.") || text.starts_with("data.text=") || text.starts_with("data.tokenizer="))
+      throw InputError({"elastiform import: --set", "a key that the checkpoint, --text and --tokenizer leave open", text, ""});
+    overrides.push_back(text);
+  }
+  const std::string toml = fmt::format("[data]\ntext = {}\ntokenizer = {}\n\n{}{}", toml_text(request.text),
+                                       toml_text(tokenizer.empty() ? "bytes" : request.run + "/tokenizer.json"),
+                                       space_tables(default_import_space(model.model, model.subnet)), kTraining);
+  Recipe recipe = Recipe::parse(toml, "of the import", overrides);
+  if (recipe.space.largest() != model.subnet)
+    throw InputError({"elastiform import: --space", "a space whose largest subnet is the checkpoint, " + format(model.subnet),
+                      format(recipe.space.largest()), "let every list hold the checkpoint's own size as its largest"});
+  if (!(recipe.space.model() == model.model)) throw std::logic_error("import: the recipe describes another model");
+  return recipe;
+}
+
+/// The network as the largest subnet of the recipe's space.
+Weights placed(const DenseModel& model, const SearchSpace& space) {
+  Weights weights(std::make_shared<const WeightTable>(space), DType::float32);
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    const ConstView from = model.weights.view(tensor.name);
+    const View to = weights.view(tensor);
+    if (from.rows != to.rows || from.columns != to.columns) throw std::logic_error("import: " + tensor.name + " has another shape");
+    for (std::int64_t row = 0; row < to.rows; ++row) std::copy_n(from.row<float>(row), to.columns, to.row<float>(row));
+  }
+  sort_by_importance(weights);
+  return weights;
+}
+
+/// The folders above a run, made for it. Those that were not there go again while they are empty, so that nothing is left of what failed.
+class MadeFolders {
+ public:
+  explicit MadeFolders(const std::string& run) {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    const fs::path parent = fs::path(run).parent_path();
+    for (fs::path folder = parent; !folder.empty() && !fs::exists(folder, error); folder = folder.parent_path()) made_.push_back(folder);
+    if (!parent.empty() && !fs::create_directories(parent, error) && error)
+      throw InputError({run, "a folder that can be made", error.message(), ""});
+  }
+  ~MadeFolders() {
+    std::error_code ignored;
+    for (const auto& folder : made_) std::filesystem::remove(folder, ignored);  // not when something stands in it
+  }
+  MadeFolders(const MadeFolders&) = delete;
+  MadeFolders& operator=(const MadeFolders&) = delete;
+
+ private:
+  std::vector<std::filesystem::path> made_;  // innermost first
+};
+
+}  // namespace
+
+SearchSpace default_import_space(const ModelConfig& model, const Subnet& subnet) {
+  const std::vector<int> embed = fractions(subnet.embed, {0.75, 1}, kMultiple), depth = fractions(subnet.depth(), {0.75, 0.875, 1}, 1);
+  std::vector<SearchSpace::Block> blocks;
+  for (const BlockGenes& genes : subnet.blocks) {
+    SearchSpace::Block block{.heads = {genes.heads}, .ffn = {.widths = {genes.ffn}, .ratios = {}}};
+    if (alike(subnet) && genes.groups > 0) block.heads = fractions(genes.heads, {0.5, 0.75, 1}, model.queries_per_group);
+    if (alike(subnet) && genes.ffn > 0) block.ffn.widths = fractions(genes.ffn, {0.5, 0.75, 1}, kMultiple);
+    blocks.push_back(std::move(block));
+  }
+  return {model, embed, depth, std::move(blocks)};
+}
+
+ImportedRun import_checkpoint(const ImportRequest& request) {
+  const DenseModel model = load_model(request.path, request.context);
+  const std::string tokenizer = tokenizer_of(request, model);  // or why it has no place
+  Recipe recipe = recipe_of(request, model, tokenizer);
+  const CostModel costs = cost_model_of(recipe);
+  ImportedRun made{.folder = request.run,
+                   .subnet = format(model.subnet),
+                   .parameters = costs.of(model.subnet).parameters,
+                   .subnets = FeasibleSet(costs, Budget()).count().str(),
+                   .vocabulary = model.model.vocabulary,
+                   .context = model.model.context};
+  const std::string stored = as_stored(recipe, request.run).text();
+  const MadeFolders above(request.run);
+  create_folder_durably(request.run, [&](const std::string& beside) {
+    std::filesystem::create_directories(beside);
+    if (!tokenizer.empty()) {
+      recipe.data.tokenizer = beside + "/tokenizer.json";
+      write_durably(recipe.data.tokenizer, tokenizer);
+      // Where export looks for it: a tokenizer.json does not say which of its tokens ends a text.
+      if (model.end_token) write_durably(beside + "/generation_config.json", fmt::format("{{\"eos_token_id\": {}}}\n", *model.end_token));
+    }
+    const auto data = open_data(recipe);
+    made.bytes_per_token =
+        scoring_set(*data, recipe.space.model().context, {Split::search, recipe.space.model().context, 0}).bytes_per_token;
+    const ThreadPool pool(1);
+    const auto backend = make_backend(training_compute(recipe, Device::cpu), pool);
+    save_first_weights(placed(model, recipe.space), stored, data->sha256(), recipe.train.seed, this_build(*backend),
+                       RunPaths{beside}.supernet());
+    write_durably(RunPaths{beside}.recipe(), stored);
+  });
+  return made;
+}
+
+}  // namespace elastiform

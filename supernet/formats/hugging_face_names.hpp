@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "supernet/formats/hugging_face_config.hpp"
+#include "supernet/weights.hpp"
+
+namespace elastiform::hugging_face {
+
+/// Where one of our tensors stands in a checkpoint: all of a tensor or, of GPT-2's fused query, key and value, some of its columns.
+struct Source {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  bool transposed = false;  // torch.nn.Linear keeps [out,in], GPT-2's Conv1D [in,out] as we do
+  std::int64_t first_column = 0;
+  bool absent = false;  // a bias that the architecture lacks: 0 here
+};
+
+/// `prefix`: what stands before the names of everything but the head: "model." (Llama) or "transformer." (GPT-2), or nothing in a checkpoint
+/// that was saved without its head's class.
+Source source_of(const TensorSpec& tensor, const Architecture& architecture, const std::string& prefix);
+
+/// The prefix of a family's checkpoints, and the name that tells whether one has it.
+std::string usual_prefix(Architecture::Family family);
+std::string first_tensor(Architecture::Family family);  // without prefix
+
+/// Tensors that say nothing beyond the config: masks and frequencies that earlier versions of transformers saved.
+bool is_buffer(const std::string& name);
+
+/// "model.layers.N.mlp.experts.N.w1.weight (96), …": names with numbers replaced, with how many there are of each; at most three kinds.
+std::string grouped_names(const std::vector<std::string>& names);
+
+}  // namespace elastiform::hugging_face

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "supernet/formats/format.hpp"
+
+namespace elastiform::onnx_folder {
+
+/// A folder with model.onnx (opset 17, plain operators, keys and values as inputs and outputs), genai_config.json for onnxruntime-genai, and
+/// the tokenizer's files. Both styles, any blocks. Needs ONNX's protobuf classes; without them, why_not says how to get them.
+std::string why_not(const ModelConfig& model, const Subnet& subnet);
+std::string why_not_block(const ModelConfig& model, int embed, int index, const BlockGenes& genes);
+
+/// protobuf messages end at 2 GiB: above so many bytes of weights they stand in model.onnx.data, at offsets that can be mapped.
+constexpr std::int64_t kInlineBytes = std::int64_t{1500} << 20;
+void write(const DenseModel& model, const ModelCard& card, const std::string& path);
+void write(const DenseModel& model, const ModelCard& card, const std::string& path, std::int64_t inline_bytes);
+
+/// Logits [tokens, V] of one sequence, by a small interpreter of the operators that knows nothing of networks: all but the last tokens at
+/// once, those one by one through the cache.
+std::vector<float> run(const std::string& path, std::span<const std::int32_t> tokens);
+
+/// Throws std::runtime_error unless the file's constants are the weights of `written` and the cosines and sines of its positions, bit for bit.
+void check_constants(const DenseModel& written, const std::string& path);
+
+}  // namespace elastiform::onnx_folder

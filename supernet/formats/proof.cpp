@@ -1,0 +1,136 @@
+#include "supernet/formats/proof.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include <fmt/format.h>
+
+#include "supernet/tokenizers/oniguruma.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
+
+namespace elastiform {
+namespace {
+
+[[noreturn]] void fail(const Format& format, const std::string& what, double found, double allowed) {
+  throw std::runtime_error(
+      fmt::format("export: the {} read back differs from the subnet inside the supernet by {:.3g} of the largest {}, "
+                  "and {:.3g} is allowed; nothing was written",
+                  format.name, found, what, allowed));
+}
+
+[[noreturn]] void fail(const Format& format, const std::string& what) {
+  throw std::runtime_error(fmt::format("export: the {} read back has {}; nothing was written", format.name, what));
+}
+
+/// One block of elements that share a scale, or one element.
+void prove_block(const Format& format, const TensorSpec& tensor, const Rounding& rounding, const float* expected, const float* found,
+                 std::int64_t count, std::int64_t expected_step, std::int64_t found_step) {
+  double largest = 0, difference = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double value = expected[i * expected_step], distance = std::abs(found[i * found_step] - value);
+    if (!std::isfinite(value))
+      throw std::runtime_error("export: " + tensor.name + " holds a weight that is not finite; the supernet's weights may have diverged");
+    largest = std::max(largest, std::abs(value));
+    if (!(distance <= difference)) difference = distance;  // so that a NaN stays
+  }
+  if (!(difference <= rounding.step * largest + rounding.floor))
+    fail(format, "weight of its block in " + tensor.name, largest > 0 ? difference / largest : difference, rounding.step);
+}
+
+/// Every weight of the file beside the one that was to be written: what logits of one context may hide.
+void prove_weights(const Format& format, const Weights& written, const Weights& read) {
+  for (const TensorSpec& tensor : written.table().tensors()) {
+    const ConstView expected = written.view(tensor), found = read.view(tensor.name);
+    if (expected.rows != found.rows || expected.columns != found.columns) fail(format, tensor.name + " in another shape");
+    const bool exact = tensor.role == Role::gain || tensor.role == Role::bias;
+    const Rounding rounding = exact ? Rounding{} : format.rounding;
+    // Files keep linear maps as [out,in], and blocks lie along the inputs: down our columns.
+    const bool along_columns = rounding.block > 1 && tensor.role != Role::embedding;
+    const std::int64_t block_rows = along_columns ? rounding.block : 1, block_columns = along_columns ? 1 : rounding.block;
+    for (std::int64_t row = 0; row < expected.rows; row += block_rows)
+      for (std::int64_t column = 0; column < expected.columns; column += block_columns) {
+        const std::int64_t count =
+            along_columns ? std::min(block_rows, expected.rows - row) : std::min(block_columns, expected.columns - column);
+        prove_block(format, tensor, rounding, expected.row<float>(row) + column, found.row<float>(row) + column, count,
+                    along_columns ? expected.ld : 1, along_columns ? found.ld : 1);
+      }
+  }
+}
+
+/// What of a model no weight shows. Numbers as float32, which formats keep at least.
+void prove_config(const Format& format, const ModelConfig& written, const ModelConfig& read) {
+  const auto same = [](double a, double b) { return static_cast<float>(a) == static_cast<float>(b); };
+  const auto need = [&](bool holds, const char* what) {
+    if (!holds) fail(format, std::string("another ") + what);
+  };
+  need(read.vocabulary == written.vocabulary, "vocabulary");
+  need(read.context == written.context, "context");
+  need(read.head_dim == written.head_dim, "head_dim");
+  need(read.norm == written.norm && same(read.norm_eps, written.norm_eps), "norm");
+  need(read.ffn == written.ffn, "FFN");
+  need(read.positions == written.positions, "kind of positions");
+  need(read.positions != Positions::rope || same(read.rope_theta, written.rope_theta), "rope_theta");
+  need(read.tied == written.tied, "head");
+}
+
+/// A text that has every kind of piece, and the texts of some 4,000 ids.
+std::string sample_of(const Tokenizer& tokenizer) {
+  std::string text = "In the beginning, 1234567 words\n\n  they've: x_1 = 3.14;\té€🙂日本 ";
+  const int step = std::max(1, tokenizer.vocabulary() / 4096);
+  for (int id = 0; id < tokenizer.vocabulary(); id += step) text += tokenizer.text_of(id);
+  return text;
+}
+
+/// The vocabulary read back says what the run's does; a format may write it in words of its own.
+void prove_tokenizer(const Format& format, const std::string& written, const std::string& read) {
+  if (written == read) return;
+  if (written.empty() || read.empty()) fail(format, read.empty() ? "no tokenizer" : "a tokenizer where one id is a byte");
+  const Tokenizer expected = Tokenizer::parse(written, "tokenizer.json"), found = Tokenizer::parse(read, "export: the tokenizer read back");
+  for (int id = 0; id < std::max(expected.vocabulary(), found.vocabulary()); ++id)
+    if (found.text_of(id) != expected.text_of(id)) fail(format, "another text for id " + std::to_string(id));
+  if (found.prefix() != expected.prefix()) fail(format, "other ids before a text");
+  if (!Pattern::available()) return;
+  const std::string sample = sample_of(expected);
+  if (found.encode(sample) != expected.encode(sample)) fail(format, "a tokenizer that cuts text otherwise");
+}
+
+/// The logits of `path` read back, or run: then of the first tokens only, because an interpreter takes its time.
+std::vector<float> logits_of(const Format& format, const DenseModel& written, const ModelCard& card, std::span<const std::int32_t> tokens,
+                             const std::string& path, int threads) {
+  constexpr std::size_t kInterpreted = 32;
+  if (format.run != nullptr) {
+    if (format.check_constants != nullptr) format.check_constants(written, path);
+    return format.run(path, tokens.first(std::min(tokens.size(), kInterpreted)));
+  }
+  const DenseModel read = format.read(path, std::nullopt);
+  if (read.subnet != written.subnet)
+    throw std::runtime_error("export: the file read back holds " + elastiform::format(read.subnet) + " instead of " +
+                             elastiform::format(written.subnet));
+  prove_config(format, written.model, read.model);
+  prove_weights(format, written.weights, read.weights);
+  prove_tokenizer(format, card.tokenizer, read.tokenizer);
+  return sequence_logits(read.weights, read.subnet, tokens, threads);
+}
+
+}  // namespace
+
+double prove(const Format& format, const DenseModel& written, const ModelCard& card, const std::vector<float>& expected,
+             std::span<const std::int32_t> tokens, const std::string& path, int threads) {
+  const std::vector<float> found = logits_of(format, written, card, tokens, path, threads);
+  if (found.empty() || found.size() > expected.size() || found.size() % static_cast<std::size_t>(written.model.vocabulary) != 0)
+    throw std::runtime_error("export: the file read back has another vocabulary");
+  double largest = 0, difference = 0;
+  bool finite = true;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+    difference = std::max(difference, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
+    finite = finite && std::isfinite(found[i]) && std::isfinite(expected[i]);
+  }
+  const double relative = largest > 0 ? difference / largest : difference;
+  if (!finite) throw std::runtime_error("export: logits are not finite; the supernet's weights may have diverged");
+  if (relative > format.tolerance) fail(format, "logit", relative, format.tolerance);
+  return relative;
+}
+
+}  // namespace elastiform

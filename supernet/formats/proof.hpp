@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "supernet/formats/format.hpp"
+
+namespace elastiform {
+
+/// So many tokens tell a wrong network from a right one; what they do not touch, such as rows of embeddings and of position tables, is compared
+/// number by number.
+constexpr std::size_t kProofTokens = 128;
+
+/// Reads `path` back, or runs it, and compares: weights element by element, what the model and its tokenizer are, and logits with `expected`.
+/// Returns the largest |Δlogit| / largest |logit|; std::runtime_error when anything is beyond what the format may change.
+double prove(const Format& format, const DenseModel& written, const ModelCard& card, const std::vector<float>& expected,
+             std::span<const std::int32_t> tokens, const std::string& path, int threads);
+
+}  // namespace elastiform

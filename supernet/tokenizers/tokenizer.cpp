@@ -1,0 +1,115 @@
+#include "supernet/tokenizers/tokenizer.hpp"
+
+#include <filesystem>
+#include <functional>
+#include <unordered_map>
+#include <utility>
+
+#include "kernels/errors.hpp"
+#include "supernet/tokenizers/tokenizer_state.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr int kBytes = 256;
+// Words repeat: of English text more than 9 of 10 pieces come from here. Longer pieces are rare, and more words are no longer frequent.
+constexpr std::size_t kRememberedPieces = 1 << 17, kLongestRemembered = 64;
+
+/// The tokens of pieces, each piece merged once.
+class Memory {
+ public:
+  explicit Memory(const BytePairEncoding& merges) : merges_(merges) {}
+  void encode(std::string_view piece, std::vector<std::int32_t>& tokens) {
+    if (piece.size() > kLongestRemembered) return merges_.encode(piece, tokens);
+    key_.assign(piece);
+    auto found = known_.find(key_);
+    if (found == known_.end()) {
+      if (known_.size() == kRememberedPieces) known_.clear();
+      found = known_.emplace(key_, std::vector<std::int32_t>{}).first;
+      merges_.encode(piece, found->second);
+    }
+    tokens.insert(tokens.end(), found->second.begin(), found->second.end());
+  }
+
+ private:
+  const BytePairEncoding& merges_;
+  std::string key_;
+  std::unordered_map<std::string, std::vector<std::int32_t>> known_;
+};
+
+}  // namespace
+
+void AddedTokens::add(std::string text, std::int32_t id) {
+  begins_[static_cast<unsigned char>(text.front())] = true;
+  lengths_.insert(text.size());
+  ids_.insert_or_assign(std::move(text), id);
+}
+
+const std::pair<const std::string, std::int32_t>* AddedTokens::longest_at(std::string_view text) const {
+  if (!begins_[static_cast<unsigned char>(text.front())]) return nullptr;
+  for (const std::size_t length : lengths_) {
+    if (length > text.size()) continue;
+    const auto found = ids_.find(std::string(text.substr(0, length)));
+    if (found != ids_.end()) return &*found;
+  }
+  return nullptr;
+}
+
+void AddedTokens::find(std::string_view text, const std::function<void(std::string_view)>& part,
+                       const std::function<void(std::int32_t)>& added) const {
+  std::size_t done = 0;
+  for (std::size_t at = 0; !ids_.empty() && at < text.size();) {
+    const auto* token = longest_at(text.substr(at));
+    if (token == nullptr) {
+      ++at;
+      continue;
+    }
+    if (at > done) part(text.substr(done, at - done));
+    added(token->second);
+    done = at += token->first.size();
+  }
+  if (done < text.size()) part(text.substr(done));
+}
+
+Tokenizer::Tokenizer(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+Tokenizer Tokenizer::bytes() {
+  auto state = std::make_shared<State>();
+  for (int byte = 0; byte < kBytes; ++byte) state->texts.emplace_back(1, static_cast<char>(byte));
+  return Tokenizer(std::move(state));
+}
+
+Tokenizer Tokenizer::named(const std::string& name) {
+  if (name == "bytes") return bytes();
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(name, error))
+    throw InputError({"data.tokenizer", "bytes, or the place of a tokenizer.json", "'" + name + "', where no file is", ""});
+  return load(name);
+}
+
+int Tokenizer::vocabulary() const { return static_cast<int>(state_->texts.size()); }
+bool Tokenizer::is_bytes() const { return !state_->pieces.has_value(); }
+const std::string& Tokenizer::json() const { return state_->json; }
+const std::string& Tokenizer::sha256() const { return state_->sha256; }
+const std::vector<std::int32_t>& Tokenizer::prefix() const { return state_->prefix; }
+
+std::string_view Tokenizer::text_of(std::int32_t id) const {
+  if (id < 0 || id >= vocabulary()) return {};
+  return state_->texts[static_cast<std::size_t>(id)];
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
+  std::vector<std::int32_t> tokens;
+  if (is_bytes()) {
+    for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
+    return tokens;
+  }
+  Memory memory(state_->merges);
+  const auto put = [&](std::int32_t id) { tokens.push_back(id); };
+  const auto cut = [&](std::string_view part) { state_->pieces->cut(part, [&](std::string_view piece) { memory.encode(piece, tokens); }); };
+  state_->first.find(
+      text, [&](std::string_view part) { state_->second.find(part, cut, put); }, put);
+  return tokens;
+}
+
+}  // namespace elastiform

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace elastiform {
+
+/// Text to token ids and back: one byte an id, or byte-level BPE as Hugging Face's tokenizer.json describes it, with the ids that its
+/// `tokenizers` library gives (docs/imports.md). Cheap to copy.
+class Tokenizer {
+ public:
+  /// 256 ids, id = byte value.
+  static Tokenizer bytes();
+  /// The text of a tokenizer.json. InputError names what of it has no place here: other models and pre-tokenizers, normalizers.
+  static Tokenizer parse(std::string_view json, const std::string& where);
+  static Tokenizer load(const std::string& path);
+  /// "bytes", or a path: what data.tokenizer of a recipe says.
+  static Tokenizer named(const std::string& name);
+
+  int vocabulary() const;             // highest id + 1
+  bool is_bytes() const;              // made by bytes()
+  const std::string& json() const;    // what parse() was given; empty for bytes()
+  const std::string& sha256() const;  // of json(); empty for bytes()
+
+  /// No id is added before or behind. Added tokens, such as "<|endoftext|>", are found in the text. InputError when the patterns need
+  /// Oniguruma and the program was built without it.
+  std::vector<std::int32_t> encode(std::string_view text) const;
+  /// Ids that a model of this tokenizer expects before a text, e.g. Llama 3's <|begin_of_text|>.
+  const std::vector<std::int32_t>& prefix() const;
+  /// The bytes that an id stands for; none for an id that stands for nothing.
+  std::string_view text_of(std::int32_t id) const;
+
+ private:
+  struct State;
+  explicit Tokenizer(std::shared_ptr<const State> state);
+  friend class TokenizerJson;
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace elastiform

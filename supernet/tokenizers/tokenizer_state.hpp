@@ -1,0 +1,43 @@
+#pragma once
+
+#include <array>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "supernet/tokenizers/byte_pair_encoding.hpp"
+#include "supernet/tokenizers/pre_tokenizer.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
+
+namespace elastiform {
+
+/// Tokens that are found in a text before it is cut and merged, e.g. "<|endoftext|>".
+class AddedTokens {
+ public:
+  void add(std::string text, std::int32_t id);
+  /// Calls added(id) for the leftmost, and of those that begin at one place the longest, and part(text) for what lies between.
+  void find(std::string_view text, const std::function<void(std::string_view)>& part, const std::function<void(std::int32_t)>& added) const;
+
+ private:
+  const std::pair<const std::string, std::int32_t>* longest_at(std::string_view text) const;
+
+  std::unordered_map<std::string, std::int32_t> ids_;
+  std::set<std::size_t, std::greater<>> lengths_;
+  std::array<bool, 256> begins_{};
+};
+
+/// What a tokenizer.json says, ready to use.
+struct Tokenizer::State {
+  std::string json, sha256;
+  BytePairEncoding merges;
+  std::optional<PreTokenizer> pieces;  // absent: bytes
+  AddedTokens first, second;           // found in the text in two passes: as written, then those that a normalizer would touch
+  std::vector<std::string> texts;      // by id
+  std::vector<std::int32_t> prefix;
+};
+
+}  // namespace elastiform

@@ -1,0 +1,154 @@
+// import and tokenize, each through the real program; every test writes to a folder of its own.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "supernet/formats/format.hpp"
+#include "supernet/formats/hugging_face_tokenizer.hpp"
+#include "tests/experiments/program.hpp"
+#include "tests/support/catch.hpp"
+
+namespace elastiform {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+/// A copy of the trained run, whose largest subnet was exported as `model`.
+struct Exported {
+  TemporaryFolder folder;
+  explicit Exported(const std::string& format) {
+    fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+    ok("export runs/micro --subnet largest --to model --format " + format);
+  }
+  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
+  std::string ok(const std::string& line) const {
+    const ProgramResult result = run(line);
+    INFO("elastiform " << line << "\n" << result.err);
+    REQUIRE(result.status == 0);
+    return result.out;
+  }
+  json json_of(const std::string& line) const { return json::parse(ok(line + " --json")); }
+};
+
+/// The byte tokenizer with merges of what the micro text is full of; no patterns, so it needs no Oniguruma.
+json merged_tokenizer() {
+  json file = json::parse(hugging_face::byte_tokenizer());
+  for (const char letter : {'a', 'e', 'i', 'o', 'u'}) {
+    const std::string pair = std::string(1, letter) + "n";
+    file["model"]["merges"].push_back({std::string(1, letter), "n"});
+    file["model"]["vocab"][pair] = file["model"]["vocab"].size();
+  }
+  return file;
+}
+
+}  // namespace
+
+TEST_CASE("an import is the exported network, trains on, and round trips bit for bit", "[experiments][import]") {
+  const std::string format = GENERATE("hf-llama", "elastiform", "hf-auto", "gguf");
+  const Exported own(format);
+  const json made = own.json_of(
+      "import model --run runs/back --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=2");
+  const json before = own.json_of("evaluate runs/micro --subnet largest"), after = own.json_of("evaluate runs/back --subnet largest");
+  CHECK(made["subnet"] == after["subnet"]);
+  CHECK(made["bytes_per_token"] == 1);
+  CHECK(after["loss"].get<double>() == Approx(before["loss"].get<double>()).epsilon(1e-5));
+  CHECK(after["tokens"] == before["tokens"]);
+
+  own.ok("export runs/back --subnet largest --to first --format " + format);
+  own.ok("import first --run runs/again --text text.txt");
+  own.ok("export runs/again --subnet largest --to second --format " + format);
+  CHECK(weights_hash(load_model(own.folder / "first").weights) == weights_hash(load_model(own.folder / "second").weights));
+
+  own.ok("train --resume runs/back");
+  CHECK(own.json_of("evaluate runs/back --subnet largest")["weights_hash"] != after["weights_hash"]);
+  own.ok("search runs/back --budget parameters=..90% --evaluations 4");
+  // As if it had been killed between its first weights and its first checkpoint, or never.
+  const json one = own.json_of(
+      "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4");
+  own.ok("train --resume runs/one --threads 1");
+  CHECK(own.json_of("evaluate runs/one --subnet largest")["weights_hash"] ==
+        own.json_of("evaluate runs/back --subnet largest")["weights_hash"]);
+}
+
+TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the text, exports and generate bring it along",
+          "[experiments][import][tokenizers]") {
+  const Exported own("hf-llama");
+  own.folder.write("tokenizer.json", merged_tokenizer().dump());
+  const json shards = own.json_of("tokenize text.txt --tokenizer tokenizer.json --to text.tokens");
+  CHECK(shards["vocabulary"] == 261);
+  const double bytes_per_token = shards["bytes_per_token"];
+  CHECK(bytes_per_token > 1);
+
+  const std::string recipe =
+      " --set data.tokenizer=tokenizer.json --set model.vocabulary=264 --set train.steps=20 --set data.split_block=4096";
+  own.ok("train micro.toml --run runs/text" + recipe);
+  own.ok("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
+  const json text = own.json_of("evaluate runs/text --subnet largest"), tokens = own.json_of("evaluate runs/shards --subnet largest");
+  CHECK(text["weights_hash"].is_string());
+  CHECK(text["loss"] == tokens["loss"]);
+  CHECK(text["bits_per_byte"] == tokens["bits_per_byte"]);
+  const double ratio = text["loss"].get<double>() / std::log(2.0) / text["bits_per_byte"].get<double>();
+  CHECK(ratio == Approx(bytes_per_token).epsilon(0.02));  // of the search split
+  CHECK(text["blocks"].get<std::string>().find(",bytes_per_token=") != std::string::npos);
+  own.ok("search runs/text --evaluations 4");
+  own.ok("front runs/text");
+
+  own.ok("export runs/text --subnet largest --format hf-llama --to folder");
+  own.ok("export runs/text --subnet largest --to file.h5");
+  const ProgramResult unnamed = own.run("export runs/text --subnet largest --format gguf --to file.gguf");
+  CHECK(own.run("space runs/text --deployable gguf").status == 2);
+  CHECK(own.run("sample runs/text --deployable gguf").status == 2);
+  CHECK(own.run("search runs/text --deployable gguf --evaluations 4").status == 2);
+  CHECK(own.run("tokenize text.tokens --tokenizer tokenizer.json --to twice").status == 2);
+  CHECK(unnamed.status == 2);  // bytes that are merged wherever they meet: llama.cpp cuts no text that way
+  CHECK_THAT(unnamed.err, Catch::Matchers::Contains("gpt-2, smollm, llama-bpe"));
+  const json from_run = own.json_of("generate runs/text --prompt banana --tokens 12");
+  CHECK(from_run["prompt_ids"] == json({'b', 256, 256, 'a'}));
+  for (const char* model : {"folder", "file.h5"})
+    CHECK(own.json_of(std::string("generate ") + model + " --prompt banana --tokens 12")["ids"] == from_run["ids"]);
+  own.ok("import folder --run runs/beside --text text.txt --tokenizer tokenizer.json --set data.split_block=4096");
+  CHECK(fs::exists(own.folder / "runs/beside/tokenizer.json"));
+  own.ok("import folder --run runs/back --text text.tokens --set data.split_block=4096");
+  CHECK(fs::exists(own.folder / "runs/back/tokenizer.json"));
+  const json back = own.json_of("evaluate runs/back --subnet largest");
+  CHECK(back["bits_per_byte"].get<double>() == Approx(text["bits_per_byte"].get<double>()).epsilon(1e-5));
+}
+
+TEST_CASE("wrong uses of import and tokenize end in one line and write nothing", "[experiments][import]") {
+  const Exported own("hf-llama");
+  own.folder.write("tokenizer.json", merged_tokenizer().dump());
+  own.folder.write("empty/config.json", "{}");
+  const std::string before = state_of(own.folder.path());
+  for (const char* line : {"import model",
+                           "import model --run runs/x",
+                           "import model --text text.txt",
+                           "import absent --run runs/x --text text.txt",
+                           "import empty --run runs/x --text text.txt",
+                           "import model --run runs/micro --text text.txt",
+                           "import model --run runs/x --text absent",
+                           "import model --run runs/x --text text.txt --context 1000000",
+                           "import model --run runs/x --text text.txt --space embed=16",
+                           "import model --run runs/x --text text.txt --space width=16",
+                           "import model --run runs/x --text text.txt --set model.tied=false",
+                           "import model --run runs/x --text text.txt --set train.stepz=1",
+                           "import model --run runs/x --text text.txt --tokenizer absent",
+                           "import model --run new/deep/x --text absent",
+                           "import model --run runs/x --text text.txt --set tune.method=lora",
+                           "import model --run runs/x --text text.txt --tokenizer tokenizer.json",
+                           "tokenize text.txt",
+                           "tokenize text.txt --tokenizer absent --to x",
+                           "tokenize text.txt --tokenizer model/config.json --to x",
+                           "tokenize absent --tokenizer tokenizer.json --to x",
+                           "tokenize text.txt --tokenizer tokenizer.json --to model"}) {
+    INFO(line);
+    const ProgramResult result = own.run(line);
+    CHECK(result.status == 2);
+    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+    CHECK(result.out.empty());
+  }
+  CHECK(state_of(own.folder.path()) == before);
+}
+
+}  // namespace elastiform
