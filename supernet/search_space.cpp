@@ -130,6 +130,19 @@ void check_block(int index, SearchSpace::Block& block, const ModelConfig& model,
     refuse(what + "heads and ffn", "0 in at most one of the two lists", "0 in both", "use depth to drop whole blocks");
 }
 
+/// Multiply-adds of one sequence fit 64 bits, with room for what is added to them: quadratic in the tokens, they could leave them within the bounds above.
+void check_work(const ModelConfig& model, const std::vector<int>& embed, const std::vector<SearchSpace::Block>& blocks) {
+  constexpr double kMost = 4611686018427387904.0;  // 2^62
+  const double T = model.context, C = embed.back();
+  double macs = T * C * (model.vocabulary + static_cast<double>(model.image.patch_values()));
+  for (const SearchSpace::Block& block : blocks) {
+    const double A = static_cast<double>(block.heads.back()) * model.head_dim, F = block.ffn.at(embed.back()).back();
+    macs += T * (4 * C * A + 3 * C * F + A * static_cast<double>(model.keys_met_twice(model.context)));
+  }
+  if (macs > kMost)
+    refuse("context", "at most 2^62 multiply-adds of the largest subnet", "more", "fewer tokens, heads or blocks are also less work");
+}
+
 // Of two equally near choices the smaller.
 int nearest_choice(const std::vector<int>& choices, int value) {
   const auto above = std::lower_bound(choices.begin(), choices.end(), value);
@@ -243,6 +256,7 @@ SearchSpace::SearchSpace(ModelConfig model, std::vector<int> embed, std::vector<
   if (blocks_.size() != static_cast<std::size_t>(depth_.back()))
     refuse("blocks", std::to_string(depth_.back()) + ", as many as the largest depth", std::to_string(blocks_.size()));
   for (int i = 0; i < max_depth(); ++i) check_block(i, blocks_[static_cast<std::size_t>(i)], model_, embed_);
+  check_work(model_, embed_, blocks_);
 }
 
 SearchSpace SearchSpace::of(const ModelConfig& model, const Subnet& subnet) {

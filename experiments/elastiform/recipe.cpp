@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -74,6 +75,14 @@ void read_augmentation(TableReader& table, TrainOptions& train, bool images) {
   a.mixup = table.number("mixup", a.mixup, 0, 100);
   a.cutmix = table.number("cutmix", a.cutmix, 0, 100);
   for (const char* key : {"crop", "flip", "mixup", "cutmix"}) only_with(table, key, images, "data.images", "text");
+}
+
+// An image that is moved by its whole side is gone.
+void check_crop(const Augmentation& augmentation, const ModelConfig& model, std::string_view where) {
+  const int side = std::min(model.image.height, model.image.width);
+  if (model.image.present() && augmentation.crop >= side)
+    throw InputError({fmt::format("recipe {}: train.crop", where), fmt::format("less than the image's {} pixels", side),
+                      std::to_string(augmentation.crop), ""});
 }
 
 TrainOptions read_train(const RecipeValue& document, std::string_view where, bool images) {
@@ -207,7 +216,7 @@ Deploy read_deploy(const RecipeValue& document, std::string_view where, const Mo
   return deploy;
 }
 
-SearchOptions read_search(const RecipeValue& document, std::string_view where, int context) {
+SearchOptions read_search(const RecipeValue& document, std::string_view where, const ModelConfig& model) {
   TableReader table(document.find("search"), "search", where);
   SearchOptions search;
   search.algorithm = table.choice("algorithm", search.algorithm, names_of(search_algorithms()));
@@ -218,7 +227,7 @@ SearchOptions read_search(const RecipeValue& document, std::string_view where, i
   search.law = table.choice("law", search.law, {name_of(Law::balanced), name_of(Law::uniform)});
   search.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
   search.segments = table.integer("segments", search.segments, 0, kMost);
-  search.stride = table.integer("stride", context, 1, context);
+  search.stride = table.integer("stride", model.context, model.image.present() ? model.context : 1, model.context);
   search.budgets = table.texts("budgets");
   table.finish();
   return search;
@@ -265,16 +274,16 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
   check_data(data, space.model(), where);
   auto train = read_train(document, where, has_images(data));
+  check_crop(train.augmentation, space.model(), where);
   make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);
   const ModelConfig space_model = space.model();
-  const int context = space_model.context;
   Recipe recipe{std::move(data),
                 std::move(space),
                 std::move(train),
                 std::move(stages),
                 read_deploy(document, where, space_model),
-                read_search(document, where, context),
+                read_search(document, where, space_model),
                 std::move(tune.base)};
   check_budgets(recipe, where);
   return recipe;

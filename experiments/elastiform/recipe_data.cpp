@@ -15,12 +15,22 @@ namespace {
 constexpr std::string_view kPathKeys[] = {"data.text", "data.tokenizer", "data.images", "data.labels"};
 const std::string kBytes = "bytes";  // data.tokenizer; everything else is a path
 
+/// A folder of pictures comes without a file of labels.
+bool holds_numbers(const ImageOptions& image) { return is_csv(image.images) || !image.labels.empty(); }
+
 void read_image_options(TableReader& table, ImageOptions& image) {
   image.images = table.text("images", "");
   if (image.images.empty()) throw InputError({table.place("images"), "a file or a folder", "nothing", ""});
   image.labels = table.text("labels", "");
   image.label_column = table.choice("label_column", image.label_column, {"last", "first"});
   image.white = table.number("white", image.white, 1e-6, 1e9);
+  const auto only_with = [&](const char* key, bool used, const char* with) {
+    if (table.typed(key) && !used)
+      throw InputError({table.place(key), std::string("only with ") + with, image.images, fmt::format("remove {}", key)});
+  };
+  only_with("labels", !is_csv(image.images), "an .npy or IDX file of images");
+  only_with("label_column", is_csv(image.images), "a CSV file");
+  only_with("white", holds_numbers(image), "a file of numbers; PNG and JPEG have 255");
   if (table.has("mean")) image.mean = table.numbers("mean", -1e6, 1e6);
   if (table.has("deviation")) image.deviation = table.numbers("deviation", 1e-9, 1e6);
 }
@@ -63,8 +73,10 @@ std::string data_table(const DataOptions& data) {
   const ImageOptions& image = data.image;
   std::string text = fmt::format("[data]\nimages = {}\n", toml_text(image.images));
   if (!image.labels.empty()) text += fmt::format("labels = {}\n", toml_text(image.labels));
-  return text + fmt::format("label_column = {}\nwhite = {}\nmean = {}\ndeviation = {}\nsplits = {}\n\n", toml_text(image.label_column),
-                            image.white, toml_list(image.mean, number_text), toml_list(image.deviation, number_text), splits);
+  if (is_csv(image.images)) text += fmt::format("label_column = {}\n", toml_text(image.label_column));
+  if (holds_numbers(image)) text += fmt::format("white = {}\n", image.white);
+  return text + fmt::format("mean = {}\ndeviation = {}\nsplits = {}\n\n", toml_list(image.mean, number_text),
+                            toml_list(image.deviation, number_text), splits);
 }
 
 void check_data(const DataOptions& data, const ModelConfig& model, std::string_view where) {

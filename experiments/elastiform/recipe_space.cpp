@@ -15,6 +15,7 @@ namespace {
 
 // SearchSpace knows the real bounds; these only keep an integer an int.
 constexpr int kLargest = 1 << 24;
+constexpr int kLargestSide = 1 << 12;  // of an image: its patches, and the values of one, are ints
 const std::vector<std::string_view> kNorms{"rmsnorm", "layernorm"};
 const std::vector<std::string_view> kFeedForwards{"swiglu", "gelu_tanh", "gelu_erf"};
 const std::vector<std::string_view> kPositions{"rope", "learned"};
@@ -66,12 +67,12 @@ ModelConfig read_vit(TableReader& table) {
   auto model = preset_model(table.choice("preset", "vit", {"vit"}));
   for (const char* key : {"image", "patch", "classes"}) table.require(key);
   model.vocabulary = table.small_integer("classes", model.vocabulary, 2, kLargest);
-  std::vector<int> image = table.integers("image", 1, kLargest);
+  std::vector<int> image = table.integers("image", 1, kLargestSide);
   if (image.size() == 2) image.push_back(1);
   if (image.size() != 3)
     throw InputError(
         {table.place("image"), "height, width and channels", fmt::format("{} numbers", image.size()), "for example [28, 28, 1]"});
-  model.image = {image[0], image[1], image[2], table.small_integer("patch", 1, 1, kLargest)};
+  model.image = {image[0], image[1], image[2], table.small_integer("patch", 1, 1, kLargestSide)};
   const std::string readout = table.choice("readout", "class_token", kReadouts);
   model.readout = readout == "mean" ? Readout::mean : Readout::class_token;
   model.head_bias = table.boolean("head_bias", model.head_bias);

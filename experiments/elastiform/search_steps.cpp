@@ -168,7 +168,7 @@ SearchOutcome run_budget_search(const Run& run, ResultStore& store, const Search
   outcome.best = best_of(finalists);
   if (request.algorithm != rival.algorithm && outcome.best_of_algorithm && outcome.best_homogeneous) {
     outcome.difference = difference_in_bits(*outcome.best_of_algorithm, *outcome.best_homogeneous, request.seed, outcome.metric);
-    outcome.verdict = verdict(*outcome.difference, kMargin);
+    if (!outcome.metric.classifies) outcome.verdict = verdict(*outcome.difference, kMargin);
   }
   return outcome;
 }
@@ -203,7 +203,8 @@ std::string outcome_json(const SearchOutcome& outcome) {
     difference.add(outcome.metric.classifies ? "nats" : "bits_per_byte", outcome.difference->mean)
         .add("low", outcome.difference->low)
         .add("high", outcome.difference->high);
-    difference.add("blocks", static_cast<std::int64_t>(outcome.difference->blocks)).add("verdict", outcome.verdict);
+    difference.add("blocks", static_cast<std::int64_t>(outcome.difference->blocks));
+    if (!outcome.metric.classifies) difference.add("verdict", outcome.verdict);
     object.add_json("difference", difference.text());
   }
   const ParetoFront front = front_of(outcome);
@@ -230,16 +231,29 @@ PairedDifference difference_in_bits(const Evaluation& a, const Evaluation& b, st
 std::string difference_text(const PairedDifference& difference) { return difference_text(difference, verdict(difference, kMargin)); }
 
 std::string difference_text(const PairedDifference& difference, std::string_view verdict, const Metric& metric) {
-  return fmt::format("{:+.4f} {}, 95 % interval {:+.4f} to {:+.4f} over {} {}: {} (margin {} {})", difference.mean, metric.loss,
-                     difference.low, difference.high, difference.blocks, metric.blocks, verdict, kMargin, metric.loss);
+  const std::string text = fmt::format("{:+.4f} {}, 95 % interval {:+.4f} to {:+.4f} over {} {}", difference.mean, metric.loss,
+                                       difference.low, difference.high, difference.blocks, metric.blocks);
+  if (metric.classifies) return text;  // the margin is one of accuracy: `evaluate --against` judges
+  return text + fmt::format(": {} (margin {} {})", verdict, kMargin, metric.loss);
 }
 
-std::vector<std::vector<float>> hits_of(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, const CommonOptions& common) {
+std::vector<std::vector<float>> hits_of(Run& run, std::span<const Evaluation> evaluations, const ScoringSet& set,
+                                        const CommonOptions& common) {
+  std::vector<std::vector<float>> hits;
+  std::vector<Subnet> stored;
+  std::vector<std::size_t> places;
+  for (const Evaluation& evaluation : evaluations) {
+    hits.push_back(evaluation.score.block_hits);
+    if (!hits.back().empty()) continue;
+    places.push_back(hits.size() - 1);
+    stored.push_back(evaluation.subnet);
+  }
+  if (stored.empty()) return hits;
   const ThreadPool pool(threads_of(common));
   PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, evaluation_compute(run.recipe(), common.device));
   evaluator.stop_when(interrupted);
-  std::vector<std::vector<float>> hits;
-  for (Score& score : evaluator.evaluate(subnets)) hits.push_back(std::move(score.block_hits));
+  std::vector<Score> scores = evaluator.evaluate(stored);
+  for (std::size_t i = 0; i < scores.size(); ++i) hits[places[i]] = std::move(scores[i].block_hits);
   return hits;
 }
 

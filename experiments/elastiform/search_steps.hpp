@@ -40,7 +40,7 @@ struct SearchOutcome {
   std::string algorithm;
   // best_of_algorithm minus best_homogeneous, bits/byte, over blocks of the search split; none where homogeneous is the algorithm.
   std::optional<PairedDifference> difference;
-  std::string verdict;           // of the difference
+  std::string verdict;           // of the difference; classifiers are judged by accuracy, in evaluate
   Cost cost = Cost::parameters;  // the x axis of the front: what the budget limits first
   bool interrupted = false;      // ended after a round by Ctrl-C; everything evaluated is stored
   Metric metric = kTextMetric;
@@ -71,8 +71,9 @@ std::string difference_text(const PairedDifference& difference);
 std::string difference_text(const PairedDifference& difference, std::string_view verdict,
                             const Metric& metric = kTextMetric);  // the verdict of a whole table
 
-/// Of each subnet 1 where it names an image's class, 0 where not, in the order of the split; scored anew, as stores hold losses.
-std::vector<std::vector<float>> hits_of(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, const CommonOptions& common);
+/// Of each subnet 1 where it names an image's class, 0 where not, in the order of the split. Stores hold losses alone: what came from there is scored anew.
+std::vector<std::vector<float>> hits_of(Run& run, std::span<const Evaluation> evaluations, const ScoringSet& set,
+                                        const CommonOptions& common);
 /// Of the difference of two of them, which tells by 0.3 points of accuracy.
 std::string verdict_of_hits(const PairedDifference& difference);
 /// "+0.40 points of accuracy, 95 % interval -0.20 to +1.00 over 500 images: undecided (margin 0.3 points)"

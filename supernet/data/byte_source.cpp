@@ -61,6 +61,15 @@ ByteSource::ByteSource(const std::string& path) : path_(path), state_(std::make_
 ByteSource::~ByteSource() = default;
 ByteSource::ByteSource(ByteSource&&) noexcept = default;
 
+std::uint64_t ByteSource::most() const {
+#ifdef ELASTIFORM_HAS_ZLIB
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path_, error);
+  if (state_->packed != nullptr && !error && size < UINT64_MAX / 1032) return size * 1032;
+#endif
+  return UINT64_MAX;
+}
+
 std::size_t ByteSource::read(std::span<std::uint8_t> to) {
   std::size_t done = 0;
 #ifdef ELASTIFORM_HAS_ZLIB

@@ -19,6 +19,8 @@ class ByteSource {
   /// Fills as much of `to` as there is; fewer bytes: the end. Throws InputError where gzip's checksum or the file is wrong.
   std::size_t read(std::span<std::uint8_t> to);
   const std::string& path() const { return path_; }
+  /// That it can hold at most: a packed byte is at most 1032 (deflate), whatever a header inside says.
+  std::uint64_t most() const;
 
  private:
   struct State;

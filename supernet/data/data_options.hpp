@@ -11,7 +11,7 @@ struct ImageOptions {
   std::string images;                 // a file (.csv, .csv.gz, .npy, IDX) or a folder with a folder of PNG and JPEG files for each class
   std::string labels;                 // of .npy and IDX: a file of the same kind
   std::string label_column = "last";  // of CSV: last | first
-  double white = 255;                 // the value of a full channel; PNG and JPEG have 255
+  double white = 255;                 // the value of a full channel of a file of numbers; PNG and JPEG have 255
   std::vector<double> mean = {0.5}, deviation = {0.5};  // of value / white, of all channels or of each: what a model reads is normalised
   bool operator==(const ImageOptions&) const = default;
 };

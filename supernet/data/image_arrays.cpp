@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <limits>
 #include <string_view>
 
 #include "kernels/errors.hpp"
@@ -27,6 +29,7 @@ void read_exactly(ByteSource& source, std::span<std::uint8_t> to, const char* wh
 /// `size` bytes, as they come: memory grows with what is there, whatever a header says. Nothing may follow them.
 std::vector<std::uint8_t> read_rest(ByteSource& source, std::uint64_t size) {
   constexpr std::uint64_t kPiece = 1 << 20;
+  if (size > source.most()) refuse(source.path(), std::to_string(size) + " bytes of values, as its header says", "too few");
   std::vector<std::uint8_t> bytes;
   while (bytes.size() < size) {
     const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(kPiece, size - bytes.size()));
@@ -80,7 +83,10 @@ std::uint64_t elements_of(const std::string& path, const std::vector<std::int64_
   return count;
 }
 
-Array read_idx_array(const std::string& path) {
+/// Throws InputError where extents and type are not what is wanted, before any value is read.
+using Accept = std::function<void(const Array&)>;
+
+Array read_idx_array(const std::string& path, const Accept& accept) {
   ByteSource source(path);
   std::array<std::uint8_t, 4> magic{};
   read_exactly(source, magic, "an IDX file");
@@ -93,6 +99,7 @@ Array read_idx_array(const std::string& path) {
     read_exactly(source, raw, "the extents of an IDX file");
     array.dims.push_back(static_cast<std::int64_t>(raw[0]) << 24 | raw[1] << 16 | raw[2] << 8 | raw[3]);
   }
+  accept(array);
   array.bytes = read_rest(source, elements_of(path, array.dims));
   return array;
 }
@@ -128,7 +135,7 @@ std::vector<std::int64_t> shape_in(const std::string& path, std::string_view tex
   return dims;
 }
 
-Array read_npy_array(const std::string& path) {
+Array read_npy_array(const std::string& path, const Accept& accept) {
   ByteSource source(path);
   std::array<std::uint8_t, 8> magic{};
   read_exactly(source, magic, "an .npy file");
@@ -156,11 +163,12 @@ Array read_npy_array(const std::string& path) {
   if (!value_of(path, header, "fortran_order").starts_with("False"))
     refuse(path, "an array in C order", "Fortran order", "numpy.ascontiguousarray makes one");
   array.dims = shape_in(path, value_of(path, header, "shape"));
+  accept(array);
   array.bytes = read_rest(source, elements_of(path, array.dims) * static_cast<std::uint64_t>(array.width));
   return array;
 }
 
-using Reader = Array (*)(const std::string&);
+using Reader = Array (*)(const std::string&, const Accept&);
 
 /// channels_first: [n][channel][row][column].
 bool fits(const Array& array, const ImageShape& shape, bool& channels_first) {
@@ -171,13 +179,18 @@ bool fits(const Array& array, const ImageShape& shape, bool& channels_first) {
   return array.dims == last || array.dims == first || (shape.channels == 1 && array.dims == none);
 }
 
-void take_images(const std::string& path, const Array& array, const ImageShape& shape, ImageSet& set) {
+void require_fit(const std::string& path, const Array& array, const ImageShape& shape) {
   bool channels_first = false;
   if (!fits(array, shape, channels_first))
     refuse(path,
            "an array [n, " + std::to_string(shape.height) + ", " + std::to_string(shape.width) +
                (shape.channels == 1 ? "]" : ", " + std::to_string(shape.channels) + "]"),
            shown(array.dims), "model.image says how large an image is");
+}
+
+void take_images(const std::string& path, const Array& array, const ImageShape& shape, ImageSet& set) {
+  bool channels_first = false;
+  fits(array, shape, channels_first);
   set.count = array.dims.front();
   const std::int64_t pixels = std::int64_t{shape.height} * shape.width, values = shape.values(), channels = shape.channels;
   const bool bytes = array.kind == 'u' && array.width == 1;
@@ -191,19 +204,21 @@ void take_images(const std::string& path, const Array& array, const ImageShape& 
       continue;
     }
     const double value = array.at(i);
-    if (!std::isfinite(value)) refuse(path + ": image " + std::to_string(image), "finite values", "one that is not");
+    if (!(std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max())))
+      refuse(path + ": image " + std::to_string(image), "finite values of float32", "one that is none");
     set.floats[static_cast<std::size_t>(to)] = static_cast<float>(value);
   }
 }
 
 ImageSet read_pair(Reader read, const std::string& images, const std::string& labels, const ImageShape& shape) {
   ImageSet set;
-  take_images(images, read(images), shape, set);
+  take_images(images, read(images, [&](const Array& array) { require_fit(images, array, shape); }), shape, set);
   if (labels.empty()) return set;
-  const Array classes = read(labels);
-  if (classes.dims.size() != 1 || classes.dims.front() != set.count)
-    refuse(labels, "an array [" + std::to_string(set.count) + "], a class for each image", shown(classes.dims));
-  if (classes.kind == 'f') refuse(labels, "whole numbers as classes", "floats");
+  const Array classes = read(labels, [&](const Array& array) {
+    if (array.dims.size() != 1 || array.dims.front() != set.count)
+      refuse(labels, "an array [" + std::to_string(set.count) + "], a class for each image", shown(array.dims));
+    if (array.kind == 'f') refuse(labels, "whole numbers as classes", "floats");
+  });
   for (std::int64_t i = 0; i < set.count; ++i) {
     const double value = classes.at(i);
     set.labels.push_back(std::abs(value) < 1e9 ? static_cast<std::int32_t>(value) : -1);

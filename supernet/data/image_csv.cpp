@@ -1,5 +1,6 @@
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <string_view>
 
 #include "kernels/errors.hpp"
@@ -55,7 +56,8 @@ std::string_view trimmed(std::string_view field) {
 bool read_number(std::string_view field, double& value) {
   field = trimmed(field);
   const auto [stop, error] = std::from_chars(field.data(), field.data() + field.size(), value);
-  return error == std::errc() && stop == field.data() + field.size() && std::isfinite(value);
+  return error == std::errc() && stop == field.data() + field.size() &&
+         std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());  // no NaN either
 }
 
 /// The numbers of a line; the first field that is none is refused.

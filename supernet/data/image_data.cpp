@@ -16,8 +16,8 @@ double of_channel(const std::vector<double>& values, std::int64_t channel) {
 }
 
 /// What stands for a value of a file in a channel.
-float normalised(float value, const ImageOptions& options, std::int64_t channel) {
-  return static_cast<float>((static_cast<double>(value) / options.white - of_channel(options.mean, channel)) /
+float normalised(float value, double white, const ImageOptions& options, std::int64_t channel) {
+  return static_cast<float>((static_cast<double>(value) / white - of_channel(options.mean, channel)) /
                             of_channel(options.deviation, channel));
 }
 
@@ -26,7 +26,7 @@ void load(const ImageSet& set, std::int64_t i, const ImageOptions& options, cons
   const std::int64_t pixels = std::int64_t{shape.height} * shape.width, channels = shape.channels;
   for (std::int64_t p = 0; p < pixels; ++p)
     for (std::int64_t c = 0; c < channels; ++c)
-      image[static_cast<std::size_t>(c * pixels + p)] = normalised(set.value((i * pixels + p) * channels + c), options, c);
+      image[static_cast<std::size_t>(c * pixels + p)] = normalised(set.value((i * pixels + p) * channels + c), set.white, options, c);
 }
 
 /// Appends the patches of an image, row by row of patches; of a patch [channel][row][column].
@@ -71,7 +71,7 @@ Scratch& scratch_of(const ImageShape& shape, const ImageOptions& options) {
   thread_local Scratch scratch;
   for (std::vector<float>* one : {&scratch.loaded, &scratch.image, &scratch.other}) one->resize(static_cast<std::size_t>(shape.values()));
   scratch.empty.clear();
-  for (int c = 0; c < shape.channels; ++c) scratch.empty.push_back(normalised(0, options, c));
+  for (int c = 0; c < shape.channels; ++c) scratch.empty.push_back(normalised(0, 1, options, c));
   return scratch;
 }
 

@@ -16,6 +16,7 @@ struct ImageSet {
   std::vector<std::uint8_t> bytes;
   std::vector<float> floats;  // one of the two is empty
   std::vector<std::int32_t> labels;
+  double white = 255;  // the value of a full channel
 
   float value(std::int64_t i) const {
     return floats.empty() ? static_cast<float>(bytes[static_cast<std::size_t>(i)]) : floats[static_cast<std::size_t>(i)];
@@ -39,6 +40,7 @@ ImageSet read_npy(const std::string& images, const std::string& labels, const Im
 /// A folder of each class, in the order of their names, with PNG and JPEG files.
 ImageSet read_folder(const std::string& path, const ImageShape& shape);
 bool is_picture(const std::string& path);  // by its name
+bool is_csv(const std::string& path);      // likewise
 /// Adds a PNG or JPEG file: its shorter side becomes that of the shape (bilinear, every pixel of a shrunk image counting), and the middle
 /// is kept.
 void add_picture(const std::string& path, const ImageShape& shape, ImageSet& set);

@@ -30,12 +30,12 @@ constexpr std::int64_t kMostPixels = std::int64_t{1} << 26;
 }
 #endif
 
-/// Room for the pixels of a header, which compresses to no less than a thousandth: a lying one asks for more than its file can hold.
+/// Room for the pixels of a header. Deflate packs a byte of up to 8 pixels of 1 bit into a 1032nd: a lying header asks for more than its file can hold.
 Picture picture_of(const std::string& path, std::int64_t height, std::int64_t width, int channels, std::size_t file) {
   if (height < 1 || width < 1 || height > kMostPixels / width)
     refuse(path, "a picture of 1 to 2^26 pixels", std::to_string(height) + " x " + std::to_string(width));
   const std::int64_t bytes = height * width * channels;
-  if (bytes > static_cast<std::int64_t>(file) * 4096)
+  if (bytes > static_cast<std::int64_t>(file) * 1032 * 8 * channels)
     refuse(path, "pixels for " + std::to_string(height) + " x " + std::to_string(width), std::to_string(file) + " bytes");
   return {height, width, channels, std::vector<std::uint8_t>(static_cast<std::size_t>(bytes))};
 }
@@ -54,6 +54,7 @@ Picture decode_png(const std::string& path, std::span<const std::uint8_t> bytes,
     if (done == 0 || PNG_IMAGE_FAILED(image)) refuse(path, "a whole PNG file", image.message);
   };
   need(png_image_begin_read_from_memory(&image, bytes.data(), bytes.size()));
+  image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;  // 16 bits without gAMA are sRGB, as 8 bits are
   image.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   Picture picture = picture_of(path, image.height, image.width, channels, bytes.size());
   const png_color black{};  // behind what is transparent

@@ -35,10 +35,11 @@ struct Taps {
   std::vector<double> weights;
 };
 
-std::vector<Taps> taps_of(std::int64_t from, std::int64_t to) {
+/// Of places [begin, begin + count) of an axis that is resized from `from` to `to`.
+std::vector<Taps> taps_of(std::int64_t from, std::int64_t to, std::int64_t begin, std::int64_t count) {
   const double scale = static_cast<double>(from) / static_cast<double>(to), reach = std::max(scale, 1.0);
   std::vector<Taps> all;
-  for (std::int64_t i = 0; i < to; ++i) {
+  for (std::int64_t i = begin; i < begin + count; ++i) {
     const double center = (static_cast<double>(i) + 0.5) * scale;
     const std::int64_t first = std::max<std::int64_t>(0, std::llround(std::ceil(center - reach - 0.5)));
     const std::int64_t last = std::min<std::int64_t>(from - 1, std::llround(std::floor(center + reach - 0.5)));
@@ -78,19 +79,20 @@ Picture resized(const Picture& picture, std::int64_t height, std::int64_t width)
     return std::max(wanted, static_cast<std::int64_t>(std::llround(static_cast<double>(of) * scale)));
   };
   const std::int64_t rows = side(picture.height, height), columns = side(picture.width, width), C = picture.channels;
-  const std::vector<Taps> down = taps_of(picture.height, rows), across = taps_of(picture.width, columns);
-  const std::int64_t top = (rows - height) / 2, left = (columns - width) / 2;
+  // Only of what is kept: the whole of a strip may be millions of times as long.
+  const std::vector<Taps> down = taps_of(picture.height, rows, (rows - height) / 2, height);
+  const std::vector<Taps> across = taps_of(picture.width, columns, (columns - width) / 2, width);
   Picture result{height, width, C, std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * C))};
   std::vector<double> line(static_cast<std::size_t>(picture.width * C));
   for (std::int64_t y = 0; y < height; ++y) {
-    const Taps& vertical = down[static_cast<std::size_t>(top + y)];
+    const Taps& vertical = down[static_cast<std::size_t>(y)];
     std::fill(line.begin(), line.end(), 0.0);
     for (std::size_t i = 0; i < vertical.weights.size(); ++i) {
       const std::uint8_t* row = picture.values.data() + (vertical.first + static_cast<std::int64_t>(i)) * picture.width * C;
       for (std::size_t x = 0; x < line.size(); ++x) line[x] += vertical.weights[i] * row[x];
     }
     for (std::int64_t x = 0; x < width; ++x) {
-      const Taps& horizontal = across[static_cast<std::size_t>(left + x)];
+      const Taps& horizontal = across[static_cast<std::size_t>(x)];
       for (std::int64_t c = 0; c < C; ++c) {
         double sum = 0;
         for (std::size_t i = 0; i < horizontal.weights.size(); ++i)

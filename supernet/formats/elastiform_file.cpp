@@ -83,7 +83,7 @@ DenseModel read_whole(const std::string& path) {
 
 }  // namespace
 
-std::string why_not(const ModelConfig&, const Subnet&) { return ""; }
+std::string why_not(const ModelConfig& model, const Subnet&) { return why_not_language_model(model); }
 std::string why_not_block(const ModelConfig&, int, int, const BlockGenes&) { return ""; }
 
 void write(const DenseModel& model, const ModelCard& card, const std::string& path) {

@@ -62,14 +62,19 @@ DenseModel cut_out(const Weights& weights, const Subnet& subnet) {
 
 /// Why `format` does not take the subnet, as it is or padded.
 std::string why_not(const Format& format, const ModelConfig& model, const Subnet& subnet, bool pad) {
-  if (!pad) return format.why_not(model, subnet);
+  if (!pad || model.image.present()) return format.why_not(model, subnet);
   const Padded padded = format.padded(model, subnet);
   return format.why_not(padded.model, padded.subnet);
 }
 
 }  // namespace
 
+std::string why_not_language_model(const ModelConfig& model) {
+  return model.image.present() ? "it is a classifier of images, and formats hold language models" : "";
+}
+
 std::string why_not_plain_blocks(const ModelConfig& model) {
+  if (std::string reason = why_not_language_model(model); !reason.empty()) return reason;
   if (const ParametrizationEntry& tuning = parametrization_of(model.tuning); tuning.method != TuningMethod::full)
     return "it was tuned with " + std::string(tuning.name) + ", which does not merge into its linear maps";
   const ResidualRuleEntry& rule = residual_rule(model.residual);

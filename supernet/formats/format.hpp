@@ -90,6 +90,7 @@ const Format& find_format(std::string_view name);  // throws InputError naming t
 
 /// Empty, or why blocks without residual rules and adapters of their own cannot hold the model.
 std::string why_not_plain_blocks(const ModelConfig& model);
+std::string why_not_language_model(const ModelConfig& model);  // the part of it that all formats need
 
 /// What export_model refuses before any work: a subnet that the format cannot express, a path that is taken or has no folder to stand in.
 /// `pad`: the subnet is written as format.padded says. `tokenizer` and `end_token`: as ModelCard's.

@@ -247,6 +247,9 @@ TEST_CASE("a resized picture keeps its mean, and its middle", "[supernet][images
     for (int x = 1; x < 9; ++x)  // columns 8 to 47 of the picture, four to a pixel
       CHECK(std::abs(small.values[static_cast<std::size_t>(y * 10 + x)] - 4 * (8 + 4 * x + 1.5)) <= 1);
   CHECK(large.values[60] == Approx(4 * 29.75).margin(1.01));
+  // Scaled to 224 rows a strip has 224 million columns, of which its middle is kept.
+  const Picture strip = resized({1, 1'000'000, 1, std::vector<std::uint8_t>(1'000'000, 7)}, 224, 224);
+  CHECK(strip.values == std::vector<std::uint8_t>(224 * 224, 7));
 }
 
 TEST_CASE("hostile image files end in one line each", "[supernet][images][hostile]") {
@@ -282,6 +285,7 @@ TEST_CASE("hostile image files end in one line each", "[supernet][images][hostil
   csv_refused(csv(3, 24) + "1,2,3\n", "line 4");
   csv_refused(csv(3, 24) + "x" + csv(1, 24), "line 4, column 1");
   csv_refused(csv(3, 24) + csv(1, 23).substr(0, 40) + "nan,1\n", "a number");
+  csv_refused(csv(3, 24) + csv(1, 23).substr(0, 40) + "1e39,1\n", "a number");  // no float32
   csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "99"), "from 0 to 9");
   csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "1.5"), "whole number");
   csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "-1"), "from 0 to 9");

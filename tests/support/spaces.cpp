@@ -60,7 +60,7 @@ Batch random_images(const ModelConfig& model, std::int64_t images, RandomStream&
   for (std::int64_t i = 0; i < images; ++i)
     set.labels.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(model.vocabulary))));
   ImageOptions as_they_are;
-  as_they_are.white = 1;
+  set.white = 1;
   as_they_are.mean = {0}, as_they_are.deviation = {1};
   return batch_of(set, as_they_are, model);
 }

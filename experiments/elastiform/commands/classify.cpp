@@ -81,7 +81,11 @@ class ClassifyCommand final : public Command {
 
  private:
   static ImageSet part_of(const ImageSet& set, const ImageShape& shape, std::int64_t first, std::int64_t count) {
-    ImageSet part{.count = count, .bytes = {}, .floats = {}, .labels = std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)};
+    ImageSet part{.count = count,
+                  .bytes = {},
+                  .floats = {},
+                  .labels = std::vector<std::int32_t>(static_cast<std::size_t>(count), 0),
+                  .white = set.white};
     const auto cut = [&](const auto& from, auto& to) {
       if (!from.empty()) to.assign(from.begin() + first * shape.values(), from.begin() + (first + count) * shape.values());
     };

@@ -42,6 +42,8 @@ class DemoCommand final : public Command {
     if (text_) set.push_back("data.text=" + *text_);
     const auto recipe = Recipe::load(recipe_, set);
     if (recipe.search.budgets.empty()) throw InputError({recipe_ + ": search.budgets", "at least one budget", "none", ""});
+    if (has_images(recipe.data))
+      throw InputError({recipe_ + ": data", "text, which demo exports and generates from", "images", "elastiform train, then search"});
     const auto folder = next_free("runs/" + std::filesystem::path(recipe_).stem().string());
     const auto readable = open_data(recipe);  // or its InputError, before anything is printed
     say("Training a supernet into {}", folder);

@@ -26,7 +26,7 @@ class EvaluateCommand final : public Command {
   void declare(Options& options) override {
     options.positional("run", run_, "Run folder");
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
-    options.choice("split", split_, {"search", "report"}, "Held-out text to score on; looks at report are counted");
+    options.choice("split", split_, {"search", "report"}, "Held-out data to score on; looks at report are counted");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("against", against_, "A second subnet: paired difference with its interval and a verdict");
   }
@@ -38,7 +38,7 @@ class EvaluateCommand final : public Command {
     const auto store = run.results(ResultStore::Mode::write);
     const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, common);
     Shown shown{run.metric(), run.unit(), scored_tokens(run, set), report_looks(*store), {}, {}};
-    if (run.metric().classifies) shown.hits = hits_of(run, subnets, set, common);
+    if (run.metric().classifies && (common.json || against_)) shown.hits = hits_of(run, evaluations, set, common);
     if (evaluations.size() == 2)
       shown.difference = run.metric().classifies ? paired_difference(shown.hits[0], shown.hits[1], 0)
                                                  : difference_in_bits(evaluations[0], evaluations[1], 0);
