@@ -57,9 +57,10 @@ void refuse_settings(const std::vector<std::string>& set) {
   for (const auto& text : set) {
     const auto key = text.substr(0, text.find('='));
     if (key != "train.checkpoint_every" && !is_data_path(key))
-      throw InputError({"elastiform train --resume",
-                        "only train.checkpoint_every or where the data are (data.text, data.images) to be --set", key,
-                        "start a new run to change it"});
+      throw InputError(
+          {"elastiform train --resume",
+           "only train.checkpoint_every or where the data are (data.text, data.tokenizer, data.images, data.labels) to be --set", key,
+           "start a new run to change it"});
   }
 }
 

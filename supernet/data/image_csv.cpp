@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -60,6 +61,17 @@ bool read_number(std::string_view field, double& value) {
          std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());  // no NaN either
 }
 
+/// Names of columns: not one of them is a number.
+bool is_header(std::string_view line) {
+  for (;;) {
+    const auto end = line.find(',');
+    double ignored = 0;
+    if (read_number(line.substr(0, end), ignored)) return false;
+    if (end == std::string_view::npos) return true;
+    line.remove_prefix(end + 1);
+  }
+}
+
 /// The numbers of a line; the first field that is none is refused.
 void read_row(const Lines& lines, std::string_view line, std::vector<double>& row) {
   row.clear();
@@ -105,20 +117,20 @@ ImageSet read_csv(const std::string& path, bool labelled, bool label_first, cons
   ImageSet set;
   std::string line;
   std::vector<double> row;
-  const auto values = static_cast<std::size_t>(shape.values()), columns = values + (labelled ? 1 : 0);
+  const auto values = static_cast<std::size_t>(shape.values());
   while (lines.next(line)) {
-    double ignored = 0;
-    if (trimmed(line).empty()) continue;
-    if (lines.number() == 1 && !read_number(std::string_view(line).substr(0, line.find(',')), ignored)) continue;  // a header
-    read_row(lines, line, row);
-    if (row.size() != columns)
+    if (trimmed(line).empty() || (lines.number() == 1 && is_header(line))) continue;
+    const auto columns = static_cast<std::size_t>(std::count(line.begin(), line.end(), ',')) + 1;  // before any of them is stored
+    const bool with_class = columns == values + 1;
+    if (!with_class && (labelled || columns != values))
       throw InputError({.where = lines.where(),
-                        .expected = std::to_string(columns) + " columns, " + std::to_string(values) + " of " +
+                        .expected = std::to_string(values + (labelled ? 1 : 0)) + " columns, " + std::to_string(values) + " of " +
                                     std::to_string(shape.height) + " x " + std::to_string(shape.width) + " x " +
                                     std::to_string(shape.channels) + (labelled ? " and the class" : ""),
-                        .found = std::to_string(row.size()),
+                        .found = std::to_string(columns),
                         .remedy = "model.image says how large an image is"});
-    const std::size_t first = labelled && label_first ? 1 : 0;
+    read_row(lines, line, row);
+    const std::size_t first = with_class && label_first ? 1 : 0;
     for (std::size_t i = 0; i < values; ++i) append(set, row[first + i]);
     if (labelled) set.labels.push_back(label_of(lines, label_first ? row.front() : row.back()));
     ++set.count;

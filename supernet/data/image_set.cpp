@@ -82,8 +82,9 @@ ImageSet read_unlabelled(const std::string& path, const ImageOptions& options, c
   const std::string name = lower(path);
   ImageSet set;
   if (is_picture(path)) add_picture(path, shape, set);
-  else if (is_csv(name)) set = read_csv(path, true, options.label_column == "first", shape);
+  else if (is_csv(name)) set = read_csv(path, false, options.label_column == "first", shape);
   else set = name.ends_with(".npy") ? read_npy(path, "", shape) : read_idx(path, "", shape);
+  if (set.count < 1) throw InputError({.where = path, .expected = "images", .found = "none", .remedy = ""});
   if (!is_picture(path)) set.white = options.white;
   set.labels.assign(static_cast<std::size_t>(set.count), 0);
   check_range(set, options, path);

@@ -31,7 +31,8 @@ ImageSet read_images(const ImageOptions& options, const ImageShape& shape, int c
 ImageSet read_unlabelled(const std::string& path, const ImageOptions& options, const ImageShape& shape);
 
 // One file for each kind; `labelled`: labels are read too.
-/// A row an image: values and, in the first or last column, its class. A first row that is no number is a header.
+/// A row an image: values and, in the first or last column, its class; unlabelled, that column may be missing. A first row without a number
+/// is a header.
 ImageSet read_csv(const std::string& path, bool labelled, bool label_first, const ImageShape& shape);
 /// The IDX files of MNIST, unsigned bytes [n][rows][columns], or with a last axis of channels.
 ImageSet read_idx(const std::string& images, const std::string& labels, const ImageShape& shape);

@@ -282,6 +282,7 @@ TEST_CASE("hostile image files end in one line each", "[supernet][images][hostil
   csv_refused("", "at least 3 images");
   csv_refused(csv(2, 24), "at least 3 images");
   csv_refused(csv(40, 23), "25 columns");
+  csv_refused("x" + csv(3, 24), "line 1, column 1");  // one name makes no header
   csv_refused(csv(3, 24) + "1,2,3\n", "line 4");
   csv_refused(csv(3, 24) + "x" + csv(1, 24), "line 4, column 1");
   csv_refused(csv(3, 24) + csv(1, 23).substr(0, 40) + "nan,1\n", "a number");

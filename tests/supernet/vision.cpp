@@ -55,7 +55,7 @@ std::vector<float> logits_of(const Network& network, Backend& backend, const Wei
   return logits;
 }
 
-/// Logits of one image, written down from the paper (arXiv 2010.11929) with plain loops in double, for one head and pre-norm blocks.
+/// Logits of one image, written down from the paper (arXiv 2010.11929) with plain loops in double, for pre-norm blocks.
 class PlainVit {
  public:
   PlainVit(const Weights& weights, const Subnet& subnet) : w_(weights), s_(subnet), model_(weights.table().space().model()) {}
@@ -252,7 +252,7 @@ TEST_CASE("a classifier sees all of an image from everywhere, and no other image
 
 TEST_CASE("a bias stays with its own columns whatever the width", "[supernet][vision][slicing]") {
   // AutoFormer samples the joint q, k and v by every third column of the whole head dimension but cuts its bias from the front, so at other
-  // widths columns add biases of others. Here each bias belongs to its column: a change of one moves one column, at every width.
+  // widths columns add biases of others. Here each bias belongs to its column: at every width a map has as many biases as columns, in the same bands.
   const SearchSpace space = tiny_space("vit");
   const WeightTable table(space);
   for (const Subnet& subnet : {space.smallest(), space.middle(), space.largest()})
@@ -304,6 +304,23 @@ TEST_CASE("DeiT-Tiny has its published parameters and multiply-adds", "[supernet
   const Costs costs = CostModel(space, {}, 1, [](const WeightTable&) { return 0; }).of(space.largest());
   CHECK(costs.parameters == 5'717'416);
   CHECK(static_cast<double>(costs.macs) == Approx(1.26e9).epsilon(0.01));
+}
+
+TEST_CASE("AutoFormer-tiny's published subnet has its parameters", "[supernet][vision][cost]") {
+  // arXiv 2107.00651, table 2: 5.7 M for the architecture that its authors publish, FFN ratios of 3 in three of its blocks.
+  ModelConfig model = preset_model("vit");
+  model.vocabulary = 1000;
+  model.head_dim = 64;
+  model.image = {.height = 224, .width = 224, .channels = 3, .patch = 16};
+  model.context = model.tokens_of_image();
+  const double ratios[] = {3.5, 3.5, 3, 3.5, 3, 3, 4, 4, 3.5, 4, 3.5, 4, 3.5};
+  Subnet subnet{.embed = 192, .blocks = {}, .kept = {}};
+  for (const double ratio : ratios) subnet.blocks.push_back({.heads = 3, .groups = 3, .ffn = static_cast<int>(192 * ratio)});
+  subnet.blocks[11].heads = subnet.blocks[11].groups = 4;  // one of them has four heads; which one is no difference in parameters
+  const SearchSpace space = SearchSpace::of(model, subnet);
+  const Costs costs = CostModel(space, {}, 1, [](const WeightTable&) { return 0; }).of(subnet);
+  CHECK(costs.parameters == 5'768'104);
+  CHECK(costs.block_parameters == 5'389'056);
 }
 
 TEST_CASE("spaces of images survive their text and refuse what cannot work", "[supernet][vision]") {

@@ -23,7 +23,9 @@ struct Guess {
 };
 
 /// The likeliest classes of a row of logits, best first; of equals the first.
-std::vector<Guess> best_of(std::span<const float> logits, std::size_t count) {
+std::vector<Guess> best_of(std::span<const float> logits, std::size_t count, const std::string& image) {
+  if (!std::all_of(logits.begin(), logits.end(), [](float z) { return std::isfinite(z); }))
+    throw InputError({image, "finite logits", "some that are not", "the training diverged: see elastiform evaluate"});
   const double largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
   double total = 0;
   for (const float z : logits) total += std::exp(static_cast<double>(z) - largest);
@@ -71,7 +73,7 @@ class ClassifyCommand final : public Command {
         const auto classes = static_cast<std::size_t>(model.vocabulary);
         for (std::int64_t i = 0; i < part.count; ++i)
           show(set.count > 1 ? fmt::format("{}#{}", path, first + i) : path,
-               best_of(all.subspan(static_cast<std::size_t>(i) * classes, classes), static_cast<std::size_t>(top_)), common.json,
+               best_of(all.subspan(static_cast<std::size_t>(i) * classes, classes), static_cast<std::size_t>(top_), path), common.json,
                documents);
       }
     }
