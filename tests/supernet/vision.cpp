@@ -343,6 +343,12 @@ TEST_CASE("spaces of images survive their text and refuse what cannot work", "[s
   refused([](ModelConfig& m) { m.causal = true; });
   refused([](ModelConfig& m) { m.readout = Readout::every_token; });
   refused([](ModelConfig& m) { m.image = {}; });
+  // 2^23 tokens that all see each other, at a width of 2^17: multiply-adds beyond 64 bits.
+  ModelConfig vast = base.model();
+  vast.image = {.height = 4096, .width = 2048, .channels = 1, .patch = 1};
+  vast.context = vast.tokens_of_image();
+  vast.head_dim = 1024;
+  CHECK_THROWS_AS(SearchSpace(vast, {64}, {1}, {{{128}, {.widths = {64}, .ratios = {}}}}), InputError);
 }
 
 }  // namespace elastiform
