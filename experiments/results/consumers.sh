@@ -24,6 +24,6 @@ print(f"{processor}, commit {commit}. Made by `./dev experiment consumers`.\n")
 print("| consumer | export | subnets | largest difference, of the largest logit | allowed | greedy tokens equal |\n|---|---|---|---|---|---|")
 for state, consumer, kind, subnets, worst, allowed, tokens in rows:
     print(f"| {consumer} | {kind} | {subnets} | {worst}{'' if state == 'ok' else ' (this consumer has failures, below)'} | {allowed} | {tokens} |")
-others = [line for line in lines if line and not row.match(line)]
+others = [re.sub(r"\S*tmp\.[^/]*/", "", line) for line in lines if line and not row.match(line)]
 print("\nThe rest of what `./dev test --consumers` says:\n\n```\n" + "\n".join(others) + "\n```")
 PYTHON

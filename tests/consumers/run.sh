@@ -18,7 +18,8 @@ cmake --build "$build" --target elastiform consumer_logits consumer_exports > "$
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cat "$root"/{kernels,supernet,search,trainers}/*.{hpp,cpp} | head -c 400000 > "$work/text.txt"
+cat "$root"/{kernels,supernet,search,trainers}/*.{hpp,cpp} > "$work/sources"
+head -c 400000 "$work/sources" > "$work/text.txt"
 program=$build/elastiform passed=0 failed=0 skipped=0
 
 # Weights that have learnt something: untrained ones have near ties, which no two implementations break alike.

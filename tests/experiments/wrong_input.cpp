@@ -144,7 +144,7 @@ TEST_CASE("wrong searches, exports and generations are refused in one line", "[e
       {"search runs/micro --algorithm evolve", "nearest evolution"},
       {"search runs/micro --law balance", "nearest balanced"},
       {"search runs/micro --evaluations 0", "an integer of at least 1"},
-      {"search runs/micro --deployable onnx", "hf-llama"},
+      {"search runs/micro --deployable torchscript", "hf-llama"},
       {"search runs/micro --deployable hf-gpt2", "hf-gpt2"},
       {"front none", "a run folder"},
       {"front runs/micro --budget parameters=3", "budget parameters=3"},
