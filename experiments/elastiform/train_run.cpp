@@ -94,15 +94,8 @@ class Session {
       if (!trainer_.done()) save();  // Ctrl-C
       log->fold(paths_.training_table(), stored_);
     }
-    return {paths_.folder,
-            trainer_.next_step(),
-            recipe_.train.steps,
-            trainer_.skipped_steps(),
-            earlier_seconds_ + seconds_,
-            losses_,
-            recipe_.space.model(),
-            log_set_.bytes_per_token,
-            !trainer_.done()};
+    return {paths_.folder, trainer_.next_step(),  recipe_.train.steps,      trainer_.skipped_steps(), earlier_seconds_ + seconds_,
+            losses_,       recipe_.space.model(), log_set_.bytes_per_token, !trainer_.done()};
   }
 
  private:
