@@ -130,7 +130,8 @@ void check_block(int index, SearchSpace::Block& block, const ModelConfig& model,
     refuse(what + "heads and ffn", "0 in at most one of the two lists", "0 in both", "use depth to drop whole blocks");
 }
 
-/// Multiply-adds of one sequence fit 64 bits, with room for what is added to them: quadratic in the tokens, they could leave them within the bounds above.
+/// Multiply-adds of one sequence fit 64 bits, with room for what is added to them: quadratic in the tokens, they could leave them within
+/// the bounds above.
 void check_work(const ModelConfig& model, const std::vector<int>& embed, const std::vector<SearchSpace::Block>& blocks) {
   constexpr double kMost = 4611686018427387904.0;  // 2^62
   const double T = model.context, C = embed.back();

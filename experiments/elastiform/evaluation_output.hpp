@@ -16,7 +16,8 @@ namespace elastiform {
 /// Every number of an evaluation but its block losses, which results.h5 holds.
 JsonObject evaluation_json(const Evaluation& evaluation, const Metric& metric = kTextMetric);
 
-/// "2.1234 bits/byte (95 % interval 2.1100 to 2.1368 over 220 blocks of data)"; of a classifier its accuracy, with Wilson's interval, and its loss.
+/// "2.1234 bits/byte (95 % interval 2.1100 to 2.1368 over 220 blocks of data)"; of a classifier its accuracy, with Wilson's interval, and
+/// its loss.
 std::string quality_text(const Evaluation& evaluation, const Metric& metric = kTextMetric);
 
 /// One line when a loss (nats) is above that of guessing among all tokens or classes, or no number; else "".

@@ -71,7 +71,8 @@ std::string difference_text(const PairedDifference& difference);
 std::string difference_text(const PairedDifference& difference, std::string_view verdict,
                             const Metric& metric = kTextMetric);  // the verdict of a whole table
 
-/// Of each subnet 1 where it names an image's class, 0 where not, in the order of the split. Stores hold losses alone: what came from there is scored anew.
+/// Of each subnet 1 where it names an image's class, 0 where not, in the order of the split. Stores hold losses alone: what came from
+/// there is scored anew.
 std::vector<std::vector<float>> hits_of(Run& run, std::span<const Evaluation> evaluations, const ScoringSet& set,
                                         const CommonOptions& common);
 /// Of the difference of two of them, which tells by 0.3 points of accuracy.

@@ -23,8 +23,8 @@ struct ImageSet {
   }
 };
 
-/// Reads what `options` names, by its kind. Throws InputError (one line with file and place) unless every image has the shape, or of PNG and
-/// JPEG can be given it, and every label is one of the classes.
+/// Reads what `options` names, by its kind. Throws InputError (one line with file and place) unless every image has the shape, or of PNG
+/// and JPEG can be given it, and every label is one of the classes.
 ImageSet read_images(const ImageOptions& options, const ImageShape& shape, int classes);
 
 /// Images without labels: a PNG or JPEG file, or what `options` would name.

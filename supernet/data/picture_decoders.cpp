@@ -30,7 +30,8 @@ constexpr std::int64_t kMostPixels = std::int64_t{1} << 26;
 }
 #endif
 
-/// Room for the pixels of a header. Deflate packs a byte of up to 8 pixels of 1 bit into a 1032nd: a lying header asks for more than its file can hold.
+/// Room for the pixels of a header. Deflate packs a byte of up to 8 pixels of 1 bit into a 1032nd: a lying header asks for more than its
+/// file can hold.
 Picture picture_of(const std::string& path, std::int64_t height, std::int64_t width, int channels, std::size_t file) {
   if (height < 1 || width < 1 || height > kMostPixels / width)
     refuse(path, "a picture of 1 to 2^26 pixels", std::to_string(height) + " x " + std::to_string(width));

@@ -9,7 +9,6 @@
 #include "kernels/random.hpp"
 #include "supernet/data/splits.hpp"
 #include "supernet/data/token_source.hpp"
-#include "supernet/nearest_name.hpp"
 
 namespace elastiform {
 namespace {
