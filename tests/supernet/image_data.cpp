@@ -252,17 +252,34 @@ TEST_CASE("a resized picture keeps its mean, and its middle", "[supernet][images
   CHECK(strip.values == std::vector<std::uint8_t>(224 * 224, 7));
 }
 
+TEST_CASE("hostile CSV files of images end in one line each", "[supernet][images][hostile]") {
+  const TemporaryFolder folder;
+  const ImageShape shape{4, 6, 1, 2};
+  const auto csv_refused = [&](const std::string& text, const std::string& part) {
+    ImageOptions options;
+    options.images = folder.write("bad.csv", text);
+    check_refused(options, shape, part);
+  };
+  csv_refused("", "at least 3 images");
+  csv_refused(csv(2, 24), "at least 3 images");
+  csv_refused(csv(40, 23), "25 columns");
+  csv_refused("x" + csv(3, 24), "line 1, column 1");  // one name makes no header
+  csv_refused(csv(3, 24) + "1,2,3\n", "line 4");
+  csv_refused(csv(3, 24) + "x" + csv(1, 24), "line 4, column 1");
+  csv_refused(csv(3, 24) + "nan" + csv(1, 24).substr(csv(1, 24).find(',')), "a number");
+  csv_refused(csv(3, 24) + "1e39" + csv(1, 24).substr(csv(1, 24).find(',')), "a number");  // no float32
+  csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "99"), "from 0 to 9");
+  csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "1.5"), "whole number");
+  csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "-1"), "from 0 to 9");
+  csv_refused(std::string("\x1f\x8b\x08\x00garbage", 11), "gzip");
+}
+
 TEST_CASE("hostile image files end in one line each", "[supernet][images][hostile]") {
   const TemporaryFolder folder;
   const ImageShape shape{4, 6, 1, 2};
   const std::string good = npy("|u1", "(40, 4, 6)", pixels(kImages, 24));
   const std::string of_good = folder.write("good.idx", idx({kImages}, labels(kImages)));
   const std::string npy_labels = folder.write("good.npy", npy("|u1", "(40,)", labels(kImages)));
-  const auto csv_refused = [&](const std::string& text, const std::string& part) {
-    ImageOptions options;
-    options.images = folder.write("bad.csv", text);
-    check_refused(options, shape, part);
-  };
   const auto npy_refused = [&](const std::string& text, const std::string& part) {
     ImageOptions options;
     options.images = folder.write("bad.npy", text);
@@ -278,19 +295,6 @@ TEST_CASE("hostile image files end in one line each", "[supernet][images][hostil
   ImageOptions missing;
   missing.images = folder / "nothing.csv";
   check_refused(missing, shape, "nothing");
-
-  csv_refused("", "at least 3 images");
-  csv_refused(csv(2, 24), "at least 3 images");
-  csv_refused(csv(40, 23), "25 columns");
-  csv_refused("x" + csv(3, 24), "line 1, column 1");  // one name makes no header
-  csv_refused(csv(3, 24) + "1,2,3\n", "line 4");
-  csv_refused(csv(3, 24) + "x" + csv(1, 24), "line 4, column 1");
-  csv_refused(csv(3, 24) + "nan" + csv(1, 24).substr(csv(1, 24).find(',')), "a number");
-  csv_refused(csv(3, 24) + "1e39" + csv(1, 24).substr(csv(1, 24).find(',')), "a number");  // no float32
-  csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "99"), "from 0 to 9");
-  csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "1.5"), "whole number");
-  csv_refused(csv(3, 24).replace(csv(3, 24).size() - 2, 1, "-1"), "from 0 to 9");
-  csv_refused(std::string("\x1f\x8b\x08\x00garbage", 11), "gzip");
 
   npy_refused("", "truncated");
   npy_refused("\x93NUMPX" + good.substr(6), "an .npy file");
