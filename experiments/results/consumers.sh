@@ -23,7 +23,7 @@ print("consumer takes one; greedy tokens up to the first whose margin two right 
 print(f"{processor}, commit {commit}. Made by `./dev experiment consumers`.\n")
 print("| consumer | export | subnets | largest difference, of the largest logit | allowed | greedy tokens equal |\n|---|---|---|---|---|---|")
 for state, consumer, kind, subnets, worst, allowed, tokens in rows:
-    print(f"| {consumer} | {kind} | {subnets} | {worst}{'' if state == 'ok' else ' (this consumer has failures, below)'} | {allowed} | {tokens} |")
+    print(f"| {consumer} | {kind} | {subnets} | {worst}{'' if state == 'ok' else ' (this consumer has failures, below)'} | {allowed} | {tokens if tokens != '0' else 'not compared'} |")
 others = [re.sub(r"\S*tmp\.[^/]*/", "", line) for line in lines if line and not row.match(line)]
 print("\nThe rest of what `./dev test --consumers` says:\n\n```\n" + "\n".join(others) + "\n```")
 PYTHON

@@ -20,54 +20,27 @@ std::unique_ptr<PrecisionRule> rule(const TrainOptions& options, std::shared_ptr
   return std::make_unique<Rule>(options, std::move(table), backend);
 }
 
-std::int64_t no_numbers(const TrainOptions&, const WeightTable&) { return 0; }
-
 constexpr std::array<PrecisionEntry, 5> kPrecisions{{
-    {.name = "f32",
-     .help = "float32",
-     .compute = Precision::f32,
-     .rounds_operands = false,
-     .rounds_weights = false,
-     .scales_losses = false,
-     .delays_scales = false,
-     .number_bytes = no_numbers,
-     .make = nothing_added},
-    {.name = "bf16",
-     .help = "products of bf16, weights and state in float32",
-     .compute = Precision::bf16,
-     .rounds_operands = false,
-     .rounds_weights = false,
-     .scales_losses = false,
-     .delays_scales = false,
-     .number_bytes = no_numbers,
-     .make = nothing_added},
+    {.name = "f32", .help = "float32", .compute = Precision::f32, .make = nothing_added},
+    {.name = "bf16", .help = "products of bf16, weights and state in float32", .compute = Precision::bf16, .make = nothing_added},
     {.name = "fp16",
      .help = "products of blocks round to fp16, with dynamic loss scaling; emulated (arXiv 1710.03740)",
      .compute = Precision::f32,
+     .make = rule<Fp16>,
      .rounds_operands = true,
-     .rounds_weights = false,
-     .scales_losses = true,
-     .delays_scales = false,
-     .number_bytes = no_numbers,
-     .make = rule<Fp16>},
+     .scales_losses = true},
     {.name = "bf16-pure",
      .help = "products of bf16; weights hold bf16 values, rounded at random after each update",
      .compute = Precision::bf16,
-     .rounds_operands = false,
-     .rounds_weights = true,
-     .scales_losses = false,
-     .delays_scales = false,
-     .number_bytes = no_numbers,
-     .make = rule<Bf16Pure>},
+     .make = rule<Bf16Pure>,
+     .rounds_weights = true},
     {.name = "fp8",
      .help = "products of blocks round to E4M3 and E5M2 with delayed scaling; emulated (arXiv 2209.05433)",
      .compute = Precision::f32,
+     .make = rule<Fp8>,
      .rounds_operands = true,
-     .rounds_weights = false,
-     .scales_losses = false,
      .delays_scales = true,
-     .number_bytes = Fp8::number_bytes,
-     .make = rule<Fp8>},
+     .number_bytes = Fp8::number_bytes},
 }};
 
 }  // namespace
@@ -97,7 +70,7 @@ std::unique_ptr<PrecisionRule> make_precision(const TrainOptions& options, std::
 std::int64_t precision_bytes(const TrainOptions& options, const WeightTable& table) {
   const PrecisionEntry& entry = find_precision(options.precision);
   const std::int64_t copy = entry.rounds_operands ? table.elements() * bytes_of(DType::float32) : 0;
-  return copy + entry.number_bytes(options, table);
+  return copy + (entry.number_bytes ? entry.number_bytes(options, table) : 0);
 }
 
 }  // namespace elastiform

@@ -44,14 +44,14 @@ class PrecisionRule {
 
 struct PrecisionEntry {
   std::string_view name, help;
-  Precision compute;     // of the backend
-  bool rounds_operands;  // emulated: needs a backend that does so, and a second copy of the weights
-  bool rounds_weights;   // those that are kept, after each update
-  bool scales_losses;    // reads train.loss_scale
-  bool delays_scales;    // reads train.fp8_window; its scales are of what one process saw
-  /// Of its own numbers, beside the copy of the weights.
-  std::int64_t (*number_bytes)(const TrainOptions&, const WeightTable&);
+  Precision compute;  // of the backend
   std::unique_ptr<PrecisionRule> (*make)(const TrainOptions&, std::shared_ptr<const WeightTable>, Backend&);
+  bool rounds_operands = false;  // emulated: needs a backend that does so, and a second copy of the weights
+  bool rounds_weights = false;   // those that are kept, after each update
+  bool scales_losses = false;    // reads train.loss_scale
+  bool delays_scales = false;    // reads train.fp8_window; its scales are of what one process saw
+  /// Of its own numbers, beside the copy of the weights; nullptr: none.
+  std::int64_t (*number_bytes)(const TrainOptions&, const WeightTable&) = nullptr;
 };
 /// f32, bf16, fp16, bf16-pure, fp8.
 std::span<const PrecisionEntry> precisions();

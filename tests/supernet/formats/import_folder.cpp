@@ -71,7 +71,7 @@ Values gpt2_values(const std::string& prefix) {
   Values values;
   add(values, prefix + "wte.weight", {kVocabulary, kEmbed});
   add(values, prefix + "wpe.weight", {kContext, kEmbed});
-  for (const std::string layer : {prefix + "h.0.", prefix + "h.1."}) {
+  for (const std::string& layer : {prefix + "h.0.", prefix + "h.1."}) {
     for (const char* norm : {"ln_1", "ln_2"})
       for (const char* part : {".weight", ".bias"}) add(values, layer + norm + part, {kEmbed});
     const auto linear = [&](const std::string& name, std::int64_t in, std::int64_t out) {
