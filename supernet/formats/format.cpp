@@ -150,26 +150,6 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
   return difference;
 }
 
-void check_stored_sizes(const WeightTable& table, std::uint64_t file_bytes, const std::string& where) {
-  // A q4_0 element grows 7 times, a column of one element 32 times; small files may.
-  constexpr std::uint64_t kGrowth = 16, kAlways = std::uint64_t{64} << 20;
-  const auto bytes = static_cast<std::uint64_t>(table.elements()) * sizeof(float);
-  if (bytes > kAlways && bytes / kGrowth > file_bytes)
-    throw InputError({where, "weights of at most 16 times the file's size once rows are padded",
-                      fmt::format("{} MiB from a file of {} MiB", bytes >> 20, file_bytes >> 20), ""});
-}
-
-void check_unstored_sizes(const ModelConfig& model, const std::string& where) {
-  constexpr std::int64_t kMaxContext = 1 << 20, kMaxHeadDim = 1 << 10, kMaxTables = std::int64_t{256} << 20;
-  if (model.context > kMaxContext) throw InputError({where, "a context of at most 1048576", std::to_string(model.context), ""});
-  if (model.head_dim > kMaxHeadDim) throw InputError({where, "a head_dim of at most 1024", std::to_string(model.head_dim), ""});
-  if (model.positions != Positions::rope) return;
-  const std::int64_t bytes = std::int64_t{sizeof(float)} * model.context * model.head_dim;  // cosine and sine of half a head each
-  if (bytes > kMaxTables)
-    throw InputError({where, "rotary tables of at most 256 MiB",
-                      fmt::format("{} MiB for context {} and head_dim {}", bytes >> 20, model.context, model.head_dim), ""});
-}
-
 DenseModel load_model(const std::string& path, std::optional<int> context) {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw InputError({path, "an exported model: a folder with config.json or a file", "nothing", ""});

@@ -114,12 +114,6 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
 /// Logits [tokens, V] of one sequence, by the code that generates: what an export is compared with. The same bits for any number of threads.
 std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens, int threads = 1);
 
-/// Throws InputError when a file's model asks for more memory than its tensors account for: context above 1,048,576, head_dim above 1,024, or
-/// rotary tables above 256 MiB.
-void check_unstored_sizes(const ModelConfig& model, const std::string& where);
-/// Throws InputError when rows, padded to whole cache lines, would make a file of so many bytes more than 16 times as large in memory.
-void check_stored_sizes(const WeightTable& table, std::uint64_t file_bytes, const std::string& where);
-
 /// Loads what a row of export_formats() recognizes, made by us or elsewhere: a Hugging Face folder (config.json), a GGUF file or our own HDF5 file.
 /// `context`: tokens of the network, at most the model's own (the default).
 DenseModel load_model(const std::string& path, std::optional<int> context = std::nullopt);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "kernels/errors.hpp"
+#include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/gguf_file.hpp"
 
 namespace elastiform::gguf {
@@ -19,14 +20,6 @@ enum Type : std::uint32_t { kUint8, kInt8, kUint16, kInt16, kUint32, kInt32, kFl
 std::uint64_t bytes_of(std::uint32_t type) {
   constexpr std::array<std::uint64_t, 13> sizes{1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
   return type < sizes.size() ? sizes[type] : 0;
-}
-
-std::string in_quotes(std::string_view name) { return "'" + std::string(name.substr(0, 96)) + "'"; }
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ",") + std::to_string(shape[i]);
-  return text + "]";
 }
 
 InputError bad(const std::string& path, std::string expected, std::string found) {

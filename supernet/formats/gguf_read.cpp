@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "kernels/errors.hpp"
+#include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/gguf.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
-#include "supernet/formats/hugging_face_names.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -162,15 +162,6 @@ int head_dim_of(const Reader& file, const Description& description, int embed, c
   return embed / first.heads;
 }
 
-int context_of(const Reader& file, const Description& description, std::optional<int> context) {
-  const int most = description.size("context_length");
-  if (!context) return most;
-  if (*context < 1 || *context > most)
-    throw InputError({file.path() + ": " + description.key("context_length"), "a context of 1 to " + std::to_string(most),
-                      std::to_string(*context), ""});
-  return *context;
-}
-
 bool has_biases(const Reader& file) {
   return std::any_of(file.entries().begin(), file.entries().end(), [](const auto& entry) {
     constexpr std::string_view kBias = ".bias";
@@ -185,7 +176,7 @@ ModelConfig model_of(const Reader& file, const Description& description, int emb
   if (model.vocabulary == 0) throw InputError({file.path(), "key " + description.key("vocab_size"), "none", ""});
   if (tokens != 0 && tokens != static_cast<std::uint64_t>(model.vocabulary))
     throw InputError({file.path() + ": tokenizer.ggml.tokens", std::to_string(model.vocabulary) + " of them", std::to_string(tokens), ""});
-  model.context = context_of(file, description, context);
+  model.context = context_within(description.size("context_length"), context, file.path() + ": " + description.key("context_length"));
   model.head_dim = head_dim_of(file, description, embed, first);
   for (const char* name : {"attention.value_length", "rope.dimension_count"})
     if (const int size = description.size_or(name, model.head_dim); size != model.head_dim)
@@ -197,17 +188,6 @@ ModelConfig model_of(const Reader& file, const Description& description, int emb
   model.biases = has_biases(file);
   model.branch_scale = 1;
   return model;
-}
-
-/// The space's own complaints, with the file that they are about.
-SearchSpace space_of(const std::string& path, const ModelConfig& model, const Subnet& subnet) {
-  try {
-    return SearchSpace::of(model, subnet);
-  } catch (const InputError& error) {
-    InputError::Parts parts = error.parts();
-    parts.where = path + ": " + parts.where;
-    throw InputError(std::move(parts));
-  }
 }
 
 /// A bias that the file leaves out: 0 here. Ours are everywhere or nowhere.
@@ -232,8 +212,8 @@ void check_tensors(const Reader& file, const WeightTable& table, const Subnet& s
   for (const auto& [name, entry] : file.entries())
     if (wanted.count(name) == 0) homeless.push_back(name);
   if (!homeless.empty())
-    throw InputError({file.path(), "only tensors of the model that its metadata describe",
-                      hugging_face::grouped_names(homeless) + ", without a place here", ""});
+    throw InputError(
+        {file.path(), "only tensors of the model that its metadata describe", grouped_names(homeless) + ", without a place here", ""});
 }
 
 }  // namespace
@@ -253,7 +233,7 @@ DenseModel read(const std::string& path, std::optional<int> context) {
   ModelConfig model = model_of(file, description, subnet.embed, subnet.blocks.front(), context);
   model.queries_per_group = queries_per_group;
   check_unstored_sizes(model, path);
-  const auto table = std::make_shared<const WeightTable>(space_of(path, model, subnet));
+  const auto table = std::make_shared<const WeightTable>(space_of_file(model, subnet, path));
   check_tensors(file, *table, subnet);
   check_stored_sizes(*table, file.bytes(), path);
   Weights weights(table, DType::float32);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/errors.hpp"
+#include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/json.hpp"
 
 namespace elastiform::hugging_face {
@@ -125,14 +126,6 @@ class Config {
   nlohmann::json json_;
 };
 
-int context_of(const Config& config, const char* key, std::optional<int> context) {
-  const int most = config.integer(key);
-  if (!context) return most;
-  if (*context < 1 || *context > most)
-    throw InputError({config.where() + ": " + key, "a context of 1 to " + std::to_string(most), std::to_string(*context), ""});
-  return *context;
-}
-
 Subnet uniform(int embed, int layers, const BlockGenes& genes) {
   return {.embed = embed, .blocks = std::vector<BlockGenes>(static_cast<std::size_t>(layers), genes), .kept = {}};
 }
@@ -166,7 +159,7 @@ Architecture parse_llama(const Config& config, const std::string& type, std::opt
   model.biases = found.query_key_value_biases || found.ffn_biases;
   model.vocabulary = config.integer("vocab_size");
   found.positions = config.integer("max_position_embeddings");
-  model.context = context_of(config, "max_position_embeddings", context);
+  model.context = context_within(config.integer("max_position_embeddings"), context, config.where() + ": " + "max_position_embeddings");
   config.full_attention(model.context);
   model.head_dim = config.has("head_dim") ? config.integer("head_dim") : embed / heads;
   model.queries_per_group = heads / groups;
@@ -198,7 +191,7 @@ Architecture parse_gpt2(const Config& config, std::optional<int> context) {
   model.ffn = activation == "gelu" ? FeedForwardKind::gelu_erf : FeedForwardKind::gelu_tanh;
   model.vocabulary = config.integer("vocab_size");
   found.positions = config.integer("n_positions");
-  model.context = context_of(config, "n_positions", context);
+  model.context = context_within(config.integer("n_positions"), context, config.where() + ": " + "n_positions");
   model.head_dim = embed / heads;
   model.queries_per_group = 1;
   model.norm_eps = config.real("layer_norm_epsilon");
@@ -239,7 +232,7 @@ Architecture parse_auto(const Config& config, std::optional<int> context) {
   model.positions = config.choice("positions", {"rope", "learned"}) == 0 ? Positions::rope : Positions::learned;
   model.vocabulary = config.integer("vocab_size");
   found.positions = config.integer("max_position_embeddings");
-  model.context = context_of(config, "max_position_embeddings", context);
+  model.context = context_within(config.integer("max_position_embeddings"), context, config.where() + ": " + "max_position_embeddings");
   model.head_dim = config.integer("head_dim");
   model.queries_per_group = std::max(queries, 1);
   model.norm_eps = config.real("norm_eps");

@@ -10,7 +10,6 @@ namespace elastiform::hugging_face {
 namespace {
 
 using Names = std::map<std::string, std::string>;
-constexpr std::size_t kKindsShown = 3, kNameShown = 96;
 
 const Names& llama_names() {
   static const Names names{{"embedding.token", "embed_tokens"},
@@ -109,30 +108,6 @@ bool is_buffer(const std::string& name) {
   for (const char* suffix : {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"})
     if (without_suffix(name, suffix).second) return true;
   return false;
-}
-
-std::string grouped_names(const std::vector<std::string>& names) {
-  std::map<std::string, std::size_t> kinds;
-  for (const std::string& name : names) {
-    std::string kind;
-    for (std::size_t i = 0; i < name.size();) {
-      const bool digit = name[i] >= '0' && name[i] <= '9', number = digit && (i == 0 || name[i - 1] == '.');
-      if (!number) {
-        kind += name[i++];
-        continue;
-      }
-      while (i < name.size() && name[i] >= '0' && name[i] <= '9') ++i;
-      kind += 'N';
-    }
-    ++kinds[kind.substr(0, kNameShown)];
-  }
-  std::string text;
-  std::size_t shown = 0;
-  for (const auto& [kind, count] : kinds) {
-    if (shown++ == kKindsShown) return text + ", and " + std::to_string(kinds.size() - kKindsShown) + " more kinds";
-    text += (text.empty() ? "'" : ", '") + kind + "'" + (count > 1 ? " (" + std::to_string(count) + ")" : "");
-  }
-  return text;
 }
 
 }  // namespace elastiform::hugging_face

@@ -29,7 +29,4 @@ std::string first_tensor(Architecture::Family family);  // without prefix
 /// Tensors that say nothing beyond the config: masks and frequencies that earlier versions of transformers saved.
 bool is_buffer(const std::string& name);
 
-/// "model.layers.N.mlp.experts.N.w1.weight (96), …": names with numbers replaced, with how many there are of each; at most three kinds.
-std::string grouped_names(const std::vector<std::string>& names);
-
 }  // namespace elastiform::hugging_face

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/errors.hpp"
+#include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/formats/hugging_face_config.hpp"
 #include "supernet/formats/hugging_face_names.hpp"
@@ -30,17 +31,6 @@ void fill(View into, const Source& source, const std::vector<float>& values) {
       for (std::int64_t row = first_row; row < std::min(first_row + kTile, into.rows); ++row)
         for (std::int64_t column = first; column < std::min(first + kTile, into.columns); ++column)
           into.row<float>(row)[column] = values[static_cast<std::size_t>(column * width + row)];
-}
-
-/// The space's own complaints, with the file that they are about.
-SearchSpace space_of(const std::string& where, const Architecture& found) {
-  try {
-    return SearchSpace::of(found.model, found.subnet);
-  } catch (const InputError& error) {
-    InputError::Parts parts = error.parts();
-    parts.where = where + ": " + parts.where;
-    throw InputError(std::move(parts));
-  }
 }
 
 std::string prefix_of(const safetensors::Folder& file, Architecture::Family family) {
@@ -116,7 +106,7 @@ DenseModel read_network(const std::string& folder, const Architecture& found) {
   check_unstored_sizes(found.model, where);
   const safetensors::Folder file(folder);
   const std::string prefix = prefix_of(file, found.family);
-  const auto table = std::make_shared<const WeightTable>(space_of(where, found));
+  const auto table = std::make_shared<const WeightTable>(space_of_file(found.model, found.subnet, where));
   check_tensors(file, *table, found, prefix);
   check_stored_sizes(*table, file.bytes(), folder);
   Weights weights(table, DType::float32);

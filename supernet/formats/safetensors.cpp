@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "kernels/errors.hpp"
+#include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/half_floats.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/storage/durable_file.hpp"
@@ -32,14 +33,6 @@ std::uint64_t element_bytes(std::string_view dtype) {
 
 InputError bad(const std::string& path, std::string expected, std::string found) {
   return InputError({path, std::move(expected), std::move(found), "the file is damaged or no safetensors file"});
-}
-
-std::string in_quotes(std::string_view name) { return "'" + std::string(name.substr(0, 96)) + "'"; }
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ",") + std::to_string(shape[i]);
-  return text + "]";
 }
 
 Reader::Entry parse_entry(const nlohmann::json& json, const std::string& path, const std::string& name) {

@@ -8,6 +8,7 @@
 
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
+#include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/gguf.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
 #include "supernet/tokenizers/byte_characters.hpp"
@@ -169,6 +170,48 @@ TEST_CASE("a GGUF's vocabulary is a tokenizer.json, and back", "[formats][gguf][
   CHECK(again.integer("tokenizer.ggml.eos_token_id") == 259);
   CHECK(again.texts("tokenizer.ggml.tokens")[299] == "[PAD299]");
   CHECK(again.integers("tokenizer.ggml.token_type", kRows)[299] == 5);
+}
+
+TEST_CASE("an export with another tokenizer than the run's is refused", "[formats][gguf][export][tokenizers]") {
+  const TemporaryFolder folder;
+  gguf::write(folder / "model.gguf", llama_metadata(), llama_tensors());
+  const DenseModel model = load_model(folder / "model.gguf");
+  const std::vector<std::int32_t> tokens{257, 258, 7, 260};
+  static const auto changed = [](const ModelCard& card, auto change) {
+    ModelCard wrong = card;
+    Json json = Json::parse(card.tokenizer);
+    change(json);
+    wrong.tokenizer = json.dump();
+    return wrong;
+  };
+  struct Row {
+    const char* says;
+    void (*write)(const DenseModel&, const ModelCard&, const std::string&);
+  };
+  const auto row =
+      GENERATE(values<Row>({{"another text for id 257",
+                             [](const auto& m, const auto& card, const auto& path) {
+                               gguf::write_deci(m,
+                                                changed(card,
+                                                        [](Json& json) {
+                                                          auto& vocabulary = json["model"]["vocab"];
+                                                          vocabulary.erase("and"), vocabulary["ant"] = 257;
+                                                          json["model"]["merges"] = {"a n", "an t", "Ġ a"};
+                                                        }),
+                                                path, Element::f32);
+                             }},
+                            {"other ids before a text", [](const auto& m, const auto& card, const auto& path) {
+                               gguf::write_deci(m, changed(card, [](Json& json) { json["post_processor"] = nullptr; }), path, Element::f32);
+                             }}}));
+  CAPTURE(row.says);
+  ModelCard card;
+  card.tokenizer = model.tokenizer;
+  Format planted = find_format("gguf");
+  CHECK(export_model(planted, model.weights, model.subnet, card, tokens, folder / "right.gguf") < kExportTolerance);
+  planted.write = row.write;
+  CHECK_THROWS_WITH(export_model(planted, model.weights, model.subnet, card, tokens, folder / "wrong.gguf"),
+                    Contains(row.says) && Contains("nothing was written"));
+  CHECK_FALSE(std::filesystem::exists(folder / "wrong.gguf"));
 }
 
 TEST_CASE("the end token of a GGUF comes along, and one is found where nothing says which", "[formats][gguf][tokenizers]") {

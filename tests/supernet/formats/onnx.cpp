@@ -148,6 +148,24 @@ TEST_CASE("an ONNX graph with a wrong row that no token reads is refused", "[for
   CHECK(nlohmann::json::parse(content(folder / "model/genai_config.json"))["model"]["eos_token_id"] == 7);
 }
 
+TEST_CASE("an ONNX graph with rotary tables of another base is refused, however near", "[formats][onnx][export]") {
+  if (!built()) {
+    WARN("built without ONNX's classes: nothing was checked");
+    return;
+  }
+  const TemporaryFolder folder;
+  Format planted = find_format("onnx");
+  planted.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    wrong.model.rope_theta *= 1 + 1e-6;  // no logit tells
+    onnx_folder::write(wrong, card, path);
+  };
+  CHECK_THROWS_WITH(export_model(planted, random_weights(space_of("llama", 1, true), DType::float32, 4), parse_subnet("e24:h1f24,h3f33"),
+                                 ModelCard{}, tokens(), folder / "model"),
+                    Catch::Contains("rotary.cos") && Catch::Contains("nothing was written"));
+  CHECK(fs::is_empty(folder.path()));
+}
+
 TEST_CASE("the interpreter's operators do what ONNX's list says", "[formats][onnx]") {
   const Tensor a = Tensor::of({2, 3}, std::vector<float>{1, 2, 3, 4, 5, 6});
   const auto add = [](float x, float y) { return x + y; };
