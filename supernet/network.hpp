@@ -37,6 +37,7 @@ struct LossOptions {
   PassDropout dropout = {};  // the plan is of its rate
   PassNoise noise = {};
   bool checks_gradient = false;  // LossReport::finite is of the gradient too
+  bool forward_only = false;     // losses alone, of the same forward pass: gradients are not touched, and nobody is told of blocks
 };
 
 /// Told which of the supernet's blocks a backward pass has just been through: the pass changes their gradients no more.

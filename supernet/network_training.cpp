@@ -54,6 +54,10 @@ class Network::TrainingPass {
       x = keeps(i) ? forward_of_kept(i, x) : forward(i, x);
     }
     LossReport report = head(x, options, teacher, keep_hidden);
+    if (options.forward_only) {
+      arena_.release(blocks);
+      return report;
+    }
     for (int i = subnet_.depth(); i-- > 0;) {
       keeps(i) ? backward_of_kept(i) : backward(i);
       block_done(subnet_.block_index(i));
@@ -305,7 +309,7 @@ class Network::TrainingPass {
     const LossReport report =
         p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_head,
                                  shape, saved, dread, read, batch_, options, teacher, arena_);
-    if (pools) p_.pooling.backward(backend_, d_, dread, batch_);
+    if (pools && !options.forward_only) p_.pooling.backward(backend_, d_, dread, batch_);
     if (!keep_hidden.empty()) backend_.copy(keep_hidden, saved.read(Head::kHidden));
     if (!options.token_losses.empty()) backend_.copy(options.token_losses, saved.read(Head::kLosses));
     return report;

@@ -37,10 +37,12 @@ struct TrainOptions {
   std::string policy = "lazy-local";  // dense | lazy-global | lazy-local | catch-up
   std::int64_t band_warmup = 20;      // updates over which a band's own rate rises after it is first met; 0: none
   std::string step_rule = "plain";    // of step_rules()
-  double rho = 0.05;                  // sam, looksam: length of the step uphill
-  bool adaptive = false;              // sam, looksam: measured in units of each weight; then rho is about 10 times as large
+  double rho = 0.05;                  // sam, looksam, esam: length of the step uphill
+  bool adaptive = false;              // sam, looksam, esam: measured in units of each weight; then rho is about 10 times as large
   std::int64_t look_every = 5;        // looksam: steps from one of SAM's to the next
   double look_share = 0.7;            // looksam: α
+  double uphill_share = 0.5;          // esam: of the weights, that take the step uphill; (0, 1]
+  double sharp_share = 0.5;           // esam: of a micro-batch's sequences, that the second pass covers; (0, 1]
   std::string scale_rate = "none";    // none | linear | sqrt: of the sequences of a step over base_sequences
   std::int64_t base_sequences = 16;   // for which `rate` is meant
   double ema = 0;                     // decay of a running average of the weights; 0: none

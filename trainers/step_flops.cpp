@@ -5,28 +5,42 @@
 namespace elastiform {
 namespace {
 
-/// FLOPs a token of the batch, or an image.
-double flops_of(const CostModel& costs, const Subnet& subnet, std::int64_t context, std::int64_t kept) {
-  double macs = static_cast<double>(costs.frame(subnet.embed).macs), attention = 0;
+/// Multiply-adds a token of the batch, or an image.
+struct Macs {
+  double all = 0, attention = 0;
+};
+
+Macs macs_of(const CostModel& costs, const Subnet& subnet, std::int64_t context, std::int64_t kept) {
+  Macs macs{static_cast<double>(costs.frame(subnet.embed).macs)};
   for (int i = 0; i < subnet.depth(); ++i) {
     const bool some = kept > 0 && keeps_some_tokens(i, subnet.depth());
     const std::int64_t tokens = some ? kept : context;
     const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
     const double share = static_cast<double>(tokens) / static_cast<double>(context);
-    macs += share * static_cast<double>(costs.block(subnet.embed, genes, tokens).macs);
-    attention += share * static_cast<double>(costs.attention_macs(genes, tokens));
+    macs.all += share * static_cast<double>(costs.block(subnet.embed, genes, tokens).macs);
+    macs.attention += share * static_cast<double>(costs.attention_macs(genes, tokens));
   }
-  return costs.training_flops(macs, attention);
+  return macs;
+}
+
+/// Tokens or images of a step.
+double units_of_step(const CostModel& costs, const TrainOptions& options) {
+  return static_cast<double>(sequences_of_step(options) * costs.units(costs.space().model().context));
 }
 
 }  // namespace
 
 double pass_flops(const CostModel& costs, const TrainOptions& options, std::span<const Subnet> subnets, std::int64_t kept) {
-  const std::int64_t context = costs.space().model().context;
   double flops = 0;
-  for (const Subnet& subnet : subnets)
-    flops += flops_of(costs, subnet, context, kept) * static_cast<double>(sequences_of_step(options) * costs.units(context));
+  for (const Subnet& subnet : subnets) {
+    const Macs macs = macs_of(costs, subnet, costs.space().model().context, kept);
+    flops += costs.training_flops(macs.all, macs.attention) * units_of_step(costs, options);
+  }
   return flops;
+}
+
+double forward_flops(const CostModel& costs, const TrainOptions& options, const Subnet& subnet, std::int64_t kept) {
+  return 2 * macs_of(costs, subnet, costs.space().model().context, kept).all * units_of_step(costs, options);
 }
 
 }  // namespace elastiform

@@ -14,6 +14,7 @@
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/precision/precision_rule.hpp"
 #include "trainers/schedules/schedule.hpp"
+#include "trainers/sharp_sequences.hpp"
 #include "trainers/step_flops.hpp"
 #include "trainers/trainer_state.hpp"
 #include "trainers/training_memory.hpp"
@@ -47,7 +48,8 @@ struct Trainer::Parts {
   std::vector<double> squares;            // of the gradients of all micro-batches, for train.noise_scale
   std::optional<GradientNoise> estimate;  // of the step, which counts if the step does
   std::vector<double> learned;            // of all micro-batches: what they teach the selection of tokens
-  MemoryBlock token_losses;               // of one, where the selection learns
+  MemoryBlock token_losses;               // of one, where the selection learns or the rule has a choice of sequences
+  SharpSequences sharp;                   // of this rank's micro-batches, for a pass over some sequences
   ActiveBands active;
   const ActiveBands all;
   BandScratch bands;
@@ -79,7 +81,10 @@ struct Trainer::Parts {
     check_noise_scale(options, "recipe: train.noise_scale");
     if (away_space) away.emplace(*away_space).of_at_least(largest_plan.away);  // too little room is said now
     initialize(state.weights, options.seed, &backend);
-    if (state.tokens->learned() > 0) token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
+    const StepRuleEntry& rule = find_step_rule(options.step_rule);
+    check_step_rule(options, "recipe: train.step_rule = \"" + options.step_rule + '"');
+    if (rule.sharpest_of(options) > 0) sharp = SharpSequences(options.sequences, gradients.count());
+    if (state.tokens->learned() > 0 || sharp.chooses()) token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
     if (residual_rule(space.model().residual).profiled) {
       data.training_batch(options.seed, 0, options.sequences, space.model().context, batch, 0);
       profile_skip_gains(network, backend, state.weights, batch, arena);
@@ -95,8 +100,9 @@ struct Trainer::Parts {
   }
 
   /// Forward and backward of this rank's micro-batches of step t, their gradients and losses added up with those of the others. The first
-  /// pass of a step writes the report; a later one, at perturbed weights, is given those of before. Each pass has a sum of its own.
-  Weights& form_gradients(std::int64_t t, const RunningStage& stage, StepReport& report, const Weights* unperturbed) {
+  /// pass of a step writes the report. Each pass has a sum of its own.
+  Weights& form_gradients(std::int64_t t, const RunningStage& stage, StepReport& report, const RulePass& asked) {
+    const Weights* const unperturbed = asked.unperturbed;
     gradients.begin(active, report.subnets);
     // The noise scale looks at a micro-batch's gradients alone, so nothing may be added to them before.
     const auto block_done = [&](int block) {
@@ -112,31 +118,34 @@ struct Trainer::Parts {
                           i * options.sequences);
       batch.kept.count = state.tokens->kept(t);
       if (batch.kept.count > 0) state.tokens->select(t, i * options.sequences, batch);
-      const View of_tokens = learns > 0 ? losses_of_tokens() : View{};
+      const std::int64_t local = i - gradients.first();
+      const View of_tokens = token_losses ? losses_of_tokens() : View{};
       Weights& formed = gradients.next();
       const bool accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
       precision.begin_passes(backend, formed);
-      stage.objective->forward_backward(
-          {.backend = backend,
-           .network = network,
-           .largest = largest,
-           .weights = values,
-           .gradients = formed,
-           .arena = arena,
-           .plans = plans,
-           .accumulate = accumulate,
-           .share = precision.loss_scale() / options.accumulation,
-           .label_smoothing = options.label_smoothing,
-           .teacher = teacher_of(i - gradients.first()),
-           .teaching = unperturbed,
-           .token_losses = of_tokens,
-           .block_done = block_done,
-           .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(t), i * batch.rows()},
-           .noise = {.seed = options.seed, .step = static_cast<std::uint64_t>(t), .first_row = i * batch.rows()},
-           .activation_limit = arena_bytes.limit,
-           .checks_passes = precision.checks_passes(),
-           .away = away ? &*away : nullptr},
-          report.subnets, batch, micro_losses);
+      ObjectiveContext context{
+          .backend = backend,
+          .network = network,
+          .largest = largest,
+          .weights = values,
+          .gradients = formed,
+          .arena = arena,
+          .plans = plans,
+          .accumulate = accumulate,
+          .share = precision.loss_scale() / options.accumulation,
+          .label_smoothing = options.label_smoothing,
+          .teacher = teacher_of(local),
+          .teaching = unperturbed,
+          .token_losses = of_tokens,
+          .block_done = block_done,
+          .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(t), i * batch.rows()},
+          .noise = {.seed = options.seed, .step = static_cast<std::uint64_t>(t), .first_row = i * batch.rows()},
+          .activation_limit = arena_bytes.limit,
+          .checks_passes = precision.checks_passes(),
+          .away = away ? &*away : nullptr};
+      if (asked.sharpest > 0) keep_sharpest(asked, report.subnets.front(), local, context);
+      stage.objective->forward_backward(context, report.subnets, batch, micro_losses);
+      if (sharp.chooses() && !unperturbed) sharp.before(local, batch, of_tokens);
       precision.end_passes(backend);
       if (options.noise_scale && !unperturbed)
         squares[static_cast<std::size_t>(i)] = squared(global_norm(backend, formed, active, bands) / precision.loss_scale());
@@ -147,6 +156,7 @@ struct Trainer::Parts {
       keep_losses(i);
     }
     Weights& sum = gradients.finish();
+    report.flops += flops_of_pass(report.subnets, asked);
     report.reduced_bytes += gradients.reduced_bytes();
     if (!unperturbed || precision.checks_passes()) share_parts(ranks, losses);
     if (unperturbed && precision.checks_passes()) keep_overflows(report.losses);
@@ -155,6 +165,30 @@ struct Trainer::Parts {
     report.losses = mean_losses(report.subnets.size());
     if (options.noise_scale) estimate_noise(squared(global_norm(backend, sum, active, bands) / precision.loss_scale()));
     return sum;
+  }
+
+  /// Leaves of the batch, and of what a teacher said of it, the sequences whose loss has risen most.
+  void keep_sharpest(const RulePass& asked, const Subnet& first, std::int64_t micro_batch, ObjectiveContext& context) {
+    label_losses(context, first, batch);
+    const std::span<const int> numbers = sharp.choose(micro_batch, batch, context.token_losses, asked.sharpest);
+    const std::int64_t rows = batch.targets_count() / batch.sequences;
+    if (!context.teacher.empty()) {
+      std::int64_t to = 0;
+      for (const int number : numbers) {
+        if (number != to) backend.copy(context.teacher.row_range(to * rows, rows), context.teacher.row_range(number * rows, rows));
+        ++to;
+      }
+      context.teacher = context.teacher.row_range(0, to * rows);
+    }
+    keep_sequences(batch, numbers);
+    context.token_losses = {};
+  }
+
+  /// Of all micro-batches, whoever forms them.
+  double flops_of_pass(const std::vector<Subnet>& subnets, const RulePass& asked) const {
+    const double whole = pass_flops(costs, options, subnets, batch.kept.count);
+    if (asked.sharpest == 0) return whole;
+    return whole * asked.sharpest / options.sequences + forward_flops(costs, options, subnets.front(), batch.kept.count);
   }
 
   static double squared(double x) { return x * x; }
@@ -176,7 +210,7 @@ struct Trainer::Parts {
   }
 
   View losses_of_tokens() const {
-    const std::int64_t rows = options.sequences * space.model().context;
+    const std::int64_t rows = space.model().head_rows(options.sequences, space.model().context);
     return {token_losses.get(), 1, rows, rows, backend.dtype()};
   }
 
@@ -228,11 +262,7 @@ StepReport Trainer::step() {
   p.active.assign(p.state.weights.table(), report.subnets);
   if (p.options.noise_scale) p.squares.assign(static_cast<std::size_t>(p.options.accumulation), 0);
   p.estimate.reset();
-  int passes = 0;
-  const auto pass = [&](const Weights* unperturbed) -> Weights& {
-    ++passes;
-    return p.form_gradients(t, stage, report, unperturbed);
-  };
+  const auto pass = [&](const RulePass& asked) -> Weights& { return p.form_gradients(t, stage, report, asked); };
   Weights& gradients = p.state.rule->gradients({p.backend, p.state.weights, p.active, p.bands, t, pass});
   const double loss_scale = p.state.precision->loss_scale();
   report.gradient_norm = global_norm(p.backend, gradients, p.active, p.bands) / loss_scale;
@@ -257,8 +287,9 @@ StepReport Trainer::step() {
     ++p.state.skipped;
   }
   p.state.precision->end_step(report.subnets, report.losses, finite);
-  report.tokens = static_cast<std::int64_t>(report.subnets.size()) * p.options.accumulation * p.batch.targets_count();
-  report.flops = static_cast<double>(passes) * pass_flops(p.costs, p.options, report.subnets, p.batch.kept.count);
+  const ModelConfig& model = p.space.model();
+  report.tokens =
+      static_cast<std::int64_t>(report.subnets.size()) * p.options.accumulation * model.head_rows(p.options.sequences, model.context);
   ++p.state.next_step;
   return report;
 }

@@ -51,6 +51,7 @@ void check_train(TableReader& table, const TrainOptions& train) {
     only_with(table, key, find_optimizer(train.optimizer).reads(key), "an optimizer that reads it", "optimizer = " + train.optimizer);
   for (const char* key : kStepRuleKeys)
     only_with(table, key, find_step_rule(train.step_rule).reads(key), "a step rule that reads it", "step_rule = " + train.step_rule);
+  check_step_rule(train, table.place("step_rule"));
   check_policy(train);
   only_with(table, "base_sequences", scales_rate(train), "train.scale_rate = linear or sqrt", "scale_rate = " + train.scale_rate);
   check_noise_scale(train, table.place("noise_scale"));
@@ -121,6 +122,8 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where, boo
   train.adaptive = table.boolean("adaptive", train.adaptive);
   train.look_every = table.integer("look_every", train.look_every, 2, kMost);
   train.look_share = table.number("look_share", train.look_share, 0, 1e6);
+  train.uphill_share = table.number("uphill_share", train.uphill_share, 0.01, 1);
+  train.sharp_share = table.number("sharp_share", train.sharp_share, 0.001, 1);
   train.scale_rate = table.choice("scale_rate", train.scale_rate, {"none", "linear", "sqrt"});
   train.base_sequences = table.integer("base_sequences", train.base_sequences, 1, kMost);
   train.ema = table.number("ema", train.ema, 0, 0.9999999);

@@ -34,6 +34,7 @@ std::string train_table(const TrainOptions& train, bool images) {
   text += fmt::format("step_rule = {}\n", toml_text(train.step_rule));
   add_of_rule("rho", train.rho), add_of_rule("adaptive", train.adaptive);
   add_of_rule("look_every", train.look_every), add_of_rule("look_share", train.look_share);
+  add_of_rule("uphill_share", train.uphill_share), add_of_rule("sharp_share", train.sharp_share);
   text += fmt::format("dropout = {}\nlabel_smoothing = {}\n", train.dropout, train.label_smoothing);
   if (images) {
     const Augmentation& a = train.augmentation;

@@ -67,6 +67,7 @@ std::unique_ptr<MemorySpace> make_scratch_file(const MemoryOptions& options) {
 double expected_flops(const Recipe& recipe) {
   const auto costs = cost_model_of(recipe);
   const auto tokens = make_token_selection(recipe.train, recipe.space);
+  const RulePasses passes = find_step_rule(recipe.train.step_rule).passes_of(recipe.train);
   double flops = 0;
   std::int64_t begin = 0;
   for (const auto& stage : recipe.stages) {
@@ -76,12 +77,14 @@ double expected_flops(const Recipe& recipe) {
     for (std::int64_t i = 0; i < sampled; ++i) {
       const auto step = i * stage.steps / sampled;
       const auto subnets = sampler->sample(static_cast<std::uint64_t>(begin + step), static_cast<std::uint64_t>(step));
-      sum += pass_flops(costs, recipe.train, subnets, tokens->kept(begin + step));
+      const std::int64_t kept = tokens->kept(begin + step);
+      sum += passes.whole * pass_flops(costs, recipe.train, subnets, kept);
+      if (passes.forward > 0) sum += passes.forward * forward_flops(costs, recipe.train, subnets.front(), kept);
     }
     if (sampled > 0) flops += sum / static_cast<double>(sampled) * static_cast<double>(stage.steps);
     begin += stage.steps;
   }
-  return flops * find_step_rule(recipe.train.step_rule).passes_of(recipe.train);
+  return flops;
 }
 
 // Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.

@@ -42,4 +42,7 @@ struct Batch {
   std::int64_t targets_count() const { return static_cast<std::int64_t>(targets.size()); }
 };
 
+/// Makes the batch one of these of its sequences, or images, alone: numbers in ascending order. Its lists keep their memory.
+void keep_sequences(Batch& batch, std::span<const int> numbers);
+
 }  // namespace elastiform

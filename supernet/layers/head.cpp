@@ -80,7 +80,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                                   const BlockShape& shape, const Saved& saved, View d, ConstView x, const Batch& batch,
                                   const LossOptions& options, const Teacher& teacher, Arena& arena) const {
   enum { kLogits, kTeacherLogits, kDGain, kDBias };
-  const bool taught = !teacher.hidden.empty();
+  const bool taught = !teacher.hidden.empty(), forms_gradients = !options.forward_only;
   normalize(backend, w, saved, x);
   const ConstView hidden = saved.read(kHidden), rstd = saved.read(kRstd), mean = saved.read(kMean);
   const View losses = saved.write(kLosses), teacher_losses = saved.write(kTeacherLosses);
@@ -102,7 +102,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
       backend.softmax_loss({.losses = losses.column_range(whole.first, whole.count),
                             .teacher_losses = taught ? teacher_losses.column_range(whole.first, whole.count) : View{},
                             .correct = {},
-                            .dlogits = logits[r],
+                            .dlogits = forms_gradients ? logits[r] : View{},
                             .logits = logits[r],
                             .teacher = taught_by,
                             .targets = part_of(batch.targets, whole.first, whole.count),
@@ -121,7 +121,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
       for_blocks(backend, count, kRows, [&](std::int64_t row, std::int64_t rows) {
         loss({.first = row, .count = rows, .panel = 0}, taught ? taught_by.row_range(row, rows) : View{});
       });
-      for_blocks(backend, shape.embed, kColumns, [&](std::int64_t column, std::int64_t columns) {
+      if (forms_gradients) for_blocks(backend, shape.embed, kColumns, [&](std::int64_t column, std::int64_t columns) {
         backend.matmul_dx({.dx = d.row_range(first, count).column_range(column, columns),
                            .dy = logits,
                            .w = w.table.column_range(column, columns),
@@ -139,10 +139,11 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
           multiply_turned(backend, taught_by, teacher.hidden[whole], teacher_head.table, teacher_head.bias);
         }
         loss(r, taught_by);
-        backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
+        if (forms_gradients)
+          backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
       });
     }
-    if (dw.table.empty() && dw.bias.empty()) continue;  // frozen
+    if (!forms_gradients || (dw.table.empty() && dw.bias.empty())) continue;  // or frozen
     backend.matmul_dw({.dw = dw.table,
                        .dbias = dw.bias,
                        .x = hidden.row_range(first, count),
@@ -151,7 +152,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                        .transposed = true,
                        .accumulate = first > 0 || options.accumulate});
   }
-  if (residual_form(model_).final_norm()) {
+  if (forms_gradients && residual_form(model_).final_norm()) {
     backend.panels(x.rows, [&](Rows r) {
       normalize_backward(
           backend, model_,

@@ -49,6 +49,8 @@ const std::vector<Method> kMethods = {
     {"step_rule", {"train.step_rule=sam"}},
     {"step_rule", {"train.step_rule=sam", "train.adaptive=true", "train.rho=0.5"}},
     {"step_rule", {"train.step_rule=looksam", "train.look_every=2"}},
+    {"step_rule", {"train.step_rule=esam"}},
+    {"step_rule", {"train.step_rule=esam", "train.uphill_share=1", "train.sharp_share=0.25"}},
     {"ema", {"train.ema=0.9"}},
     {"residual", {"model.residual=branch_scale_by_depth"}},
     {"residual", {"model.residual=layerscale"}},

@@ -88,7 +88,7 @@ TEST_CASE("ranks that share the micro-batches have the bits of one process that 
 TEST_CASE("step rules that go over a batch twice send two sums, and ranks have the bits of one process",
           "[trainers][data_parallel][bits]") {
   ShortRun f(4);
-  f.options.step_rule = GENERATE("sam", "looksam");
+  f.options.step_rule = GENERATE("sam", "looksam", "esam");
   f.options.look_every = 3;
   f.options.noise_scale = true;
   const Trained expected = train_on(f, 1).front();

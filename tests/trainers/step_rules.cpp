@@ -44,8 +44,8 @@ struct Quadratic {
     std::vector<bool> active(static_cast<std::size_t>(table->band_count()), false);
     for (std::size_t i = 0; i < 3; ++i) active[static_cast<std::size_t>(tensor.first_band) + i] = mask[i] != 0;
     const ActiveBands bands_of_step(active);
-    const auto pass = [&](const Weights* unperturbed) -> Weights& {
-      CHECK((unperturbed != nullptr) == !passes.empty());
+    const auto pass = [&](const RulePass& asked) -> Weights& {
+      CHECK((asked.unperturbed != nullptr) == !passes.empty());
       passes.push_back(read(weights));
       for (std::size_t i = 0; i < 3; ++i) {
         double g = -b[i];
@@ -133,7 +133,7 @@ TEST_CASE("SAM of ½λ|θ|²: the gradient is λ(1 + ρ/|θ|)θ", "[trainers]") 
 
 TEST_CASE("a first pass that is not finite has no second one", "[trainers]") {
   TrainOptions options;
-  options.step_rule = GENERATE("sam", "looksam");
+  options.step_rule = GENERATE("sam", "looksam", "esam");
   Quadratic q(vector("sam"));
   const auto rule = make_rule(options, q);
   q.finite_passes = 0;
@@ -202,7 +202,7 @@ TEST_CASE("with rho = 0 a step rule is bitwise the base optimizer; with another 
   const ThreadPool pool(2);
   CpuBackend backend(pool);
   const std::string plain = hash_after(f, backend, 50);
-  f.options.step_rule = GENERATE("sam", "looksam");
+  f.options.step_rule = GENERATE("sam", "looksam", "esam");
   f.options.rho = 0;
   CHECK(hash_after(f, backend, 50) == plain);
   f.options.rho = 0.05;
@@ -211,7 +211,7 @@ TEST_CASE("with rho = 0 a step rule is bitwise the base optimizer; with another 
 
 TEST_CASE("step rules: same bits on any number of threads, with micro-batches, and when stopped and resumed", "[trainers][bits]") {
   Fixture f;
-  f.options.step_rule = GENERATE("sam", "looksam");
+  f.options.step_rule = GENERATE("sam", "looksam", "esam");
   f.options.adaptive = GENERATE(false, true);
   f.options.accumulation = 2, f.options.sequences = 5, f.options.look_every = 3, f.options.ema = 0.9, f.options.noise_scale = true;
   CAPTURE(f.options.step_rule, f.options.adaptive);
@@ -261,7 +261,7 @@ TEST_CASE("where a step uphill moves no bit, SAM's second pass is the first: bat
 
 TEST_CASE("a training skips the step whose second pass is not finite, weights put back", "[trainers]") {
   Fixture f;
-  f.options.step_rule = GENERATE("sam", "looksam");
+  f.options.step_rule = GENERATE("sam", "looksam", "esam");
   f.options.rho = 1e38, f.options.ema = 0.9;
   f.options.accumulation = 2, f.options.noise_scale = true;  // which the first pass, a finite one, estimates
   const ThreadPool pool(2);

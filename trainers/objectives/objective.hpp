@@ -43,6 +43,9 @@ struct ObjectiveContext {
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
                      const ActiveBands& active, BandScratch& scratch);
 
+/// Forward of one subnet: context.token_losses receive what the labels cost, as a training pass would have it.
+void label_losses(const ObjectiveContext& context, const Subnet& subnet, const Batch& batch);
+
 /// From the subnets of a step to gradients: forward and backward of each, once, its loss weighted by share/K so that gradients are the mean over
 /// the K subnets, and over the micro-batches of the step once these are added.
 struct Objective {

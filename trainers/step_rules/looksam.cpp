@@ -9,7 +9,7 @@ LookSam::LookSam(const TrainOptions& options, std::shared_ptr<const WeightTable>
 }
 
 Weights& LookSam::gradients(const RuleContext& c) {
-  Weights& g = c.pass(nullptr);
+  Weights& g = c.pass({});
   if (options_.rho == 0) return g;
   const double norm = global_norm(c.backend, g, c.active, c.bands);
   if (!std::isfinite(norm)) return g;

@@ -7,8 +7,8 @@ constexpr double kNormEps = 1e-12;
 
 }  // namespace
 
-Perturbation::Perturbation(double rho, bool adaptive, std::shared_ptr<const WeightTable> table, const Backend& backend)
-    : rho_(rho), adaptive_(adaptive), before_(table, backend.dtype(), backend.memory()) {
+Perturbation::Perturbation(double rho, bool adaptive, std::shared_ptr<const WeightTable> table, const Backend& backend, UphillShares shares)
+    : rho_(rho), adaptive_(adaptive), shares_(shares), before_(table, backend.dtype(), backend.memory()) {
   rectangles_.reserve(most_band_rectangles(*table));
 }
 
@@ -20,12 +20,23 @@ Weights& Perturbation::gradient_uphill(const RuleContext& c, Weights& g, double 
     for_active_bands(c, rectangles_, scale_by_weights);
   }
   keep_frozen(c);
+  if (shares_.weights < 1)
+    for_active_bands(c, rectangles_, [&](const BandRectangle& r) {
+      c.backend.dropout({.y = r.of(g),
+                         .x = r.of(std::as_const(g)),
+                         .add = {},
+                         .rate = 1 - shares_.weights,
+                         .seed = shares_.seed,
+                         .step = static_cast<std::uint64_t>(c.step),
+                         .place = static_cast<std::uint32_t>(r.band),
+                         .rows_before = r.row});
+    });
   const double factor = rho_ / (norm + kNormEps);
   for_active_bands(c, rectangles_, [&](const BandRectangle& r) {
     c.backend.copy(r.of(before_), r.of(std::as_const(c.weights)));
     c.backend.add(r.of(c.weights), r.of(std::as_const(g)), factor);
   });
-  Weights& uphill = c.pass(&before_);
+  Weights& uphill = c.pass({.unperturbed = &before_, .sharpest = shares_.sequences});
   for_active_bands(c, rectangles_, [&](const BandRectangle& r) { c.backend.copy(r.of(c.weights), r.of(std::as_const(before_))); });
   return uphill;
 }
@@ -38,11 +49,11 @@ void Perturbation::keep_frozen(const RuleContext& c) {
   keeps_frozen_ = true;
 }
 
-Weights& Sam::gradients(const RuleContext& c) {
-  Weights& g = c.pass(nullptr);
-  if (rho_ == 0) return g;
+Weights& sam_gradients(const RuleContext& c, double rho, Perturbation& uphill) {
+  Weights& g = c.pass({});
+  if (rho == 0) return g;
   const double norm = global_norm(c.backend, g, c.active, c.bands);
-  return std::isfinite(norm) ? uphill_.gradient_uphill(c, g, norm) : g;
+  return std::isfinite(norm) ? uphill.gradient_uphill(c, g, norm) : g;
 }
 
 }  // namespace elastiform
