@@ -103,16 +103,18 @@ struct PrefixEvaluator::State {
   }
 
   std::int64_t targets_of(std::int64_t sequences) const { return network.space().model().head_rows(sequences, tokens); }
-  std::int64_t batch_rows() const { return std::max<std::int64_t>(1, kBatchRows / tokens) * tokens; }
+  std::int64_t sequences_of_batch() const { return std::max<std::int64_t>(1, kBatchRows / tokens); }
+  std::int64_t stream_tokens() const { return network.space().model().stream_tokens(tokens); }
+  std::int64_t batch_rows() const { return sequences_of_batch() * stream_tokens(); }
   std::int64_t arena_bytes(std::span<const Subnet> subnets) const {
     const BackendTraits traits = traits_of(compute, 1);
-    const std::int64_t rows = batch_rows(), sequences = rows / tokens;
+    const std::int64_t rows = batch_rows(), sequences = sequences_of_batch();
     std::int64_t most = 0;
     for (const Subnet& subnet : subnets) {
       std::int64_t scratch =
           std::max(network.plan_embed(traits, subnet.embed, sequences), network.plan_score(traits, subnet.embed, sequences, tokens));
       for (const BlockGenes& genes : subnet.blocks)
-        scratch = std::max(scratch, network.plan_block(traits, subnet.embed, genes, sequences, tokens));
+        scratch = std::max(scratch, network.plan_block(traits, subnet.embed, genes, sequences, stream_tokens()));
       most = std::max(most, (subnet.depth() + 1) * Arena::bytes_for(rows, subnet.embed, DType::float32) + scratch);
     }
     return most + 2 * Arena::bytes_for(1, targets_of(sequences), DType::float32);
@@ -133,20 +135,23 @@ class Walk {
   void run(const PrefixTree& tree, std::vector<std::vector<Partial>>& results) {
     for (const PrefixTree::Node& root : tree.roots) {
       const ArenaScope scope(arena_);
-      const View x = arena_.matrix(batch_.rows(), root.embed, DType::float32);
+      const View x = arena_.matrix(rows(), root.embed, DType::float32);
       network_.embed(backend_, weights_, root.embed, batch_, x, arena_);
       visit(root, x, results);
     }
   }
 
  private:
+  std::int64_t stream_tokens() const { return network_.space().model().stream_tokens(batch_.tokens); }
+  std::int64_t rows() const { return batch_.sequences * stream_tokens(); }
+
   // Depth first: at most one activation a level is alive; breadth first would hold one a subnet.
   void visit(const PrefixTree::Node& node, ConstView x, std::vector<std::vector<Partial>>& results) {
     if (node.leaf >= 0) results[static_cast<std::size_t>(node.leaf)] = score(node.embed, x);
     for (const PrefixTree::Node& child : node.children) {
       const ArenaScope scope(arena_);
-      const View y = arena_.matrix(batch_.rows(), node.embed, DType::float32);
-      network_.forward_block(backend_, weights_, node.embed, child.genes, child.block, child.depth, batch_.tokens, x, y, arena_);
+      const View y = arena_.matrix(rows(), node.embed, DType::float32);
+      network_.forward_block(backend_, weights_, node.embed, child.genes, child.block, child.depth, stream_tokens(), x, y, arena_);
       visit(child, y, results);
     }
   }

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 
+#include "supernet/arena_bytes.hpp"
 #include "supernet/bit_allocation.hpp"
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
-#include "supernet/layers/patch_embedding.hpp"
 #include "supernet/layers/pooling.hpp"
+#include "supernet/layers/prompt.hpp"
 #include "supernet/recompute_chain.hpp"
 
 namespace elastiform {
@@ -114,15 +115,17 @@ struct Pass {
 
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
     BlockShape shape{
-        .batch = pass.batch, .tokens = pass.tokens, .embed = subnet.embed, .dropout = {.rate = pass.dropout}, .cosine = {}, .sine = {}};
+        .batch = pass.batch, .tokens = model.stream_tokens(pass.tokens), .embed = subnet.embed, .dropout = {.rate = pass.dropout}, .cosine = {}, .sine = {}};
     const std::int64_t kept_rows = pass.batch * pass.kept, stream = TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
     const std::int64_t kept_stream = TensorShape{kept_rows, shape.embed}.bytes(traits.dtype);
     base = 2 * stream + kept_stream;
-    embedding = PatchEmbedding::arena_bytes(model, traits.dtype, pass.batch, subnet.embed);
+    embedding = embedding_arena_bytes(model, traits.dtype, subnet.embed, pass.batch, pass.tokens);
     BlockShape read = shape;
+    read.tokens = pass.tokens;
+    head = 2 * Prompt::arena_bytes(model, traits.dtype, read.rows(), read.embed);  // and the gradient there
     if (Pooling::present(model)) {  // one row a sequence, and the gradient there
       read.tokens = 1;
-      head = 2 * TensorShape{read.rows(), read.embed}.bytes(traits.dtype);
+      head += 2 * TensorShape{read.rows(), read.embed}.bytes(traits.dtype);
     }
     const HeadTensors tensors = Head::tensors(model, read, traits, pass.with_teacher);
     for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);
@@ -134,7 +137,7 @@ struct Pass {
     for (int i = 0; i < subnet.depth(); ++i) {
       const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
       const bool keeps = pass.kept > 0 && keeps_some_tokens(i, subnet.depth());
-      shape.tokens = keeps ? pass.kept : pass.tokens;
+      shape.tokens = keeps ? pass.kept : model.stream_tokens(pass.tokens);
       shape.heads = genes.heads, shape.groups = genes.groups, shape.ffn = genes.ffn;
       blocks.emplace_back(model, traits, shape, keeps ? around : 0);
     }

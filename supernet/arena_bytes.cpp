@@ -7,6 +7,7 @@
 #include "supernet/layers/head.hpp"
 #include "supernet/layers/patch_embedding.hpp"
 #include "supernet/layers/pooling.hpp"
+#include "supernet/layers/prompt.hpp"
 
 namespace elastiform {
 namespace {
@@ -18,6 +19,10 @@ std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
 }
 
 }  // namespace
+
+std::int64_t embedding_arena_bytes(const ModelConfig& model, DType dtype, std::int64_t embed, std::int64_t batch, std::int64_t tokens) {
+  return Prompt::arena_bytes(model, dtype, batch * tokens, embed) + PatchEmbedding::arena_bytes(model, dtype, batch, embed);
+}
 
 std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes,
                                std::int64_t batch, std::int64_t tokens) {
@@ -32,18 +37,19 @@ std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& tr
 std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) {
   const bool pools = Pooling::present(model);
   const HeadTensors head = Head::tensors(model, BlockShape::of(batch, pools ? 1 : tokens, embed, {}), traits, false);
-  return TensorShape{pools ? batch : 0, embed}.bytes(traits.dtype) + bytes_of_all(head.saved, traits.dtype) +
+  return Prompt::arena_bytes(model, traits.dtype, batch * tokens, embed) + TensorShape{pools ? batch : 0, embed}.bytes(traits.dtype) +
+         bytes_of_all(head.saved, traits.dtype) +
          bytes_of_all(head.forward_scratch, traits.dtype);
 }
 
 std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) {
-  const std::int64_t stream = TensorShape{batch * model.context, subnet.embed}.bytes(traits.dtype);
+  const std::int64_t stream = TensorShape{batch * model.stream_tokens(model.context), subnet.embed}.bytes(traits.dtype);
   const std::int64_t head =
-      TensorShape{batch, subnet.embed}.bytes(traits.dtype) +
+      Prompt::arena_bytes(model, traits.dtype, batch * model.context, subnet.embed) + TensorShape{batch, subnet.embed}.bytes(traits.dtype) +
       bytes_of_all(Head::tensors(model, BlockShape::of(batch, 1, subnet.embed, {}), traits, false).saved, traits.dtype);
-  std::int64_t most = std::max(head, PatchEmbedding::arena_bytes(model, traits.dtype, batch, subnet.embed));
+  std::int64_t most = std::max(head, embedding_arena_bytes(model, traits.dtype, subnet.embed, batch, model.context));
   for (const BlockGenes& genes : subnet.blocks)
-    most = std::max(most, block_arena_bytes(model, traits, subnet.embed, genes, batch, model.context));
+    most = std::max(most, block_arena_bytes(model, traits, subnet.embed, genes, batch, model.stream_tokens(model.context)));
   return 2 * stream + most;
 }
 
@@ -55,6 +61,7 @@ std::int64_t inference_arena_bytes(const ModelConfig& model, const BackendTraits
 
 std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                                 std::int64_t logit_rows) {
+  tokens = std::max<std::int64_t>(tokens, model.tuning.tokens);  // a prompt's vectors come first, all at once
   std::int64_t most =
       bytes_of_all(Head::tensors(model, BlockShape::of(1, logit_rows, subnet.embed, {}), traits, false).saved, traits.dtype);
   for (const BlockGenes& genes : subnet.blocks) {
@@ -73,7 +80,7 @@ std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& t
 std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subnet& subnet, std::int64_t context) {
   std::int64_t sum = 0;
   for (const BlockGenes& genes : subnet.blocks)
-    if (genes.heads > 0) sum += 2 * TensorShape{context, static_cast<std::int64_t>(genes.groups) * model.head_dim}.bytes(dtype);
+    if (genes.heads > 0) sum += 2 * TensorShape{model.stream_tokens(context), static_cast<std::int64_t>(genes.groups) * model.head_dim}.bytes(dtype);
   return sum;
 }
 

@@ -48,13 +48,20 @@ AdditiveCosts CostModel::frame(int embed) const {
   if (model.readout == Readout::class_token) costs.parameters += embed;
   if (residual_form(model).final_norm()) costs.parameters += norm_parameters(model, embed);
   if (model.positions == Positions::learned) costs.parameters += static_cast<std::int64_t>(model.context) * embed;
+  costs.parameters += static_cast<std::int64_t>(model.tuning.tokens) * embed;
   costs.macs = table + model.image.patches() * patch;
   return costs;
 }
 
+// Rounded up for each head, group and neuron, so that costs stay linear in their numbers.
+std::int64_t CostModel::in_stream(std::int64_t macs, std::int64_t context) const {
+  const std::int64_t rows = space_.model().stream_tokens(context), counted = units(context);
+  return (macs * rows + counted - 1) / counted;
+}
+
 std::int64_t CostModel::attention_macs(const BlockGenes& genes, std::int64_t context) const {
   const ModelConfig& model = space_.model();
-  return static_cast<std::int64_t>(genes.heads) * model.head_dim * model.keys_met_twice(context) * (context / units(context));
+  return genes.heads * in_stream(model.head_dim * model.keys_met_twice(model.stream_tokens(context)), context);
 }
 
 AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t context) const {
@@ -64,21 +71,22 @@ AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t 
                      G = static_cast<std::int64_t>(genes.groups) * model.head_dim;
   // What follows a branch, a matrix in and one out.
   const std::int64_t end = 2 * C * parametrization_of(model.tuning).how->adapter_width(model);
+  const int ends = (genes.heads > 0 ? 1 : 0) + (F > 0 ? 1 : 0);
   AdditiveCosts costs;
-  costs.macs = costs.parameters = end * ((genes.heads > 0 ? 1 : 0) + (F > 0 ? 1 : 0));
+  costs.parameters = end * ends;
+  costs.macs = in_stream(end, context) * ends + attention_macs(genes, context);
   if (genes.heads > 0) {
     costs.parameters += residual_parameters(model, C, 2);
     costs.parameters +=
         norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) + linear_parameters(model, A, C);
-    costs.macs += 2 * C * A + 2 * C * G;
+    costs.macs += (genes.heads + genes.groups) * in_stream(2 * C * model.head_dim, context);
   }
   if (F > 0) {
     const int inputs = model.ffn == FeedForwardKind::swiglu ? 2 : 1;
     costs.parameters += residual_parameters(model, C, 3);
     costs.parameters += norm_parameters(model, C) + inputs * linear_parameters(model, C, F) + linear_parameters(model, F, C);
-    costs.macs += (inputs + 1) * C * F;
+    costs.macs += F * in_stream((inputs + 1) * C, context);
   }
-  costs.macs = costs.macs * (context / units(context)) + attention_macs(genes, context);
   if (residual_form(model).gate == Gate::block) costs.parameters += 1;
   costs.block_parameters = costs.parameters;
   return costs;

@@ -66,6 +66,8 @@ class CostModel {
   const Deploy& deploy() const { return deploy_; }
 
  private:
+  /// Multiply-adds a row of the stream as those of what macs are counted in.
+  std::int64_t in_stream(std::int64_t macs, std::int64_t context) const;
   SearchSpace space_;
   Deploy deploy_;
   int sequences_;

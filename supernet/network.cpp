@@ -11,7 +11,7 @@ namespace elastiform {
 ConstantTable Network::Parts::rotary(double (*function)(double)) const {
   const ModelConfig& model = space.model();
   if (model.positions != Positions::rope) return {};
-  const std::int64_t rows = model.context, columns = model.head_dim / 2, bytes = rows * columns * bytes_of(dtype);
+  const std::int64_t rows = model.stream_tokens(model.context), columns = model.head_dim / 2, bytes = rows * columns * bytes_of(dtype);
   MemoryBlock made = allocate_block(bytes);
   const View values{made.get(), rows, columns, columns, dtype};
   dispatch(dtype, [&]<class T>() {
@@ -76,11 +76,12 @@ void Network::score(Backend& backend, const Weights& values, int embed, ConstVie
 void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const {
   const Parts& p = *parts_;
   const ArenaScope scope(arena);
-  View x = arena.matrix(batch.rows(), subnet.embed, p.dtype), y = arena.matrix(batch.rows(), subnet.embed, p.dtype);
+  const std::int64_t rows = p.stream_rows(batch);
+  View x = arena.matrix(rows, subnet.embed, p.dtype), y = arena.matrix(rows, subnet.embed, p.dtype);
   p.embed(backend, values, subnet.embed, batch, x, arena);
   for (int i = 0; i < subnet.depth(); ++i) {
     forward_block(backend, values, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], subnet.block_index(i), subnet.depth(),
-                  batch.tokens, x, y, arena);
+                  p.space.model().stream_tokens(batch.tokens), x, y, arena);
     std::swap(x, y);
   }
   const ConstView read = p.pooled(backend, x, batch, arena);
@@ -89,18 +90,14 @@ void Network::classify(Backend& backend, const Weights& values, const Subnet& su
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, read, logits);
 }
 
-void Network::decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens,
-                     KeyValueCache& cache, View logits, Arena& arena) const {
+ConstView Network::decode_stream(Backend& backend, const Weights& values, const Subnet& subnet, KeyValueCache& cache, View x, View y,
+                                 Arena& arena) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
-  const ArenaScope scope(arena);
-  const std::int64_t count = static_cast<std::int64_t>(tokens.size());
-  View x = arena.matrix(count, subnet.embed, p.dtype), y = arena.matrix(count, subnet.embed, p.dtype);
-  p.embed_tokens(backend, values, subnet.embed, tokens, count, cache.tokens, x);
   for (int i = 0; i < subnet.depth(); ++i) {
     const std::size_t at = static_cast<std::size_t>(i);
     const BlockGenes& genes = subnet.blocks[at];
-    const BlockShape shape = p.shape(1, count, subnet.embed, genes, subnet.depth());
+    const BlockShape shape = p.shape(1, x.rows, subnet.embed, genes, subnet.depth());
     const int block = subnet.block_index(i);
     if (genes.heads > 0) {
       const ArenaScope layer_scope(arena);
@@ -116,9 +113,27 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
       std::swap(x, y);
     }
   }
+  cache.tokens += x.rows;
+  return x;
+}
+
+void Network::decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens,
+                     KeyValueCache& cache, View logits, Arena& arena) const {
+  const Parts& p = *parts_;
+  const ModelConfig& model = p.space.model();
+  const std::int64_t count = static_cast<std::int64_t>(tokens.size()), prompt = model.tuning.tokens;
+  if (prompt > 0 && cache.tokens == 0) {
+    const ArenaScope scope(arena);
+    const View x = arena.matrix(prompt, subnet.embed, p.dtype), y = arena.matrix(prompt, subnet.embed, p.dtype);
+    backend.copy(x, p.prompt_of(values, subnet.embed));
+    decode_stream(backend, values, subnet, cache, x, y, arena);
+  }
+  const ArenaScope scope(arena);
+  const View x = arena.matrix(count, subnet.embed, p.dtype), y = arena.matrix(count, subnet.embed, p.dtype);
+  p.embed_tokens(backend, values, subnet.embed, tokens, count, cache.tokens - prompt, x);
+  const ConstView z = decode_stream(backend, values, subnet, cache, x, y, arena);
   const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}, 0), backend.traits(), false).saved, p.dtype);
-  p.head.logits(backend, p.head_slices(values, subnet.embed), saved, x.row_range(count - logits.rows, logits.rows), logits);
-  cache.tokens += count;
+  p.head.logits(backend, p.head_slices(values, subnet.embed), saved, z.row_range(count - logits.rows, logits.rows), logits);
 }
 
 KeyValueCache Network::make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const {
@@ -126,14 +141,15 @@ KeyValueCache Network::make_cache(const Subnet& subnet, std::int64_t context, Ar
   for (const BlockGenes& genes : subnet.blocks) {
     const std::int64_t columns = static_cast<std::int64_t>(genes.groups) * parts_->space.model().head_dim;
     const bool present = genes.heads > 0;
-    cache.keys.push_back(present ? arena.matrix(context, columns, parts_->dtype) : View{});
-    cache.values.push_back(present ? arena.matrix(context, columns, parts_->dtype) : View{});
+    const std::int64_t rows = parts_->space.model().stream_tokens(context);
+    cache.keys.push_back(present ? arena.matrix(rows, columns, parts_->dtype) : View{});
+    cache.values.push_back(present ? arena.matrix(rows, columns, parts_->dtype) : View{});
   }
   return cache;
 }
 
 std::int64_t Network::plan_embed(const BackendTraits& traits, int embed, std::int64_t batch) const {
-  return PatchEmbedding::arena_bytes(space().model(), traits.dtype, batch, embed);
+  return embedding_arena_bytes(space().model(), traits.dtype, embed, batch, space().model().context);
 }
 std::int64_t Network::plan_classify(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) const {
   return classify_arena_bytes(space().model(), traits, subnet, batch);

@@ -60,10 +60,10 @@ struct Teacher {
   const Weights* weights = nullptr;  // whose head turns it into logits; nullptr: those of the pass
 };
 
-/// Keys and values of the tokens so far, for generation: one row a token.
+/// Keys and values so far, for generation: one row a token.
 struct KeyValueCache {
-  std::vector<View> keys, values;  // per block [context, groups·D]
-  std::int64_t tokens = 0;
+  std::vector<View> keys, values;  // per block [stream_tokens(context), groups·D]
+  std::int64_t tokens = 0;  // rows; a tuned prompt's vectors are the first of them
 };
 
 /// A decoder language model, or a classifier of images, as one elastic function: embedding, blocks, final norm, head; where norms stand and whether there is a final
@@ -94,9 +94,10 @@ class Network {
   std::int64_t unlimited_training_bytes(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass,
                                         const ActivationChoices& choices = {}) const;
 
-  // The same function in pieces, for evaluators that share prefixes. x is [batch·tokens, C].
+  // The same function in pieces, for evaluators that share prefixes. x is [batch·stream_tokens(tokens), C] (ModelConfig).
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const;
-  /// x_out = block `index` of the supernet applied to x_in, with these genes, in a subnet of `depth` blocks; x_out may not be x_in.
+  /// x_out = block `index` of the supernet applied to x_in, with these genes, in a subnet of `depth` blocks; tokens: rows of a sequence in x; x_out may
+  /// not be x_in.
   void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth, std::int64_t tokens,
                      ConstView x_in, View x_out, Arena& arena) const;
   /// Whether blocks compute something else in a subnet of another depth: then subnets of several depths share no prefix.
@@ -119,7 +120,7 @@ class Network {
   std::int64_t plan_classify(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) const;  // logits apart
 
   /// Of a language model. Appends the tokens of a batch of one to `cache` and writes logits [R, V] of the last R of them, R ≤ tokens.size();
-  /// cache.tokens + tokens.size() ≤ rows of the cache ≤ context.
+  /// cache.tokens + tokens.size() ≤ rows of the cache. An empty cache takes a tuned prompt's vectors first.
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
               View logits, Arena& arena) const;
   KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
@@ -133,6 +134,9 @@ class Network {
  private:
   struct Parts;
   class TrainingPass;
+  /// Blocks over the next x.rows rows of a sequence's stream, which the cache takes up; x and y take turns.
+  ConstView decode_stream(Backend& backend, const Weights& values, const Subnet& subnet, KeyValueCache& cache, View x, View y,
+                          Arena& arena) const;
   std::unique_ptr<Parts> parts_;
 };
 

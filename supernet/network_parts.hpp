@@ -9,6 +9,7 @@
 #include "supernet/layers/head.hpp"
 #include "supernet/layers/patch_embedding.hpp"
 #include "supernet/layers/pooling.hpp"
+#include "supernet/layers/prompt.hpp"
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
 
@@ -51,7 +52,7 @@ struct Network::Parts {
   Head head;
   AddedTensors added;  // beside each linear map that the model's tuning has as a target
   std::int64_t adapter_width;
-  LinearPlace token, patch, class_token, position, final_norm, head_table;
+  LinearPlace token, patch, class_token, position, prompt, final_norm, head_table;
   std::vector<BlockPlaces> blocks;
 
   Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_)
@@ -63,6 +64,7 @@ struct Network::Parts {
     patch = place("embedding.patch", "embedding.patch.bias");
     class_token = place("embedding.class", "");
     position = place("embedding.position", "");
+    prompt = place("embedding.prompt", "");
     final_norm = place("final.norm.gain", "final.norm.bias");
     head_table = space.model().tied ? token : place("head", "head.bias");
     for (int block = 0; block < space.max_depth(); ++block) {
@@ -199,16 +201,31 @@ struct Network::Parts {
   }
 
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const {
-    if (space.model().image.present()) patch_embedding.forward(backend, patch_slices(values, embed), batch, x, arena);
-    else embed_tokens(backend, values, embed, batch.inputs, batch.tokens, 0, x);
+    const ArenaScope scope(arena);
+    const bool prompted = Prompt::present(space.model());
+    const View tokens = prompted ? arena.matrix(batch.rows(), embed, dtype) : x;
+    if (space.model().image.present()) patch_embedding.forward(backend, patch_slices(values, embed), batch, tokens, arena);
+    else embed_tokens(backend, values, embed, batch.inputs, batch.tokens, 0, tokens);
+    if (prompted) Prompt::prepend(backend, x, prompt_of(values, embed), tokens, batch.sequences);
   }
-  /// What the head reads of x: x itself, or one row a sequence in the arena.
+  template <class W>
+  auto prompt_of(W& weights, int embed) const {
+    return slice(weights, prompt.weight, space.model().tuning.tokens, embed);
+  }
+  /// What the head reads of x: x itself, the tokens' rows, or one row a sequence, these in the arena.
   ConstView pooled(Backend& backend, ConstView x, const Batch& batch, Arena& arena) const {
+    if (Prompt::present(space.model())) {
+      const View tokens = arena.matrix(batch.rows(), x.columns, dtype);
+      Prompt::strip(backend, tokens, x, batch.sequences);
+      x = tokens;
+    }
     if (!Pooling::present(space.model())) return x;
     const View rows = arena.matrix(batch.sequences, x.columns, dtype);
     pooling.forward(backend, rows, x, batch);
     return rows;
   }
+  /// Rows of the stream that blocks process.
+  std::int64_t stream_rows(const Batch& batch) const { return batch.sequences * space.model().stream_tokens(batch.tokens); }
   void embed_tokens(Backend& backend, const Weights& values, int embed, std::span<const std::int32_t> tokens, std::int64_t period,
                     std::int64_t offset, View x) const {
     backend.embedding_forward({.y = x,

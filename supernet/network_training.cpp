@@ -42,8 +42,10 @@ class Network::TrainingPass {
   LossReport run(const LossOptions& options, const Teacher& teacher, View keep_hidden, BlockDone block_done) {
     accumulate_ = options.accumulate;
     dropout_ = options.dropout;
+    dropout_.rows_before = stream_row(dropout_.rows_before);
     if (dropout_.is_on() && batch_.kept.count > 0) throw std::logic_error("dropout's masks are of all rows, not of those that blocks keep");
     noise_ = options.noise;
+    noise_.first_row = stream_row(noise_.first_row);
     const View embedded = stream();
     p_.embed(backend_, values_, subnet_.embed, batch_, embedded, arena_);
     drop(dropout_.embedding(), embedded);
@@ -77,11 +79,13 @@ class Network::TrainingPass {
     if (dropout.is_on()) backend_.panels(x.rows, [&](Rows r) { dropout.apply(backend_, x[r], x[r], {}, r.first); });
   }
   View matrix(std::int64_t rows, std::int64_t columns) { return arena_.matrix(rows, columns, p_.dtype); }
-  View stream() { return matrix(batch_.rows(), subnet_.embed); }
+  View stream() { return matrix(p_.stream_rows(batch_), subnet_.embed); }
   View stream_of(int i) { return matrix(batch_.sequences * tokens_of(i), subnet_.embed); }
+  /// Of the step's stream, that begins with the sequence of this row of its tokens.
+  std::int64_t stream_row(std::int64_t row) const { return row / batch_.tokens * p_.space.model().stream_tokens(batch_.tokens); }
   /// Whether block i gets some tokens only.
   bool keeps(int i) const { return batch_.kept.count > 0 && keeps_some_tokens(i, subnet_.depth()); }
-  std::int64_t tokens_of(int i) const { return keeps(i) ? batch_.kept.count : batch_.tokens; }
+  std::int64_t tokens_of(int i) const { return keeps(i) ? batch_.kept.count : p_.space.model().stream_tokens(batch_.tokens); }
   std::int64_t kept_rows() const { return batch_.sequences * batch_.kept.count; }
   const BlockPlan& plan_of(int i) const { return plan_.blocks[static_cast<std::size_t>(i)]; }
   const BlockGenes& genes_of(int i) const { return subnet_.blocks[static_cast<std::size_t>(i)]; }
@@ -95,6 +99,10 @@ class Network::TrainingPass {
   PassedBlock& passed(int i) const { return passed_[static_cast<std::size_t>(i)]; }
 
   void embedding_backward() {
+    if (const View dprompt = p_.prompt_of(gradients_, subnet_.embed); !dprompt.empty()) {  // and nothing else of the embedding learns
+      drop(dropout_.embedding(), d_);
+      return Prompt::prepend_backward(backend_, dprompt, d_, batch_.sequences);
+    }
     if (p_.space.model().image.present()) {
       drop(dropout_.embedding(), d_);
       return p_.patch_embedding.backward(backend_, p_.patch_slices(gradients_, subnet_.embed), batch_, d_, accumulate_, arena_);
@@ -302,14 +310,17 @@ class Network::TrainingPass {
     const BlockShape shape = p_.head_shape(batch_.sequences, batch_.tokens, subnet_.embed);
     const bool pools = Pooling::present(p_.space.model()), taught = !teacher.hidden.empty();
     const ConstView read = p_.pooled(backend_, x, batch_, arena_);
-    const View dread = pools ? matrix(batch_.sequences, subnet_.embed) : d_;
+    const bool prompted = Prompt::present(p_.space.model());
+    const View dtokens = prompted ? matrix(batch_.rows(), subnet_.embed) : d_;
+    const View dread = pools ? matrix(batch_.sequences, subnet_.embed) : dtokens;
     const Saved saved(arena_, Head::tensors(p_.space.model(), shape, backend_.traits(), taught).saved, p_.dtype);
     const Weights& teaching = teacher.weights ? *teacher.weights : values_;
     const HeadSlices teacher_head = !taught ? HeadSlices{} : p_.head_slices(teaching, teacher.embed);
     const LossReport report =
         p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_head,
                                  shape, saved, dread, read, batch_, options, teacher, arena_);
-    if (pools && !options.forward_only) p_.pooling.backward(backend_, d_, dread, batch_);
+    if (pools && !options.forward_only) p_.pooling.backward(backend_, dtokens, dread, batch_);
+    if (prompted && !options.forward_only) Prompt::strip_backward(backend_, d_, dtokens, batch_.sequences);
     if (!keep_hidden.empty()) backend_.copy(keep_hidden, saved.read(Head::kHidden));
     if (!options.token_losses.empty()) backend_.copy(options.token_losses, saved.read(Head::kLosses));
     return report;
@@ -343,7 +354,8 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
 
 bool Network::writes_gradient(const TensorSpec& tensor) const {
   if (tensor.name == "embedding.token") return space().model().tied;  // the head writes a tied table before its lookups add to it
-  return tensor.name != "embedding.position" && tensor.name != "embedding.class" && tensor.role != Role::gate && tensor.role != Role::shift;
+  return tensor.name != "embedding.position" && tensor.name != "embedding.class" && tensor.name != "embedding.prompt" &&
+         tensor.role != Role::gate && tensor.role != Role::shift;
 }
 
 ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit,

@@ -27,11 +27,11 @@ std::int64_t Network::plan_branch_variances(const BackendTraits& traits, const S
   const auto bytes_of = [&](const LayerTensors& tensors) { return tensors.saved_bytes({}, traits) + tensors.forward_bytes({}, traits); };
   std::int64_t most = plan_embed(traits, subnet.embed, batch);
   for (const BlockGenes& genes : subnet.blocks) {
-    const BlockShape shape = p.shape(batch, tokens, subnet.embed, genes, subnet.depth());
+    const BlockShape shape = p.shape(batch, model.stream_tokens(tokens), subnet.embed, genes, subnet.depth());
     if (genes.heads > 0) most = std::max(most, bytes_of(Attention::tensors(model, shape, traits)));
     if (genes.ffn > 0) most = std::max(most, bytes_of(FeedForward::tensors(model, shape, traits)));
   }
-  return 3 * TensorShape{batch * tokens, subnet.embed}.bytes(p.dtype) + most;
+  return 3 * TensorShape{batch * model.stream_tokens(tokens), subnet.embed}.bytes(p.dtype) + most;
 }
 
 std::vector<double> Network::branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch,
@@ -40,8 +40,8 @@ std::vector<double> Network::branch_variances(Backend& backend, const Weights& v
   const ModelConfig& model = p.space.model();
   const BackendTraits traits = backend.traits();
   const ArenaScope whole(arena);
-  View x = arena.matrix(batch.rows(), subnet.embed, p.dtype), y = arena.matrix(batch.rows(), subnet.embed, p.dtype);
-  const View f = arena.matrix(batch.rows(), subnet.embed, p.dtype);
+  View x = arena.matrix(p.stream_rows(batch), subnet.embed, p.dtype), y = arena.matrix(p.stream_rows(batch), subnet.embed, p.dtype);
+  const View f = arena.matrix(p.stream_rows(batch), subnet.embed, p.dtype);
   std::vector<double> variances;
   // What the branch keeps is its sum with the skip: f = z - ω ∘ x.
   const auto measure = [&](ConstView z, ConstView skip) {
@@ -53,7 +53,7 @@ std::vector<double> Network::branch_variances(Backend& backend, const Weights& v
   p.embed(backend, values, subnet.embed, batch, x, arena);
   for (int i = 0; i < subnet.depth(); ++i) {
     const BlockGenes& genes = subnet.blocks[static_cast<std::size_t>(i)];
-    const BlockShape shape = p.shape(batch.sequences, batch.tokens, subnet.embed, genes, subnet.depth());
+    const BlockShape shape = p.shape(batch.sequences, model.stream_tokens(batch.tokens), subnet.embed, genes, subnet.depth());
     if (genes.heads > 0) {
       const ArenaScope scope(arena);
       const Saved saved(arena, Attention::tensors(model, shape, traits), {}, traits);

@@ -107,6 +107,8 @@ std::vector<Declared> declare_embedding(const ModelConfig& model) {
   if (model.readout == Readout::class_token) list.push_back({"embedding.class", Role::embedding, Axis::fixed, Axis::embed, 1});
   if (model.positions == Positions::learned)
     list.push_back({"embedding.position", Role::embedding, Axis::fixed, Axis::embed, model.context});
+  if (model.tuning.tokens > 0)
+    list.push_back({"embedding.prompt", Role::embedding, Axis::fixed, Axis::embed, model.tuning.tokens, 1, true});
   return list;
 }
 

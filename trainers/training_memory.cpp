@@ -142,7 +142,7 @@ std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options
     const std::int64_t rounded = rounds ? backend.rounding_workspace_bytes(tensor.rows, tensor.columns) : 0;
     most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns, in_panels) + rounded);
   }
-  const std::int64_t tokens = options.sequences * space.model().context;
+  const std::int64_t tokens = options.sequences * space.model().stream_tokens(space.model().context);
   WorkSizes sizes = work_sizes(table, backend.traits(), tokens, true);
   if (teaches_again(options, stages)) sizes.weight_copies = 2;
   return most + kept_bytes_at_most(backend.traits(), sizes);

@@ -10,6 +10,7 @@ const Parametrization& bitfit_parametrization();
 const Parametrization& lora_parametrization();
 const Parametrization& ssf_parametrization();
 const Parametrization& adapter_parametrization();
+const Parametrization& prompt_parametrization();
 
 /// InputError unless there are targets, and the model has them.
 void check_targets(const ModelConfig& model);

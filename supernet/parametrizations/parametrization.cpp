@@ -8,14 +8,16 @@
 namespace elastiform {
 namespace {
 
-const std::array<ParametrizationEntry, 5>& entries() {
-  static const std::array<ParametrizationEntry, 5> kEntries{{
+const std::array<ParametrizationEntry, 6>& entries() {
+  static const std::array<ParametrizationEntry, 6> kEntries{{
       {TuningMethod::full, "full", "every weight learns", 0.1, &full_parametrization()},
       {TuningMethod::bitfit, "bitfit", "biases alone learn (arXiv 2106.10199)", 1, &bitfit_parametrization()},
       {TuningMethod::lora, "lora", "W + alpha/rank · A·B, of which A and B learn (arXiv 2106.09685)", 1, &lora_parametrization()},
       {TuningMethod::ssf, "ssf", "outputs of linear maps are scaled and shifted, which alone learns (arXiv 2210.08823)", 1,
        &ssf_parametrization()},
       {TuningMethod::adapter, "adapter", "bottlenecks after branches, which alone learn (arXiv 1902.00751)", 1, &adapter_parametrization()},
+      {TuningMethod::prompt, "prompt", "vectors in front of the tokens, which alone learn (arXiv 2104.08691)", 10,
+       &prompt_parametrization()},
   }};
   return kEntries;
 }

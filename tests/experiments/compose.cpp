@@ -75,6 +75,7 @@ const std::vector<Method> kMethods = {
     {"tuning", {"tune.method=lora", "tune.rank=2", kBase}},
     {"tuning", {"tune.method=adapter", "tune.width=4", kBase}},
     {"tuning", {"tune.method=ssf", kBase}},
+    {"tuning", {"tune.method=prompt", "tune.tokens=4", kBase}},
     {"family", {"model.preset=gpt2"}},
 };
 

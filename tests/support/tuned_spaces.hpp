@@ -31,6 +31,12 @@ inline Tuning adapters(int width = 3) {
   return tuning;
 }
 
+inline Tuning prompts(int tokens = 3) {
+  Tuning tuning = tuned_by(TuningMethod::prompt);
+  tuning.tokens = tokens;
+  return tuning;
+}
+
 /// LoRA of the maps of that name, or of all that the model has.
 inline Tuning lora(const ModelConfig& model, int rank = 2, double alpha = 3, const std::vector<std::string>& targets = {}) {
   Tuning tuning = tuned_by(TuningMethod::lora);

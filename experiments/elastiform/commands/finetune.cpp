@@ -30,7 +30,7 @@ std::vector<std::string> method_names() {
 class FinetuneCommand final : public Command {
  public:
   std::string_view name() const override { return "finetune"; }
-  std::string_view help() const override { return "Tune a run, or one subnet of it, into a new run (LoRA, biases or all weights)"; }
+  std::string_view help() const override { return "Tune a run, or one subnet of it, into a new run (LoRA, biases, a prompt, all weights …)"; }
   std::string_view example() const override {
     return "elastiform finetune runs/demo --subnet middle --method lora --rank 8 --text mine.txt --steps 200 --run runs/tuned";
   }
@@ -42,6 +42,7 @@ class FinetuneCommand final : public Command {
     options.option("rank", rank_, fmt::format("Of lora: columns of A (default: {})", kUsualRank), 1);
     options.option("alpha", alpha_, fmt::format("Of lora: the maps are W + alpha/rank A B (default: {})", kUsualAlpha), 1e-6, 1e6);
     options.option("width", width_, fmt::format("Of adapter: the bottleneck after each branch (default: {})", kUsualWidth), 1);
+    options.option("tokens", tokens_, fmt::format("Of prompt: learned vectors in front of each sequence (default: {})", kUsualTokens), 1);
     options.option("targets", targets_, "Linear maps, e.g. query,value (default: all of them)");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("text", text_, "File or folder to learn from (default: the run's own text)");
@@ -88,10 +89,12 @@ class FinetuneCommand final : public Command {
     if (!method.how->has_rank() && rank_) refuse("--rank");
     if (!method.how->has_rank() && alpha_) refuse("--alpha");
     if (!method.how->has_width() && width_) refuse("--width");
+    if (!method.how->has_tokens() && tokens_) refuse("--tokens");
     if (!method.how->has_targets() && targets_) refuse("--targets");
     const auto whole = [](std::int64_t value) { return static_cast<int>(std::min<std::int64_t>(value, INT32_MAX)); };
     if (method.how->has_rank()) tuning.rank = whole(rank_.value_or(kUsualRank)), tuning.alpha = alpha_.value_or(kUsualAlpha);
     if (method.how->has_width()) tuning.width = whole(width_.value_or(kUsualWidth));
+    if (method.how->has_tokens()) tuning.tokens = whole(tokens_.value_or(kUsualTokens));
     if (method.how->has_targets()) tuning.targets = parse_targets(targets_.value_or(""), model, std::string(kWhere) + ": --targets");
     return tuning;
   }
@@ -109,8 +112,9 @@ class FinetuneCommand final : public Command {
     if (subnet_ && distill_)
       throw InputError({std::string(kWhere) + ": --distill", "subnets that the largest can teach", "--subnet, which leaves one",
                         "leave one of them out"});
-    if (from.space().model().tuning.method != TuningMethod::full)
-      throw InputError({kWhere, "a run whose weights are a plain network's", from.name() + ", tuned with adapters that do not merge",
+    if (const Tuning& before = from.space().model().tuning; before.method != TuningMethod::full)
+      throw InputError({kWhere, "a run whose weights are a plain network's",
+                        fmt::format("{}, tuned with {}, which does not merge", from.name(), parametrization_of(before).name),
                         "tune the run that it came from"});
     Recipe recipe = from.recipe();
     take_defaults_of_optimizer(recipe.train);
@@ -146,7 +150,7 @@ class FinetuneCommand final : public Command {
 
   std::string from_, method_ = "lora", weights_ = "trained";
   std::optional<std::string> subnet_, targets_, text_, run_, memory_limit_;
-  std::optional<std::int64_t> rank_, width_;
+  std::optional<std::int64_t> rank_, width_, tokens_;
   std::optional<double> alpha_, rate_;
   std::int64_t steps_ = 500;
   std::vector<std::string> set_;
