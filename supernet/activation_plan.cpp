@@ -114,8 +114,12 @@ struct Pass {
   std::int64_t head_flops = 0;
 
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
-    BlockShape shape{
-        .batch = pass.batch, .tokens = model.stream_tokens(pass.tokens), .embed = subnet.embed, .dropout = {.rate = pass.dropout}, .cosine = {}, .sine = {}};
+    BlockShape shape{.batch = pass.batch,
+                     .tokens = model.stream_tokens(pass.tokens),
+                     .embed = subnet.embed,
+                     .dropout = {.rate = pass.dropout},
+                     .cosine = {},
+                     .sine = {}};
     const std::int64_t kept_rows = pass.batch * pass.kept, stream = TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
     const std::int64_t kept_stream = TensorShape{kept_rows, shape.embed}.bytes(traits.dtype);
     base = 2 * stream + kept_stream;
@@ -123,7 +127,7 @@ struct Pass {
     BlockShape read = shape;
     read.tokens = pass.tokens;
     head = 2 * Prompt::arena_bytes(model, traits.dtype, read.rows(), read.embed);  // and the gradient there
-    if (Pooling::present(model)) {  // one row a sequence, and the gradient there
+    if (Pooling::present(model)) {                                                 // one row a sequence, and the gradient there
       read.tokens = 1;
       head += 2 * TensorShape{read.rows(), read.embed}.bytes(traits.dtype);
     }

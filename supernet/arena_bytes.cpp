@@ -38,8 +38,7 @@ std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& tr
   const bool pools = Pooling::present(model);
   const HeadTensors head = Head::tensors(model, BlockShape::of(batch, pools ? 1 : tokens, embed, {}), traits, false);
   return Prompt::arena_bytes(model, traits.dtype, batch * tokens, embed) + TensorShape{pools ? batch : 0, embed}.bytes(traits.dtype) +
-         bytes_of_all(head.saved, traits.dtype) +
-         bytes_of_all(head.forward_scratch, traits.dtype);
+         bytes_of_all(head.saved, traits.dtype) + bytes_of_all(head.forward_scratch, traits.dtype);
 }
 
 std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) {
@@ -80,7 +79,8 @@ std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& t
 std::int64_t cache_arena_bytes(const ModelConfig& model, DType dtype, const Subnet& subnet, std::int64_t context) {
   std::int64_t sum = 0;
   for (const BlockGenes& genes : subnet.blocks)
-    if (genes.heads > 0) sum += 2 * TensorShape{model.stream_tokens(context), static_cast<std::int64_t>(genes.groups) * model.head_dim}.bytes(dtype);
+    if (genes.heads > 0)
+      sum += 2 * TensorShape{model.stream_tokens(context), static_cast<std::int64_t>(genes.groups) * model.head_dim}.bytes(dtype);
   return sum;
 }
 

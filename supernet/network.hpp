@@ -63,7 +63,7 @@ struct Teacher {
 /// Keys and values so far, for generation: one row a token.
 struct KeyValueCache {
   std::vector<View> keys, values;  // per block [stream_tokens(context), groups·D]
-  std::int64_t tokens = 0;  // rows; a tuned prompt's vectors are the first of them
+  std::int64_t tokens = 0;         // rows; a tuned prompt's vectors are the first of them
 };
 
 /// A decoder language model, or a classifier of images, as one elastic function: embedding, blocks, final norm, head; where norms stand and whether there is a final

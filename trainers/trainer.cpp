@@ -84,7 +84,8 @@ struct Trainer::Parts {
     const StepRuleEntry& rule = find_step_rule(options.step_rule);
     check_step_rule(options, "recipe: train.step_rule = \"" + options.step_rule + '"');
     if (rule.sharpest_of(options) > 0) sharp = SharpSequences(options.sequences, gradients.count());
-    if (state.tokens->learned() > 0 || sharp.chooses()) token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
+    if (state.tokens->learned() > 0 || sharp.chooses())
+      token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
     if (residual_rule(space.model().residual).profiled) {
       data.training_batch(options.seed, 0, options.sequences, space.model().context, batch, 0);
       profile_skip_gains(network, backend, state.weights, batch, arena);
@@ -123,26 +124,25 @@ struct Trainer::Parts {
       Weights& formed = gradients.next();
       const bool accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
       precision.begin_passes(backend, formed);
-      ObjectiveContext context{
-          .backend = backend,
-          .network = network,
-          .largest = largest,
-          .weights = values,
-          .gradients = formed,
-          .arena = arena,
-          .plans = plans,
-          .accumulate = accumulate,
-          .share = precision.loss_scale() / options.accumulation,
-          .label_smoothing = options.label_smoothing,
-          .teacher = teacher_of(local),
-          .teaching = unperturbed,
-          .token_losses = of_tokens,
-          .block_done = block_done,
-          .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(t), i * batch.rows()},
-          .noise = {.seed = options.seed, .step = static_cast<std::uint64_t>(t), .first_row = i * batch.rows()},
-          .activation_limit = arena_bytes.limit,
-          .checks_passes = precision.checks_passes(),
-          .away = away ? &*away : nullptr};
+      ObjectiveContext context{.backend = backend,
+                               .network = network,
+                               .largest = largest,
+                               .weights = values,
+                               .gradients = formed,
+                               .arena = arena,
+                               .plans = plans,
+                               .accumulate = accumulate,
+                               .share = precision.loss_scale() / options.accumulation,
+                               .label_smoothing = options.label_smoothing,
+                               .teacher = teacher_of(local),
+                               .teaching = unperturbed,
+                               .token_losses = of_tokens,
+                               .block_done = block_done,
+                               .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(t), i * batch.rows()},
+                               .noise = {.seed = options.seed, .step = static_cast<std::uint64_t>(t), .first_row = i * batch.rows()},
+                               .activation_limit = arena_bytes.limit,
+                               .checks_passes = precision.checks_passes(),
+                               .away = away ? &*away : nullptr};
       if (asked.sharpest > 0) keep_sharpest(asked, report.subnets.front(), local, context);
       stage.objective->forward_backward(context, report.subnets, batch, micro_losses);
       if (sharp.chooses() && !unperturbed) sharp.before(local, batch, of_tokens);

@@ -121,14 +121,15 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
       for_blocks(backend, count, kRows, [&](std::int64_t row, std::int64_t rows) {
         loss({.first = row, .count = rows, .panel = 0}, taught ? taught_by.row_range(row, rows) : View{});
       });
-      if (forms_gradients) for_blocks(backend, shape.embed, kColumns, [&](std::int64_t column, std::int64_t columns) {
-        backend.matmul_dx({.dx = d.row_range(first, count).column_range(column, columns),
-                           .dy = logits,
-                           .w = w.table.column_range(column, columns),
-                           .add = {},
-                           .scale = 1,
-                           .transposed = true});
-      });
+      if (forms_gradients)
+        for_blocks(backend, shape.embed, kColumns, [&](std::int64_t column, std::int64_t columns) {
+          backend.matmul_dx({.dx = d.row_range(first, count).column_range(column, columns),
+                             .dy = logits,
+                             .w = w.table.column_range(column, columns),
+                             .add = {},
+                             .scale = 1,
+                             .transposed = true});
+        });
     } else {
       backend.panels(count, [&](Rows r) {
         const Rows whole = shifted(r, first);
@@ -139,8 +140,7 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
           multiply_turned(backend, taught_by, teacher.hidden[whole], teacher_head.table, teacher_head.bias);
         }
         loss(r, taught_by);
-        if (forms_gradients)
-          backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
+        if (forms_gradients) backend.matmul_dx({.dx = d[whole], .dy = logits[r], .w = w.table, .add = {}, .scale = 1, .transposed = true});
       });
     }
     if (!forms_gradients || (dw.table.empty() && dw.bias.empty())) continue;  // or frozen

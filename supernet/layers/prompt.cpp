@@ -9,7 +9,9 @@ namespace {
 template <class Body>
 void for_sequences(Backend& backend, std::int64_t rows, std::int64_t tokens, std::int64_t sequences, const Body& body) {
   const std::int64_t all = rows / sequences, some = tokens / sequences;
-  backend.for_each(sequences, [&](std::int64_t i) { body(Rows{i * all, all - some, 0}, Rows{i * all + all - some, some, 0}, Rows{i * some, some, 0}); });
+  backend.for_each(sequences, [&](std::int64_t i) {
+    body(Rows{i * all, all - some, 0}, Rows{i * all + all - some, some, 0}, Rows{i * some, some, 0});
+  });
 }
 
 }  // namespace

@@ -121,7 +121,8 @@ TEST_CASE("a prompt's costs: its vectors, and what blocks do with them", "[super
   const auto up = [&](std::int64_t macs) { return (macs * (T + kPrompt) + T - 1) / T; };
   const Subnet subnet{.embed = 16, .blocks = {{4, 2, 16}, {0, 0, 16}}, .kept = {}};
   CHECK(costs.of(subnet).parameters - plain.of(subnet).parameters == kPrompt * 16);
-  const std::int64_t expected = llama.model().vocabulary * 16 + (4 + 2) * up(2 * 16 * D) + 4 * up(D * (T + kPrompt + 1)) + 2 * 16 * up(3 * 16);
+  const std::int64_t expected =
+      llama.model().vocabulary * 16 + (4 + 2) * up(2 * 16 * D) + 4 * up(D * (T + kPrompt + 1)) + 2 * 16 * up(3 * 16);
   CHECK(costs.of(subnet).macs == expected);
   CHECK(costs.of(subnet).inference_bytes > plain.of(subnet).inference_bytes);
   CHECK(costs.of(subnet).training_bytes < plain.of(subnet).training_bytes);

@@ -248,7 +248,8 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   const std::string sampler = GENERATE("largest", "balanced", "sandwich");
   const int threads = GENERATE(1, 2);
   const Precision precision = GENERATE(from_range(precisions_here()));
-  const auto [accumulation, rule] = GENERATE(table<int, std::string>({{1, "plain"}, {3, "plain"}, {3, "sam"}, {3, "looksam"}, {3, "esam"}}));
+  const auto [accumulation, rule] =
+      GENERATE(table<int, std::string>({{1, "plain"}, {3, "plain"}, {3, "sam"}, {3, "looksam"}, {3, "esam"}}));
   CAPTURE(sampler, threads, name_of(precision), accumulation, rule);
   const SearchSpace space = small_space();
   const TemporaryFolder folder;

@@ -121,7 +121,8 @@ TEST_CASE("ESAM asks for a second pass over its share of a micro-batch's sequenc
   CHECK(asks(1, 0.5) == 0);  // of one there is no choice
 }
 
-TEST_CASE("the sequences whose loss rises most are chosen, ascending; of equal ones the first; what is not finite always", "[trainers][esam]") {
+TEST_CASE("the sequences whose loss rises most are chosen, ascending; of equal ones the first; what is not finite always",
+          "[trainers][esam]") {
   Batch batch{.sequences = 5, .tokens = 2, .inputs = std::vector<std::int32_t>(10), .targets = std::vector<std::int32_t>(10)};
   SharpSequences sharp(5, 2);
   std::vector<float> before{1, 1, 2, 2, 3, 3, 0, 0, 5, 5}, other(10, 100.f), after{2, 1, 2, 3, 3, 6, 0, 1, 5, 4};

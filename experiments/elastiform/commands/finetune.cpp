@@ -30,7 +30,9 @@ std::vector<std::string> method_names() {
 class FinetuneCommand final : public Command {
  public:
   std::string_view name() const override { return "finetune"; }
-  std::string_view help() const override { return "Tune a run, or one subnet of it, into a new run (LoRA, biases, a prompt, all weights …)"; }
+  std::string_view help() const override {
+    return "Tune a run, or one subnet of it, into a new run (LoRA, biases, a prompt, all weights …)";
+  }
   std::string_view example() const override {
     return "elastiform finetune runs/demo --subnet middle --method lora --rank 8 --text mine.txt --steps 200 --run runs/tuned";
   }
