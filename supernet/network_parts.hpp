@@ -200,6 +200,10 @@ struct Network::Parts {
     return shape(batch, Pooling::present(space.model()) ? 1 : tokens, embed, {}, 0);
   }
 
+  template <class W>
+  auto prompt_of(W& weights, int embed) const {
+    return slice(weights, prompt.weight, space.model().tuning.tokens, embed);
+  }
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const {
     const ArenaScope scope(arena);
     const bool prompted = Prompt::present(space.model());
@@ -207,10 +211,6 @@ struct Network::Parts {
     if (space.model().image.present()) patch_embedding.forward(backend, patch_slices(values, embed), batch, tokens, arena);
     else embed_tokens(backend, values, embed, batch.inputs, batch.tokens, 0, tokens);
     if (prompted) Prompt::prepend(backend, x, prompt_of(values, embed), tokens, batch.sequences);
-  }
-  template <class W>
-  auto prompt_of(W& weights, int embed) const {
-    return slice(weights, prompt.weight, space.model().tuning.tokens, embed);
   }
   /// What the head reads of x: x itself, the tokens' rows, or one row a sequence, these in the arena.
   ConstView pooled(Backend& backend, ConstView x, const Batch& batch, Arena& arena) const {

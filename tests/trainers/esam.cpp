@@ -19,6 +19,7 @@
 namespace elastiform {
 namespace {
 
+using Catch::Matchers::Contains;
 using Catch::Matchers::WithinAbs;
 using Catch::Matchers::WithinRel;
 
