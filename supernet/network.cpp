@@ -101,15 +101,15 @@ ConstView Network::decode_stream(Backend& backend, const Weights& values, const 
     const int block = subnet.block_index(i);
     if (genes.heads > 0) {
       const ArenaScope layer_scope(arena);
-      p.attention.decode(backend, p.effective(backend, p.attention_slices(values, block, subnet.embed, genes), arena), shape,
+      p.attention.decode(backend, p.effective(backend, p.attention_slices(values, block, subnet.embed, genes, subnet.rank), arena), shape,
                          {cache.keys[at], cache.values[at], cache.tokens}, y, x, arena);
       std::swap(x, y);
     }
     if (genes.ffn > 0) {
       const ArenaScope layer_scope(arena);
       const Saved saved(arena, FeedForward::tensors(model, shape, backend.traits()), {}, backend.traits());
-      p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, block, subnet.embed, genes), arena), shape, saved,
-                             y, x, arena);
+      p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, block, subnet.embed, genes, subnet.rank), arena),
+                             shape, saved, y, x, arena);
       std::swap(x, y);
     }
   }

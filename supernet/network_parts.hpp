@@ -105,13 +105,13 @@ struct Network::Parts {
     return tensor.trained || std::is_const_v<W> ? weights.view(tensor).slice(rows, columns) : V{};
   }
   template <class W>
-  auto linear(W& weights, LinearPlace place, std::int64_t in, std::int64_t out) const {
+  auto linear(W& weights, LinearPlace place, std::int64_t in, std::int64_t out, int rank = 0) const {
     using V = decltype(weights.view(table.tensors()[0]));
     BasicLinearSlice<V> result{slice(weights, place.weight, in, out), slice(weights, place.bias, 1, out)};
-    const auto along = [&](Side side, int fixed) { return side == Side::in ? in : side == Side::out ? out : fixed; };
+    if (rank == 0) rank = space.model().tuning.rank;
+    const auto along = [&](Side side) { return side == Side::in ? in : side == Side::out ? out : side == Side::rank ? rank : 1; };
     for (std::size_t i = 0; i < added.size(); ++i)
-      result.added[i] =
-          slice(weights, place.added[i], along(added[i].rows, added[i].fixed_rows), along(added[i].columns, added[i].fixed_columns));
+      result.added[i] = slice(weights, place.added[i], along(added[i].rows), along(added[i].columns));
     return result;
   }
   template <class W>
@@ -135,25 +135,26 @@ struct Network::Parts {
     using V = decltype(weights.view(table.tensors()[0]));
     return BasicAdapterSlice<V>{slice(weights, place.down, embed, adapter_width), slice(weights, place.up, adapter_width, embed)};
   }
+  /// rank: Subnet::rank.
   template <class W>
-  auto attention_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
+  auto attention_slices(W& weights, int block, int embed, const BlockGenes& genes, int rank = 0) const {
     using V = decltype(weights.view(table.tensors()[0]));
     const BlockPlaces& at = blocks[static_cast<std::size_t>(block)];
     const std::int64_t A = static_cast<std::int64_t>(genes.heads) * space.model().head_dim;
     const std::int64_t G = static_cast<std::int64_t>(genes.groups) * space.model().head_dim;
-    return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed), linear(weights, at.query, embed, A),
-                                   linear(weights, at.key, embed, G),       linear(weights, at.value, embed, G),
-                                   linear(weights, at.out, A, embed),       residual_slices(weights, at.attention_residual, embed),
+    return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed), linear(weights, at.query, embed, A, rank),
+                                   linear(weights, at.key, embed, G, rank), linear(weights, at.value, embed, G, rank),
+                                   linear(weights, at.out, A, embed, rank), residual_slices(weights, at.attention_residual, embed),
                                    end(weights, at.attention_end, embed)};
   }
   template <class W>
-  auto feed_forward_slices(W& weights, int block, int embed, const BlockGenes& genes) const {
+  auto feed_forward_slices(W& weights, int block, int embed, const BlockGenes& genes, int rank = 0) const {
     using V = decltype(weights.view(table.tensors()[0]));
     const BlockPlaces& at = blocks[static_cast<std::size_t>(block)];
     return BasicFeedForwardSlices<V>{norm(weights, at.ffn_norm, embed),
-                                     linear(weights, at.gate, embed, genes.ffn),
-                                     linear(weights, at.up, embed, genes.ffn),
-                                     linear(weights, at.down, genes.ffn, embed),
+                                     linear(weights, at.gate, embed, genes.ffn, rank),
+                                     linear(weights, at.up, embed, genes.ffn, rank),
+                                     linear(weights, at.down, genes.ffn, embed, rank),
                                      residual_slices(weights, at.ffn_residual, embed),
                                      end(weights, at.ffn_end, embed)};
   }

@@ -119,10 +119,11 @@ class Network::TrainingPass {
 
   // Weights as layers multiply by them.
   AttentionSlices attention_weights(int i) {
-    return p_.effective(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), arena_);
+    return p_.effective(backend_, p_.attention_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i), subnet_.rank), arena_);
   }
   FeedForwardSlices feed_forward_weights(int i) {
-    return p_.effective(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i)), arena_);
+    return p_.effective(backend_, p_.feed_forward_slices(values_, subnet_.block_index(i), subnet_.embed, genes_of(i), subnet_.rank),
+                        arena_);
   }
   LayerTensors attention_tensors(int i) const { return Attention::tensors(p_.space.model(), shape_of(i), backend_.traits()); }
   LayerTensors feed_forward_tensors(int i) const { return FeedForward::tensors(p_.space.model(), shape_of(i), backend_.traits()); }
@@ -159,7 +160,7 @@ class Network::TrainingPass {
   // Each is the same work whenever genes and addresses are, which keys say.
   RepeatKey key_of(Branch branch, int i, const Saved& saved, ConstView y, ConstView x) const {
     const BlockGenes& genes = genes_of(i);
-    return {branch + kBranches * (2 * subnet_.depth() + (keeps(i) ? 1 : 0)),
+    return {branch + kBranches * (2 * (subnet_.depth() + std::int64_t{kMaxSubnetBlocks + 1} * subnet_.rank) + (keeps(i) ? 1 : 0)),
             subnet_.block_index(i),
             subnet_.embed,
             genes.heads,
@@ -195,16 +196,16 @@ class Network::TrainingPass {
     repeated(key_of(kAttentionBackward, i, saved, d_, x), [&] {
       const ArenaScope scope(arena_);
       p_.attention.backward(backend_, attention_weights(i),
-                            p_.attention_slices(gradients_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved, d_, x,
-                            accumulate_, arena_);
+                            p_.attention_slices(gradients_, subnet_.block_index(i), subnet_.embed, genes_of(i), subnet_.rank), shape_of(i),
+                            saved, d_, x, accumulate_, arena_);
     });
   }
   void feed_forward_backward(int i, const Saved& saved, ConstView x) {
     repeated(key_of(kFeedForwardBackward, i, saved, d_, x), [&] {
       const ArenaScope scope(arena_);
       p_.feed_forward.backward(backend_, feed_forward_weights(i),
-                               p_.feed_forward_slices(gradients_, subnet_.block_index(i), subnet_.embed, genes_of(i)), shape_of(i), saved,
-                               d_, x, accumulate_, arena_);
+                               p_.feed_forward_slices(gradients_, subnet_.block_index(i), subnet_.embed, genes_of(i), subnet_.rank),
+                               shape_of(i), saved, d_, x, accumulate_, arena_);
     });
   }
 

@@ -193,6 +193,11 @@ Objection objection_to(const SearchSpace& space, const Subnet& subnet) {
     const Objection objection = objection_to_block(space, subnet.embed, subnet.block_index(i), subnet.blocks[static_cast<std::size_t>(i)]);
     if (!objection.found.empty()) return objection;
   }
+  const std::vector<int>& ranks = space.model().tuning.ranks;
+  if (subnet.rank != 0 && (!has(ranks, subnet.rank) || subnet.rank == ranks.back()))
+    return {
+        "its LoRA rank is " + std::to_string(subnet.rank),
+        ranks.empty() ? "none to choose" : list_of({ranks.begin(), ranks.end() - 1}) + ", or unwritten " + std::to_string(ranks.back())};
   return {};
 }
 
@@ -268,7 +273,14 @@ SearchSpace SearchSpace::of(const ModelConfig& model, const Subnet& subnet) {
              std::to_string(genes.heads) + " heads over " + std::to_string(genes.groups) + " groups");
     blocks.push_back({.heads = {genes.heads}, .ffn = {.widths = {genes.ffn}, .ratios = {}}});
   }
-  return {model, {subnet.embed}, {subnet.depth()}, std::move(blocks)};
+  ModelConfig dense = model;
+  if (subnet.rank > 0) {  // the factor alpha / rank stays
+    Tuning& tuning = dense.tuning;
+    tuning.alpha *= static_cast<double>(subnet.rank) / tuning.rank;
+    tuning.rank = subnet.rank;
+    tuning.ranks.clear();
+  }
+  return {std::move(dense), {subnet.embed}, {subnet.depth()}, std::move(blocks)};
 }
 
 int SearchSpace::max_ffn(int block) const { return blocks_[static_cast<std::size_t>(block)].ffn.at(max_embed()).back(); }

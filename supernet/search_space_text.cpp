@@ -143,6 +143,7 @@ Tuning parse_tuning(Object object, std::string_view where) {
   tuning.rank = object.integer("rank");
   tuning.alpha = object.number("alpha");
   tuning.width = object.integer("width");
+  if (object.has("ranks")) tuning.ranks = object.integers("ranks");
   if (object.has("tokens")) tuning.tokens = object.integer("tokens");
   for (const Json& target : object.list("targets"))
     tuning.targets.insert(find_linear_map(target.is_string() ? target.get<std::string>() : "", where));
@@ -234,6 +235,7 @@ std::string SearchSpace::text() const {
                                {"alpha", m.tuning.alpha},
                                {"width", m.tuning.width},
                                {"targets", names_of(m.tuning.targets)}};
+  if (!m.tuning.ranks.empty()) json["model"]["tuning"]["ranks"] = m.tuning.ranks;
   if (m.tuning.tokens != 0) json["model"]["tuning"]["tokens"] = m.tuning.tokens;
   json["embed"] = embed_;
   json["depth"] = depth_;

@@ -29,6 +29,7 @@ class Parser {
     expect(':', "':' after the embed width");
     do parse_run(subnet.blocks);
     while (accept(','));
+    subnet.rank = rank_;
     if (accept('@')) subnet.kept = parse_kept(subnet.blocks.size());
     if (peek() != '\0' || position_ < text_.size()) fail("',', '@' or the end", found_here());
     return subnet;
@@ -94,8 +95,12 @@ class Parser {
       expect('x', "'x' after the number of blocks");
     }
     const std::size_t start = position_;
-    const BlockGenes genes = parse_genes(start);
+    int rank = -1;
+    const BlockGenes genes = parse_genes(start, rank);
     const std::string block = "block " + std::to_string(blocks.size());
+    if (rank < 0) rank = 0;
+    if (blocks.empty()) rank_ = rank;
+    if (rank != rank_) fail_statement(block + " has another LoRA rank than block 0", "a subnet has one rank, written in every run");
     if (genes.heads == 0 && genes.ffn == 0) fail_statement(block + " has neither heads nor FFN", "drop the block with @");
     if (genes.heads == 0 ? genes.groups != 0 : genes.groups == 0 || genes.heads % genes.groups != 0)
       fail_statement(block + " has " + std::to_string(genes.heads) + " heads over " + std::to_string(genes.groups) + " KV groups",
@@ -105,14 +110,15 @@ class Parser {
     blocks.insert(blocks.end(), static_cast<std::size_t>(count), genes);
   }
 
-  BlockGenes parse_genes(std::size_t start) {
+  BlockGenes parse_genes(std::size_t start, int& rank) {
     int heads = -1, groups = -1, ffn = -1;
     for (char tag = peek(); tag >= 'a' && tag <= 'z'; tag = peek()) {
-      int* gene = tag == 'h' ? &heads : tag == 'k' ? &groups : tag == 'f' ? &ffn : nullptr;
-      if (!gene) fail("one of the tags h (heads), k (KV groups), f (FFN width)", found_here());
+      int* gene = tag == 'h' ? &heads : tag == 'k' ? &groups : tag == 'f' ? &ffn : tag == 'r' ? &rank : nullptr;
+      if (!gene) fail("one of the tags h (heads), k (KV groups), f (FFN width), r (LoRA rank)", found_here());
       if (*gene >= 0) fail("every tag once", "a second " + found_here());
       ++position_;
-      *gene = number(std::string("a number after ") + tag);
+      const std::string what = std::string("a number after ") + tag;
+      *gene = gene == &rank ? positive(what) : number(what);
     }
     if (heads < 0 && groups < 0 && ffn < 0) fail("a block, as in h6f768", found_here());
     if (heads < 0) fail("h and a number of heads in the block" + at(start), "none", "h0 is a block without attention");
@@ -141,12 +147,14 @@ class Parser {
 
   std::string_view text_;
   std::size_t position_ = 0;
+  int rank_ = 0;
 };
 
-void append_genes(std::string& text, const BlockGenes& genes) {
+void append_genes(std::string& text, const BlockGenes& genes, int rank) {
   text += 'h' + std::to_string(genes.heads);
   if (genes.groups != genes.heads) text += 'k' + std::to_string(genes.groups);
   text += 'f' + std::to_string(genes.ffn);
+  if (rank > 0) text += 'r' + std::to_string(rank);
 }
 
 void append_kept(std::string& text, const std::vector<int>& kept) {
@@ -169,7 +177,7 @@ std::strong_ordering Subnet::operator<=>(const Subnet& other) const {
   if (const auto order = blocks <=> other.blocks; order != 0) return order;
   for (int i = 0; i < depth(); ++i)
     if (const auto order = block_index(i) <=> other.block_index(i); order != 0) return order;
-  return std::strong_ordering::equal;
+  return rank <=> other.rank;
 }
 
 std::string format(const Subnet& subnet) {
@@ -181,7 +189,7 @@ std::string format(const Subnet& subnet) {
     const auto count = static_cast<std::size_t>(end - blocks.begin()) - i;
     if (i) text += ',';
     if (count > 1) text += std::to_string(count) + 'x';
-    append_genes(text, blocks[i]);
+    append_genes(text, blocks[i], subnet.rank);
     i += count;
   }
   if (!subnet.kept.empty()) append_kept(text, subnet.kept);

@@ -21,11 +21,12 @@ struct Subnet {
   int embed = 0;
   std::vector<BlockGenes> blocks;
   std::vector<int> kept;  // empty: blocks 0 … depth-1; never equal to that list written out
+  int rank = 0;           // of LoRA in all blocks, where a tuning has several (Tuning::ranks); 0: the largest, or none
 
   int depth() const { return static_cast<int>(blocks.size()); }
   /// The supernet's block that stands at place i.
   int block_index(int i) const { return kept.empty() ? i : kept[static_cast<std::size_t>(i)]; }
-  /// Embed, depth, blocks from left to right, numerically.
+  /// Embed, depth, blocks from left to right, rank, numerically.
   std::strong_ordering operator<=>(const Subnet& other) const;
   bool operator==(const Subnet& other) const = default;
 };

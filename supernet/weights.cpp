@@ -23,19 +23,22 @@ std::vector<std::int64_t> scaled(const std::vector<int>& choices, std::int64_t f
 
 /// Upper bounds of the bands of every kind of axis of one block.
 struct BandBounds {
-  std::vector<std::int64_t> embed, query, key_value, ffn;
+  std::vector<std::int64_t> embed, query, key_value, ffn, rank;
   const std::vector<std::int64_t>& of(Axis axis) const {
     switch (axis) {
       case Axis::query: return query;
       case Axis::key_value: return key_value;
       case Axis::ffn: return ffn;
+      case Axis::rank: return rank;
       default: return embed;
     }
   }
 };
 
 BandBounds bounds_of(const SearchSpace& space, int block) {
-  BandBounds bounds{.embed = scaled(space.embed(), 1), .query = {}, .key_value = {}, .ffn = {}};
+  BandBounds bounds{.embed = scaled(space.embed(), 1), .query = {}, .key_value = {}, .ffn = {}, .rank = {}};
+  const Tuning& tuning = space.model().tuning;
+  bounds.rank = tuning.ranks.empty() ? std::vector<std::int64_t>{tuning.rank} : scaled(tuning.ranks, 1);
   if (block < 0) return bounds;
   const auto& choices = space.blocks()[static_cast<std::size_t>(block)];
   const int head_dim = space.model().head_dim;
@@ -72,9 +75,11 @@ void declare_linear(std::vector<Declared>& list, const std::string& layer, Linea
   list.push_back({name, role, in, out});
   if (model.biases) list.push_back({name + ".bias", Role::bias, Axis::fixed, out});
   if (!model.tuning.targets.has(map)) return;
-  const auto axis = [&](Side side) { return side == Side::in ? in : side == Side::out ? out : Axis::fixed; };
+  const auto axis = [&](Side side) {
+    return side == Side::in ? in : side == Side::out ? out : side == Side::rank ? Axis::rank : Axis::fixed;
+  };
   for (const AddedTensor& one : parametrization_of(model.tuning).how->added(model))
-    list.push_back({name + std::string(one.suffix), one.role, axis(one.rows), axis(one.columns), one.fixed_rows, one.fixed_columns, true});
+    list.push_back({name + std::string(one.suffix), one.role, axis(one.rows), axis(one.columns), 1, 1, true});
 }
 
 void declare_end(std::vector<Declared>& list, const std::string& layer, const ModelConfig& model) {
@@ -219,6 +224,7 @@ Extent WeightTable::extent(const TensorSpec& tensor, const Subnet& subnet) const
       case Axis::query: return static_cast<std::int64_t>(genes.heads) * head_dim;
       case Axis::key_value: return static_cast<std::int64_t>(genes.groups) * head_dim;
       case Axis::ffn: return genes.ffn;
+      case Axis::rank: return subnet.rank > 0 ? subnet.rank : whole;
       default: return whole;
     }
   };

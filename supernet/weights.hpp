@@ -15,7 +15,7 @@
 namespace elastiform {
 
 /// Which gene an axis of a tensor follows. One that follows none is fixed, and says so.
-enum class Axis : std::uint8_t { fixed, embed, query, key_value, ffn };
+enum class Axis : std::uint8_t { fixed, embed, query, key_value, ffn, rank };
 
 /// What a tensor is for: decides weight decay (matrices only), initialization and the exporter's names. gate: γ and ω of a residual rule,
 /// shift: its single biases. low_rank and zero are matrices that a method of tuning adds; those of zero begin at 0, so that tuning begins

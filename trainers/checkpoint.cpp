@@ -1,5 +1,6 @@
 #include "trainers/checkpoint.hpp"
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
@@ -11,6 +12,7 @@
 #include "kernels/cpu/identity.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/parametrizations/merge.hpp"
+#include "supernet/sha256.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 #include "supernet/weights_file.hpp"
 #include "trainers/trainer_state.hpp"
@@ -267,12 +269,35 @@ void save_base(const LoadedSupernet& base, const std::string& path) {
   file.close();
 }
 
-LoadedSupernet load_supernet(const std::string& path, Which which) {
+namespace {
+
+/// Subnet::rank of one that was asked for.
+int checked_rank(const Tuning& tuning, std::optional<std::int64_t> rank) {
+  if (!rank || *rank == tuning.rank) return 0;
+  std::string known;
+  for (const int one : tuning.ranks) known += (known.empty() ? "one of " : ", ") + std::to_string(one);
+  if (std::find(tuning.ranks.begin(), tuning.ranks.end(), *rank) == tuning.ranks.end())
+    throw InputError({"rank",
+                      !known.empty()    ? known
+                      : tuning.rank > 0 ? std::to_string(tuning.rank)
+                                        : "a run that lora has tuned",
+                      std::to_string(*rank), "elastiform finetune --ranks trains several"});
+  return static_cast<int>(*rank);
+}
+
+std::string hash_at_rank(const std::string& hash, int rank) {
+  return rank == 0 || hash.empty() ? hash : sha256_hex(hash + " at rank " + std::to_string(rank));
+}
+
+}  // namespace
+
+LoadedSupernet load_supernet(const std::string& path, Which which, std::optional<std::int64_t> asked) {
   const Hdf5Reader file(path, kKind);
   if (which == Which::average && !file.has(kAverage))
     throw InputError({path, "a running average of the weights", "none", "train with train.ema, or use the trained weights"});
   const char* const group = which == Which::average ? kAverage : kWeights;
   const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
+  const int rank = checked_rank(space.model().tuning, asked);
   const auto table = std::make_shared<const WeightTable>(space);
   check_weights(file, group, *table, Held::trained);
   const bool whole = table->trained_elements() == table->elements();
@@ -282,13 +307,13 @@ LoadedSupernet load_supernet(const std::string& path, Which which) {
   if (base) copy_by_name(weights, *base);
   weights = checked_weights(file, path, std::move(weights), group);
   return {.space = merged_space(space),
-          .weights = whole ? std::move(weights) : merged(weights),
+          .weights = whole ? std::move(weights) : merged(weights, rank),
           .recipe_toml = file.text_attribute("/", "recipe"),
           .data_sha256 = file.text_attribute("/", "data_sha256"),
-          .weights_hash = file.text_attribute("/", hash_name(group)),
+          .weights_hash = hash_at_rank(file.text_attribute("/", hash_name(group)), rank),
           .steps = count_attribute(file, path, "step", INT64_MAX),
           .identity = identity_of(file),
-          .average_hash = file.has(kAverage) ? file.text_attribute("/", hash_name(kAverage)) : ""};
+          .average_hash = hash_at_rank(file.has(kAverage) ? file.text_attribute("/", hash_name(kAverage)) : "", rank)};
 }
 
 }  // namespace elastiform

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "trainers/trainer.hpp"
@@ -46,6 +47,7 @@ struct LoadedSupernet {
   std::string average_hash{};  // of the checkpoint's running average; empty: it has none
   bool is_average() const { return weights_hash == average_hash; }
 };
-LoadedSupernet load_supernet(const std::string& path, Which which = Which::trained);
+/// rank: of a tuning with several (Tuning::ranks), merged with that one; its weights_hash is another. nullopt: the largest.
+LoadedSupernet load_supernet(const std::string& path, Which which = Which::trained, std::optional<std::int64_t> rank = std::nullopt);
 
 }  // namespace elastiform

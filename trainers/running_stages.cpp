@@ -10,6 +10,7 @@ std::vector<RunningStage> make_stages(const SearchSpace& space, const TrainOptio
     if (one.objective->needs_largest() && !one.sampler->always_has_largest())
       throw InputError({"recipe: stage", "a sampler that trains the largest subnet in every step (sandwich)",
                         "sampler \"" + stage.sampler + "\" with objective \"" + stage.objective + '"', ""});
+    one.sampler = with_ranks(std::move(one.sampler), space, options.seed, one.objective->needs_largest());
     begin = one.end;
     running.push_back(std::move(one));
   }

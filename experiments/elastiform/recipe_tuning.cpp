@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "experiments/elastiform/recipe_space.hpp"
 #include "kernels/errors.hpp"
@@ -10,6 +11,8 @@
 
 namespace elastiform {
 namespace {
+
+constexpr int kMostRank = 4096;
 
 std::vector<std::string_view> method_names() {
   std::vector<std::string_view> names;
@@ -33,16 +36,18 @@ TuneOptions read_tuning(const RecipeValue& document, std::string_view where, con
     for (const std::string& name : table.texts("targets")) options.tuning.targets.insert(find_linear_map(name, table.place("targets")));
   }
   if (entry.how->has_rank()) {
-    options.tuning.rank = table.small_integer("rank", kUsualRank, 1, 4096);
+    options.tuning.ranks = table.integers("ranks", 1, kMostRank);
+    if (options.tuning.ranks.empty()) options.tuning.rank = table.small_integer("rank", kUsualRank, 1, kMostRank);
+    else options.tuning.rank = options.tuning.ranks.back();
+    if (!options.tuning.ranks.empty() && table.has("rank"))
+      throw InputError({table.place("rank"), "rank or ranks", "both", "remove rank: it is the last of ranks"});
     options.tuning.alpha = table.number("alpha", kUsualAlpha, 1e-6, 1e6);
   }
   if (entry.how->has_width()) options.tuning.width = table.small_integer("width", kUsualWidth, 1, 4096);
   if (entry.how->has_tokens()) options.tuning.tokens = table.small_integer("tokens", kUsualTokens, 1, 1024);
-  const std::pair<const char*, bool> keys[] = {{"targets", entry.how->has_targets()},
-                                               {"rank", entry.how->has_rank()},
-                                               {"alpha", entry.how->has_rank()},
-                                               {"width", entry.how->has_width()},
-                                               {"tokens", entry.how->has_tokens()}};
+  const std::pair<const char*, bool> keys[] = {{"targets", entry.how->has_targets()}, {"rank", entry.how->has_rank()},
+                                               {"ranks", entry.how->has_rank()},      {"alpha", entry.how->has_rank()},
+                                               {"width", entry.how->has_width()},     {"tokens", entry.how->has_tokens()}};
   for (const auto& [key, read] : keys)
     if (table.has(key) && !read)
       throw InputError({table.place(key), "only with a method that has it", "method = " + method, fmt::format("remove {}", key)});
@@ -65,6 +70,20 @@ SearchSpace tuned_space(const SearchSpace& space, const Tuning& tuning, std::str
   }
 }
 
+std::vector<int> parse_ranks(const std::string& text, std::string_view where) {
+  std::vector<int> ranks;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', begin), text.size());
+    int rank = 0;
+    const auto [end, error] = std::from_chars(text.data() + begin, text.data() + comma, rank);
+    if (error != std::errc() || end != text.data() + comma || rank < 1 || rank > kMostRank)
+      throw InputError({std::string(where), fmt::format("numbers from 1 to {}, as in 2,4,8", kMostRank), text, ""});
+    ranks.push_back(rank);
+    begin = comma + 1;
+  }
+  return ranks;
+}
+
 LinearMaps parse_targets(const std::string& text, const ModelConfig& model, std::string_view where) {
   LinearMaps maps = text.empty() ? linear_maps_of(model) : LinearMaps{};
   for (std::size_t begin = 0; begin < text.size();) {
@@ -79,7 +98,13 @@ std::string tune_table(const Tuning& tuning, const std::string& base) {
   if (base.empty()) return "";
   const ParametrizationEntry& entry = parametrization_of(tuning);
   std::string text = fmt::format("[tune]\nmethod = {}\n", toml_text(entry.name));
-  if (entry.how->has_rank()) text += fmt::format("rank = {}\nalpha = {}\n", tuning.rank, tuning.alpha);
+  if (entry.how->has_rank()) {
+    if (tuning.ranks.empty()) text += fmt::format("rank = {}\n", tuning.rank);
+    else
+      text += fmt::format("ranks = {}\n", toml_list(
+                                              tuning.ranks, +[](const int& rank) { return std::to_string(rank); }));
+    text += fmt::format("alpha = {}\n", tuning.alpha);
+  }
   if (entry.how->has_width()) text += fmt::format("width = {}\n", tuning.width);
   if (entry.how->has_tokens()) text += fmt::format("tokens = {}\n", tuning.tokens);
   if (entry.how->has_targets()) {

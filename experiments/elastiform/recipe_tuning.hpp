@@ -23,6 +23,9 @@ SearchSpace tuned_space(const SearchSpace& space, const Tuning& tuning, std::str
 /// The resolved table; empty without a base.
 std::string tune_table(const Tuning& tuning, const std::string& base);
 
+/// Ranks of a text like "2,4,8".
+std::vector<int> parse_ranks(const std::string& text, std::string_view where);
+
 /// Maps of a text like "query,value", by name; all that the model has where the text is empty.
 LinearMaps parse_targets(const std::string& text, const ModelConfig& model, std::string_view where);
 

@@ -62,14 +62,14 @@ Recipe load_recipe_or_run(const std::string& path) {
   return Recipe::load(path);
 }
 
-Run::Run(const std::string& folder, const std::string& weights)
+Run::Run(const std::string& folder, const std::string& weights, std::optional<std::int64_t> rank)
     : paths_{without_slash(folder)}, typed_(without_slash(folder)), recipe_([&] {
         if (is_run_folder(folder)) return Recipe::load(RunPaths{without_slash(folder)}.recipe());
         throw InputError({folder, "a run folder", exists(folder) ? "something else" : "nothing", "elastiform train makes runs"});
       }()) {
   if (!exists(paths_.supernet()))
     throw InputError({typed_, "supernet.h5", "nothing", fmt::format("the run has no weights yet: elastiform train --resume {}", typed_)});
-  supernet_ = std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet(), weights == "ema" ? Which::average : Which::trained));
+  supernet_ = std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet(), weights == "ema" ? Which::average : Which::trained, rank));
   if (supernet_->space.hash() != merged_space(recipe_.space).hash())
     throw InputError(
         {paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});

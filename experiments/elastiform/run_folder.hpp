@@ -44,11 +44,14 @@ Recipe load_recipe_or_run(const std::string& path);
 inline const std::vector<std::string> kWeightChoices{"trained", "ema"};
 constexpr const char* kWeightsHelp = "The trained weights, or their running average (train.ema)";
 
+constexpr const char* kRankHelp = "Of a run tuned by lora with --ranks: the one to merge (default: the largest)";
+
 /// A trained run, opened to read: recipe, weights, network, costs. The data is opened on first use.
 class Run {
  public:
   /// `weights`: of kWeightChoices. InputError when it is no run or has no such weights yet.
-  explicit Run(const std::string& folder, const std::string& weights = "trained");
+  /// rank: as load_supernet has it.
+  explicit Run(const std::string& folder, const std::string& weights = "trained", std::optional<std::int64_t> rank = std::nullopt);
   const RunPaths& paths() const { return paths_; }
   const Recipe& recipe() const { return recipe_; }
   const SearchSpace& space() const { return supernet_->space; }  // of a tuning: the one that it merges into

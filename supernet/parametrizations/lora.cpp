@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <functional>
 #include <string>
 
 #include "kernels/errors.hpp"
@@ -24,14 +26,20 @@ class Lora final : public Parametrization {
     };
     if (tuning.rank < 1 || tuning.rank > kMaxRank) refuse("rank", "1 to " + std::to_string(kMaxRank), std::to_string(tuning.rank));
     if (!(tuning.alpha > 0 && tuning.alpha <= 1e6)) refuse("alpha", "above 0 and at most 1000000", std::to_string(tuning.alpha));
+    const std::vector<int>& ranks = tuning.ranks;
+    const bool ascends = std::adjacent_find(ranks.begin(), ranks.end(), std::greater_equal<>()) == ranks.end();
+    if (!ranks.empty() && (ranks.size() < 2 || !ascends || ranks.front() < 1 || ranks.back() != tuning.rank)) {
+      std::string found;
+      for (const int rank : ranks) found += (found.empty() ? "" : ", ") + std::to_string(rank);
+      refuse("ranks", "two or more, ascending from 1 or more", found);
+    }
     check_targets(model);
   }
   bool has_targets() const override { return true; }
   bool has_rank() const override { return true; }
-  AddedTensors added(const ModelConfig& model) const override {
-    const int rank = model.tuning.rank;
-    return {{.suffix = ".lora_a", .role = Role::low_rank, .rows = Side::in, .fixed_columns = rank},
-            {.suffix = ".lora_b", .role = Role::zero, .columns = Side::out, .fixed_rows = rank}};
+  AddedTensors added(const ModelConfig&) const override {
+    return {{.suffix = ".lora_a", .role = Role::low_rank, .rows = Side::in, .columns = Side::rank},
+            {.suffix = ".lora_b", .role = Role::zero, .rows = Side::rank, .columns = Side::out}};
   }
   bool forms_weight() const override { return true; }
   void effective(Backend& backend, const ModelConfig& model, const WeightSlice& w, const GradientSlice& result) const override {
@@ -45,8 +53,8 @@ class Lora final : public Parametrization {
     return {model.tuning.rank, model.tuning.rank};
   }
   void added_gradients(Backend& backend, const ModelConfig& model, const LinearBackward& op) const override {
-    const View u = op.scratch[0], du = op.scratch[1];
     const ConstView a = op.w.added[0], b = op.w.added[1];
+    const View u = op.scratch[0].slice(op.x.rows, a.columns), du = op.scratch[1].slice(op.x.rows, a.columns);
     const double scale = op.scale * scale_of(model.tuning);
     backend.panels(op.x.rows, [&](Rows r) {
       backend.matmul({.y = u[r], .x = op.x[r], .w = a, .bias = {}, .add = {}});

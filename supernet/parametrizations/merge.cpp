@@ -18,7 +18,7 @@ void copy_rows(View to, ConstView from) {
 }
 
 /// The linear map that a tensor is the weight of, of all its rows and columns; an empty one where it is none or no target.
-WeightSlice target_at(const Weights& weights, const TensorSpec& tensor, const ModelConfig& model) {
+WeightSlice target_at(const Weights& weights, const TensorSpec& tensor, const ModelConfig& model, int rank) {
   const Tuning& tuning = model.tuning;
   WeightSlice slice;
   const std::string_view name(tensor.name);
@@ -30,8 +30,12 @@ WeightSlice target_at(const Weights& weights, const TensorSpec& tensor, const Mo
   const WeightTable& table = weights.table();
   if (table.has(tensor.name + ".bias")) slice.bias = weights.view(tensor.name + ".bias");
   std::size_t i = 0;
-  for (const AddedTensor& one : parametrization_of(tuning).how->added(model))
-    slice.added[i++] = weights.view(tensor.name + std::string(one.suffix));
+  for (const AddedTensor& one : parametrization_of(tuning).how->added(model)) {
+    ConstView all = weights.view(tensor.name + std::string(one.suffix));
+    if (rank > 0 && one.rows == Side::rank) all = all.row_range(0, rank);
+    if (rank > 0 && one.columns == Side::rank) all = all.column_range(0, rank);
+    slice.added[i++] = all;
+  }
   return slice;
 }
 
@@ -48,7 +52,7 @@ SearchSpace merged_space(const SearchSpace& space) {
   return how.merges() ? without_tuning(space) : space;
 }
 
-Weights merged(const Weights& stored) {
+Weights merged(const Weights& stored, int rank) {
   const PlacedWeights on_host(stored);
   const Weights& tuned = *on_host;
   const SearchSpace& space = tuned.table().space();
@@ -61,7 +65,7 @@ Weights merged(const Weights& stored) {
   }
   const Parametrization& how = *parametrization_of(space.model().tuning).how;
   for (const TensorSpec& tensor : result.table().tensors()) {
-    const WeightSlice target = target_at(tuned, tuned.table().at(tensor.name), space.model());
+    const WeightSlice target = target_at(tuned, tuned.table().at(tensor.name), space.model(), rank);
     if (target.weight.empty()) continue;
     GradientSlice formed;
     if (how.forms_weight()) formed.weight = result.view(tensor);

@@ -15,14 +15,13 @@
 namespace elastiform {
 
 /// Which side of a linear map an axis of an added tensor follows, so that it is sliced as the map is.
-enum class Side : std::uint8_t { fixed, in, out };
+enum class Side : std::uint8_t { fixed, in, out, rank };  // fixed: one
 
 /// A tensor that a method adds beside a linear map; its name is the map's and this suffix.
 struct AddedTensor {
   std::string_view suffix;
   Role role = Role::matrix;
   Side rows = Side::fixed, columns = Side::fixed;
-  int fixed_rows = 1, fixed_columns = 1;
 };
 using AddedTensors = ShortList<AddedTensor>;  // at most kAddedTensors
 

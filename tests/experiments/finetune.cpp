@@ -63,6 +63,58 @@ TEST_CASE("a subnet is tuned alone: the new space is that subnet", "[experiments
   CHECK(own.run("finetune runs/micro --subnet smallest --run runs/one" + std::string(kSteps)).status == 2);  // it stands there
 }
 
+TEST_CASE("a tuning of several ranks is evaluated, said and exported at each", "[experiments][finetune][ranks]") {
+  const OwnRuns own;
+  own.succeed("finetune runs/micro --ranks 1,4 --run runs/ranked" + std::string(kSteps));
+  CHECK_THAT(content_of(own.folder / "runs/ranked/recipe.toml"), Contains("[tune]\nmethod = \"lora\"\nranks = [1, 4]\nalpha = 16\n"));
+  const json one = own.json_of("evaluate runs/ranked --subnet middle --rank 1"), four = own.json_of("evaluate runs/ranked --subnet middle"),
+             four_again = own.json_of("evaluate runs/ranked --subnet middle --rank 4");
+  CHECK(one["loss"] != four["loss"]);
+  CHECK(four == four_again);
+  CHECK(own.json_of("evaluate runs/ranked --subnet middle --rank 1")["loss"] == one["loss"]);
+  const json exported = own.json_of("export runs/ranked --subnet largest --rank 1 --format hf-llama --to model");
+  CHECK(exported["difference"] < 1e-5);
+  const std::string prompt = " --tokens 20 --prompt the";
+  CHECK(own.json_of("generate model" + prompt)["ids"] == own.json_of("generate runs/ranked --subnet largest --rank 1" + prompt)["ids"]);
+  CHECK(own.succeed("search runs/ranked --rank 1 --budget parameters=..80%").status == 0);
+  CHECK(own.succeed("front runs/ranked --rank 1").status == 0);
+  own.succeed("train --resume runs/ranked --steps 25");
+  for (const auto& [line, says] : std::vector<std::pair<std::string, std::string>>{
+           {"evaluate runs/ranked --subnet middle --rank 2", "one of 1, 4"},
+           {"evaluate runs/micro --subnet middle --rank 2", "a run that lora has tuned"},
+           {"generate model --rank 1 --prompt the", "leave --rank out"},
+           {"finetune runs/micro --ranks 4,2", "ranks: expected two or more, ascending"},
+           {"finetune runs/micro --ranks 4", "ranks: expected two or more, ascending"},
+           {"finetune runs/micro --ranks 2,x", "as in 2,4,8"},
+           {"finetune runs/micro --ranks 2,4 --rank 4", "leave --rank out"},
+           {"finetune runs/micro --ranks 2,4 --method ssf", "--ranks: expected a method that takes it"}}) {
+    const ProgramResult refused = own.run(line);
+    INFO("elastiform " << line << "\n" << refused.err);
+    CHECK(refused.status == 2);
+    CHECK_THAT(refused.err, Contains(says));
+  }
+}
+
+TEST_CASE("a tuned prompt stays: it evaluates, generates, goes on after a stop, and other formats refuse it",
+          "[experiments][finetune][prompt]") {
+  const OwnRuns own;
+  const ProgramResult tuned = own.succeed("finetune runs/micro --method prompt --tokens 5 --run runs/prompted" + std::string(kSteps));
+  CHECK_THAT(tuned.out, Contains("160 of "));  // 5 vectors of 32
+  CHECK_THAT(content_of(own.folder / "runs/prompted/recipe.toml"), Contains("[tune]\nmethod = \"prompt\"\ntokens = 5\n"));
+  const json before = own.json_of("evaluate runs/micro --subnet largest"), after = own.json_of("evaluate runs/prompted --subnet largest");
+  CHECK(after["loss"] != before["loss"]);
+  CHECK(after["parameters"].get<int>() == before["parameters"].get<int>() + 5 * 32);
+  own.succeed("export runs/prompted --subnet largest --to model");
+  const std::string prompt = " --tokens 40 --prompt the";
+  CHECK(own.json_of("generate model" + prompt)["ids"] == own.json_of("generate runs/prompted --subnet largest" + prompt)["ids"]);
+  CHECK(own.succeed("search runs/prompted --budget parameters=..80%").status == 0);
+  const ProgramResult refused = own.run("export runs/prompted --subnet largest --format hf-llama --to other");
+  CHECK(refused.status == 2);
+  CHECK_THAT(refused.err, Contains("tuned with prompt") && Contains("use --format elastiform"));
+  CHECK_THAT(own.run("finetune runs/prompted --run runs/twice").err, Contains("tuned with prompt, which does not merge"));
+  own.succeed("train --resume runs/prompted --steps 25");
+}
+
 TEST_CASE("smaller subnets of a tuning can learn from the largest", "[experiments][finetune]") {
   const OwnRuns own;
   own.succeed("finetune runs/micro --distill --run runs/taught" + std::string(kSteps));
@@ -101,6 +153,9 @@ TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune
       {"finetune runs/micro --method bitfit", "a model with biases"},
       {"finetune runs/micro --method full --rank 4", "--rank: expected a method that takes it, found --method full"},
       {"finetune runs/micro --method bitfit --targets query", "--targets"},
+      {"finetune runs/micro --tokens 4", "--tokens: expected a method that takes it"},
+      {"finetune runs/micro --method prompt --tokens 2000", "tokens: expected 1 to 1024"},
+      {"finetune runs/micro --method prompt --set train.tokens=importance", "a tuning without a prompt"},
       {"finetune runs/micro --rank 0", "an integer of at least 1"},
       {"finetune runs/micro --rank 5000", "rank: expected 1 to 4096"},
       {"finetune runs/micro --targets quary", "nearest query"},

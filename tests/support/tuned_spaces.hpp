@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "supernet/parametrizations/parametrization.hpp"
@@ -43,6 +44,13 @@ inline Tuning lora(const ModelConfig& model, int rank = 2, double alpha = 3, con
   tuning.rank = rank, tuning.alpha = alpha;
   for (const std::string& name : targets) tuning.targets.insert(find_linear_map(name, "test"));
   if (targets.empty()) tuning.targets = linear_maps_of(model);
+  return tuning;
+}
+
+/// The same with several ranks.
+inline Tuning elastic_lora(const ModelConfig& model, std::vector<int> ranks = {1, 2, 4}, double alpha = 2) {
+  Tuning tuning = lora(model, ranks.back(), alpha);
+  tuning.ranks = std::move(ranks);
   return tuning;
 }
 

@@ -1,8 +1,11 @@
 // Trainings of which a part of the weights learns.
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "supernet/parametrizations/merge.hpp"
 #include "tests/support/catch.hpp"
@@ -10,6 +13,7 @@
 #include "tests/support/tuned_spaces.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/checkpoint.hpp"
+#include "trainers/samplers/sampler.hpp"
 #include "trainers/trainer_state.hpp"
 
 namespace elastiform {
@@ -47,6 +51,7 @@ struct Tuned : Fixture {
 Tuned tuning_of(const std::string& method) {
   if (method == "bitfit") return Tuned(biased_space(), bitfit());
   if (method == "adapter") return Tuned(byte_space(), adapters(4));
+  if (method == "ranks") return Tuned(byte_space(), elastic_lora(byte_space().model(), {1, 2, 4}, 8));
   if (method == "prompt") return Tuned(byte_space(), prompts(4));
   if (method == "ssf") return Tuned(biased_space(), ssf(biased_space().model()));
   return Tuned(byte_space(), lora(byte_space().model(), 4, 8));
@@ -59,7 +64,7 @@ bool same_bits(ConstView a, ConstView b) {
 }
 
 TEST_CASE("tuning learns and leaves frozen weights bitwise as they were", "[trainers][tuning]") {
-  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt");
+  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "ranks");
   CAPTURE(method);
   Tuned f = tuning_of(method);
   const auto begun = f.begin();
@@ -82,7 +87,7 @@ TEST_CASE("tuning learns and leaves frozen weights bitwise as they were", "[trai
 }
 
 TEST_CASE("what is frozen has neither gradients nor optimizer state, and the plan says so", "[trainers][tuning][memory]") {
-  Tuned f = tuning_of(GENERATE("bitfit", "lora", "ssf", "adapter", "prompt"));
+  Tuned f = tuning_of(GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "ranks"));
   const auto begun = f.begin();
   const Trainer& trainer = *begun;
   const Trainer::Memory planned = Trainer::plan(f.space, f.options, f.stages, f.cpu.backend), held = trainer.memory();
@@ -97,7 +102,7 @@ TEST_CASE("what is frozen has neither gradients nor optimizer state, and the pla
 }
 
 TEST_CASE("a tuning that is killed and resumed has the bits of one that was not", "[trainers][tuning][bits]") {
-  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt");
+  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "ranks");
   CAPTURE(method);
   Tuned f = tuning_of(method);
   const auto whole = f.begin();
@@ -138,6 +143,82 @@ TEST_CASE("a tuning's checkpoint holds what learns, and loads merged into its ba
   CHECK_THROWS_AS(load_supernet(f.folder / "supernet.h5"), InputError);
   std::filesystem::remove(f.folder / "base.h5");
   CHECK_THROWS_AS(load_supernet(f.folder / "supernet.h5"), InputError);
+}
+
+TEST_CASE("every step draws a rank for each subnet, a teacher has the largest", "[trainers][tuning][ranks]") {
+  const SearchSpace space = with_tuning(byte_space(), elastic_lora(byte_space().model()));
+  Stage stage;
+  const auto counts = [&](bool teaches, std::size_t place) {
+    const auto sampler = with_ranks(make_sampler(space, stage, 3), space, 3, teaches);
+    std::map<int, int> found;
+    for (std::uint64_t step = 0; step < 900; ++step) {
+      const std::vector<Subnet> subnets = sampler->sample(step, step);
+      CHECK(subnets == sampler->sample(step, step));
+      for (const Subnet& subnet : subnets) CHECK(space.contains(subnet));
+      ++found[subnets.at(place).rank];
+    }
+    return found;
+  };
+  for (const auto& [rank, count] : counts(false, 0)) {
+    CAPTURE(rank);
+    CHECK(std::abs(count - 300) < 60);  // 4 σ
+  }
+  CHECK(counts(false, 0).size() == 3);
+  stage.sampler = "sandwich";
+  CHECK(counts(true, 0) == std::map<int, int>{{0, 900}});
+  CHECK(counts(true, 1).size() == 3);
+  CHECK(counts(false, 0).size() == 3);
+  CHECK(make_sampler(byte_space(), stage, 3)->sample(5, 5).front().rank == 0);
+}
+
+TEST_CASE("a step at a small rank leaves the rest of A and B, and their moments, as they were", "[trainers][tuning][ranks]") {
+  Tuned f = tuning_of("ranks");
+  f.stages = {{.share = 1, .steps = 0, .sampler = "largest"}};
+  resolve_stages(f.stages, f.options.steps);
+  const auto begun = f.begin();
+  Trainer& trainer = *begun;
+  std::set<int> seen;
+  while (!trainer.done()) {
+    const auto values = [&](const Weights& weights, const char* name) {
+      std::vector<std::vector<float>> rows;
+      const ConstView view = weights.view(name);
+      for (std::int64_t row = 0; row < view.rows; ++row) rows.emplace_back(view.row<float>(row), view.row<float>(row) + view.columns);
+      return rows;
+    };
+    const auto all = [&] {
+      std::vector<std::vector<std::vector<float>>> state{values(trainer.weights(), "block.0.ffn.up.lora_b")};
+      for (const auto& [name, moment] : trainer.state().optimizer->moments()) state.push_back(values(*moment, "block.0.ffn.up.lora_b"));
+      return state;
+    };
+    const auto before = all();
+    const StepReport report = trainer.step();
+    const auto after = all();
+    const int rank = report.subnets.front().rank;
+    seen.insert(rank);
+    for (std::size_t i = 0; i < before.size(); ++i)
+      for (std::size_t row = 0; row < before[i].size(); ++row)
+        CHECK((before[i][row] == after[i][row]) == (rank > 0 && static_cast<int>(row) >= rank));
+  }
+  CHECK(seen == std::set<int>{0, 1, 2});
+}
+
+TEST_CASE("a checkpoint of several ranks loads at each of them, as other weights", "[trainers][tuning][ranks]") {
+  Tuned f = tuning_of("ranks");
+  const auto begun = f.begin();
+  while (begun->next_step() < 25) begun->step();
+  save_base(*f.base, f.folder / "base.h5");
+  save_checkpoint(*begun, "recipe", f.data->sha256(), f.folder / "supernet.h5");
+  const std::string path = f.folder / "supernet.h5";
+  const LoadedSupernet largest = load_supernet(path), two = load_supernet(path, Which::trained, 2),
+                       four = load_supernet(path, Which::trained, 4);
+  CHECK(weights_hash(two.weights) == weights_hash(merged(begun->weights(), 2)));
+  CHECK(weights_hash(two.weights) != weights_hash(largest.weights));
+  CHECK(two.weights_hash != largest.weights_hash);
+  CHECK(two.weights_hash.size() == largest.weights_hash.size());
+  CHECK(four.weights_hash == largest.weights_hash);
+  CHECK(weights_hash(four.weights) == weights_hash(largest.weights));
+  CHECK_THROWS_WITH(load_supernet(path, Which::trained, 3), Catch::Matchers::Contains("one of 1, 2, 4"));
+  CHECK_THROWS_WITH(load_supernet(f.folder / "base.h5", Which::trained, 3), Catch::Matchers::Contains("a run that lora has tuned"));
 }
 
 }  // namespace

@@ -84,6 +84,28 @@ class SandwichSampler final : public SubnetSampler {
   int random_;
 };
 
+class RankSampler final : public SubnetSampler {
+ public:
+  RankSampler(std::unique_ptr<SubnetSampler> sampler, std::vector<int> ranks, std::uint64_t seed, bool teaches)
+      : sampler_(std::move(sampler)), ranks_(std::move(ranks)), seed_(seed), first_(teaches ? 1 : 0) {}
+  std::vector<Subnet> sample(std::uint64_t step, std::uint64_t stage_step) const override {
+    std::vector<Subnet> subnets = sampler_->sample(step, stage_step);
+    for (std::size_t i = first_; i < subnets.size(); ++i) {
+      RandomStream random(seed_, Purpose::rank, step, static_cast<std::uint32_t>(i));
+      const int rank = pick(ranks_, random);
+      subnets[i].rank = rank == ranks_.back() ? 0 : rank;
+    }
+    return subnets;
+  }
+  bool always_has_largest() const override { return sampler_->always_has_largest(); }
+
+ private:
+  std::unique_ptr<SubnetSampler> sampler_;
+  std::vector<int> ranks_;
+  std::uint64_t seed_;
+  std::size_t first_;
+};
+
 constexpr std::array<SamplerEntry, 3> kSamplers{{
     {"largest", "the largest subnet every step",
      [](const SearchSpace& space, const Stage&, std::uint64_t) -> std::unique_ptr<SubnetSampler> {
@@ -107,6 +129,13 @@ std::unique_ptr<SubnetSampler> make_sampler(const SearchSpace& space, const Stag
   for (const SamplerEntry& entry : kSamplers)
     if (entry.name == stage.sampler) return entry.make(space, stage, seed);
   throw InputError({"recipe: stage.sampler", "one of largest, balanced, sandwich", '"' + stage.sampler + '"', ""});
+}
+
+std::unique_ptr<SubnetSampler> with_ranks(std::unique_ptr<SubnetSampler> sampler, const SearchSpace& space, std::uint64_t seed,
+                                          bool teaches) {
+  const std::vector<int>& ranks = space.model().tuning.ranks;
+  if (ranks.empty()) return sampler;
+  return std::make_unique<RankSampler>(std::move(sampler), ranks, seed, teaches);
 }
 
 Subnet draw_balanced(const SearchSpace& space, std::uint64_t seed, std::uint64_t step, std::uint32_t index) {

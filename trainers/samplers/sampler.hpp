@@ -27,6 +27,11 @@ struct SamplerEntry {
 std::span<const SamplerEntry> subnet_samplers();
 std::unique_ptr<SubnetSampler> make_sampler(const SearchSpace& space, const Stage& stage, std::uint64_t seed);  // throws InputError
 
+/// The same subnets with ranks of Tuning::ranks, each drawn uniformly; teaches: the first one is a teacher, of the largest rank. The sampler
+/// itself where there is nothing to draw.
+std::unique_ptr<SubnetSampler> with_ranks(std::unique_ptr<SubnetSampler> sampler, const SearchSpace& space, std::uint64_t seed,
+                                          bool teaches);
+
 /// Embed width uniform, then depth uniform, then every block's heads and FFN width uniform: the law `balanced` without a budget.
 Subnet draw_balanced(const SearchSpace& space, std::uint64_t seed, std::uint64_t step, std::uint32_t index);
 

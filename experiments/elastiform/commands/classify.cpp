@@ -51,10 +51,11 @@ class ClassifyCommand final : public Command {
     options.positionals("image", images_, "PNG or JPEG files, or files of images as data.images takes them");
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
+    options.option("rank", rank_, kRankHelp, 1);
     options.option("top", top_, "Classes to show of each image", 1);
   }
   int run(const CommonOptions& common) override {
-    Run run(run_, weights_);
+    Run run(run_, weights_, rank_);
     const ModelConfig& model = run.space().model();
     if (!model.image.present())
       throw InputError({run.name(), "a run of a classifier of images", "a language model", "elastiform generate continues texts"});
@@ -121,6 +122,7 @@ class ClassifyCommand final : public Command {
   }
 
   std::string run_, subnet_ = "largest", weights_ = kWeightChoices.front();
+  std::optional<std::int64_t> rank_;
   std::vector<std::string> images_;
   std::int64_t top_ = 1;
 };

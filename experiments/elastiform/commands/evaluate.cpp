@@ -28,10 +28,11 @@ class EvaluateCommand final : public Command {
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
     options.choice("split", split_, {"search", "report"}, "Held-out data to score on; looks at report are counted");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
+    options.option("rank", rank_, kRankHelp, 1);
     options.option("against", against_, "A second subnet: paired difference with its interval and a verdict");
   }
   int run(const CommonOptions& common) override {
-    Run run(run_, weights_);
+    Run run(run_, weights_, rank_);
     std::vector<Subnet> subnets = {run.subnet(subnet_)};
     if (against_) subnets.push_back(run.subnet(*against_));
     const ScoringSet set = run.report_set(parse_split(split_));
@@ -97,6 +98,7 @@ class EvaluateCommand final : public Command {
   }
 
   std::string run_, subnet_ = "largest", split_ = "search", weights_ = "trained";
+  std::optional<std::int64_t> rank_;
   std::optional<std::string> against_;
 };
 

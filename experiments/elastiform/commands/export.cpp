@@ -53,6 +53,7 @@ class ExportCommand final : public Command {
     options.positional("run", run_, "Run folder");
     options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
+    options.option("rank", rank_, kRankHelp, 1);
     options.choice("format", format_, formats, "What to write (docs/exports.md)");
     options.flag("pad", pad_, "Where blocks differ and the format's are all alike: add zeros until they are");
     options.option("check", check_, "Have a real consumer load the export, too: transformers, llama-cpp or onnxruntime");
@@ -67,7 +68,7 @@ class ExportCommand final : public Command {
     if (python_ && consumer == nullptr) throw InputError({"--python", "--check beside it", "none", ""});
     const std::string python = python_.value_or(cached_python());
     if (consumer != nullptr) require_consumer(*consumer, format, python);
-    Run run(run_, weights_);
+    Run run(run_, weights_, rank_);
     const Subnet subnet = run.subnet(subnet_);
     const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_, {consumer, python});
     const auto& report = exported.report;
@@ -93,6 +94,7 @@ class ExportCommand final : public Command {
 
  private:
   std::string run_, subnet_, format_ = "elastiform", weights_ = "trained";
+  std::optional<std::int64_t> rank_;
   std::optional<std::string> to_, check_, python_;
   bool pad_ = false;
 };

@@ -17,9 +17,10 @@ class FrontCommand final : public Command {
     options.positional("run", run_, "Run folder");
     options.option("budget", budgets_, "Only subnets inside this limit, e.g. parameters=..2M; all must hold");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
+    options.option("rank", rank_, kRankHelp, 1);
   }
   int run(const CommonOptions& common) override {
-    const Run run(run_, weights_);
+    const Run run(run_, weights_, rank_);
     const Budget budget = Budget::parse(budgets_, run.costs());
     const auto store = run.results(ResultStore::Mode::read);
     const std::vector<Evaluation> evaluations = comparable_evaluations(run, *store, budget);
@@ -46,6 +47,7 @@ class FrontCommand final : public Command {
 
  private:
   std::string run_, weights_ = "trained";
+  std::optional<std::int64_t> rank_;
   std::vector<std::string> budgets_;
 };
 

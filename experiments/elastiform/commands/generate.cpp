@@ -52,6 +52,7 @@ class GenerateCommand final : public Command {
     options.positional("model", path_, "An exported model (file or folder) or a run folder");
     options.option("subnet", subnet_, "Of a run: a subnet's text, largest (default), middle, smallest or an id");
     options.choice("weights", weights_, kWeightChoices, "Of a run: " + std::string(kWeightsHelp));
+    options.option("rank", rank_, kRankHelp, 1);
     options.option("prompt", prompt_, "Text to continue");
     options.option("tokens", options_.tokens, "How many tokens to generate");
     options.option("temperature", options_.temperature, "0: the likeliest token; 1: as the model says", 0, 1000);
@@ -63,7 +64,7 @@ class GenerateCommand final : public Command {
     options_.top_k = static_cast<int>(std::min<std::int64_t>(top_k_, INT32_MAX));
     options_.seed = static_cast<std::uint64_t>(seed_);
     if (is_run_folder(path_)) {
-      Run run(path_, weights_);
+      Run run(path_, weights_, rank_);
       require_text(run.space().model());
       return generate_with(run.weights(), run.subnet(subnet_.value_or("largest")), run.tokenizer(), common);
     }
@@ -73,6 +74,7 @@ class GenerateCommand final : public Command {
       throw InputError({"elastiform generate: --subnet", "a run folder", path_ + ", which holds one network", "leave --subnet out"});
     if (weights_ != kWeightChoices.front())
       throw InputError({"elastiform generate: --weights", "a run folder", path_ + ", which holds one network", "leave --weights out"});
+    if (rank_) throw InputError({"elastiform generate: --rank", "a run folder", path_ + ", which holds one network", "leave --rank out"});
     return generate_with(model.weights, model.subnet, tokenizer_of(model), common);
   }
 
@@ -133,6 +135,7 @@ class GenerateCommand final : public Command {
   }
 
   std::string path_, prompt_, weights_ = kWeightChoices.front();
+  std::optional<std::int64_t> rank_;
   std::optional<std::string> subnet_;
   GenerationOptions options_;
   std::int64_t top_k_ = 0, seed_ = 0;

@@ -27,13 +27,14 @@ class SearchCommand final : public Command {
                    "Limit a cost, e.g. parameters=..2M; all must hold; without it: one search per entry of search.budgets");
     options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
+    options.option("rank", rank_, kRankHelp, 1);
     options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");
     options.option("seed", seed_, "Equal seeds search equally (default: the recipe's)", 0);
     options.option("evaluations", evaluations_, "Subnets to evaluate in all, rounded up to whole rounds (default: the recipe's)", 1);
   }
   int run(const CommonOptions& common) override {
-    Run run(run_, weights_);
+    Run run(run_, weights_, rank_);
     if (!ranks_of(common).leads()) {
       SearchEvaluator(run, common).follow();
       return 0;
@@ -85,6 +86,7 @@ class SearchCommand final : public Command {
   }
 
   std::string run_, weights_ = "trained";
+  std::optional<std::int64_t> rank_;
   std::vector<std::string> budgets_;
   std::optional<std::string> deployable_, algorithm_, law_;
   std::optional<std::int64_t> seed_, evaluations_;
