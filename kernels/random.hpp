@@ -19,7 +19,6 @@ enum class Purpose : std::uint32_t {
   weight_rounding = 10,
   dropout = 20,
   kept_tokens = 21,
-  rank = 22,
   test = 99,
 };
 

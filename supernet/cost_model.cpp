@@ -76,7 +76,7 @@ AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t 
   costs.parameters = end * ends;
   costs.macs = in_stream(end, context) * ends + attention_macs(genes, context);
   if (genes.heads > 0) {
-    costs.parameters += residual_parameters(model, C, 2);
+    costs.parameters += residual_parameters(model, C, 2) + 2 * model.tuning.keys * G;
     costs.parameters +=
         norm_parameters(model, C) + linear_parameters(model, C, A) + 2 * linear_parameters(model, C, G) + linear_parameters(model, A, C);
     costs.macs += (genes.heads + genes.groups) * in_stream(2 * C * model.head_dim, context);

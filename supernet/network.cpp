@@ -128,9 +128,19 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
     backend.copy(x, p.prompt_of(values, subnet.embed));
     decode_stream(backend, values, subnet, cache, x, y, arena);
   }
+  if (model.tuning.keys > 0 && cache.tokens == 0) {
+    for (int i = 0; i < subnet.depth(); ++i) {
+      const std::size_t at = static_cast<std::size_t>(i);
+      if (subnet.blocks[at].heads == 0) continue;
+      const AttentionSlices w = p.attention_slices(values, subnet.block_index(i), subnet.embed, subnet.blocks[at]);
+      backend.copy(cache.keys[at].row_range(0, w.prefix_key.rows), w.prefix_key);
+      backend.copy(cache.values[at].row_range(0, w.prefix_value.rows), w.prefix_value);
+    }
+    cache.tokens = model.tuning.keys;
+  }
   const ArenaScope scope(arena);
   const View x = arena.matrix(count, subnet.embed, p.dtype), y = arena.matrix(count, subnet.embed, p.dtype);
-  p.embed_tokens(backend, values, subnet.embed, tokens, count, cache.tokens - prompt, x);
+  p.embed_tokens(backend, values, subnet.embed, tokens, count, cache.tokens - model.front_rows(), x);
   const ConstView z = decode_stream(backend, values, subnet, cache, x, y, arena);
   const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}, 0), backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, z.row_range(count - logits.rows, logits.rows), logits);

@@ -36,6 +36,7 @@ struct BlockPlaces {
   LinearPlace attention_norm, query, key, value, out, ffn_norm, gate, up, down;
   ResidualPlaces attention_residual, ffn_residual;
   EndPlace attention_end, ffn_end;
+  LinearPlace prefix_key{}, prefix_value{};
 };
 
 /// What a Network is made of: its layers and the places of their tensors in the weight table.
@@ -74,7 +75,8 @@ struct Network::Parts {
       const auto end = [&](const char* name) { return EndPlace{index(prefix + name + ".down"), index(prefix + name + ".up")}; };
       blocks.push_back({norm(".attention.norm"), linear(".attention.query"), linear(".attention.key"), linear(".attention.value"),
                         linear(".attention.out"), norm(".ffn.norm"), linear(".ffn.gate"), linear(".ffn.up"), linear(".ffn.down"),
-                        residual(prefix, ".attention"), residual(prefix, ".ffn"), end(".attention.adapter"), end(".ffn.adapter")});
+                        residual(prefix, ".attention"), residual(prefix, ".ffn"), end(".attention.adapter"), end(".ffn.adapter"),
+                        place(prefix + ".attention.prefix.key", ""), place(prefix + ".attention.prefix.value", "")});
     }
   }
 
@@ -142,10 +144,15 @@ struct Network::Parts {
     const BlockPlaces& at = blocks[static_cast<std::size_t>(block)];
     const std::int64_t A = static_cast<std::int64_t>(genes.heads) * space.model().head_dim;
     const std::int64_t G = static_cast<std::int64_t>(genes.groups) * space.model().head_dim;
-    return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed), linear(weights, at.query, embed, A, rank),
-                                   linear(weights, at.key, embed, G, rank), linear(weights, at.value, embed, G, rank),
-                                   linear(weights, at.out, A, embed, rank), residual_slices(weights, at.attention_residual, embed),
-                                   end(weights, at.attention_end, embed)};
+    return BasicAttentionSlices<V>{norm(weights, at.attention_norm, embed),
+                                   linear(weights, at.query, embed, A, rank),
+                                   linear(weights, at.key, embed, G, rank),
+                                   linear(weights, at.value, embed, G, rank),
+                                   linear(weights, at.out, A, embed, rank),
+                                   residual_slices(weights, at.attention_residual, embed),
+                                   end(weights, at.attention_end, embed),
+                                   slice(weights, at.prefix_key.weight, space.model().tuning.keys, G),
+                                   slice(weights, at.prefix_value.weight, space.model().tuning.keys, G)};
   }
   template <class W>
   auto feed_forward_slices(W& weights, int block, int embed, const BlockGenes& genes, int rank = 0) const {

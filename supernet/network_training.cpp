@@ -99,7 +99,7 @@ class Network::TrainingPass {
   PassedBlock& passed(int i) const { return passed_[static_cast<std::size_t>(i)]; }
 
   void embedding_backward() {
-    if (const View dprompt = p_.prompt_of(gradients_, subnet_.embed); !dprompt.empty()) {  // and nothing else of the embedding learns
+    if (const View dprompt = p_.prompt_of(gradients_, subnet_.embed); !dprompt.empty()) {  // nothing else of the embedding learns
       drop(dropout_.embedding(), d_);
       return Prompt::prepend_backward(backend_, dprompt, d_, batch_.sequences);
     }
@@ -356,7 +356,7 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
 bool Network::writes_gradient(const TensorSpec& tensor) const {
   if (tensor.name == "embedding.token") return space().model().tied;  // the head writes a tied table before its lookups add to it
   return tensor.name != "embedding.position" && tensor.name != "embedding.class" && tensor.name != "embedding.prompt" &&
-         tensor.role != Role::gate && tensor.role != Role::shift;
+         tensor.name.find(".prefix.") == std::string::npos && tensor.role != Role::gate && tensor.role != Role::shift;
 }
 
 ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit,

@@ -194,10 +194,12 @@ Objection objection_to(const SearchSpace& space, const Subnet& subnet) {
     if (!objection.found.empty()) return objection;
   }
   const std::vector<int>& ranks = space.model().tuning.ranks;
-  if (subnet.rank != 0 && (!has(ranks, subnet.rank) || subnet.rank == ranks.back()))
-    return {
-        "its LoRA rank is " + std::to_string(subnet.rank),
-        ranks.empty() ? "none to choose" : list_of({ranks.begin(), ranks.end() - 1}) + ", or unwritten " + std::to_string(ranks.back())};
+  if (subnet.rank != 0 && (!has(ranks, subnet.rank) || subnet.rank == ranks.back())) {
+    std::string allowed = "none to choose";
+    if (!ranks.empty())
+      allowed = list_of(std::vector<int>(ranks.begin(), ranks.end() - 1)) + ", or unwritten " + std::to_string(ranks.back());
+    return {"its LoRA rank is " + std::to_string(subnet.rank), std::move(allowed)};
+  }
   return {};
 }
 

@@ -51,8 +51,10 @@ struct ModelConfig {
   bool head_bias = false;  // [1, vocabulary]
 
   int tokens_of_image() const { return image.patches() + (readout == Readout::class_token ? 1 : 0); }
-  /// Of a sequence of so many tokens, what blocks process: with a prompt's vectors, which stand in front.
-  std::int64_t stream_tokens(std::int64_t tokens) const { return tuning.tokens + tokens; }
+  /// Rows that stand in front of each sequence's tokens in what blocks process: a prompt's vectors, or a prefix's places.
+  int front_rows() const { return tuning.tokens + tuning.keys; }
+  /// Of a sequence of so many tokens, the rows that blocks process.
+  std::int64_t stream_tokens(std::int64_t tokens) const { return front_rows() + tokens; }
   /// Rows that the head scores.
   std::int64_t head_rows(std::int64_t sequences, std::int64_t tokens) const {
     return readout == Readout::every_token ? sequences * tokens : sequences;

@@ -144,6 +144,7 @@ Tuning parse_tuning(Object object, std::string_view where) {
   tuning.alpha = object.number("alpha");
   tuning.width = object.integer("width");
   if (object.has("ranks")) tuning.ranks = object.integers("ranks");
+  if (object.has("keys")) tuning.keys = object.integer("keys");
   if (object.has("tokens")) tuning.tokens = object.integer("tokens");
   for (const Json& target : object.list("targets"))
     tuning.targets.insert(find_linear_map(target.is_string() ? target.get<std::string>() : "", where));
@@ -236,6 +237,7 @@ std::string SearchSpace::text() const {
                                {"width", m.tuning.width},
                                {"targets", names_of(m.tuning.targets)}};
   if (!m.tuning.ranks.empty()) json["model"]["tuning"]["ranks"] = m.tuning.ranks;
+  if (m.tuning.keys != 0) json["model"]["tuning"]["keys"] = m.tuning.keys;
   if (m.tuning.tokens != 0) json["model"]["tuning"]["tokens"] = m.tuning.tokens;
   json["embed"] = embed_;
   json["depth"] = depth_;

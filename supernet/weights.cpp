@@ -130,6 +130,8 @@ std::vector<Declared> declare_block(const ModelConfig& model, const std::string&
     declare_linear(list, name, LinearMap::out, model, Axis::query, Axis::embed, Role::residual_out);
     declare_residual(list, name, model, {"input", "output"});
     declare_end(list, name, model);
+    for (const char* one : {".prefix.key", ".prefix.value"})
+      if (model.tuning.keys > 0) list.push_back({name + one, Role::embedding, Axis::fixed, Axis::key_value, model.tuning.keys, 1, true});
   }
   if (ffn) {
     const std::string name = prefix + ".ffn";

@@ -20,8 +20,8 @@ class SharpSequences {
 
   /// Losses of all tokens of a micro-batch [1, rows of the head], in the host's memory, before the step uphill.
   void before(std::int64_t micro_batch, const Batch& batch, ConstView losses);
-  /// From those after it: the `count` sequences whose losses have risen most, ascending; of equal ones the first. A loss that is not finite has
-  /// risen without bound, so that the pass over it is seen. Valid until the next call.
+  /// From those after it: the `count` sequences whose losses have risen most, ascending; of equal ones the first. A loss that is not finite
+  /// has risen without bound, so that the pass over it is seen. Valid until the next call.
   std::span<const int> choose(std::int64_t micro_batch, const Batch& batch, ConstView losses, int count);
 
  private:

@@ -119,33 +119,16 @@ struct Trainer::Parts {
                           i * options.sequences);
       batch.kept.count = state.tokens->kept(t);
       if (batch.kept.count > 0) state.tokens->select(t, i * options.sequences, batch);
-      const std::int64_t local = i - gradients.first();
       const View of_tokens = token_losses ? losses_of_tokens() : View{};
       Weights& formed = gradients.next();
-      const bool accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
+      ObjectiveContext context = context_of(t, i, values, formed, block_done);
+      context.accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
+      context.teaching = unperturbed;
+      context.token_losses = of_tokens;
       precision.begin_passes(backend, formed);
-      ObjectiveContext context{.backend = backend,
-                               .network = network,
-                               .largest = largest,
-                               .weights = values,
-                               .gradients = formed,
-                               .arena = arena,
-                               .plans = plans,
-                               .accumulate = accumulate,
-                               .share = precision.loss_scale() / options.accumulation,
-                               .label_smoothing = options.label_smoothing,
-                               .teacher = teacher_of(local),
-                               .teaching = unperturbed,
-                               .token_losses = of_tokens,
-                               .block_done = block_done,
-                               .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(t), i * batch.rows()},
-                               .noise = {.seed = options.seed, .step = static_cast<std::uint64_t>(t), .first_row = i * batch.rows()},
-                               .activation_limit = arena_bytes.limit,
-                               .checks_passes = precision.checks_passes(),
-                               .away = away ? &*away : nullptr};
-      if (asked.sharpest > 0) keep_sharpest(asked, report.subnets.front(), local, context);
+      if (asked.sharpest > 0) keep_sharpest(asked, report.subnets.front(), i - gradients.first(), context);
       stage.objective->forward_backward(context, report.subnets, batch, micro_losses);
-      if (sharp.chooses() && !unperturbed) sharp.before(local, batch, of_tokens);
+      if (sharp.chooses() && !unperturbed) sharp.before(i - gradients.first(), batch, of_tokens);
       precision.end_passes(backend);
       if (options.noise_scale && !unperturbed)
         squares[static_cast<std::size_t>(i)] = squared(global_norm(backend, formed, active, bands) / precision.loss_scale());
@@ -165,6 +148,28 @@ struct Trainer::Parts {
     report.losses = mean_losses(report.subnets.size());
     if (options.noise_scale) estimate_noise(squared(global_norm(backend, sum, active, bands) / precision.loss_scale()));
     return sum;
+  }
+
+  /// Of micro-batch i of step t, which the batch is.
+  ObjectiveContext context_of(std::int64_t t, std::int64_t i, const Weights& values, Weights& formed, BlockDone block_done) {
+    const auto step = static_cast<std::uint64_t>(t);
+    const std::int64_t first_row = i * batch.rows();
+    return {.backend = backend,
+            .network = network,
+            .largest = largest,
+            .weights = values,
+            .gradients = formed,
+            .arena = arena,
+            .plans = plans,
+            .share = state.precision->loss_scale() / options.accumulation,
+            .label_smoothing = options.label_smoothing,
+            .teacher = teacher_of(i - gradients.first()),
+            .block_done = block_done,
+            .dropout = {options.dropout, options.seed, step, first_row},
+            .noise = {.seed = options.seed, .step = step, .first_row = first_row},
+            .activation_limit = arena_bytes.limit,
+            .checks_passes = state.precision->checks_passes(),
+            .away = away ? &*away : nullptr};
   }
 
   /// Leaves of the batch, and of what a teacher said of it, the sequences whose loss has risen most.

@@ -44,10 +44,12 @@ TuneOptions read_tuning(const RecipeValue& document, std::string_view where, con
     options.tuning.alpha = table.number("alpha", kUsualAlpha, 1e-6, 1e6);
   }
   if (entry.how->has_width()) options.tuning.width = table.small_integer("width", kUsualWidth, 1, 4096);
+  if (entry.how->has_keys()) options.tuning.keys = table.small_integer("keys", kUsualKeys, 1, 1024);
   if (entry.how->has_tokens()) options.tuning.tokens = table.small_integer("tokens", kUsualTokens, 1, 1024);
   const std::pair<const char*, bool> keys[] = {{"targets", entry.how->has_targets()}, {"rank", entry.how->has_rank()},
                                                {"ranks", entry.how->has_rank()},      {"alpha", entry.how->has_rank()},
-                                               {"width", entry.how->has_width()},     {"tokens", entry.how->has_tokens()}};
+                                               {"width", entry.how->has_width()},     {"keys", entry.how->has_keys()},
+                                               {"tokens", entry.how->has_tokens()}};
   for (const auto& [key, read] : keys)
     if (table.has(key) && !read)
       throw InputError({table.place(key), "only with a method that has it", "method = " + method, fmt::format("remove {}", key)});
@@ -106,6 +108,7 @@ std::string tune_table(const Tuning& tuning, const std::string& base) {
     text += fmt::format("alpha = {}\n", tuning.alpha);
   }
   if (entry.how->has_width()) text += fmt::format("width = {}\n", tuning.width);
+  if (entry.how->has_keys()) text += fmt::format("keys = {}\n", tuning.keys);
   if (entry.how->has_tokens()) text += fmt::format("tokens = {}\n", tuning.tokens);
   if (entry.how->has_targets()) {
     std::string list;

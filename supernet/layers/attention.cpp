@@ -115,6 +115,8 @@ void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockS
     rotate(backend, q[r], shape, r.first, 0, false);
     rotate(backend, k[r], shape, r.first, 0, false);
   });
+  put_prefix(backend, shape, k, w.prefix_key);
+  put_prefix(backend, shape, v, w.prefix_value);
   backend.attention_forward({.out = mixed, .lse = t.whole(kLogSumExp), .q = q, .k = k, .v = v, .shape = kernel_shape(shape, shape.tokens)});
   const BranchEnd end(model_);
   backend.panels(x.rows, [&](Rows r) {
@@ -123,6 +125,22 @@ void Attention::forward(Backend& backend, const AttentionSlices& w, const BlockS
     residual.leave(backend, ends, z, t.rows(kBranch, r), kept, x, last, r);
     end.forward(backend, w.end, y[r], z, t.rows(kInner, r), t.rows(kInnerActivated, r));
   });
+}
+
+void Attention::put_prefix(Backend& backend, const BlockShape& shape, View x, ConstView prefix) {
+  if (prefix.empty()) return;
+  backend.for_each(shape.batch, [&](std::int64_t i) {  // x is an operand, and may be bf16
+    backend.affine_forward({.y = x.row_range(i * shape.tokens, prefix.rows), .x = prefix, .gain = {}, .shift = {}, .add = {}});
+  });
+}
+
+void Attention::take_prefix(Backend& backend, const BlockShape& shape, View dprefix, View dx) {
+  if (dprefix.empty()) return;
+  for (std::int64_t i = 0; i < shape.batch; ++i) {
+    const View rows = dx.row_range(i * shape.tokens, dprefix.rows);
+    backend.add(dprefix, rows);
+    backend.zero(rows);
+  }
 }
 
 ConstView Attention::shifted(Backend& backend, const AttentionSlices& w, View to, ConstView mixed) const {
@@ -143,11 +161,14 @@ Attention::Operands Attention::recall(Backend& backend, const Residual& residual
     project(backend, out, o.h[r], w.query);
     rotate(backend, out, shape, r.first, 0, false);
   });
-  o.k = t.read(kKey, [&](View out, Rows r) {
+  const View k = t.read(kKey, [&](View out, Rows r) {
     project(backend, out, o.h[r], w.key);
     rotate(backend, out, shape, r.first, 0, false);
   });
-  o.v = t.read(kValue, [&](View out, Rows r) { project(backend, out, o.h[r], w.value); });
+  const View v = t.read(kValue, [&](View out, Rows r) { project(backend, out, o.h[r], w.value); });
+  put_prefix(backend, shape, k, w.prefix_key);
+  put_prefix(backend, shape, v, w.prefix_value);
+  o.k = k, o.v = v;
   o.mixed = t.take(kMixed);
   o.lse = t.take(kLogSumExp);
   if (t.dropped(kMixed))
@@ -205,6 +226,8 @@ void Attention::backward(Backend& backend, const AttentionSlices& w, const Atten
                               .k = o.k,
                               .v = o.v,
                               .shape = kernel_shape(shape, shape.tokens)});
+  take_prefix(backend, shape, dw.prefix_key, dk);
+  take_prefix(backend, shape, dw.prefix_value, dv);
   backend.panels(d.rows, [&](Rows r) {
     const View dh = panel.at(backend.slot(), r.count);
     rotate(backend, dq[r], shape, r.first, 0, true);

@@ -19,6 +19,7 @@ struct BasicAttentionSlices {
   BasicResidualSlices<V> residual;
   BasicBranchEnds<V> ends() const { return {norm, residual, out}; }
   BasicAdapterSlice<V> end;
+  V prefix_key{}, prefix_value{};  // [P, k·D] of a tuned prefix; empty: none
 };
 using AttentionSlices = BasicAttentionSlices<ConstView>;
 using AttentionGradients = BasicAttentionSlices<View>;
@@ -60,6 +61,10 @@ class Attention {
     View mixed, lse;
     EndTensors ends;
   };
+  /// A prefix's rows in front of each sequence's own, of keys and of values [B·(P+T), k·D].
+  static void put_prefix(Backend& backend, const BlockShape& shape, View x, ConstView prefix);
+  /// Adds the gradient there to the prefix's, and clears it: behind it there is nothing that learns.
+  static void take_prefix(Backend& backend, const BlockShape& shape, View dprefix, View dx);
   Operands recall(Backend& backend, const Residual& residual, const AttentionSlices& w, const BlockShape& shape, const BackwardTensors& t,
                   ConstView x) const;
   /// What the last product takes: `mixed`, or with the residual rule's shift in `to`.

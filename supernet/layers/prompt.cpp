@@ -22,7 +22,8 @@ std::int64_t Prompt::arena_bytes(const ModelConfig& model, DType dtype, std::int
 
 void Prompt::prepend(Backend& backend, View x, ConstView prompt, ConstView tokens, std::int64_t sequences) {
   for_sequences(backend, x.rows, tokens.rows, sequences, [&](Rows front, Rows behind, Rows own) {
-    backend.copy(x[front], prompt);
+    if (prompt.empty()) backend.zero(x[front]);
+    else backend.copy(x[front], prompt);
     backend.copy(x[behind], tokens[own]);
   });
 }

@@ -6,15 +6,16 @@
 
 namespace elastiform {
 
-/// P learned vectors in front of each sequence's T embedded tokens (arXiv 2104.08691). Blocks process P + T rows a sequence; rotary positions
-/// count from the first vector, learned ones belong to the tokens alone. What stands behind the blocks reads the tokens' rows.
+/// P rows in front of each sequence's T embedded tokens: a prompt's learned vectors (arXiv 2104.08691), or zeros where attention puts a
+/// prefix's keys and values. Blocks process P + T rows a sequence; rotary positions count from the first of them, learned ones belong to the
+/// tokens alone. What stands behind the blocks reads the tokens' rows.
 class Prompt {
  public:
-  static bool present(const ModelConfig& model) { return model.tuning.tokens > 0; }
+  static bool present(const ModelConfig& model) { return model.front_rows() > 0; }
   /// Of the tokens' rows alone, which stand in the arena on their way in and out; 0 without a prompt.
   static std::int64_t arena_bytes(const ModelConfig& model, DType dtype, std::int64_t rows, std::int64_t embed);
 
-  /// x [B·(P+T), C] of prompt [P, C] and tokens [B·T, C].
+  /// x [B·(P+T), C] of prompt [P, C], or zeros where that is empty, and tokens [B·T, C].
   static void prepend(Backend& backend, View x, ConstView prompt, ConstView tokens, std::int64_t sequences);
   /// tokens [B·T, C] of x.
   static void strip(Backend& backend, View tokens, ConstView x, std::int64_t sequences);

@@ -11,6 +11,7 @@ const Parametrization& lora_parametrization();
 const Parametrization& ssf_parametrization();
 const Parametrization& adapter_parametrization();
 const Parametrization& prompt_parametrization();
+const Parametrization& prefix_parametrization();
 
 /// InputError unless there are targets, and the model has them.
 void check_targets(const ModelConfig& model);

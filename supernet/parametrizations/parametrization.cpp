@@ -8,8 +8,8 @@
 namespace elastiform {
 namespace {
 
-const std::array<ParametrizationEntry, 6>& entries() {
-  static const std::array<ParametrizationEntry, 6> kEntries{{
+const std::array<ParametrizationEntry, 7>& entries() {
+  static const std::array<ParametrizationEntry, 7> kEntries{{
       {TuningMethod::full, "full", "every weight learns", 0.1, &full_parametrization()},
       {TuningMethod::bitfit, "bitfit", "biases alone learn (arXiv 2106.10199)", 1, &bitfit_parametrization()},
       {TuningMethod::lora, "lora", "W + alpha/rank · A·B, of which A and B learn (arXiv 2106.09685)", 1, &lora_parametrization()},
@@ -18,6 +18,8 @@ const std::array<ParametrizationEntry, 6>& entries() {
       {TuningMethod::adapter, "adapter", "bottlenecks after branches, which alone learn (arXiv 1902.00751)", 1, &adapter_parametrization()},
       {TuningMethod::prompt, "prompt", "vectors in front of the tokens, which alone learn (arXiv 2104.08691)", 10,
        &prompt_parametrization()},
+      {TuningMethod::prefix, "prefix", "keys and values in front of those of each attention, which alone learn (arXiv 2101.00190)", 10,
+       &prefix_parametrization()},
   }};
   return kEntries;
 }

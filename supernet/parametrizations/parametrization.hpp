@@ -55,6 +55,7 @@ class Parametrization {
   virtual bool has_rank() const { return false; }  // and alpha
   virtual bool has_width() const { return false; }
   virtual bool has_tokens() const { return false; }
+  virtual bool has_keys() const { return false; }
   /// Of the adapters after branches (supernet/layers/branch_end.hpp); 0: none.
   virtual int adapter_width(const ModelConfig& /*model*/) const { return 0; }
 

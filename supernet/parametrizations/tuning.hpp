@@ -33,8 +33,8 @@ std::vector<std::string_view> names_of(LinearMaps maps);
 
 /// Which tensors of a network learn, and what a method of tuning adds to them; part of the model, so that everything that is made of a space
 /// (weight table, network, plans, costs) knows it. The default: all learn, nothing is added.
-enum class TuningMethod : std::uint8_t { full, bitfit, lora, ssf, adapter, prompt };
-inline constexpr int kUsualRank = 8, kUsualWidth = 16, kUsualTokens = 16;
+enum class TuningMethod : std::uint8_t { full, bitfit, lora, ssf, adapter, prompt, prefix };
+inline constexpr int kUsualRank = 8, kUsualWidth = 16, kUsualTokens = 16, kUsualKeys = 16;
 inline constexpr double kUsualAlpha = 16;
 struct Tuning {
   TuningMethod method = TuningMethod::full;
@@ -46,6 +46,7 @@ struct Tuning {
   std::vector<int> ranks;
   int width = 0;   // adapter: of the bottleneck after each branch
   int tokens = 0;  // prompt: learned vectors in front of each sequence
+  int keys = 0;    // prefix: learned keys and values in front of those of each attention
   bool operator==(const Tuning&) const = default;
 };
 

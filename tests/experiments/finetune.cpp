@@ -115,6 +115,18 @@ TEST_CASE("a tuned prompt stays: it evaluates, generates, goes on after a stop, 
   own.succeed("train --resume runs/prompted --steps 25");
 }
 
+TEST_CASE("a tuned prefix stays: it evaluates, generates and is exported as it is", "[experiments][finetune][prompt]") {
+  const OwnRuns own;
+  const ProgramResult tuned = own.succeed("finetune runs/micro --method prefix --keys 5 --run runs/prefixed" + std::string(kSteps));
+  CHECK_THAT(tuned.out, Contains("320 of "));  // 2 blocks, keys and values of 5 x 16
+  CHECK_THAT(content_of(own.folder / "runs/prefixed/recipe.toml"), Contains("[tune]\nmethod = \"prefix\"\nkeys = 5\n"));
+  CHECK(own.json_of("evaluate runs/prefixed --subnet middle")["loss"] != own.json_of("evaluate runs/micro --subnet middle")["loss"]);
+  own.succeed("export runs/prefixed --subnet largest --to model");
+  const std::string prompt = " --tokens 40 --prompt the";
+  CHECK(own.json_of("generate model" + prompt)["ids"] == own.json_of("generate runs/prefixed --subnet largest" + prompt)["ids"]);
+  CHECK_THAT(own.run("export runs/prefixed --subnet largest --format gguf-f16 --to other").err, Contains("tuned with prefix"));
+}
+
 TEST_CASE("smaller subnets of a tuning can learn from the largest", "[experiments][finetune]") {
   const OwnRuns own;
   own.succeed("finetune runs/micro --distill --run runs/taught" + std::string(kSteps));
@@ -153,9 +165,11 @@ TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune
       {"finetune runs/micro --method bitfit", "a model with biases"},
       {"finetune runs/micro --method full --rank 4", "--rank: expected a method that takes it, found --method full"},
       {"finetune runs/micro --method bitfit --targets query", "--targets"},
+      {"finetune runs/micro --keys 4", "--keys: expected a method that takes it"},
+      {"finetune runs/micro --method prefix --keys 2000", "keys: expected 1 to 1024"},
       {"finetune runs/micro --tokens 4", "--tokens: expected a method that takes it"},
       {"finetune runs/micro --method prompt --tokens 2000", "tokens: expected 1 to 1024"},
-      {"finetune runs/micro --method prompt --set train.tokens=importance", "a tuning without a prompt"},
+      {"finetune runs/micro --method prompt --set train.tokens=importance", "a tuning without a prompt or prefix"},
       {"finetune runs/micro --rank 0", "an integer of at least 1"},
       {"finetune runs/micro --rank 5000", "rank: expected 1 to 4096"},
       {"finetune runs/micro --targets quary", "nearest query"},

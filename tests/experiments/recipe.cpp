@@ -195,6 +195,11 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
       Case{{"train.optimizer=lion", "train.policy=dense"}, "would go on moving"},
       Case{{"train.optimizer=lamb", "train.policy=dense"}, "norms over weights that a step does not use"},
       Case{{"train.rho=0.1"}, "train.rho: expected only with a step rule that reads it, found step_rule = plain"},
+      Case{{"train.step_rule=sam", "train.sharp_share=0.5"}, "train.sharp_share: expected only with a step rule that reads it"},
+      Case{{"train.step_rule=esam", "train.sharp_share=0"}, "train.sharp_share"},
+      Case{{"train.step_rule=esam", "train.uphill_share=1.5"}, "train.uphill_share"},
+      Case{{"train.step_rule=esam", "train.uphil_share=1"}, "nearest uphill_share"},
+      Case{{"train.step_rule=esam", "train.dropout=0.1"}, "train.step_rule: expected train.dropout = 0"},
       Case{{"train.step_rule=sam", "train.look_every=5"}, "train.look_every: expected only with a step rule that reads it"},
       Case{{"train.base_sequences=8"}, "train.base_sequences: expected only with train.scale_rate = linear or sqrt"},
       Case{{"train.warmup=0.8"}, "warmup + cooldown of at most 1"});
@@ -207,6 +212,7 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
         std::vector<std::string>{"train.optimizer=lars", "train.trust=0.01"}, std::vector<std::string>{"train.optimizer=adafactor"},
         std::vector<std::string>{"train.optimizer=adamw8bit", "train.policy=dense", "train.ema=0.99"},
         std::vector<std::string>{"train.step_rule=looksam", "train.look_share=0.5", "train.adaptive=true"},
+        std::vector<std::string>{"train.step_rule=esam", "train.uphill_share=0.75", "train.sharp_share=0.25"},
         std::vector<std::string>{"train.scale_rate=sqrt", "train.base_sequences=64", "train.accumulation=2", "train.noise_scale=true"},
         std::vector<std::string>{"train.schedule=constant", "train.warmup=0.9"}, std::vector<std::string>{"train.dropout=0.15"}}) {
     CAPTURE(used);

@@ -1,4 +1,5 @@
-// A tuned prompt: vectors in front of the tokens are what tokens there would be, wherever the network runs.
+// A tuned prompt: vectors in front of the tokens are what tokens there would be, wherever the network runs. A prefix: the same keys and
+// values in training, in pieces and in a cache.
 #include <cmath>
 #include <numeric>
 
@@ -55,10 +56,11 @@ TEST_CASE("a prompt of embedded tokens is those tokens in front of the text", "[
   }
 }
 
-TEST_CASE("a network with a prompt says the same in training, in pieces, and token by token", "[supernet][tuning][prompt]") {
+TEST_CASE("a network with a prompt or prefix says the same in training, in pieces, and token by token", "[supernet][tuning][prompt]") {
   const std::string preset = GENERATE("llama", "gpt2");
-  CAPTURE(preset);
-  const SearchSpace space = with_tuning(tiny_space(preset), prompts(kPrompt));
+  const bool prefix = GENERATE(false, true);
+  CAPTURE(preset, prefix);
+  const SearchSpace space = with_tuning(tiny_space(preset), prefix ? prefixes(kPrompt) : prompts(kPrompt));
   Cpu cpu(2);
   const Weights weights = random_weights(space, DType::float32, 5);
   const Network network(space, DType::float32);
@@ -66,6 +68,10 @@ TEST_CASE("a network with a prompt says the same in training, in pieces, and tok
   const std::int64_t T = 20, rows = T + kPrompt, V = space.model().vocabulary;
   const Batch batch = random_batch(space, 1, T, 3);
   const double expected = training_loss(network, cpu.backend, weights, subnet, batch);
+  Weights without = random_weights(tiny_space(preset), DType::float32, 6);
+  for (const TensorSpec& tensor : without.table().tensors()) cpu.backend.copy(without.view(tensor), weights.view(tensor.name));
+  CHECK(training_loss(Network(without.table().space(), DType::float32), cpu.backend, without, subnet, batch) !=
+        Approx(expected).epsilon(1e-4));
 
   const BackendTraits traits = cpu.backend.traits();
   std::int64_t scratch = std::max(network.plan_embed(traits, subnet.embed, 1), network.plan_score(traits, subnet.embed, 1, T));
@@ -98,8 +104,8 @@ TEST_CASE("a network with a prompt says the same in training, in pieces, and tok
   CHECK(sum / static_cast<double>(T) == Approx(expected).epsilon(1e-5));
 }
 
-TEST_CASE("generation begins its window with the prompt whenever that starts anew", "[supernet][tuning][prompt]") {
-  const SearchSpace space = with_tuning(tiny_space("llama"), prompts(kPrompt));
+TEST_CASE("generation begins its window with the prompt or prefix whenever that starts anew", "[supernet][tuning][prompt]") {
+  const SearchSpace space = with_tuning(tiny_space("llama"), GENERATE(false, true) ? prefixes(kPrompt) : prompts(kPrompt));
   Cpu cpu(2);
   const Weights weights = random_weights(space, DType::float32, 5);
   const Network network(space, DType::float32);
@@ -129,12 +135,24 @@ TEST_CASE("a prompt's costs: its vectors, and what blocks do with them", "[super
   CHECK(merged_space(space) == space);
 }
 
-TEST_CASE("prompts that cannot be are refused", "[supernet][tuning][prompt]") {
+TEST_CASE("a prefix's costs: its keys and values, and the rows whose places they take", "[supernet][tuning][prompt][cost]") {
+  const SearchSpace llama = tiny_space("llama"), space = with_tuning(llama, prefixes(kPrompt));
+  const auto state = [](const WeightTable& table) { return 8 * table.trained_elements(); };
+  const CostModel plain(llama, {}, 4, state), costs(space, {}, 4, state), prompted(with_tuning(llama, prompts(kPrompt)), {}, 4, state);
+  const Subnet subnet{.embed = 16, .blocks = {{4, 2, 16}, {0, 0, 16}}, .kept = {}};
+  CHECK(costs.of(subnet).parameters - plain.of(subnet).parameters == 2 * kPrompt * 2 * llama.model().head_dim);
+  CHECK(costs.of(subnet).macs == prompted.of(subnet).macs);
+  CHECK(merged_space(space) == space);
+}
+
+TEST_CASE("prompts and prefixes that cannot be are refused", "[supernet][tuning][prompt]") {
   const SearchSpace llama = tiny_space("llama");
   CHECK_THROWS_AS(with_tuning(llama, prompts(0)), InputError);
   CHECK_THROWS_AS(with_tuning(llama, prompts(1025)), InputError);
-  const SearchSpace space = with_tuning(llama, prompts(7));
-  CHECK(SearchSpace::parse(space.text(), "test") == space);
+  CHECK_THROWS_AS(with_tuning(llama, prefixes(0)), InputError);
+  CHECK_THROWS_AS(with_tuning(llama, prefixes(1025)), InputError);
+  for (const SearchSpace& space : {with_tuning(llama, prompts(7)), with_tuning(llama, prefixes(7))})
+    CHECK(SearchSpace::parse(space.text(), "test") == space);
   CHECK(with_tuning(llama, lora(llama.model())).text().find("tokens\"") == std::string::npos);  // texts of other tunings are what they were
 }
 

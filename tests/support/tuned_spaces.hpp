@@ -38,6 +38,12 @@ inline Tuning prompts(int tokens = 3) {
   return tuning;
 }
 
+inline Tuning prefixes(int keys = 3) {
+  Tuning tuning = tuned_by(TuningMethod::prefix);
+  tuning.keys = keys;
+  return tuning;
+}
+
 /// LoRA of the maps of that name, or of all that the model has.
 inline Tuning lora(const ModelConfig& model, int rank = 2, double alpha = 3, const std::vector<std::string>& targets = {}) {
   Tuning tuning = tuned_by(TuningMethod::lora);

@@ -103,7 +103,7 @@ TEST_CASE("SAM and its kin end where the Hessian's largest eigenvalue is smaller
   const SearchSpace::Block block{{2}, {.widths = {32}, .ratios = {}}};
   f.space = SearchSpace(f.space.model(), {16}, {1}, {block});
   f.stages = {{.share = 1, .steps = 0, .sampler = "largest"}};
-  f.options.steps = 200, f.options.sequences = 8, f.options.rho = 0.2;
+  f.options.steps = 600, f.options.sequences = 8, f.options.rho = 0.2;
   f.options.optimizer = GENERATE("sgd", "adamw");
   f.options.rate = f.options.optimizer == "sgd" ? 0.2 : 1e-2;
   CAPTURE(f.options.optimizer);

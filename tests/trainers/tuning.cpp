@@ -52,6 +52,7 @@ Tuned tuning_of(const std::string& method) {
   if (method == "bitfit") return Tuned(biased_space(), bitfit());
   if (method == "adapter") return Tuned(byte_space(), adapters(4));
   if (method == "ranks") return Tuned(byte_space(), elastic_lora(byte_space().model(), {1, 2, 4}, 8));
+  if (method == "prefix") return Tuned(byte_space(), prefixes(4));
   if (method == "prompt") return Tuned(byte_space(), prompts(4));
   if (method == "ssf") return Tuned(biased_space(), ssf(biased_space().model()));
   return Tuned(byte_space(), lora(byte_space().model(), 4, 8));
@@ -64,7 +65,7 @@ bool same_bits(ConstView a, ConstView b) {
 }
 
 TEST_CASE("tuning learns and leaves frozen weights bitwise as they were", "[trainers][tuning]") {
-  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "ranks");
+  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "prefix", "ranks");
   CAPTURE(method);
   Tuned f = tuning_of(method);
   const auto begun = f.begin();
@@ -87,7 +88,7 @@ TEST_CASE("tuning learns and leaves frozen weights bitwise as they were", "[trai
 }
 
 TEST_CASE("what is frozen has neither gradients nor optimizer state, and the plan says so", "[trainers][tuning][memory]") {
-  Tuned f = tuning_of(GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "ranks"));
+  Tuned f = tuning_of(GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "prefix", "ranks"));
   const auto begun = f.begin();
   const Trainer& trainer = *begun;
   const Trainer::Memory planned = Trainer::plan(f.space, f.options, f.stages, f.cpu.backend), held = trainer.memory();
@@ -102,7 +103,7 @@ TEST_CASE("what is frozen has neither gradients nor optimizer state, and the pla
 }
 
 TEST_CASE("a tuning that is killed and resumed has the bits of one that was not", "[trainers][tuning][bits]") {
-  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "ranks");
+  const std::string method = GENERATE("bitfit", "lora", "ssf", "adapter", "prompt", "prefix", "ranks");
   CAPTURE(method);
   Tuned f = tuning_of(method);
   const auto whole = f.begin();

@@ -84,6 +84,9 @@ class SandwichSampler final : public SubnetSampler {
   int random_;
 };
 
+/// Index of the streams that ranks are drawn from; a step's subnets are numbered from 0.
+constexpr std::uint32_t kFirstOfRanks = 1 << 20;
+
 class RankSampler final : public SubnetSampler {
  public:
   RankSampler(std::unique_ptr<SubnetSampler> sampler, std::vector<int> ranks, std::uint64_t seed, bool teaches)
@@ -91,7 +94,7 @@ class RankSampler final : public SubnetSampler {
   std::vector<Subnet> sample(std::uint64_t step, std::uint64_t stage_step) const override {
     std::vector<Subnet> subnets = sampler_->sample(step, stage_step);
     for (std::size_t i = first_; i < subnets.size(); ++i) {
-      RandomStream random(seed_, Purpose::rank, step, static_cast<std::uint32_t>(i));
+      RandomStream random(seed_, Purpose::subnet, step, kFirstOfRanks + static_cast<std::uint32_t>(i));
       const int rank = pick(ranks_, random);
       subnets[i].rank = rank == ranks_.back() ? 0 : rank;
     }

@@ -4,10 +4,10 @@
 
 namespace elastiform {
 
-/// ESAM (arXiv 2110.03141): SAM's ε of a share of the weights, drawn anew in each step, divided by that share; and of each micro-batch a second
-/// pass over those sequences alone whose loss ε has raised most. To know them costs a forward pass at θ + ε: with half of the sequences a step
-/// takes 1 + 1/3 + 1/2 passes, where SAM takes 2. Gradients of the first pass are formed of all weights, as norms are of all, so that the share
-/// of the weights saves no time here. Masks are those of a dropout whose places are bands, with a seed that no network's dropout has.
+/// ESAM (arXiv 2110.03141): SAM's ε of a share of the weights, drawn anew in each step, divided by that share; and of each micro-batch a
+/// second pass over those sequences alone whose loss ε has raised most. To know them costs a forward pass at θ + ε: with half of the sequences
+/// a step takes 1 + 1/3 + 1/2 passes, where SAM takes 2. Gradients of the first pass are formed of all weights, as norms are of all, so the
+/// share of the weights saves no time here. Masks are those of a dropout whose places are bands, with a seed that no network's dropout has.
 class Esam final : public StepRule {
  public:
   Esam(const TrainOptions& options, std::shared_ptr<const WeightTable> table, const Backend& backend)

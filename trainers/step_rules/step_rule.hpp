@@ -16,8 +16,8 @@ namespace elastiform {
 struct RulePass {
   /// Of a later pass: the weights of before any perturbation. What teachers knew then they teach again. nullptr: the step's first pass.
   const Weights* unperturbed = nullptr;
-  /// Of a later pass: how many sequences of each micro-batch it covers, those whose loss of the first subnet has risen most since the first pass;
-  /// gradients are of their mean loss. 0: all. After one of fewer, the step has no other.
+  /// Of a later pass: how many sequences of each micro-batch it covers, those whose loss in the step's first subnet has risen most since the
+  /// first pass; gradients are of their mean loss. 0: all. After one of fewer, the step has no other.
   int sharpest = 0;
 };
 

@@ -45,10 +45,10 @@ std::unique_ptr<TokenSelection> make_token_selection(const TrainOptions& options
       throw InputError({"recipe: train.tokens = \"" + options.tokens + '"',
                         "a language model: an image's class is read from all its tokens", "a classifier of images",
                         "use tokens = \"all\""});
-    if (options.tokens != "all" && space.model().tuning.tokens > 0)
+    if (options.tokens != "all" && space.model().front_rows() > 0)
       throw InputError({"recipe: train.tokens = \"" + options.tokens + '"',
-                        "a tuning without a prompt: its vectors are no tokens of the batch, among which this chooses",
-                        "tune.method = prompt", "use tokens = \"all\""});
+                        "a tuning without a prompt or prefix, whose rows are no tokens of the batch, among which this chooses",
+                        "tune.method = prompt or prefix", "use tokens = \"all\""});
     std::unique_ptr<TokenSelection> selection = entry.make(options, space);
     if (selection->most_kept() > 0 && space.max_depth() < 3)
       throw InputError({"recipe: train.tokens = \"" + options.tokens + '"',

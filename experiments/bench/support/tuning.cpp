@@ -16,6 +16,8 @@ SearchSpace tuned(const Shape& shape, const ParametrizationEntry& entry) {
   if (entry.how->has_targets()) model.tuning.targets = linear_maps_of(model);
   if (entry.how->has_rank()) model.tuning.rank = kUsualRank, model.tuning.alpha = kUsualAlpha;
   if (entry.how->has_width()) model.tuning.width = kUsualWidth;
+  if (entry.how->has_keys()) model.tuning.keys = kUsualKeys;
+  if (entry.how->has_tokens()) model.tuning.tokens = kUsualTokens;
   return SearchSpace::of(model, shape.space.largest());
 }
 

@@ -46,6 +46,8 @@ class FinetuneCommand final : public Command {
                    "Of lora: several, e.g. 2,4,8; each subnet of a step takes one, and any can be merged (not with --rank)");
     options.option("alpha", alpha_, fmt::format("Of lora: the maps are W + alpha/rank A B (default: {})", kUsualAlpha), 1e-6, 1e6);
     options.option("width", width_, fmt::format("Of adapter: the bottleneck after each branch (default: {})", kUsualWidth), 1);
+    options.option("keys", keys_, fmt::format("Of prefix: learned keys and values in front of each attention's (default: {})", kUsualKeys),
+                   1);
     options.option("tokens", tokens_, fmt::format("Of prompt: learned vectors in front of each sequence (default: {})", kUsualTokens), 1);
     options.option("targets", targets_, "Linear maps, e.g. query,value (default: all of them)");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
@@ -97,12 +99,14 @@ class FinetuneCommand final : public Command {
           {std::string(kWhere) + ": --ranks", "one of --rank and --ranks", "both", "leave --rank out: it is the last of --ranks"});
     if (!method.how->has_rank() && alpha_) refuse("--alpha");
     if (!method.how->has_width() && width_) refuse("--width");
+    if (!method.how->has_keys() && keys_) refuse("--keys");
     if (!method.how->has_tokens() && tokens_) refuse("--tokens");
     if (!method.how->has_targets() && targets_) refuse("--targets");
     const auto whole = [](std::int64_t value) { return static_cast<int>(std::min<std::int64_t>(value, INT32_MAX)); };
     if (method.how->has_rank()) tuning.rank = whole(rank_.value_or(kUsualRank)), tuning.alpha = alpha_.value_or(kUsualAlpha);
     if (ranks_) tuning.ranks = parse_ranks(*ranks_, std::string(kWhere) + ": --ranks"), tuning.rank = tuning.ranks.back();
     if (method.how->has_width()) tuning.width = whole(width_.value_or(kUsualWidth));
+    if (method.how->has_keys()) tuning.keys = whole(keys_.value_or(kUsualKeys));
     if (method.how->has_tokens()) tuning.tokens = whole(tokens_.value_or(kUsualTokens));
     if (method.how->has_targets()) tuning.targets = parse_targets(targets_.value_or(""), model, std::string(kWhere) + ": --targets");
     return tuning;
@@ -159,7 +163,7 @@ class FinetuneCommand final : public Command {
 
   std::string from_, method_ = "lora", weights_ = "trained";
   std::optional<std::string> subnet_, ranks_, targets_, text_, run_, memory_limit_;
-  std::optional<std::int64_t> rank_, width_, tokens_;
+  std::optional<std::int64_t> rank_, width_, tokens_, keys_;
   std::optional<double> alpha_, rate_;
   std::int64_t steps_ = 500;
   std::vector<std::string> set_;

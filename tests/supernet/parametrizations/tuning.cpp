@@ -59,6 +59,8 @@ std::vector<SearchSpace> tuned_spaces() {
           with_tuning(llama, prompts()),
           with_tuning(gpt2, prompts(5)),
           with_tuning(tiny_space("vit"), prompts(2)),
+          with_tuning(llama, prefixes()),
+          with_tuning(tiny_space("vit"), prefixes(2)),
           with_tuning(llama, elastic_lora(llama.model())),
           with_tuning(gpt2, lora(gpt2.model(), 1, 1, {"value"})),
           with_tuning(llama, lora(llama.model(), 2, 4, {"gate", "out"}))};
@@ -94,7 +96,7 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet, std::int64_
 }
 
 TEST_CASE("gradients of what learns agree with finite differences, frozen tensors have none", "[supernet][tuning]") {
-  const SearchSpace space = tuned_spaces()[static_cast<std::size_t>(GENERATE(range(0, 14)))];
+  const SearchSpace space = tuned_spaces()[static_cast<std::size_t>(GENERATE(range(0, 16)))];
   const std::int64_t limit = GENERATE(kNoLimit, std::int64_t{0});
   check_gradients(space, random_subnet(space, 3), limit);
   check_gradients(space, space.largest(), limit);
@@ -106,7 +108,7 @@ TEST_CASE("gradients of what learns agree with finite differences, frozen tensor
 }
 
 TEST_CASE("a tuned network has the same bits on every number of threads and under every plan", "[supernet][tuning][bits]") {
-  const SearchSpace space = tuned_spaces()[static_cast<std::size_t>(GENERATE(range(0, 12)))];
+  const SearchSpace space = tuned_spaces()[static_cast<std::size_t>(GENERATE(range(0, 14)))];
   const Precision precision = GENERATE(from_range(precisions_here()));
   const Batch batch = random_batch(space, 40, 23, 3);
   const Weights weights = random_weights(space, DType::float32, 5);
@@ -122,7 +124,7 @@ TEST_CASE("a tuned network has the same bits on every number of threads and unde
 }
 
 TEST_CASE("a slice of a tuned supernet has the loss and gradients of its dense copy, bit for bit", "[supernet][tuning][slicing]") {
-  const SearchSpace space = tuned_spaces()[static_cast<std::size_t>(GENERATE(range(0, 12)))];
+  const SearchSpace space = tuned_spaces()[static_cast<std::size_t>(GENERATE(range(0, 14)))];
   Cpu cpu(2);
   const Network network(space, DType::float32);
   const Weights weights = random_weights(space, DType::float32, 11);
