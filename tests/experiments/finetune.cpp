@@ -78,7 +78,6 @@ TEST_CASE("a tuning of several ranks is evaluated, said and exported at each", "
   CHECK(own.json_of("generate model" + prompt)["ids"] == own.json_of("generate runs/ranked --subnet largest --rank 1" + prompt)["ids"]);
   CHECK(own.succeed("search runs/ranked --rank 1 --budget parameters=..80%").status == 0);
   CHECK(own.succeed("front runs/ranked --rank 1").status == 0);
-  own.succeed("train --resume runs/ranked --steps 25");
   for (const auto& [line, says] : std::vector<std::pair<std::string, std::string>>{
            {"evaluate runs/ranked --subnet middle --rank 2", "one of 1, 4"},
            {"evaluate runs/micro --subnet middle --rank 2", "a run that lora has tuned"},
@@ -95,7 +94,7 @@ TEST_CASE("a tuning of several ranks is evaluated, said and exported at each", "
   }
 }
 
-TEST_CASE("a tuned prompt stays: it evaluates, generates, goes on after a stop, and other formats refuse it",
+TEST_CASE("a tuned prompt stays: it evaluates, generates, is exported as it is, and other formats refuse it",
           "[experiments][finetune][prompt]") {
   const OwnRuns own;
   const ProgramResult tuned = own.succeed("finetune runs/micro --method prompt --tokens 5 --run runs/prompted" + std::string(kSteps));
@@ -112,7 +111,6 @@ TEST_CASE("a tuned prompt stays: it evaluates, generates, goes on after a stop, 
   CHECK(refused.status == 2);
   CHECK_THAT(refused.err, Contains("tuned with prompt") && Contains("use --format elastiform"));
   CHECK_THAT(own.run("finetune runs/prompted --run runs/twice").err, Contains("tuned with prompt, which does not merge"));
-  own.succeed("train --resume runs/prompted --steps 25");
 }
 
 TEST_CASE("a tuned prefix stays: it evaluates, generates and is exported as it is", "[experiments][finetune][prompt]") {
