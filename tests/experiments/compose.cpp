@@ -74,7 +74,7 @@ const std::vector<Method> kMethods = {
     {"tuning", {"tune.method=bitfit", kBase, "model.biases=true"}},
     {"tuning", {"tune.method=lora", "tune.rank=2", kBase}},
     {"tuning", {"tune.method=prefix", "tune.keys=4", kBase}},
-    {"tuning", {"tune.method=lora", "tune.ranks=[1,2,4]", kBase}},
+    {"tuning", {"tune.method=lora", "tune.ranks=1,2,4", kBase}},
     {"tuning", {"tune.method=adapter", "tune.width=4", kBase}},
     {"tuning", {"tune.method=ssf", kBase}},
     {"tuning", {"tune.method=prompt", "tune.tokens=4", kBase}},
