@@ -96,8 +96,8 @@ class Network {
 
   // The same function in pieces, for evaluators that share prefixes. x is [batch·stream_tokens(tokens), C] (ModelConfig).
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const;
-  /// x_out = block `index` of the supernet applied to x_in, with these genes, in a subnet of `depth` blocks; tokens: rows of a sequence in x; x_out may
-  /// not be x_in.
+  /// x_out = block `index` of the supernet applied to x_in, with these genes, in a subnet of `depth` blocks; tokens: rows of a sequence in x.
+  /// x_out may not be x_in.
   void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth, std::int64_t tokens,
                      ConstView x_in, View x_out, Arena& arena) const;
   /// Whether blocks compute something else in a subnet of another depth: then subnets of several depths share no prefix.

@@ -39,7 +39,8 @@ class Head {
   /// Whether a chunk has too few panels to occupy the workers: then they share its vocabulary instead, and pack nothing for each other.
   static bool shares_vocabulary(const ModelConfig& model);
 
-  /// Losses and, in one pass, the gradient: d [N, C] receives the gradient at x, unless LossOptions::forward_only. teacher_head: what turns the teacher's hidden states into
+  /// Losses and, in one pass, the gradient: d [N, C] receives the gradient at x, unless LossOptions::forward_only.
+  /// teacher_head: what turns the teacher's hidden states into
   /// logits; its norm is not read.
   LossReport forward_backward(Backend& backend, const HeadSlices& w, const HeadGradients& dw, const HeadSlices& teacher_head,
                               const BlockShape& shape, const Saved& saved, View d, ConstView x, const Batch& batch,

@@ -7,8 +7,8 @@
 namespace elastiform {
 
 /// P rows in front of each sequence's T embedded tokens: a prompt's learned vectors (arXiv 2104.08691), or zeros where attention puts a
-/// prefix's keys and values. Blocks process P + T rows a sequence; rotary positions count from the first of them, learned ones belong to the
-/// tokens alone. What stands behind the blocks reads the tokens' rows.
+/// prefix's keys and values. Blocks process P + T rows a sequence; rotary positions count from the first of them, learned ones belong to
+/// the tokens alone. What stands behind the blocks reads the tokens' rows.
 class Prompt {
  public:
   static bool present(const ModelConfig& model) { return model.front_rows() > 0; }

@@ -41,8 +41,8 @@ struct Tuning {
   LinearMaps targets;  // the linear maps that a method adds to
   int rank = 0;        // lora: columns of A and rows of B
   double alpha = 0;    // lora: the map is W + alpha/rank · A·B
-  // lora: ranks that subnets may have, ascending, the last is `rank`; empty: that one alone. A smaller one is the first columns of A and rows
-  // of B, with the same factor (NAS of adapters: arXiv 2404.10934).
+  // lora: ranks that subnets may have, ascending, the last is `rank`; empty: that one alone. A smaller one is the first columns of A and
+  // rows of B, with the same factor (arXiv 2404.10934).
   std::vector<int> ranks;
   int width = 0;   // adapter: of the bottleneck after each branch
   int tokens = 0;  // prompt: learned vectors in front of each sequence

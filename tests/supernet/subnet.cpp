@@ -161,7 +161,7 @@ TEST_CASE("a mistake in a subnet's text is named with its place", "[supernet][su
       {"e192:h6", "expected f and an FFN width in the block at position 5, found none"},
       {"e192:f8", "expected h and a number of heads in the block at position 5, found none"},
       {"e192:h6f8h6", "expected every tag once, found a second 'h' at position 9"},
-      {"e192:h6f8r16", "expected one of the tags h (heads), k (KV groups), f (FFN width), found 'r' at position 9"},
+      {"e192:h6f8w16", "expected one of the tags h (heads), k (KV groups), f (FFN width), r (LoRA rank), found 'w' at position 9"},
       {"e192:h6f8,", "expected a block, as in h6f768, found the end of the text"},
       {"e192:h6f8,,h6f8", "found ',' at position 10"},
       {"e192:h6f8;", "expected ',', '@' or the end, found ';' at position 9"},
