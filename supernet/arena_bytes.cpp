@@ -36,15 +36,20 @@ std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& tr
          bytes_of_all(head.forward_scratch, traits.dtype);
 }
 
-std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) {
-  const std::int64_t stream = TensorShape{batch * model.context, subnet.embed}.bytes(traits.dtype);
-  const std::int64_t head =
-      TensorShape{batch, subnet.embed}.bytes(traits.dtype) +
-      bytes_of_all(Head::tensors(model, BlockShape::of(batch, 1, subnet.embed, {}), traits, false).saved, traits.dtype);
+std::int64_t hidden_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,
+                                std::int64_t tokens) {
+  const bool pools = Pooling::present(model);
+  const std::int64_t stream = TensorShape{batch * tokens, subnet.embed}.bytes(traits.dtype);
+  const BlockShape rows = BlockShape::of(batch, pools ? 1 : tokens, subnet.embed, {});
+  const std::int64_t head = TensorShape{pools ? batch : 0, subnet.embed}.bytes(traits.dtype) +
+                            bytes_of_all(Head::tensors(model, rows, traits, false).saved, traits.dtype);
   std::int64_t most = std::max(head, PatchEmbedding::arena_bytes(model, traits.dtype, batch, subnet.embed));
-  for (const BlockGenes& genes : subnet.blocks)
-    most = std::max(most, block_arena_bytes(model, traits, subnet.embed, genes, batch, model.context));
+  for (const BlockGenes& genes : subnet.blocks) most = std::max(most, block_arena_bytes(model, traits, subnet.embed, genes, batch, tokens));
   return 2 * stream + most;
+}
+
+std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) {
+  return hidden_arena_bytes(model, traits, subnet, batch, model.context);
 }
 
 std::int64_t inference_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,

@@ -29,4 +29,11 @@ double pass_flops(const CostModel& costs, const TrainOptions& options, std::span
   return flops;
 }
 
+double teacher_flops(const CostModel& costs, const TrainOptions& options) {
+  const std::int64_t context = costs.space().model().context;
+  std::int64_t macs = costs.frame(options.teacher->embed).macs;
+  for (const BlockGenes& genes : options.teacher->blocks) macs += costs.block(options.teacher->embed, genes, context).macs;
+  return 2.0 * static_cast<double>(macs) * static_cast<double>(sequences_of_step(options) * costs.units(context));
+}
+
 }  // namespace elastiform

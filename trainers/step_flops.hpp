@@ -12,4 +12,7 @@ namespace elastiform {
 /// reach the middle blocks, 0: all. What is computed again is not counted.
 double pass_flops(const CostModel& costs, const TrainOptions& options, std::span<const Subnet> subnets, std::int64_t kept);
 
+/// Of the frozen teacher's pass over a step's batch, forward alone.
+double teacher_flops(const CostModel& costs, const TrainOptions& options);
+
 }  // namespace elastiform

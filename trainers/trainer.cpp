@@ -9,6 +9,7 @@
 #include "supernet/parametrizations/merge.hpp"
 #include "supernet/plan_cache.hpp"
 #include "supernet/skip_profile.hpp"
+#include "trainers/frozen_teacher.hpp"
 #include "trainers/gradient_sum.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
@@ -36,6 +37,7 @@ struct Trainer::Parts {
   std::optional<GrowingArena> away;  // outside of memory
   PlanCache plans;
   const Subnet largest;
+  std::optional<FrozenTeacher> frozen;
   Communicator& ranks;
   GradientSum gradients;
   State state;
@@ -56,7 +58,7 @@ struct Trainer::Parts {
 
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const DataSource& data_, Backend& backend_,
         std::shared_ptr<const WeightTable> table, std::optional<std::int64_t> activation_limit, Communicator& ranks_,
-        MemorySpace* away_space)
+        MemorySpace* away_space, std::unique_ptr<const Weights> teacher)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
         backend(backend_), network(space, backend.dtype(), backend.memory()),
         costs(space, {}, options.sequences, [](const WeightTable&) { return 0; }),
@@ -77,6 +79,11 @@ struct Trainer::Parts {
         teacher_bytes(kept_teacher_bytes(network, options, running)),
         teachers(allocate_block(gradients.count() * teacher_bytes, backend.memory())) {
     check_noise_scale(options, "recipe: train.noise_scale");
+    if (needs_teacher(running)) {
+      if (!teacher || !(teacher->table().space() == teacher_space(space.model(), *options.teacher)))
+        throw std::logic_error("trainer: an objective needs a teacher, and it is not the recipe's");
+      frozen.emplace(std::move(teacher), backend);
+    }
     if (away_space) away.emplace(*away_space).of_at_least(largest_plan.away);  // too little room is said now
     initialize(state.weights, options.seed, &backend);
     if (state.tokens->learned() > 0) token_losses = allocate_block(options.sequences * space.model().context * bytes_of(backend.dtype()));
@@ -127,8 +134,9 @@ struct Trainer::Parts {
            .accumulate = accumulate,
            .share = precision.loss_scale() / options.accumulation,
            .label_smoothing = options.label_smoothing,
-           .teacher = teacher_of(i - gradients.first()),
+           .teacher = teacher_of(i - gradients.first(), stage),
            .teaching = unperturbed,
+           .frozen = frozen ? &*frozen : nullptr,
            .token_losses = of_tokens,
            .block_done = block_done,
            .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(t), i * batch.rows()},
@@ -159,10 +167,11 @@ struct Trainer::Parts {
 
   static double squared(double x) { return x * x; }
 
-  View teacher_of(std::int64_t micro_batch) {
+  View teacher_of(std::int64_t micro_batch, const RunningStage& stage) {
     if (teacher_bytes == 0) return {};
-    return {teachers.get() + micro_batch * teacher_bytes, batch.targets_count(), largest.embed,
-            padded_ld(batch.targets_count(), largest.embed), backend.dtype()};
+    const int embed = stage.objective->needs_teacher() ? frozen->embed() : largest.embed;
+    return {teachers.get() + micro_batch * teacher_bytes, batch.targets_count(), embed, padded_ld(batch.targets_count(), embed),
+            backend.dtype()};
   }
 
   /// From ‖g‖² of the micro-batches, which are in the sum divided by their number, and of the sum.
@@ -213,9 +222,10 @@ struct Trainer::Parts {
 };
 
 Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const DataSource& data, Backend& backend,
-                 std::optional<std::int64_t> activation_limit, Communicator& ranks, MemorySpace* away)
+                 std::optional<std::int64_t> activation_limit, Communicator& ranks, MemorySpace* away,
+                 std::unique_ptr<const Weights> teacher)
     : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend,
-                                     std::make_shared<const WeightTable>(space), activation_limit, ranks, away)) {}
+                                     std::make_shared<const WeightTable>(space), activation_limit, ranks, away, std::move(teacher))) {}
 Trainer::~Trainer() = default;
 
 StepReport Trainer::step() {
@@ -259,6 +269,7 @@ StepReport Trainer::step() {
   p.state.precision->end_step(report.subnets, report.losses, finite);
   report.tokens = static_cast<std::int64_t>(report.subnets.size()) * p.options.accumulation * p.batch.targets_count();
   report.flops = static_cast<double>(passes) * pass_flops(p.costs, p.options, report.subnets, p.batch.kept.count);
+  if (stage.objective->needs_teacher()) report.flops += teacher_flops(p.costs, p.options);  // once, whatever the step rule
   ++p.state.next_step;
   return report;
 }
@@ -292,6 +303,7 @@ Trainer::Memory Trainer::memory() const {
           .optimizer = p.state.optimizer->bytes(),
           .rule = p.state.rule->bytes() + p.gradients.count() * p.teacher_bytes,
           .average = p.state.average ? p.state.average->bytes() : 0,
+          .teacher = p.frozen ? p.frozen->bytes() : 0,
           .arena = p.arena.capacity(),
           .workspace = workspace_bytes(p.backend, p.options, p.state.weights.table(), p.running),
           .arena_keeping_all = p.needs.keeping_all,
