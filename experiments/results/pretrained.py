@@ -17,9 +17,9 @@ from pretrained_page import page
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Fixed token counts: chosen for an hour of two cores with bf16 products (--tiny: for a minute).
 FULL = {"context": 256, "sequences": 4, "steps": 200, "rate": 2e-4, "split_block": 2048, "splits": "96,2,2", "segments": 4, "evaluations": 48,
-        "neighbours": 10, "widths": 64, "faster": 1.25, "near": 3, "budgets": [85, 70]}
+        "neighbours": 10, "widths": 64, "faster": 1.25, "near": 3, "rounds": 9, "budgets": [85, 70]}
 TINY = {"context": 32, "sequences": 4, "steps": 8, "rate": 1e-3, "split_block": 512, "splits": "80,10,10", "segments": 1, "evaluations": 6,
-        "neighbours": 3, "widths": 32, "faster": 1.02, "near": 15, "budgets": [85, 70]}
+        "neighbours": 3, "widths": 32, "faster": 1.02, "near": 15, "rounds": 1, "budgets": [85, 70]}
 
 
 class Stages:
@@ -218,7 +218,7 @@ def gguf(stages, run, subnet, kind="gguf-q8_0"):
 
 def decode_speeds(stages, named):
     """{name: tokens/s of each round} by llama.cpp, of files measured in turn."""
-    found = stages.consumer("speed", *named.values())
+    found = stages.consumer("speed", str(stages.size["rounds"]), *named.values())
     return {name: found["tokens_per_second"][path] for name, path in named.items()}
 
 

@@ -1,6 +1,6 @@
 """What llama.cpp and transformers do with the exports of pretrained.py; each command prints one JSON document.
 
-speed FILE…              decoding speed of GGUF files, one token at a time: rounds in turn, so that a busy minute meets all of them alike
+speed ROUNDS FILE…       decoding speed of GGUF files, one token at a time: rounds in turn, so that a busy minute meets all of them alike
 agree GGUF FOLDER IDS    one network in two formats: logits of a text by llama.cpp and by transformers, and greedy tokens after it
 tiny FOLDER TEXT         makes a random Llama with grouped queries and a BPE tokenizer of the text, for trying the experiment out
 """
@@ -8,22 +8,23 @@ import json
 import sys
 import time
 
-ROUNDS, DECODED, PROMPT = 9, 24, 8
+DECODED, PROMPT = 24, 8
 FLOAT32 = 0  # ggml's type, for the cache
 
 
 def load(path, context, **more):
     import llama_cpp
-    return llama_cpp.Llama(path, n_ctx=context, n_batch=context, verbose=False, flash_attn=False, **more)
+    return llama_cpp.Llama(path, n_ctx=context, n_batch=context, verbose=False, **more)
 
 
-def speed(*paths):
-    """Tokens/s of every round and file. An evaluation of one token stands for a step of generation: sampling is no part of the network."""
+def speed(rounds, *paths):
+    """Tokens/s of every round and file. An evaluation of one token stands for a step of generation: sampling is no part of the network. Flash
+    attention, as llama.cpp's own programs choose it: without it the cache of blocks with few KV groups is padded to the widest."""
     import os
     threads = os.cpu_count()
-    models = {path: load(path, 64, n_threads=threads) for path in paths}
+    models = {path: load(path, 64, n_threads=threads, flash_attn=True) for path in paths}
     found = {path: [] for path in paths}
-    for each in range(ROUNDS + 1):  # the first warms up
+    for each in range(int(rounds) + 1):  # the first warms up
         for path, model in models.items():
             model.reset()
             model.eval(list(range(1, 1 + PROMPT)))
@@ -41,7 +42,7 @@ def agree(gguf, folder, ids):
     from transformers import AutoModelForCausalLM
     with open(ids) as file:
         tokens = json.load(file)
-    model = load(gguf, 2 * len(tokens), logits_all=True, type_k=FLOAT32, type_v=FLOAT32)
+    model = load(gguf, 2 * len(tokens), logits_all=True, flash_attn=False, type_k=FLOAT32, type_v=FLOAT32)
     model.eval(tokens)
     ours = np.array(model.scores[: len(tokens)])
     other = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()

@@ -19,7 +19,7 @@ struct Taught : Fixture {
 
   explicit Taught(const std::string& objective = "labels+teacher", const std::string& sampler = "sandwich") {
     options.steps = 12, options.sequences = 6;
-    options.teacher = parse_subnet("e64:3xh4f96");
+    options.teacher = parse_subnet("e64:3xh4k2f96");
     stages = {{.share = 1, .steps = 0, .sampler = sampler, .objective = objective}};
     resolve_stages(stages, options.steps);
   }
@@ -128,7 +128,7 @@ TEST_CASE("a frozen teacher is part of the planned memory and of a step's FLOPs"
   CHECK(plain.memory().teacher == 0);
   CHECK(taught > plain.step().flops);
   // A teacher far larger than its students needs more of the arena than their passes do.
-  f.stages.front().objective = "labels+teacher", f.options.teacher = parse_subnet("e256:h16f512");
+  f.stages.front().objective = "labels+teacher", f.options.teacher = parse_subnet("e256:h16k8f512");
   const auto large = f.trainer(cpu.backend, Trainer::plan(f.space, f.options, f.stages, cpu.backend).least_arena);
   CHECK_FALSE(large->step().skipped);
 }
