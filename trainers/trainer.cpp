@@ -115,10 +115,7 @@ struct Trainer::Parts {
     PrecisionRule& precision = *state.precision;
     const Weights& values = precision.begin_step(backend, state.weights, active);
     for (std::int64_t i = gradients.first(); i < gradients.first() + gradients.count(); ++i) {
-      data.training_batch(options.seed, static_cast<std::uint64_t>(t), options.sequences, space.model().context, batch,
-                          i * options.sequences);
-      batch.kept.count = state.tokens->kept(t);
-      if (batch.kept.count > 0) state.tokens->select(t, i * options.sequences, batch);
+      read_batch(t, i);
       const View of_tokens = learns > 0 ? losses_of_tokens() : View{};
       Weights& formed = gradients.next();
       const bool accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
@@ -163,6 +160,14 @@ struct Trainer::Parts {
     report.losses = mean_losses(report.subnets.size());
     if (options.noise_scale) estimate_noise(squared(global_norm(backend, sum, active, bands) / precision.loss_scale()));
     return sum;
+  }
+
+  /// Micro-batch i of step t, and which of its tokens middle blocks get.
+  void read_batch(std::int64_t t, std::int64_t i) {
+    const std::int64_t first = i * options.sequences;
+    data.training_batch(options.seed, static_cast<std::uint64_t>(t), options.sequences, space.model().context, batch, first);
+    batch.kept.count = state.tokens->kept(t);
+    if (batch.kept.count > 0) state.tokens->select(t, first, batch);
   }
 
   static double squared(double x) { return x * x; }

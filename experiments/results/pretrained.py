@@ -27,7 +27,8 @@ class Stages:
 
     def __init__(self, options, size):
         self.options, self.size, self.seconds = options, size, {}
-        decides = json.dumps([size, options.commit, digest(options.checkpoint), digest(options.text)])
+        version = subprocess.run([options.program, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        decides = json.dumps([size, version, digest(options.checkpoint), digest(options.text)])
         self.folder = f"runs/pretrained-{hashlib.sha256(decides.encode()).hexdigest()[:8]}"
         os.makedirs(self.folder, exist_ok=True)
 
@@ -271,7 +272,7 @@ def exported(stages, name, run):
         stages.program("export", run, "--subnet", "largest", "--format", "gguf", "--to", whole)
         ids = stages.at("ids.json")
         with open(ids, "w") as file:
-            json.dump([int(token) for token in np.random.default_rng(0).integers(1, 255, 48)], file)
+            json.dump([int(token) for token in np.random.default_rng(0).integers(1, 255, min(48, stages.size["context"] // 2))], file)
         return stages.consumer("agree", whole, folder, ids)
     return stages.kept("consumers-" + name, make)
 

@@ -48,7 +48,8 @@ def agree(gguf, folder, ids):
     other = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
     with torch.no_grad():
         theirs = other(torch.tensor([tokens])).logits[0].numpy()
-    half, greedy = tokens[: len(tokens) // 2], 16
+    half = tokens[: len(tokens) // 2]
+    greedy = min(16, len(half))
     model.reset()
     model.eval(half)
     by_llama = []
