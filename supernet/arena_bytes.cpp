@@ -41,15 +41,22 @@ std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& tr
          bytes_of_all(head.saved, traits.dtype) + bytes_of_all(head.forward_scratch, traits.dtype);
 }
 
-std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) {
-  const std::int64_t stream = TensorShape{batch * model.stream_tokens(model.context), subnet.embed}.bytes(traits.dtype);
-  const std::int64_t head =
-      Prompt::arena_bytes(model, traits.dtype, batch * model.context, subnet.embed) + TensorShape{batch, subnet.embed}.bytes(traits.dtype) +
-      bytes_of_all(Head::tensors(model, BlockShape::of(batch, 1, subnet.embed, {}), traits, false).saved, traits.dtype);
-  std::int64_t most = std::max(head, embedding_arena_bytes(model, traits.dtype, subnet.embed, batch, model.context));
-  for (const BlockGenes& genes : subnet.blocks)
-    most = std::max(most, block_arena_bytes(model, traits, subnet.embed, genes, batch, model.stream_tokens(model.context)));
+std::int64_t hidden_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,
+                                std::int64_t tokens) {
+  const bool pools = Pooling::present(model);
+  const std::int64_t rows = model.stream_tokens(tokens);
+  const std::int64_t stream = TensorShape{batch * rows, subnet.embed}.bytes(traits.dtype);
+  const BlockShape read = BlockShape::of(batch, pools ? 1 : tokens, subnet.embed, {});
+  const std::int64_t head = Prompt::arena_bytes(model, traits.dtype, batch * tokens, subnet.embed) +
+                            TensorShape{pools ? batch : 0, subnet.embed}.bytes(traits.dtype) +
+                            bytes_of_all(Head::tensors(model, read, traits, false).saved, traits.dtype);
+  std::int64_t most = std::max(head, embedding_arena_bytes(model, traits.dtype, subnet.embed, batch, tokens));
+  for (const BlockGenes& genes : subnet.blocks) most = std::max(most, block_arena_bytes(model, traits, subnet.embed, genes, batch, rows));
   return 2 * stream + most;
+}
+
+std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) {
+  return hidden_arena_bytes(model, traits, subnet, batch, model.context);
 }
 
 std::int64_t inference_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,

@@ -18,6 +18,9 @@ std::int64_t embedding_arena_bytes(const ModelConfig& model, DType dtype, std::i
 std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes,
                                std::int64_t batch, std::int64_t tokens);
 std::int64_t score_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens);
+/// Of what the head multiplies, which stands elsewhere.
+std::int64_t hidden_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch,
+                                std::int64_t tokens);
 /// Of the images of a batch; logits apart.
 std::int64_t classify_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t batch);
 std::int64_t decode_arena_bytes(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,

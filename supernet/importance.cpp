@@ -1,10 +1,13 @@
 #include "supernet/importance.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <stdexcept>
 #include <string>
+
+#include "supernet/nearest_name.hpp"
 
 namespace elastiform {
 namespace {
@@ -75,6 +78,42 @@ void reorder_axis(Weights& weights, int block, Axis axis, const Order& order, st
 
 std::string branch(int block, const char* name) { return "block." + std::to_string(block) + "." + name; }
 
+/// Of every `unit` rows of a matrix the mean square of what they add to its output: given[j] · |row j|², summed. An empty `given` is 1.
+std::vector<double> row_effects(ConstView w, const std::vector<double>& given, std::int64_t unit) {
+  std::vector<double> effects(static_cast<std::size_t>(w.rows / unit));
+  for (std::int64_t row = 0; row < w.rows; ++row) {
+    double square = 0;
+    for (std::int64_t c = 0; c < w.columns; ++c)
+      square += static_cast<double>(w.row<float>(row)[c]) * static_cast<double>(w.row<float>(row)[c]);
+    effects[static_cast<std::size_t>(row / unit)] += (given.empty() ? 1 : given[static_cast<std::size_t>(row)]) * square;
+  }
+  return effects;
+}
+
+/// Of every column the mean square of what a matrix puts there: the sum over rows of given[j] · w[j, c]².
+std::vector<double> column_effects(ConstView w, const std::vector<double>& given) {
+  std::vector<double> effects(static_cast<std::size_t>(w.columns));
+  for (std::int64_t row = 0; row < w.rows; ++row) {
+    const double factor = given.empty() ? 1 : given[static_cast<std::size_t>(row)];
+    for (std::size_t c = 0; c < effects.size(); ++c)
+      effects[c] += factor * static_cast<double>(w.row<float>(row)[c]) * static_cast<double>(w.row<float>(row)[c]);
+  }
+  return effects;
+}
+
+/// What the rows of a matrix are multiplied by: of those of a block what was observed there, empty for a lookup.
+const std::vector<double>& input_of(const ActivationStatistics& statistics, const TensorSpec& tensor) {
+  static const std::vector<double> kNone;
+  if (tensor.block < 0) return kNone;
+  const ActivationStatistics::Block& block = statistics.blocks[static_cast<std::size_t>(tensor.block)];
+  switch (tensor.row_axis) {
+    case Axis::embed: return tensor.name.find(".attention.") != std::string::npos ? block.attention_normed : block.feed_forward_normed;
+    case Axis::query: return block.mixed;
+    case Axis::ffn: return block.activated;
+    default: return kNone;
+  }
+}
+
 }  // namespace
 
 std::vector<double> embed_importance(const Weights& weights) {
@@ -128,6 +167,77 @@ void sort_by_importance(Weights& weights) {
     if (space.max_ffn(block) > 0) reorder_axis(weights, block, Axis::ffn, order_of(ffn_importance(weights, block)), 1);
   }
   reorder_axis(weights, -1, Axis::embed, order_of(embed_importance(weights)), 1);
+}
+
+std::vector<double> group_importance(const Weights& weights, const ActivationStatistics& statistics, int block) {
+  const std::int64_t head_dim = weights.table().space().model().head_dim, queries = weights.table().space().model().queries_per_group;
+  return row_effects(weights.view(branch(block, "attention.out")), statistics.blocks[static_cast<std::size_t>(block)].mixed,
+                     queries * head_dim);
+}
+
+std::vector<double> ffn_importance(const Weights& weights, const ActivationStatistics& statistics, int block) {
+  return row_effects(weights.view(branch(block, "ffn.down")), statistics.blocks[static_cast<std::size_t>(block)].activated, 1);
+}
+
+std::vector<double> embed_importance(const Weights& weights, const ActivationStatistics& statistics) {
+  const auto embed = static_cast<std::size_t>(weights.table().space().max_embed());
+  std::vector<double> total(embed);
+  const auto add_share = [&](const std::vector<double>& squares) {
+    double whole = 0;
+    for (const double square : squares) whole += std::sqrt(square);
+    for (std::size_t c = 0; whole > 0 && c < embed; ++c) total[c] += std::sqrt(squares[c]) / whole;
+  };
+  for (const TensorSpec& tensor : weights.table().tensors()) {
+    if (tensor.role == Role::gain || tensor.role == Role::bias) continue;
+    const std::vector<double>& given = input_of(statistics, tensor);
+    if (tensor.row_axis == Axis::embed) add_share(row_effects(weights.view(tensor), given, 1));
+    else if (tensor.column_axis == Axis::embed) add_share(column_effects(weights.view(tensor), given));
+  }
+  const char* const table = weights.table().space().model().tied ? "embedding.token" : "head";
+  if (weights.table().has(table)) {  // read by the head: [vocabulary, C]
+    std::vector<double> squares = column_effects(weights.view(table), {});
+    for (std::size_t c = 0; c < embed; ++c) squares[c] *= statistics.hidden[c];
+    add_share(squares);
+  }
+  return total;
+}
+
+void sort_by_importance(Weights& weights, const ActivationStatistics& statistics) {
+  if (!weights.on_host() || weights.dtype() != DType::float32) throw std::logic_error("importance: float32 weights on the host");
+  const SearchSpace& space = weights.table().space();
+  const std::int64_t head_dim = space.model().head_dim, queries = space.model().queries_per_group;
+  const Order embed = order_of(embed_importance(weights, statistics));  // statistics are in the order of now
+  for (int block = 0; block < space.max_depth(); ++block) {
+    if (space.max_heads(block) > 0) {
+      const Order order = order_of(group_importance(weights, statistics, block));
+      reorder_axis(weights, block, Axis::query, order, queries * head_dim);
+      reorder_axis(weights, block, Axis::key_value, order, head_dim);
+    }
+    if (space.max_ffn(block) > 0) reorder_axis(weights, block, Axis::ffn, order_of(ffn_importance(weights, statistics, block)), 1);
+  }
+  reorder_axis(weights, -1, Axis::embed, embed, 1);
+}
+
+namespace {
+
+constexpr std::array<ImportanceEntry, 2> kImportances{{
+    {"magnitude", "the sum of the magnitudes of all weights that it touches (arXiv 1506.02626)", false,
+     [](Weights& weights, const ActivationStatistics&) { sort_by_importance(weights); }},
+    {"activations", "what it adds to the outputs of products on calibration text (arXiv 2306.11695)", true,
+     [](Weights& weights, const ActivationStatistics& statistics) { sort_by_importance(weights, statistics); }},
+}};
+
+}  // namespace
+
+std::span<const ImportanceEntry> importances() { return kImportances; }
+
+const ImportanceEntry& find_importance(std::string_view name, const char* where) {
+  std::vector<std::string_view> names;
+  for (const ImportanceEntry& entry : kImportances) {
+    if (entry.name == name) return entry;
+    names.push_back(entry.name);
+  }
+  throw unknown_name(where, name, names);
 }
 
 }  // namespace elastiform

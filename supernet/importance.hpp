@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string_view>
 #include <vector>
 
+#include "supernet/activation_statistics.hpp"
 #include "supernet/weights.hpp"
 
 namespace elastiform {
@@ -17,5 +20,24 @@ void sort_by_importance(Weights& weights);
 std::vector<double> embed_importance(const Weights& weights);
 std::vector<double> group_importance(const Weights& weights, int block);
 std::vector<double> ffn_importance(const Weights& weights, int block);
+
+/// The same by what is lost without them on real text: of a product's input j the mean square of the activation times the squared norm of row j of
+/// the matrix (as Wanda, arXiv 2306.11695, has it of single weights, and Minitron, 2407.14679, of activations alone), which is the mean
+/// square that it adds to the output. Of a group the sum over its rows of `out`, of a neuron its row of `down`. An embed channel is read by the
+/// products behind norms and by the head, and written by `out` and `down`: its share of the root of that in each counts, and its
+/// share of the embedding.
+void sort_by_importance(Weights& weights, const ActivationStatistics& statistics);
+std::vector<double> embed_importance(const Weights& weights, const ActivationStatistics& statistics);
+std::vector<double> group_importance(const Weights& weights, const ActivationStatistics& statistics, int block);
+std::vector<double> ffn_importance(const Weights& weights, const ActivationStatistics& statistics, int block);
+
+struct ImportanceEntry {
+  std::string_view name, help;
+  bool observes;                                                // it needs the statistics, else they may be empty
+  void (*sort)(Weights& weights, const ActivationStatistics&);  // puts weights in order
+};
+/// magnitude, activations.
+std::span<const ImportanceEntry> importances();
+const ImportanceEntry& find_importance(std::string_view name, const char* where);  // throws InputError
 
 }  // namespace elastiform

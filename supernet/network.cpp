@@ -73,9 +73,18 @@ void Network::score(Backend& backend, const Weights& values, int embed, ConstVie
   p.head.score(backend, p.head_slices(values, embed), saved, read, batch, losses, correct, arena);
 }
 
-void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const {
+void Network::hidden(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View hidden, Arena& arena) const {
   const Parts& p = *parts_;
   const ArenaScope scope(arena);
+  const ConstView read = p.pooled(backend, passed_through(backend, values, subnet, batch, arena), batch, arena);
+  const BlockShape shape = p.head_shape(batch.sequences, batch.tokens, subnet.embed);
+  const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
+  p.head.hidden(backend, p.head_slices(values, subnet.embed), saved, read);
+  backend.copy(hidden, saved.read(Head::kHidden));
+}
+
+ConstView Network::passed_through(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Arena& arena) const {
+  const Parts& p = *parts_;
   const std::int64_t rows = p.stream_rows(batch);
   View x = arena.matrix(rows, subnet.embed, p.dtype), y = arena.matrix(rows, subnet.embed, p.dtype);
   p.embed(backend, values, subnet.embed, batch, x, arena);
@@ -84,7 +93,13 @@ void Network::classify(Backend& backend, const Weights& values, const Subnet& su
                   p.space.model().stream_tokens(batch.tokens), x, y, arena);
     std::swap(x, y);
   }
-  const ConstView read = p.pooled(backend, x, batch, arena);
+  return x;
+}
+
+void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const {
+  const Parts& p = *parts_;
+  const ArenaScope scope(arena);
+  const ConstView read = p.pooled(backend, passed_through(backend, values, subnet, batch, arena), batch, arena);
   const BlockShape shape = p.head_shape(batch.sequences, batch.tokens, subnet.embed);
   const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, read, logits);
@@ -160,6 +175,9 @@ KeyValueCache Network::make_cache(const Subnet& subnet, std::int64_t context, Ar
 
 std::int64_t Network::plan_embed(const BackendTraits& traits, int embed, std::int64_t batch) const {
   return embedding_arena_bytes(space().model(), traits.dtype, embed, batch, space().model().context);
+}
+std::int64_t Network::plan_hidden(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const {
+  return hidden_arena_bytes(space().model(), traits, subnet, batch, tokens);
 }
 std::int64_t Network::plan_classify(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) const {
   return classify_arena_bytes(space().model(), traits, subnet, batch);

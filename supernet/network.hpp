@@ -54,11 +54,23 @@ struct LossReport {
 
 /// The final hidden states of a teacher on this batch and the embed width they were made with; logits are formed again chunk by chunk,
 /// so no [N,V] matrix is ever kept.
+class Network;
 struct Teacher {
   ConstView hidden;  // [rows of the head, C_teacher], what the head multiplies; empty: none
   int embed = 0;
   const Weights* weights = nullptr;  // whose head turns it into logits; nullptr: those of the pass
+  const Network* network = nullptr;  // of those weights, where its space is another; as many ids as the pass's
 };
+
+/// What the products of one block were given for a batch, while it runs; empty: it has no such branch, or no norm.
+struct BlockInputs {
+  ConstView attention_normed;     // [N, C]
+  ConstView mixed;                // [N, H·D]: values as attention has mixed them
+  ConstView feed_forward_normed;  // [N, C]
+  ConstView activated;            // [N, F]
+};
+/// Called after each branch with what is known of it.
+using Observer = FunctionRef<void(int block, const BlockInputs&)>;
 
 /// Keys and values so far, for generation: one row a token.
 struct KeyValueCache {
@@ -106,6 +118,13 @@ class Network {
   /// empty).
   void score(Backend& backend, const Weights& values, int embed, ConstView x, const Batch& batch, View losses, View correct,
              Arena& arena) const;
+  /// The final hidden states [rows of the head, C] of a batch, what the head multiplies: a teacher's, of a network that is not trained.
+  void hidden(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View hidden, Arena& arena) const;
+  std::int64_t plan_hidden(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
+  /// The same, and on its way what the products of every block are given.
+  void observe(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Observer observer, View hidden,
+               Arena& arena) const;
+  std::int64_t plan_observe(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch, std::int64_t tokens) const;
   /// Variance over all tokens and channels of what each branch of `subnet` adds to the stream, of a model with norms after the branches.
   std::vector<double> branch_variances(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch,
                                        Arena& arena) const;
@@ -137,6 +156,8 @@ class Network {
   /// Blocks over the next x.rows rows of a sequence's stream, which the cache takes up; x and y take turns.
   ConstView decode_stream(Backend& backend, const Weights& values, const Subnet& subnet, KeyValueCache& cache, View x, View y,
                           Arena& arena) const;
+  /// The stream [batch·tokens, C] behind the last block, in the arena.
+  ConstView passed_through(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Arena& arena) const;
   std::unique_ptr<Parts> parts_;
 };
 

@@ -316,7 +316,8 @@ class Network::TrainingPass {
     const View dread = pools ? matrix(batch_.sequences, subnet_.embed) : dtokens;
     const Saved saved(arena_, Head::tensors(p_.space.model(), shape, backend_.traits(), taught).saved, p_.dtype);
     const Weights& teaching = teacher.weights ? *teacher.weights : values_;
-    const HeadSlices teacher_head = !taught ? HeadSlices{} : p_.head_slices(teaching, teacher.embed);
+    const Parts& of_teacher = teacher.network ? *teacher.network->parts_ : p_;
+    const HeadSlices teacher_head = !taught ? HeadSlices{} : of_teacher.head_slices(teaching, teacher.embed);
     const LossReport report =
         p_.head.forward_backward(backend_, p_.head_slices(values_, subnet_.embed), p_.head_slices(gradients_, subnet_.embed), teacher_head,
                                  shape, saved, dread, read, batch_, options, teacher, arena_);

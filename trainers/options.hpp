@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,7 @@ struct TrainOptions {
   std::int64_t log_every = 100;       // steps between losses of smallest, middle and largest on the search split
   std::int64_t log_segments = 1;      // segments of the search split that these losses use
   std::int64_t checkpoint_every = 500;
+  std::optional<Subnet> teacher;  // [teacher]: what the frozen teacher is of the model's kind; its weights come from the run's folder
   bool operator==(const TrainOptions&) const = default;
 };
 
@@ -80,10 +82,10 @@ struct Stage {
   double share = 1;                  // of the steps; all stages add up to 1
   std::int64_t steps = 0;            // resolved from share
   std::string sampler = "balanced";  // largest | balanced | sandwich
-  std::string objective = "labels";  // labels | labels+largest
+  std::string objective = "labels";  // of objectives()
   double largest = 0, smallest = 0;  // balanced: share of steps that draw an endpoint instead
   int random = 1;                    // sandwich: balanced draws beside largest and smallest
-  double teacher_weight = 0.5;       // labels+largest: weight of the largest's logits; labels get the rest
+  double teacher_weight = 0.5;       // labels+largest, labels+teacher: weight of the teacher's logits; labels get the rest
   double temperature = 1;
   bool operator==(const Stage&) const = default;
 };

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "trainers/objectives/objective.hpp"
@@ -16,6 +17,9 @@ struct RunningStage {
   std::unique_ptr<SubnetSampler> sampler;
   std::unique_ptr<Objective> objective;
 };
+
+/// Whether one of them learns from the recipe's frozen teacher.
+bool needs_teacher(std::span<const RunningStage> stages);
 
 /// Those of a recipe, in order. Throws InputError where an objective asks for what a sampler does not draw.
 std::vector<RunningStage> make_stages(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages);

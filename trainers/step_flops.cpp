@@ -43,4 +43,11 @@ double forward_flops(const CostModel& costs, const TrainOptions& options, const 
   return 2 * macs_of(costs, subnet, costs.space().model().context, kept).all * units_of_step(costs, options);
 }
 
+double teacher_flops(const CostModel& costs, const TrainOptions& options) {
+  const std::int64_t context = costs.space().model().context;
+  std::int64_t macs = costs.frame(options.teacher->embed).macs;
+  for (const BlockGenes& genes : options.teacher->blocks) macs += costs.block(options.teacher->embed, genes, context).macs;
+  return 2.0 * static_cast<double>(macs) * static_cast<double>(sequences_of_step(options) * costs.units(context));
+}
+
 }  // namespace elastiform

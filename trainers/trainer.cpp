@@ -9,6 +9,7 @@
 #include "supernet/parametrizations/merge.hpp"
 #include "supernet/plan_cache.hpp"
 #include "supernet/skip_profile.hpp"
+#include "trainers/frozen_teacher.hpp"
 #include "trainers/gradient_sum.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
@@ -37,6 +38,7 @@ struct Trainer::Parts {
   std::optional<GrowingArena> away;  // outside of memory
   PlanCache plans;
   const Subnet largest;
+  std::optional<FrozenTeacher> frozen;
   Communicator& ranks;
   GradientSum gradients;
   State state;
@@ -58,7 +60,7 @@ struct Trainer::Parts {
 
   Parts(const SearchSpace& space_, TrainOptions options_, std::vector<Stage> stages_, const DataSource& data_, Backend& backend_,
         std::shared_ptr<const WeightTable> table, std::optional<std::int64_t> activation_limit, Communicator& ranks_,
-        MemorySpace* away_space)
+        MemorySpace* away_space, std::unique_ptr<const Weights> teacher)
       : space(space_), options(std::move(options_)), stages(std::move(stages_)), running(make_stages(space, options, stages)), data(data_),
         backend(backend_), network(space, backend.dtype(), backend.memory()),
         costs(space, {}, options.sequences, [](const WeightTable&) { return 0; }),
@@ -79,6 +81,11 @@ struct Trainer::Parts {
         teacher_bytes(kept_teacher_bytes(network, options, running)),
         teachers(allocate_block(gradients.count() * teacher_bytes, backend.memory())) {
     check_noise_scale(options, "recipe: train.noise_scale");
+    if (needs_teacher(running)) {
+      if (!teacher || !(teacher->table().space() == teacher_space(space.model(), *options.teacher)))
+        throw std::logic_error("trainer: an objective needs a teacher, and it is not the recipe's");
+      frozen.emplace(std::move(teacher), backend);
+    }
     if (away_space) away.emplace(*away_space).of_at_least(largest_plan.away);  // too little room is said now
     initialize(state.weights, options.seed, &backend);
     const StepRuleEntry& rule = find_step_rule(options.step_rule);
@@ -115,13 +122,10 @@ struct Trainer::Parts {
     PrecisionRule& precision = *state.precision;
     const Weights& values = precision.begin_step(backend, state.weights, active);
     for (std::int64_t i = gradients.first(); i < gradients.first() + gradients.count(); ++i) {
-      data.training_batch(options.seed, static_cast<std::uint64_t>(t), options.sequences, space.model().context, batch,
-                          i * options.sequences);
-      batch.kept.count = state.tokens->kept(t);
-      if (batch.kept.count > 0) state.tokens->select(t, i * options.sequences, batch);
+      read_batch(t, i);
       const View of_tokens = token_losses ? losses_of_tokens() : View{};
       Weights& formed = gradients.next();
-      ObjectiveContext context = context_of(t, i, values, formed, block_done);
+      ObjectiveContext context = context_of(t, i, stage, values, formed, block_done);
       context.accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
       context.teaching = unperturbed;
       context.token_losses = of_tokens;
@@ -151,7 +155,8 @@ struct Trainer::Parts {
   }
 
   /// Of micro-batch i of step t, which the batch is.
-  ObjectiveContext context_of(std::int64_t t, std::int64_t i, const Weights& values, Weights& formed, BlockDone block_done) {
+  ObjectiveContext context_of(std::int64_t t, std::int64_t i, const RunningStage& stage, const Weights& values, Weights& formed,
+                              BlockDone block_done) {
     const auto step = static_cast<std::uint64_t>(t);
     const std::int64_t first_row = i * batch.rows();
     return {.backend = backend,
@@ -163,7 +168,8 @@ struct Trainer::Parts {
             .plans = plans,
             .share = state.precision->loss_scale() / options.accumulation,
             .label_smoothing = options.label_smoothing,
-            .teacher = teacher_of(i - gradients.first()),
+            .teacher = teacher_of(i - gradients.first(), stage),
+            .frozen = frozen ? &*frozen : nullptr,
             .block_done = block_done,
             .dropout = {options.dropout, options.seed, step, first_row},
             .noise = {.seed = options.seed, .step = step, .first_row = first_row},
@@ -196,12 +202,21 @@ struct Trainer::Parts {
     return whole * asked.sharpest / options.sequences + forward_flops(costs, options, subnets.front(), batch.kept.count);
   }
 
+  /// Micro-batch i of step t, and which of its tokens middle blocks get.
+  void read_batch(std::int64_t t, std::int64_t i) {
+    const std::int64_t first = i * options.sequences;
+    data.training_batch(options.seed, static_cast<std::uint64_t>(t), options.sequences, space.model().context, batch, first);
+    batch.kept.count = state.tokens->kept(t);
+    if (batch.kept.count > 0) state.tokens->select(t, first, batch);
+  }
+
   static double squared(double x) { return x * x; }
 
-  View teacher_of(std::int64_t micro_batch) {
+  View teacher_of(std::int64_t micro_batch, const RunningStage& stage) {
     if (teacher_bytes == 0) return {};
-    return {teachers.get() + micro_batch * teacher_bytes, batch.targets_count(), largest.embed,
-            padded_ld(batch.targets_count(), largest.embed), backend.dtype()};
+    const int embed = stage.objective->needs_teacher() ? frozen->embed() : largest.embed;
+    return {teachers.get() + micro_batch * teacher_bytes, batch.targets_count(), embed, padded_ld(batch.targets_count(), embed),
+            backend.dtype()};
   }
 
   /// From ‖g‖² of the micro-batches, which are in the sum divided by their number, and of the sum.
@@ -252,9 +267,10 @@ struct Trainer::Parts {
 };
 
 Trainer::Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const DataSource& data, Backend& backend,
-                 std::optional<std::int64_t> activation_limit, Communicator& ranks, MemorySpace* away)
+                 std::optional<std::int64_t> activation_limit, Communicator& ranks, MemorySpace* away,
+                 std::unique_ptr<const Weights> teacher)
     : parts_(std::make_unique<Parts>(space, std::move(options), std::move(stages), data, backend,
-                                     std::make_shared<const WeightTable>(space), activation_limit, ranks, away)) {}
+                                     std::make_shared<const WeightTable>(space), activation_limit, ranks, away, std::move(teacher))) {}
 Trainer::~Trainer() = default;
 
 StepReport Trainer::step() {
@@ -295,6 +311,7 @@ StepReport Trainer::step() {
   const ModelConfig& model = p.space.model();
   report.tokens =
       static_cast<std::int64_t>(report.subnets.size()) * p.options.accumulation * model.head_rows(p.options.sequences, model.context);
+  if (stage.objective->needs_teacher()) report.flops += teacher_flops(p.costs, p.options);  // once, whatever the step rule
   ++p.state.next_step;
   return report;
 }
@@ -328,6 +345,7 @@ Trainer::Memory Trainer::memory() const {
           .optimizer = p.state.optimizer->bytes(),
           .rule = p.state.rule->bytes() + p.gradients.count() * p.teacher_bytes,
           .average = p.state.average ? p.state.average->bytes() : 0,
+          .teacher = p.frozen ? p.frozen->bytes() : 0,
           .arena = p.arena.capacity(),
           .workspace = workspace_bytes(p.backend, p.options, p.state.weights.table(), p.running),
           .arena_keeping_all = p.needs.keeping_all,

@@ -36,9 +36,11 @@ class Trainer {
   /// activation_limit: bytes of the arena; every subnet's plan fits into them, or InputError. nullopt: what leaves out what costs next to
   /// nothing (unlimited_activation_bytes); kNoLimit: everything is kept. The bits of a run do not depend on it; where activations are
   /// compressed the recipe plans them, and a limit below that is an InputError. Of several ranks each has its trainer, and they take every
-  /// step together; InputError when options.accumulation is no multiple of them. away: where activations may wait outside the arena.
+  /// step together; InputError when options.accumulation is no multiple of them. away: where activations may wait outside the arena. teacher:
+  /// weights of teacher_space() where an objective needs one.
   Trainer(const SearchSpace& space, TrainOptions options, std::vector<Stage> stages, const DataSource& data, Backend& backend,
-          std::optional<std::int64_t> activation_limit = std::nullopt, Communicator& ranks = alone(), MemorySpace* away = nullptr);
+          std::optional<std::int64_t> activation_limit = std::nullopt, Communicator& ranks = alone(), MemorySpace* away = nullptr,
+          std::unique_ptr<const Weights> teacher = nullptr);
   ~Trainer();
 
   StepReport step();  // trains step next_step()
@@ -59,15 +61,15 @@ class Trainer {
 
   /// Bytes this trainer holds: weights, gradients (a buffer for each partial sum of micro-batches, and one message where there are other
   /// ranks), optimizer state, arena, and at most the workspace, the backend's own. Every pass asserts that it used what its plan says. rule:
-  /// of the step rule, with what teachers leave for its second pass; average: of the weights.
+  /// of the step rule, with what teachers leave for its second pass; average: of the weights; teacher: the frozen one's.
   struct Memory {
-    std::int64_t weights = 0, gradients = 0, optimizer = 0, rule = 0, average = 0, arena = 0, workspace = 0;
+    std::int64_t weights = 0, gradients = 0, optimizer = 0, rule = 0, average = 0, teacher = 0, arena = 0, workspace = 0;
     std::int64_t arena_keeping_all = 0, least_arena = 0;  // what a higher limit gives, and the lowest limit
     double recomputed_share = 0;                          // of the largest subnet's forward FLOPs
     int tensors = 0, compressed = 0;                      // of the largest subnet's blocks: what backward reads, what of it is compressed
     bool offloads = false;                                // activations may wait outside of memory,
     std::int64_t away = 0;                                // and the largest subnet's do: not in total()
-    std::int64_t total() const { return weights + gradients + optimizer + rule + average + arena + workspace; }
+    std::int64_t total() const { return weights + gradients + optimizer + rule + average + teacher + arena + workspace; }
   };
   Memory memory() const;
   static Memory plan(const SearchSpace& space, const TrainOptions& options, const std::vector<Stage>& stages, const Backend& backend,

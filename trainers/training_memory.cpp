@@ -5,6 +5,7 @@
 
 #include "supernet/layers/head.hpp"
 #include "supernet/work_sizes.hpp"
+#include "trainers/frozen_teacher.hpp"
 #include "trainers/gradient_sum.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/precision/precision_rule.hpp"
@@ -21,21 +22,31 @@ std::int64_t head_rows(const Network& network, const TrainOptions& options) {
   return model.head_rows(options.sequences, model.context);
 }
 
+/// Of the hidden states of an objective's teacher, in the arena unless a second pass over the batch needs them.
+std::int64_t hidden_bytes(const Network& network, const TrainOptions& options, const Objective& objective) {
+  if (!objective.is_taught()) return 0;
+  const int embed = objective.needs_teacher() ? options.teacher->embed : network.space().max_embed();
+  return Arena::bytes_for(head_rows(network, options), embed, network.dtype());
+}
+
 std::int64_t extra_arena_bytes(const Network& network, const TrainOptions& options, const Objective& objective) {
-  if (find_step_rule(options.step_rule).repeats()) return 0;
-  return objective.extra_arena_bytes(network.space(), network.dtype(), head_rows(network, options));
+  return find_step_rule(options.step_rule).repeats() ? 0 : hidden_bytes(network, options, objective);
 }
 
 /// A second pass over the batch is at other weights than its teachers.
 bool teaches_again(const TrainOptions& options, const std::vector<RunningStage>& stages) {
   return find_step_rule(options.step_rule).repeats() &&
-         std::any_of(stages.begin(), stages.end(), [](const RunningStage& stage) { return stage.objective->needs_largest(); });
+         std::any_of(stages.begin(), stages.end(), [](const RunningStage& stage) { return stage.objective->is_taught(); });
 }
 
 std::int64_t rule_bytes(const TrainOptions& options, const WeightTable& table, std::int64_t kept_teachers) {
   const StepRuleEntry& rule = find_step_rule(options.step_rule);
   return rule.blocks * table.elements() * bytes_of(DType::float32) +
          rule.band_numbers * table.band_count() * static_cast<std::int64_t>(sizeof(double)) + kept_teachers;
+}
+
+std::int64_t teacher_bytes(const TrainOptions& options, const std::vector<RunningStage>& stages, const ModelConfig& model, DType dtype) {
+  return needs_teacher(stages) ? FrozenTeacher::weight_bytes(teacher_space(model, *options.teacher), dtype) : 0;
 }
 
 std::int64_t average_bytes(const TrainOptions& options, const WeightTable& table) {
@@ -50,7 +61,7 @@ ArenaBytes compressed_arena_bytes(const ArenaNeeds& needs, const TrainOptions& o
     throw InputError({"recipe: train.activation_bytes", "at least " + std::to_string(needs.least) + " bytes",
                       std::to_string(options.activation_bytes),
                       "fewer sequences, fewer bits, a shorter context or a smaller space need less"});
-  const std::int64_t capacity = planned + needs.further_workers;
+  const std::int64_t capacity = std::max(planned + needs.further_workers, needs.teacher);
   if (limit && *limit < capacity)
     throw InputError({"memory limit of activations", "at least the " + std::to_string(capacity) + " bytes of the recipe's plan",
                       std::to_string(*limit), "train.activation_bytes plans for less"});
@@ -61,8 +72,10 @@ ArenaBytes compressed_arena_bytes(const ArenaNeeds& needs, const TrainOptions& o
 
 /// Of the arena beside the passes' plans. For a second pass over the batch teachers stay outside of it.
 std::int64_t kept_teacher_bytes(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages) {
-  if (!teaches_again(options, stages)) return 0;
-  return Arena::bytes_for(head_rows(network, options), network.space().max_embed(), network.dtype());
+  std::int64_t most = 0;
+  if (!teaches_again(options, stages)) return most;
+  for (const RunningStage& stage : stages) most = std::max(most, hidden_bytes(network, options, *stage.objective));
+  return most;
 }
 
 ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
@@ -80,7 +93,7 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
     for (const std::int64_t kept : counts) {
       const PassShape pass{.batch = options.sequences,
                            .tokens = context,
-                           .with_teacher = stage.objective->needs_largest(),
+                           .with_teacher = stage.objective->is_taught(),
                            .kept = kept,
                            .dropout = options.dropout};
       needs.keeping_all = std::max(needs.keeping_all, network.plan_training(traits, space.largest(), pass).arena_bytes + extra);
@@ -89,6 +102,15 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
       if (choices.compresses())
         needs.further_workers = std::max(needs.further_workers, further_workers_bytes(space.model(), traits, space.largest(), pass));
     }
+  }
+  if (needs_teacher(stages)) {  // before the passes of the subnets, in the same arena
+    const SearchSpace teacher = teacher_space(space.model(), *options.teacher);
+    std::int64_t own = FrozenTeacher::arena_bytes(teacher, traits, options.sequences);
+    if (!find_step_rule(options.step_rule).repeats())
+      own += Arena::bytes_for(head_rows(network, options), options.teacher->embed, network.dtype());
+    needs.teacher = own;
+    if (!choices.compresses())
+      for (std::int64_t* need : {&needs.keeping_all, &needs.unlimited, &needs.least}) *need = std::max(*need, own);
   }
   if (residual_rule(space.model().residual).profiled) {  // before the first step, in the same arena
     const std::int64_t profile = network.plan_branch_variances(traits, space.largest(), options.sequences, context);
@@ -118,10 +140,14 @@ LargestPlan plan_of_largest(const Network& network, const TrainOptions& options,
   const std::int64_t context = space.model().context;
   const std::vector<std::int64_t> counts = planned_kept(*make_token_selection(options, space));
   for (const RunningStage& stage : stages) {
-    // As an objective runs it: the largest has no teacher.
+    // As an objective runs it: where the largest teaches, it has no teacher.
     const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
     for (const std::int64_t kept : counts) {
-      const PassShape pass{.batch = options.sequences, .tokens = context, .kept = kept, .dropout = options.dropout};
+      const PassShape pass{.batch = options.sequences,
+                           .tokens = context,
+                           .with_teacher = stage.objective->needs_teacher(),
+                           .kept = kept,
+                           .dropout = options.dropout};
       const ActivationPlan plan = network.plan_training(traits, space.largest(), pass, limit - extra, choices);
       most.recomputed_share = std::max(most.recomputed_share, plan.recomputed_share());
       most.away = std::max(most.away, plan.away_bytes);
@@ -144,7 +170,9 @@ std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options
   }
   const std::int64_t tokens = options.sequences * space.model().stream_tokens(space.model().context);
   WorkSizes sizes = work_sizes(table, backend.traits(), tokens, true);
-  if (teaches_again(options, stages)) sizes.weight_copies = 2;
+  if (teaches_again(options, stages)) ++sizes.weight_copies;
+  if (needs_teacher(stages))  // which may be larger than what it teaches
+    sizes.weight_copies += 1 + teacher_bytes(options, stages, space.model(), DType::float32) / sizes.weight_bytes;
   return most + kept_bytes_at_most(backend.traits(), sizes);
 }
 
@@ -165,6 +193,7 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
           .optimizer = find_optimizer(options.optimizer).state_bytes(options, table),
           .rule = rule_bytes(options, table, options.accumulation / ranks.size() * kept_teacher_bytes(network, options, running)),
           .average = average_bytes(options, table),
+          .teacher = teacher_bytes(options, running, space.model(), backend.dtype()),
           .arena = arena.capacity,
           .workspace = workspace_bytes(backend, options, table, running),
           .arena_keeping_all = needs.keeping_all,

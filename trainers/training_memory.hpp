@@ -11,9 +11,9 @@
 namespace elastiform {
 
 /// Bytes of the trainer's arena: the stage that needs most, and of its subnets the largest, bound every other. further_workers: beside what
-/// plans that compress are made for.
+/// plans that compress are made for. teacher: of a frozen one's pass before them, which those plans must not depend on either.
 struct ArenaNeeds {
-  std::int64_t keeping_all = 0, unlimited = 0, least = 0, further_workers = 0;
+  std::int64_t keeping_all = 0, unlimited = 0, least = 0, further_workers = 0, teacher = 0;
 };
 /// What it has, and what plans may count on: all of it, unless they compress.
 struct ArenaBytes {

@@ -10,6 +10,7 @@
 #include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
 #include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/teacher_file.hpp"
 #include "kernels/device.hpp"
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
@@ -21,6 +22,9 @@ namespace elastiform {
 namespace {
 
 constexpr int kMultiple = 32;  // widths of slices that are fastest
+// Tokens that importance looks at: 8 batches of 2,048 in windows of at most 512.
+constexpr std::int64_t kCalibrationContext = 512, kCalibrationRows = 2048;
+constexpr std::size_t kCalibrationBatches = 8;
 
 /// Fractions of `whole`, rounded up to multiples of `unit`; each once, ascending.
 std::vector<int> fractions(int whole, std::initializer_list<double> shares, int unit) {
@@ -38,7 +42,8 @@ bool alike(const Subnet& subnet) {
   return std::all_of(subnet.blocks.begin(), subnet.blocks.end(), [&](const BlockGenes& genes) { return genes == subnet.blocks.front(); });
 }
 
-// Small steps from weights that are good already; every step trains the largest and distils it into two others (arXiv 2003.11142).
+// Small steps from weights that are good already; every step trains the largest and two others, and the checkpoint as it was teaches them all
+// (arXiv 2003.11142, 2110.08460).
 constexpr const char* kTraining = R"(
 [train]
 steps = 1000
@@ -49,8 +54,7 @@ log_every = 50
 
 [[stage]]
 sampler = "sandwich"
-objective = "labels+largest"
-random = 1
+objective = "labels+teacher"
 
 [search]
 budgets = ["parameters=..85%", "parameters=..70%"]
@@ -74,7 +78,8 @@ Recipe recipe_of(const ImportRequest& request, const DenseModel& model, const st
   std::vector<std::string> overrides;
   for (const std::string& text : request.space) overrides.push_back("space." + text);
   for (const std::string& text : request.set) {
-    if (text.starts_with("model.") || text.starts_with("tune.") || text.starts_with("data.text=") || text.starts_with("data.tokenizer="))
+    if (text.starts_with("model.") || text.starts_with("tune.") || text.starts_with("teacher.") || text.starts_with("data.text=") ||
+        text.starts_with("data.tokenizer="))
       throw InputError({"elastiform import: --set", "a key that the checkpoint, --text and --tokenizer leave open", text, ""});
     overrides.push_back(text);
   }
@@ -98,8 +103,37 @@ Weights placed(const DenseModel& model, const SearchSpace& space) {
     if (from.rows != to.rows || from.columns != to.columns) throw std::logic_error("import: " + tensor.name + " has another shape");
     for (std::int64_t row = 0; row < to.rows; ++row) std::copy_n(from.row<float>(row), to.columns, to.row<float>(row));
   }
-  sort_by_importance(weights);
   return weights;
+}
+
+/// What the network does with places drawn from the training part of a text, the run's own unless another is named.
+ActivationStatistics observed(const Recipe& recipe, const std::optional<std::string>& calibration, const Weights& weights,
+                              Backend& backend) {
+  Recipe of_text = recipe;
+  if (calibration) of_text.data.text = *calibration;
+  const auto data = open_data(of_text);
+  const std::int64_t tokens = std::min<std::int64_t>(recipe.space.model().context, kCalibrationContext);
+  const std::int64_t sequences = std::max<std::int64_t>(1, kCalibrationRows / tokens);
+  std::vector<Batch> batches(kCalibrationBatches);
+  for (std::size_t i = 0; i < batches.size(); ++i) data->training_batch(0, i, sequences, tokens, batches[i]);
+  return activation_statistics(backend, weights, batches);
+}
+
+/// supernet.h5, teacher.h5 where the recipe needs one, and the recipe, which names that, into `beside`, which is to become the folder `run`.
+void save_run(Recipe& recipe, const std::string& run, const std::string& beside, const Weights& weights, const std::string& data_sha256) {
+  const BuildIdentity build = this_build(*make_backend(training_compute(recipe, Device::cpu), ThreadPool(1)));
+  std::optional<LoadedSupernet> teacher;
+  if (needs_teacher(recipe)) {
+    teacher.emplace(teacher_of(weights, "", data_sha256, 0, build));  // of which recipe is known when it has a name
+    take_teacher(recipe, *teacher);
+  }
+  const std::string stored = as_stored(recipe, run).text();
+  save_first_weights(weights, stored, data_sha256, recipe.train.seed, build, RunPaths{beside}.supernet());
+  if (teacher) {
+    teacher->recipe_toml = stored;
+    save_base(*teacher, RunPaths{beside}.teacher());
+  }
+  write_durably(RunPaths{beside}.recipe(), stored);
 }
 
 /// The folders above a run, made for it. Those that were not there go again while they are empty, so that nothing is left of what failed.
@@ -139,6 +173,10 @@ SearchSpace default_import_space(const ModelConfig& model, const Subnet& subnet)
 }
 
 ImportedRun import_checkpoint(const ImportRequest& request) {
+  const ImportanceEntry& importance = find_importance(request.importance, "elastiform import: --importance");
+  if (request.calibration && !importance.observes)
+    throw InputError(
+        {"elastiform import: --calibration", "--importance activations", "--importance " + request.importance, "leave --calibration out"});
   const DenseModel model = load_model(request.path, request.context);
   const std::string tokenizer = tokenizer_of(request, model);  // or why it has no place
   Recipe recipe = recipe_of(request, model, tokenizer);
@@ -149,24 +187,27 @@ ImportedRun import_checkpoint(const ImportRequest& request) {
                    .subnets = FeasibleSet(costs, Budget()).count().str(),
                    .vocabulary = model.model.vocabulary,
                    .context = model.model.context};
-  const std::string stored = as_stored(recipe, request.run).text();
   const MadeFolders above(request.run);
   create_folder_durably(request.run, [&](const std::string& beside) {
     std::filesystem::create_directories(beside);
+    Recipe opened = recipe;
     if (!tokenizer.empty()) {
-      recipe.data.tokenizer = beside + "/tokenizer.json";
-      write_durably(recipe.data.tokenizer, tokenizer);
+      opened.data.tokenizer = beside + "/tokenizer.json";
+      write_durably(opened.data.tokenizer, tokenizer);
       // Where export looks for it: a tokenizer.json does not say which of its tokens ends a text.
       if (model.end_token) write_durably(beside + "/generation_config.json", fmt::format("{{\"eos_token_id\": {}}}\n", *model.end_token));
     }
-    const auto data = open_data(recipe);
+    const auto data = open_data(opened);
     made.bytes_per_token =
         scoring_set(*data, recipe.space.model().context, {Split::search, recipe.space.model().context, 0}).bytes_per_token;
-    const ThreadPool pool(1);
-    const auto backend = make_backend(training_compute(recipe, Device::cpu), pool);
-    save_first_weights(placed(model, recipe.space), stored, data->sha256(), recipe.train.seed, this_build(*backend),
-                       RunPaths{beside}.supernet());
-    write_durably(RunPaths{beside}.recipe(), stored);
+    const ThreadPool pool(request.threads);
+    const auto backend = make_backend({Device::cpu, Precision::f32}, pool);
+    Weights weights = placed(model, recipe.space);
+    ActivationStatistics statistics;
+    if (importance.observes) statistics = observed(opened, request.calibration, weights, *backend);
+    importance.sort(weights, statistics);
+    made.calibrated_on = statistics.tokens;
+    save_run(recipe, request.run, beside, weights, data->sha256());
   });
   return made;
 }

@@ -166,6 +166,8 @@ Lines summary_of_run(const std::string& folder) {
   } else {
     lines.emplace_back("supernet.h5: none yet");
   }
+  if (recipe.train.teacher)
+    lines.push_back(fmt::format("taught by: {}, weights {} (teacher.h5)", format(*recipe.train.teacher), recipe.teacher.substr(0, 16)));
   if (!recipe.base.empty()) lines.push_back(fmt::format("tuned from: weights {} (base.h5)", recipe.base.substr(0, 16)));
   std::error_code none;
   for (const auto& [label, directory] :

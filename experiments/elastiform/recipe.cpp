@@ -171,8 +171,8 @@ Stage read_stage(TableReader& table) {
   for (const char* key : {"largest", "smallest"})
     only_with(table, key, uses_ends(stage), "sampler = balanced", "sampler = " + stage.sampler);
   only_with(table, "random", uses_random(stage), "sampler = sandwich", "sampler = " + stage.sampler);
-  for (const char* key : {"teacher_weight", "temperature"})
-    only_with(table, key, uses_teacher(stage), "objective = labels+largest", "objective = " + stage.objective);
+  for (const char* key : kObjectiveKeys)
+    only_with(table, key, find_objective(stage.objective).reads(key), "an objective that reads it", "objective = " + stage.objective);
   if (stage.largest + stage.smallest > 1)
     throw InputError({table.place("largest"), "largest + smallest of at most 1", fmt::format("{}", stage.largest + stage.smallest), ""});
   return stage;
@@ -264,12 +264,14 @@ bool uses_tokens_kept(const TrainOptions& train) { return train.tokens != "all";
 bool uses_tokens_full(const TrainOptions& train) { return train.tokens == "random_ltd"; }
 bool uses_ends(const Stage& stage) { return stage.sampler == "balanced"; }
 bool uses_random(const Stage& stage) { return stage.sampler == "sandwich"; }
-bool uses_teacher(const Stage& stage) { return stage.objective == "labels+largest"; }
+bool needs_teacher(const Recipe& recipe) {
+  return std::any_of(recipe.stages.begin(), recipe.stages.end(), [](const Stage& stage) { return make_objective(stage)->needs_teacher(); });
+}
 
 Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::vector<std::string>& overrides, bool inherited) {
   const auto document = parse_recipe_document(toml, where, overrides, inherited);
   TableReader tables(&document, "", where);
-  for (const char* key : {"data", "model", "space", "tune", "train", "stage", "deploy", "search"}) tables.has(key);
+  for (const char* key : {"data", "model", "space", "tune", "teacher", "train", "stage", "deploy", "search"}) tables.has(key);
   tables.finish();
   auto data = read_data(document, where);
   auto space = read_space(document, where, reads_bytes(data) ? kByteVocabulary : 0);
@@ -281,12 +283,14 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);
   const ModelConfig space_model = space.model();
+  std::string teacher = read_teacher(document, where, space_model, train);
   Recipe recipe{std::move(data),
                 std::move(space),
                 std::move(train),
                 std::move(stages),
                 read_deploy(document, where, space_model),
                 read_search(document, where, space_model),
+                std::move(teacher),
                 std::move(tune.base)};
   check_budgets(recipe, where);
   return recipe;

@@ -35,7 +35,8 @@ struct Recipe {
   std::vector<Stage> stages;
   Deploy deploy;
   SearchOptions search;
-  std::string base;  // of a tuning ([tune]): SHA-256 of the weights that it began with; how it tunes is in space.model().tuning
+  std::string teacher;  // [teacher]: SHA-256 of the weights in the run's teacher.h5; what they are of is train.teacher. Empty: none
+  std::string base;     // of a tuning ([tune]): SHA-256 of the weights that it began with; how it tunes is in space.model().tuning
 
   /// `overrides`: "table.key=value" of --set. `where` names the recipe in errors.
   /// inherited: the text is a resolved recipe, whose keys need not be read once `overrides` have chosen otherwise.
@@ -58,7 +59,7 @@ bool uses_tokens_kept(const TrainOptions& train);  // tokens_step too
 bool uses_tokens_full(const TrainOptions& train);
 bool uses_ends(const Stage& stage);  // largest, smallest
 bool uses_random(const Stage& stage);
-bool uses_teacher(const Stage& stage);  // teacher_weight, temperature
+bool needs_teacher(const Recipe& recipe);  // whether a stage learns from the frozen teacher of [teacher]
 
 /// What the products of training, and those of evaluations and searches, are computed in. Throw InputError if this CPU cannot.
 Compute training_compute(const Recipe& recipe, Device device);

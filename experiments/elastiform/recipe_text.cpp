@@ -4,6 +4,7 @@
 #include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_space.hpp"
 #include "experiments/elastiform/recipe_tuning.hpp"
+#include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/step_rules/step_rule.hpp"
 
@@ -57,7 +58,9 @@ std::string stage_table(const Stage& stage) {
   if (uses_ends(stage)) text += fmt::format("largest = {}\nsmallest = {}\n", stage.largest, stage.smallest);
   if (uses_random(stage)) text += fmt::format("random = {}\n", stage.random);
   text += fmt::format("objective = {}\n", toml_text(stage.objective));
-  if (uses_teacher(stage)) text += fmt::format("teacher_weight = {}\ntemperature = {}\n", stage.teacher_weight, stage.temperature);
+  const ObjectiveEntry& objective = find_objective(stage.objective);
+  if (objective.reads("teacher_weight")) text += fmt::format("teacher_weight = {}\n", stage.teacher_weight);
+  if (objective.reads("temperature")) text += fmt::format("temperature = {}\n", stage.temperature);
   return text + "\n";
 }
 
@@ -76,7 +79,8 @@ std::string search_table(const SearchOptions& search) {
 
 std::string Recipe::text() const {
   std::string text = data_table(data);
-  text += space_tables(space) + "\n" + tune_table(space.model().tuning, base) + train_table(train, has_images(data));
+  text += space_tables(space) + "\n" + tune_table(space.model().tuning, base) + teacher_table(train, teacher) +
+          train_table(train, has_images(data));
   for (const auto& stage : stages) text += stage_table(stage);
   text += fmt::format("[deploy]\ndtype = {}\nbatch = {}\ncontext = {}\nphase = {}\nthreads = {}\n\n", toml_text(deploy.dtype), deploy.batch,
                       deploy.context, toml_text(deploy.phase), deploy.threads);

@@ -8,6 +8,7 @@
 #include "experiments/elastiform/recipe_space.hpp"
 #include "kernels/errors.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
+#include "trainers/frozen_teacher.hpp"
 
 namespace elastiform {
 namespace {
@@ -58,6 +59,28 @@ TuneOptions read_tuning(const RecipeValue& document, std::string_view where, con
     throw InputError({table.place("base"), "the SHA-256 of the weights to begin with", "nothing", "elastiform finetune RUN writes it"});
   table.finish();
   return options;
+}
+
+std::string read_teacher(const RecipeValue& document, std::string_view where, const ModelConfig& model, TrainOptions& train) {
+  const RecipeValue* const found = document.find("teacher");
+  TableReader table(found, "teacher", where);
+  if (found == nullptr) return "";
+  table.require("subnet"), table.require("weights");
+  train.teacher = parse_subnet(table.text("subnet", ""));
+  const std::string weights = table.text("weights", "");
+  table.finish();
+  try {
+    teacher_space(model, *train.teacher);
+  } catch (const InputError& error) {
+    throw InputError({table.place("subnet"), "a network of the recipe's model", format(*train.teacher), error.what()});
+  }
+  if (weights.empty()) throw InputError({table.place("weights"), "the SHA-256 of the teacher's weights", "nothing", ""});
+  return weights;
+}
+
+std::string teacher_table(const TrainOptions& train, const std::string& weights) {
+  if (!train.teacher) return "";
+  return fmt::format("[teacher]\nsubnet = {}\nweights = {}\n\n", toml_text(format(*train.teacher)), toml_text(weights));
 }
 
 SearchSpace tuned_space(const SearchSpace& space, const Tuning& tuning, std::string_view where) {

@@ -5,6 +5,7 @@
 
 #include "experiments/elastiform/recipe_document.hpp"
 #include "supernet/search_space.hpp"
+#include "trainers/options.hpp"
 
 namespace elastiform {
 
@@ -16,6 +17,11 @@ struct TuneOptions {
 
 /// A method and what it takes, checked against the model.
 TuneOptions read_tuning(const RecipeValue& document, std::string_view where, const ModelConfig& model);
+
+/// [teacher] of a run's recipe, which `import` and `finetune` write: train.teacher, and the SHA-256 of its weights (teacher.h5); empty without
+/// the table.
+std::string read_teacher(const RecipeValue& document, std::string_view where, const ModelConfig& model, TrainOptions& train);
+std::string teacher_table(const TrainOptions& train, const std::string& weights);
 
 /// The space whose networks are tuned so; errors of the method begin with `where`.
 SearchSpace tuned_space(const SearchSpace& space, const Tuning& tuning, std::string_view where);

@@ -22,7 +22,8 @@ struct RunPaths {
   std::string folder;
   std::string recipe() const { return folder + "/recipe.toml"; }
   std::string supernet() const { return folder + "/supernet.h5"; }
-  std::string base() const { return folder + "/base.h5"; }  // of a tuning
+  std::string base() const { return folder + "/base.h5"; }        // of a tuning
+  std::string teacher() const { return folder + "/teacher.h5"; }  // that stages learn from
   std::string checkpoints() const { return folder + "/checkpoints"; }
   std::string training_log() const { return folder + "/training.jsonl"; }
   std::string training_table() const { return folder + "/training.h5"; }

@@ -18,6 +18,8 @@
 #include "search/feasible_set.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
+#include "trainers/frozen_teacher.hpp"
+#include "trainers/objectives/objective.hpp"
 #include "trainers/samplers/sampler.hpp"
 #include "trainers/step_flops.hpp"
 #include "trainers/step_rules/step_rule.hpp"
@@ -46,7 +48,11 @@ double estimated_seconds(const Recipe& recipe, const DataSource& data, Backend& 
   auto options = recipe.train;
   options.steps = stage.steps = 6;
   stage.share = 1;
-  Trainer trainer(recipe.space, options, {stage}, data, backend, activations, ranks, away);
+  std::unique_ptr<const Weights> teacher;  // whose values change no time
+  if (options.teacher)
+    teacher = std::make_unique<Weights>(std::make_shared<const WeightTable>(teacher_space(recipe.space.model(), *options.teacher)),
+                                        DType::float32);
+  Trainer trainer(recipe.space, options, {stage}, data, backend, activations, ranks, away, std::move(teacher));
   trainer.step();
   double flops = 0;
   const auto begin = std::chrono::steady_clock::now();
@@ -68,7 +74,7 @@ double expected_flops(const Recipe& recipe) {
   const auto costs = cost_model_of(recipe);
   const auto tokens = make_token_selection(recipe.train, recipe.space);
   const RulePasses passes = find_step_rule(recipe.train.step_rule).passes_of(recipe.train);
-  double flops = 0;
+  double flops = 0, taught = 0;
   std::int64_t begin = 0;
   for (const auto& stage : recipe.stages) {
     const auto sampler = make_sampler(recipe.space, stage, recipe.train.seed);
@@ -82,9 +88,11 @@ double expected_flops(const Recipe& recipe) {
       if (passes.forward > 0) sum += passes.forward * forward_flops(costs, recipe.train, subnets.front(), kept);
     }
     if (sampled > 0) flops += sum / static_cast<double>(sampled) * static_cast<double>(stage.steps);
+    if (recipe.train.teacher && make_objective(stage)->needs_teacher())
+      taught += teacher_flops(costs, recipe.train) * static_cast<double>(stage.steps);
     begin += stage.steps;
   }
-  return flops;
+  return flops + taught;
 }
 
 // Planning reads neither weights nor text: weights of the smallest network stand in, so that the plan of a space that does not fit is shown.
@@ -165,9 +173,10 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
   const auto part = [&](const char* name, std::int64_t bytes) {
     return bytes == 0 ? std::string() : fmt::format(" + {} {}", name, unit(bytes));
   };
-  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {}{}{} + activations {} + workspace {} + live losses {}\n",
+  fmt::print(stream, "memory: {} = weights {} + gradients {} + optimizer {}{}{}{} + activations {} + workspace {} + live losses {}\n",
              unit(memory.total()), unit(trainer.weights), unit(trainer.gradients), unit(trainer.optimizer), part("step rule", trainer.rule),
-             part("average", trainer.average), unit(trainer.arena), unit(trainer.workspace), unit(memory.evaluation));
+             part("average", trainer.average), part("teacher", trainer.teacher), unit(trainer.arena), unit(trainer.workspace),
+             unit(memory.evaluation));
   fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
   if (trainer.away > 0) fmt::print(stream, "    {} of the largest subnet's wait in a file outside of memory\n", unit(trainer.away));
   else if (trainer.offloads) fmt::print(stream, "    {}; nothing is sent to a file\n", why_nothing_is_sent(trainer));
@@ -204,6 +213,8 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());
   if (!recipe.base.empty()) print_tuning(stream, recipe);
+  if (needs_teacher(recipe) && recipe.train.teacher)
+    fmt::print(stream, "teacher: {}, frozen, weights {}\n", format(*recipe.train.teacher), recipe.teacher.substr(0, 16));
   print_memory(stream, memory);
   if (uses_activation_bytes(recipe.train)) print_compression(stream, recipe, memory.trainer);
   const Metric& metric = metric_of(recipe.space.model());

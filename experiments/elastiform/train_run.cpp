@@ -14,6 +14,7 @@
 #include "experiments/elastiform/resume_check.hpp"
 #include "experiments/elastiform/run_checkpoints.hpp"
 #include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/teacher_file.hpp"
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/training_log.hpp"
 #include "kernels/errors.hpp"
@@ -34,8 +35,9 @@ bool holds_only_leftovers(const std::string& folder) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const auto name = entry->path().filename().string();
-    const bool unfinished = name.ends_with(".new") && (name.starts_with("recipe.toml.") || name.starts_with("base.h5."));
-    if (name != "lock" && name != "base.h5" && !unfinished) return false;
+    const bool unfinished =
+        name.ends_with(".new") && (name.starts_with("recipe.toml.") || name.starts_with("base.h5.") || name.starts_with("teacher.h5."));
+    if (name != "lock" && name != "base.h5" && name != "teacher.h5" && !unfinished) return false;
   }
   return !error;
 }
@@ -44,13 +46,13 @@ bool holds_only_leftovers(const std::string& folder) {
 class Session {
  public:
   Session(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
-          const LoadedSupernet* base = nullptr)
+          const KeptNetworks& kept = {})
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
         data_(open_data(recipe)), pool_(threads_of(common)), compute_(training_compute(recipe, common.device)),
         backend_(make_backend(compute_, pool_)), away_(make_scratch_file(memory_options)),
         trainer_(recipe.space, recipe.train, recipe.stages, *data_, *backend_,
                  activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, *data_, pool_, compute_), memory_options, ranks_),
-                 ranks_, away_.get()),
+                 ranks_, away_.get(), weights_of_teacher(recipe, paths_, kept.teacher)),
         log_set_(
             scoring_set(*data_, recipe.space.model().context, {Split::search, recipe.space.model().context, recipe.train.log_segments})),
         evaluator_(trainer_.network(), trainer_.weights(), *data_, log_set_, pool_, compute_), ends_{recipe.space.smallest(),
@@ -58,7 +60,7 @@ class Session {
                                                                                                      recipe.space.largest()} {
     evaluator_.share_batches(ranks_);
     if (ranks_.leads() && common.device == Device::cpu) peak_.emplace(pool_, compute_.precision, fma_peak_cache());
-    if (base != nullptr) begin_with(*base);
+    if (kept.base != nullptr) begin_with(*kept.base);
     else if (!recipe.base.empty()) begin_with(load_supernet(paths_.base()));
   }
 
@@ -255,7 +257,7 @@ void call_followers(const CommonOptions& common, const std::string& folder) {
 }  // namespace
 
 TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
-                       const LoadedSupernet* base) {
+                       const KeptNetworks& kept) {
   if (!ranks_of(common).leads()) {  // rank 0 has checked everything and made the folder
     call_followers(common, folder);
     return Session(recipe, folder, memory_options, common).run();
@@ -266,13 +268,14 @@ TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const Me
         {folder, "a folder that does not exist", "a run", fmt::format("--run another, or elastiform train --resume {}", folder)});
   if (fs::exists(folder, error) && !(fs::is_directory(folder, error) && holds_only_leftovers(folder)))
     throw InputError({folder, "a folder that does not exist", "something else", "--run another"});
-  Session session(recipe, folder, memory_options, common, base);  // opens the data: what is wrong with it shows before anything is written
+  Session session(recipe, folder, memory_options, common, kept);  // opens the data: what is wrong with it shows before anything is written
   print_plan(text_stream(common.json), recipe, session.memory());
   if (!fs::create_directories(folder, error) && error)
     throw InputError({folder, "a folder that can be made", error.message(), "--run another"});
   const FolderLock lock(folder);
   if (is_run_folder(folder)) throw InputError({folder, "a folder that does not exist", "a run that has just begun", "--run another"});
-  if (base != nullptr) save_base(*base, RunPaths{folder}.base());  // before the recipe, which makes the folder a run
+  if (kept.base != nullptr) save_base(*kept.base, RunPaths{folder}.base());  // before the recipe, which makes the folder a run
+  if (kept.teacher != nullptr) save_base(*kept.teacher, RunPaths{folder}.teacher());
   write_durably(RunPaths{folder}.recipe(), as_stored(recipe, folder).text());
   call_followers(common, folder);
   return session.run();

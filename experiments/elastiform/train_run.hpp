@@ -27,10 +27,15 @@ struct TrainOutcome {
   bool interrupted = false;  // Ctrl-C: saved, to be resumed
 };
 
+/// Networks that a new run keeps beside the one it trains: what a tuning begins with, and what teaches.
+struct KeptNetworks {
+  const LoadedSupernet *base = nullptr, *teacher = nullptr;
+};
+
 /// Trains a recipe into a new folder; InputError when something stands there already. Its recipe is stored with every default written out.
-/// memory_options change no bit of the run. base: what a tuning begins with, kept in the folder.
+/// memory_options change no bit of the run. kept: written into the folder.
 TrainOutcome train_new(const Recipe& recipe, const std::string& folder, const MemoryOptions& memory_options, const CommonOptions& common,
-                       const LoadedSupernet* base = nullptr);
+                       const KeptNetworks& kept = {});
 
 /// Continues a run from its last checkpoint; `steps` lengthens its last stage. Only train.checkpoint_every and where the data are may be --set.
 TrainOutcome train_resume(const std::string& folder, const std::vector<std::string>& set, std::optional<std::int64_t> steps,

@@ -47,6 +47,8 @@ class Head {
                               const LossOptions& options, const Teacher& teacher, Arena& arena) const;
   void score(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, const Batch& batch, View losses, View correct,
              Arena& arena) const;
+  /// Of the rows of x, what logits are made of, into kHidden.
+  void hidden(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x) const { normalize(backend, w, saved, x); }
   /// logits [N, V] of the rows of x.
   void logits(Backend& backend, const HeadSlices& w, const Saved& saved, ConstView x, View logits) const;
 

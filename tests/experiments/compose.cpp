@@ -12,7 +12,9 @@
 #include "supernet/data/text_data.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/spaces.hpp"
 #include "trainers/checkpoint.hpp"
+#include "trainers/frozen_teacher.hpp"
 
 namespace elastiform {
 namespace {
@@ -39,6 +41,8 @@ const std::vector<Method> kMethods = {
     {"scale_rate", {"train.scale_rate=sqrt"}},
     {"objective", {"stage.1.sampler=sandwich", "stage.1.objective=labels+largest"}},
     {"objective", {"stage.1.sampler=sandwich", "stage.1.random=2"}},
+    {"objective", {"stage.1.objective=labels+teacher", "teacher.subnet=e40:2xh2f48", "teacher.weights=0"}},
+    {"objective", {"stage.0.objective=teacher", "stage.1.objective=labels+teacher", "teacher.subnet=e16:h1f24", "teacher.weights=0"}},
     {"optimizer", {"train.optimizer=sgd"}},
     {"optimizer", {"train.optimizer=sgd", "train.nesterov=true"}},
     {"optimizer", {"train.optimizer=lion"}},
@@ -113,7 +117,14 @@ struct Bench {
     const ThreadPool pool(threads);
     const auto backend = make_backend(training_compute(recipe, Device::cpu), pool);
     const std::string path = folder.path() + "/state.h5";
-    const auto trainer = [&] { return std::make_unique<Trainer>(recipe.space, recipe.train, recipe.stages, data, *backend); };
+    const auto trainer = [&] {
+      std::unique_ptr<const Weights> teacher;
+      if (recipe.train.teacher)
+        teacher =
+            std::make_unique<const Weights>(random_weights(teacher_space(recipe.space.model(), *recipe.train.teacher), DType::float32, 1));
+      return std::make_unique<Trainer>(recipe.space, recipe.train, recipe.stages, data, *backend, std::nullopt, alone(), nullptr,
+                                       std::move(teacher));
+    };
     auto running = trainer();
     while (!running->done()) {
       running->step();

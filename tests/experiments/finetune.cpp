@@ -131,6 +131,48 @@ TEST_CASE("smaller subnets of a tuning can learn from the largest", "[experiment
   CHECK_THAT(content_of(own.folder / "runs/taught/recipe.toml"), Contains("objective = \"labels+largest\""));
 }
 
+TEST_CASE("a subnet that is tuned alone can learn from the run's largest, or from what taught the run",
+          "[experiments][finetune][teacher]") {
+  const OwnRuns own;
+  const std::string subnet = "finetune runs/micro --subnet smallest --method full --distill --run ";
+  CHECK_THAT(own.succeed(subnet + "runs/x --dry-run").out, Contains("teacher: e32:"));
+  CHECK_FALSE(fs::exists(own.folder / "runs/x"));
+  const std::string out = own.succeed(subnet + "runs/one --threads 1" + std::string(kSteps)).out;
+  CHECK_THAT(out, Contains("+ teacher ") && Contains("teacher: e32:"));
+  const std::string recipe = content_of(own.folder / "runs/one/recipe.toml");
+  CHECK_THAT(recipe, Contains("[teacher]\nsubnet = \"e32:") && Contains("objective = \"labels+teacher\""));
+  CHECK_THAT(own.succeed("inspect runs/one").out, Contains("taught by: e32:"));
+  CHECK(own.json_of("space runs/one")["size"] == "1");
+
+  const auto stop = [](int process, const std::string& line) {
+    if (line.find("step 10") != std::string::npos) ::kill(process, SIGINT);
+  };
+  const auto part = run_program_in(own.folder.path(), words(subnet + "runs/part --threads 2" + std::string(kSteps)), stop);
+  REQUIRE((part.status == 130 || part.status == 0));
+  own.succeed("train --resume runs/part --threads 2");
+  const auto hash = [&](const std::string& run) { return own.json_of("evaluate " + run + " --subnet largest")["weights_hash"]; };
+  CHECK(hash("runs/part") == hash("runs/one"));
+  own.succeed("finetune runs/micro --subnet smallest --method full --run runs/plain" + std::string(kSteps));
+  CHECK(hash("runs/plain") != hash("runs/one"));
+
+  // A tuning of it keeps the teacher, not the run's largest.
+  own.succeed("finetune runs/one --subnet largest --distill --run runs/two" + std::string(kSteps));
+  const auto line_of = [](const std::string& toml) { return toml.substr(toml.find("[teacher]"), 100); };
+  CHECK(line_of(content_of(own.folder / "runs/two/recipe.toml")) == line_of(recipe));
+
+  // Another teacher in its place, or none.
+  fs::copy_file(own.folder / "runs/micro/supernet.h5", own.folder / "runs/two/teacher.h5", fs::copy_options::overwrite_existing);
+  for (const bool absent : {false, true}) {
+    if (absent) fs::remove(own.folder / "runs/two/teacher.h5");
+    const ProgramResult refused = own.run("train --resume runs/two");
+    CHECK(refused.status == 2);
+    CHECK_THAT(refused.err, Contains("runs/two/teacher.h5"));
+    CHECK(std::count(refused.err.begin(), refused.err.end(), '\n') == 1);
+  }
+  const ProgramResult scratch = own.run("train runs/one/recipe.toml --run runs/y --set stage.0.objective=labels");
+  CHECK(scratch.status == 2);
+}
+
 TEST_CASE("a tuning that is stopped and resumed is the one that was not, and its base cannot change", "[experiments][finetune][resume]") {
   const OwnRuns own;
   own.succeed("finetune runs/micro --run runs/whole --threads 1" + std::string(kSteps));
@@ -172,9 +214,9 @@ TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune
       {"finetune runs/micro --rank 5000", "rank: expected 1 to 4096"},
       {"finetune runs/micro --targets quary", "nearest query"},
       {"finetune runs/micro --subnet e32:h7f64", "nearest e32:h2f64"},
-      {"finetune runs/micro --subnet middle --distill", "leave one of them out"},
       {"finetune runs/micro --set model.norm_eps=0.001", "one that changes the network"},
       {"finetune runs/micro --set tune.base=0", "one that changes the network"},
+      {"finetune runs/micro --set teacher.subnet=e16:h1f32 --set teacher.weights=0", "one that changes the network"},
       {"finetune runs/micro --set train.rat=1", "nearest rate"},
       {"finetune runs/micro --text none.txt --run x", "none.txt"},
       {"finetune runs/micro --run runs/micro", "a run"},

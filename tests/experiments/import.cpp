@@ -8,6 +8,7 @@
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
+#include "trainers/checkpoint.hpp"
 
 namespace elastiform {
 namespace {
@@ -64,12 +65,34 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   own.ok("train --resume runs/back");
   CHECK(own.json_of("evaluate runs/back --subnet largest")["weights_hash"] != after["weights_hash"]);
   own.ok("search runs/back --budget parameters=..90% --evaluations 4");
+  // It learns from the checkpoint as it was, which stays in the run.
+  const std::string recipe = content_of(own.folder / "runs/back/recipe.toml");
+  CHECK_THAT(recipe, Catch::Matchers::Contains("objective = \"labels+teacher\"") && Catch::Matchers::Contains("[teacher]\nsubnet = "));
+  CHECK(load_supernet(own.folder / "runs/back/teacher.h5").weights_hash ==
+        load_supernet(own.folder / "runs/again/teacher.h5").weights_hash);
   // As if it had been killed between its first weights and its first checkpoint, or never.
   const json one = own.json_of(
       "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4");
   own.ok("train --resume runs/one --threads 1");
   CHECK(own.json_of("evaluate runs/one --subnet largest")["weights_hash"] ==
         own.json_of("evaluate runs/back --subnet largest")["weights_hash"]);
+}
+
+TEST_CASE("an import in the order of activations is the same network, whatever the threads, and depends on the text",
+          "[experiments][import]") {
+  const Exported own("hf-llama");
+  const std::string import = "import model --text text.txt --set data.split_block=4096 --importance activations --run ";
+  const json made = own.json_of(import + "runs/one --threads 1");
+  CHECK(made["calibration_tokens"] == 8 * 2048);
+  CHECK(made["importance"] == "activations");
+  own.ok(import + "runs/two --threads 2");
+  const auto evaluate = [&](const std::string& run) { return own.json_of("evaluate " + run + " --subnet largest"); };
+  CHECK(evaluate("runs/one")["weights_hash"] == evaluate("runs/two")["weights_hash"]);
+  CHECK(evaluate("runs/one")["loss"].get<double>() == Approx(evaluate("runs/micro")["loss"].get<double>()).epsilon(1e-5));
+  own.folder.write("other.txt", std::string(60000, 'z') + content_of(own.folder / "text.txt").substr(0, 20000));
+  own.ok(import + "runs/three --calibration other.txt");
+  CHECK(evaluate("runs/three")["weights_hash"] != evaluate("runs/one")["weights_hash"]);
+  CHECK(evaluate("runs/three")["tokens"] == evaluate("runs/one")["tokens"]);
 }
 
 TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the text, exports and generate bring it along",
@@ -134,8 +157,12 @@ TEST_CASE("wrong uses of import and tokenize end in one line and write nothing",
                            "import model --run runs/x --text text.txt --set model.tied=false",
                            "import model --run runs/x --text text.txt --set train.stepz=1",
                            "import model --run runs/x --text text.txt --tokenizer absent",
+                           "import model --run runs/x --text text.txt --importance activation",
+                           "import model --run runs/x --text text.txt --calibration text.txt",
+                           "import model --run runs/x --text text.txt --importance activations --calibration absent",
                            "import model --run new/deep/x --text absent",
                            "import model --run runs/x --text text.txt --set tune.method=lora",
+                           "import model --run runs/x --text text.txt --set teacher.weights=0",
                            "import model --run runs/x --text text.txt --tokenizer tokenizer.json",
                            "tokenize text.txt",
                            "tokenize text.txt --tokenizer absent --to x",

@@ -31,6 +31,19 @@ constexpr double kBlockMean = 0.003;
 
 }  // namespace
 
+TEST_CASE("a list of subnets is scored as a search scores them, from the same memo", "[experiments][search]") {
+  const RunCopy copy;
+  const json search = copy.document("search runs/micro --budget parameters=..80% --evaluations 3 --algorithm random");
+  const std::string best = search[0]["best"]["subnet"], other = "e32:h2f64";
+  copy.folder.write("list.txt", other + "\n\n" + best + "\nlargest\n");
+  const json list = copy.document("evaluate runs/micro --subnets list.txt");
+  REQUIRE(list.size() == 3);
+  CHECK(list[0]["subnet"] == other);
+  CHECK(list[1]["id"] == search[0]["best"]["id"]);
+  CHECK(list[1]["loss"] == search[0]["best"]["loss"]);
+  CHECK(copy.document("evaluate runs/micro --subnets list.txt") == list);
+}
+
 TEST_CASE("search finds, stores, continues, and compares with every homogeneous subnet", "[experiments][search]") {
   const RunCopy copy;
   const json first = copy.document("search runs/micro --budget parameters=..80% --evaluations 6 --algorithm random");

@@ -5,7 +5,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/errors.hpp"
+#include "trainers/frozen_teacher.hpp"
+#include "trainers/registry.hpp"
 
 namespace elastiform {
 namespace {
@@ -52,8 +53,6 @@ class Labels final : public Objective {
       options.token_losses = {};
     }
   }
-  bool needs_largest() const override { return false; }
-  std::int64_t extra_arena_bytes(const SearchSpace&, DType, std::int64_t) const override { return 0; }
 };
 
 /// In-place distillation (arXiv 1903.05134): the largest subnet learns from labels, the others from labels and its logits of the same
@@ -80,19 +79,57 @@ class LabelsAndLargest final : public Objective {
                                     {.hidden = hidden, .embed = largest.embed, .weights = context.teaching}, {}));
   }
   bool needs_largest() const override { return true; }
-  std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t rows) const override {
-    return Arena::bytes_for(rows, space.max_embed(), dtype);
-  }
 
  private:
   double teacher_weight_, temperature_;
 };
 
-constexpr std::array<ObjectiveEntry, 2> kObjectives{{
-    {"labels", "cross-entropy with the next token or the class",
+/// Every subnet, the largest too, learns the predictions of a network that stays as it is (arXiv 1503.02531): without that the largest would
+/// forget what it was imported with. The teacher passes a batch once, for all subnets and all passes of a step.
+class FromTeacher final : public Objective {
+ public:
+  FromTeacher(double teacher_weight, double temperature) : teacher_weight_(teacher_weight), temperature_(temperature) {}
+
+  void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
+                        std::vector<LossReport>& reports) const override {
+    if (context.frozen == nullptr) throw std::logic_error("an objective with a teacher in a training without one");
+    const FrozenTeacher& teacher = *context.frozen;
+    const ArenaScope scope(context.arena);
+    const View hidden =
+        context.teacher.empty() ? context.arena.matrix(batch.targets_count(), teacher.embed(), context.network.dtype()) : context.teacher;
+    if (!context.teaching) teacher.hidden(context.backend, batch, hidden, context.arena);
+    LossOptions options{.label_weight = 1 - teacher_weight_,
+                        .teacher_weight = teacher_weight_,
+                        .temperature = temperature_,
+                        .share = context.share / static_cast<double>(subnets.size()),
+                        .token_losses = context.token_losses,
+                        .accumulate = context.accumulate};
+    reports.clear();
+    for (const Subnet& subnet : subnets) {
+      reports.push_back(run_planned(context, subnet, static_cast<int>(reports.size()), batch, options, teacher.with(hidden), View{}));
+      options.accumulate = true;
+      options.token_losses = {};
+    }
+  }
+  bool needs_teacher() const override { return true; }
+
+ private:
+  double teacher_weight_, temperature_;
+};
+
+constexpr std::array<ObjectiveEntry, 4> kObjectives{{
+    {"labels", "cross-entropy with the next token or the class", "",
      [](const Stage&) -> std::unique_ptr<Objective> { return std::make_unique<Labels>(); }},
     {"labels+largest", "labels, and for all but the largest its logits of the same step (weight `teacher_weight`)",
+     "teacher_weight temperature",
      [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<LabelsAndLargest>(stage); }},
+    {"labels+teacher", "labels, and the logits of the network that a run was imported or fine-tuned from (weight `teacher_weight`)",
+     "teacher_weight temperature",
+     [](const Stage& stage) -> std::unique_ptr<Objective> {
+       return std::make_unique<FromTeacher>(stage.teacher_weight, stage.temperature);
+     }},
+    {"teacher", "those logits alone (arXiv 1503.02531)", "temperature",
+     [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<FromTeacher>(1, stage.temperature); }},
 }};
 
 }  // namespace
@@ -112,10 +149,8 @@ void label_losses(const ObjectiveContext& context, const Subnet& subnet, const B
 
 std::span<const ObjectiveEntry> objectives() { return kObjectives; }
 
-std::unique_ptr<Objective> make_objective(const Stage& stage) {
-  for (const ObjectiveEntry& entry : kObjectives)
-    if (entry.name == stage.objective) return entry.make(stage);
-  throw InputError({"recipe: stage.objective", "one of labels, labels+largest", '"' + stage.objective + '"', ""});
-}
+const ObjectiveEntry& find_objective(std::string_view name) { return find_entry(objectives(), name, "recipe: stage.objective"); }
+
+std::unique_ptr<Objective> make_objective(const Stage& stage) { return find_objective(stage.objective).make(stage); }
 
 }  // namespace elastiform

@@ -12,6 +12,8 @@
 
 namespace elastiform {
 
+class FrozenTeacher;
+
 /// What an objective works with during one step.
 struct ObjectiveContext {
   Backend& backend;
@@ -28,7 +30,8 @@ struct ObjectiveContext {
   /// perturbed weights, `teaching` are those that the states were made with, and the teacher is what it was in the first.
   View teacher{};
   const Weights* teaching = nullptr;
-  View token_losses{};  // [1, rows of the head]: receives the losses from labels of the first subnet; empty: nobody asks
+  const FrozenTeacher* frozen = nullptr;  // of the recipe; null: none
+  View token_losses{};                    // [1, rows of the head]: receives the losses from labels of the first subnet; empty: nobody asks
   BlockDone block_done = kNobodyIsTold;
   PassDropout dropout = {};
   PassNoise noise = {};                      // of the batch
@@ -53,17 +56,22 @@ struct Objective {
   /// `reports` receives one report a subnet.
   virtual void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
                                 std::vector<LossReport>& reports) const = 0;
-  virtual bool needs_largest() const = 0;
-  /// Arena bytes beside Network's own plan, for the largest subnet of `space`.
-  virtual std::int64_t extra_arena_bytes(const SearchSpace& space, DType dtype, std::int64_t head_rows) const = 0;
+  virtual bool needs_largest() const { return false; }  // first among the subnets of every step: it teaches the others
+  virtual bool needs_teacher() const { return false; }  // the recipe's frozen one (frozen_teacher.hpp)
+  /// Then the teacher's hidden states stand in the arena beside Network's own plan, or in ObjectiveContext::teacher.
+  bool is_taught() const { return needs_largest() || needs_teacher(); }
 };
 
 struct ObjectiveEntry {
   std::string_view name, help;
+  std::string_view keys;  // of a stage that it reads, beside those that all do; of kObjectiveKeys
   std::unique_ptr<Objective> (*make)(const Stage&);
+  bool reads(std::string_view key) const { return names_key(keys, key); }
 };
-/// labels, labels+largest.
+inline constexpr const char* kObjectiveKeys[] = {"teacher_weight", "temperature"};
+/// labels, labels+largest, labels+teacher, teacher.
 std::span<const ObjectiveEntry> objectives();
-std::unique_ptr<Objective> make_objective(const Stage& stage);  // throws InputError
+const ObjectiveEntry& find_objective(std::string_view name);    // throws InputError
+std::unique_ptr<Objective> make_objective(const Stage& stage);  // the same
 
 }  // namespace elastiform

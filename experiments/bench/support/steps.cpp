@@ -19,8 +19,8 @@ std::int64_t training_bytes(const Network& network, const Backend& backend, cons
                             const ActivationChoices& choices) {
   const SearchSpace& space = network.space();
   const std::int64_t context = space.model().context;
-  return network.unlimited_training_bytes(backend.traits(), space.largest(), {sequences, context, objective.needs_largest()}, choices) +
-         objective.extra_arena_bytes(space, backend.dtype(), sequences * context);
+  const std::int64_t hidden = objective.is_taught() ? Arena::bytes_for(sequences * context, space.max_embed(), backend.dtype()) : 0;
+  return network.unlimited_training_bytes(backend.traits(), space.largest(), {sequences, context, objective.is_taught()}, choices) + hidden;
 }
 
 /// Beside that, of plans that compress.

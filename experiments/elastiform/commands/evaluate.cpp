@@ -1,8 +1,11 @@
 #include <fmt/core.h>
 
+#include <fstream>
+
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/evaluation_output.hpp"
 #include "experiments/elastiform/search_steps.hpp"
+#include "kernels/errors.hpp"
 
 namespace elastiform {
 namespace {
@@ -25,15 +28,17 @@ class EvaluateCommand final : public Command {
   bool computes() const override { return true; }
   void declare(Options& options) override {
     options.positional("run", run_, "Run folder");
-    options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
+    options.option("subnet", subnet_, "A subnet's text, largest (the default), middle, smallest or an id of the run");
     options.choice("split", split_, {"search", "report"}, "Held-out data to score on; looks at report are counted");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("rank", rank_, kRankHelp, 1);
     options.option("against", against_, "A second subnet: paired difference with its interval and a verdict");
+    options.option("subnets", list_, "A file of subnets, one a line, scored together as a search scores them, with its memo ([search])");
   }
   int run(const CommonOptions& common) override {
     Run run(run_, weights_, rank_);
-    std::vector<Subnet> subnets = {run.subnet(subnet_)};
+    if (list_) return score_list(run, common);
+    std::vector<Subnet> subnets = {run.subnet(subnet_.value_or("largest"))};
     if (against_) subnets.push_back(run.subnet(*against_));
     const ScoringSet set = run.report_set(parse_split(split_));
     const auto store = run.results(ResultStore::Mode::write);
@@ -52,6 +57,29 @@ class EvaluateCommand final : public Command {
   }
 
  private:
+  /// Scores every subnet of a file on what a search looks at: what they share is computed once.
+  int score_list(Run& run, const CommonOptions& common) const {
+    const std::string where = "elastiform evaluate: --subnets";
+    for (const auto& other : {subnet_, against_})
+      if (other) throw InputError({where, "no --subnet and --against beside it", *other, "leave one of them out"});
+    if (split_ != name_of(Split::search)) throw InputError({where, "--split search", split_, "reports are of one subnet, or two"});
+    std::vector<Subnet> subnets;
+    std::ifstream file(*list_);
+    if (!file) throw InputError({where, "a file of subnets, one a line", "nothing that can be read at " + *list_, ""});
+    for (std::string line; std::getline(file, line);)
+      if (!line.empty()) subnets.push_back(run.subnet(line));
+    if (subnets.empty()) throw InputError({where, "a subnet a line", "an empty file, " + *list_, ""});
+    const auto store = run.results(ResultStore::Mode::write);
+    const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, run.search_set(), *store, common);
+    std::vector<std::string> documents;
+    for (const Evaluation& one : evaluations) {
+      documents.push_back(evaluation_json(one, run.metric()).text());
+      if (!common.json) fmt::print("{}  (id {})  {}\n", format(one.subnet), one.id, quality_text(one, run.metric()));
+    }
+    if (common.json) fmt::print("{}\n", json_list(documents));
+    return 0;
+  }
+
   /// What is printed beside the evaluations.
   struct Shown {
     const Metric& metric;
@@ -97,9 +125,9 @@ class EvaluateCommand final : public Command {
     fmt::print("{}\n", object.text());
   }
 
-  std::string run_, subnet_ = "largest", split_ = "search", weights_ = "trained";
+  std::string run_, split_ = "search", weights_ = "trained";
   std::optional<std::int64_t> rank_;
-  std::optional<std::string> against_;
+  std::optional<std::string> subnet_, against_, list_;
 };
 
 }  // namespace

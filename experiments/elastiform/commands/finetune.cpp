@@ -7,6 +7,7 @@
 #include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/recipe_tuning.hpp"
 #include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/teacher_file.hpp"
 #include "experiments/elastiform/train_output.hpp"
 #include "experiments/elastiform/train_plan.hpp"
 #include "experiments/elastiform/train_run.hpp"
@@ -54,7 +55,9 @@ class FinetuneCommand final : public Command {
     options.option("text", text_, "File or folder to learn from (default: the run's own text)");
     options.option("steps", steps_, "Updates", 1);
     options.option("rate", rate_, "Peak learning rate (default: the run's; of full a tenth of it)", 1e-12, 100);
-    options.flag("distill", distill_, "Smaller subnets also learn the largest's predictions (not with --subnet)");
+    options.flag(
+        "distill", distill_,
+        "Smaller subnets also learn the largest's predictions; with --subnet the subnet learns the run's teacher's, or its largest's");
     options.option("run", run_, "Folder of the new run (default: the run's name and -tuned)");
     options.option("set", set_, "Replace another value of the new recipe: table.key=value");
     options.flag("dry-run", dry_run_, "Print memory, costs and minutes; write nothing");
@@ -64,13 +67,14 @@ class FinetuneCommand final : public Command {
   int run(const CommonOptions& common) override {
     std::optional<Run> from(std::in_place, from_, weights_);
     LoadedSupernet base = base_of(*from);
-    const Recipe recipe = recipe_for(*from, base);
+    Recipe recipe = recipe_for(*from, base);
+    const std::optional<LoadedSupernet> teacher = teacher_for(*from, recipe);
     const std::string folder = run_ ? typed_folder(*run_, kWhere) : from->paths().folder + "-tuned";
     from.reset();  // its weights are not part of what the training plans
     MemoryOptions memory;
     if (memory_limit_) memory.limit = parse_memory_limit(*memory_limit_);
     if (dry_run_) return elastiform::dry_run(recipe, common, memory);
-    return print_outcome(train_new(recipe, folder, memory, common, &base), common, "evaluate");
+    return print_outcome(train_new(recipe, folder, memory, common, {&base, teacher ? &*teacher : nullptr}), common, "evaluate");
   }
 
  private:
@@ -82,6 +86,18 @@ class FinetuneCommand final : public Command {
     Weights weights = extract(all.weights, from.subnet(*subnet_));
     std::string hash = weights_hash(weights);
     return {weights.table().space(), std::move(weights), all.recipe_toml, all.data_sha256, std::move(hash), all.steps, all.identity};
+  }
+
+  /// What the recipe's stages learn from, if they do: the run's own teacher, or its largest subnet as it is now.
+  static std::optional<LoadedSupernet> teacher_for(const Run& from, Recipe& recipe) {
+    recipe.train.teacher.reset(), recipe.teacher.clear();
+    if (!needs_teacher(recipe)) return std::nullopt;
+    const LoadedSupernet& now = from.supernet();
+    std::optional<LoadedSupernet> teacher(from.recipe().train.teacher
+                                              ? load_teacher(from.recipe(), from.paths())
+                                              : teacher_of(now.weights, now.recipe_toml, now.data_sha256, now.steps, now.identity));
+    take_teacher(recipe, *teacher);
+    return teacher;
   }
 
   Tuning tuning_for(const ModelConfig& model) const {
@@ -114,7 +130,7 @@ class FinetuneCommand final : public Command {
 
   std::vector<Stage> stages() const {
     Stage stage;
-    if (subnet_) stage.sampler = "largest";
+    if (subnet_) stage.sampler = "largest", stage.objective = distill_ ? "labels+teacher" : stage.objective;
     else if (distill_) stage.sampler = "sandwich", stage.objective = "labels+largest";
     else stage.largest = 0.25, stage.smallest = 0.125;
     return {stage};
@@ -122,9 +138,6 @@ class FinetuneCommand final : public Command {
 
   /// The run's recipe with what is asked for; --set comes last, as everywhere.
   Recipe recipe_for(Run& from, const LoadedSupernet& base) const {
-    if (subnet_ && distill_)
-      throw InputError({std::string(kWhere) + ": --distill", "subnets that the largest can teach", "--subnet, which leaves one",
-                        "leave one of them out"});
     if (const Tuning& before = from.space().model().tuning; before.method != TuningMethod::full)
       throw InputError({kWhere, "a run whose weights are a plain network's",
                         fmt::format("{}, tuned with {}, which does not merge", from.name(), parametrization_of(before).name),
@@ -143,7 +156,8 @@ class FinetuneCommand final : public Command {
                         "--set data.images=PATH names other images"});
     if (text_) recipe.data.text = *text_;
     const Recipe changed = Recipe::parse(recipe.text(), kWhere, set_, true);
-    if (changed.base != recipe.base || without_tuning(changed.space) != base.space)
+    const bool other_teacher = changed.teacher != recipe.teacher || changed.train.teacher != recipe.train.teacher;
+    if (changed.base != recipe.base || other_teacher || without_tuning(changed.space) != base.space)
       throw InputError({std::string(kWhere) + ": --set", "keys of [data], [train], [[stage]], [deploy] and [search]",
                         "one that changes the network", "a run's network stays as it is; train a new one to change it"});
     return changed;

@@ -7,9 +7,16 @@
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/importance.hpp"
 
 namespace elastiform {
 namespace {
+
+std::vector<std::string> importance_names() {
+  std::vector<std::string> names;
+  for (const ImportanceEntry& entry : importances()) names.emplace_back(entry.name);
+  return names;
+}
 
 /// `elastiform import`: a checkpoint made elsewhere as the largest subnet of a new run.
 class ImportCommand final : public Command {
@@ -27,6 +34,8 @@ class ImportCommand final : public Command {
     options.option("text", request_.text, "File or folder of text, or token shards, to train and score on");
     options.option("tokenizer", request_.tokenizer, "Instead of the checkpoint's: bytes, or the place of a tokenizer.json");
     options.option("context", context_, "Tokens that a position can see, at most the checkpoint's (the default)", 1);
+    options.choice("importance", request_.importance, importance_names(), "What puts heads, FFN columns and channels in order");
+    options.option("calibration", request_.calibration, "With --importance activations: the text to look at (default: --text)");
     options.option("space", request_.space, "A key of [space]: embed=384,576; depth, heads and ffn likewise (docs/recipes.md)");
     options.option("set", request_.set, "A value of the run's recipe: table.key=value");
   }
@@ -36,6 +45,7 @@ class ImportCommand final : public Command {
     if (request_.run.empty()) throw InputError({"elastiform import", "--run FOLDER", "none", ""});
     if (request_.text.empty()) throw InputError({"elastiform import", "--text FILE", "none", "what the run is trained and scored on"});
     if (context_) request_.context = static_cast<int>(std::min<std::int64_t>(*context_, INT32_MAX));
+    request_.threads = threads_of(common);
     const ImportedRun made = import_checkpoint(request_);
     if (common.json) {
       fmt::print("{}\n", JsonObject()
@@ -46,12 +56,15 @@ class ImportCommand final : public Command {
                              .add("vocabulary", static_cast<std::int64_t>(made.vocabulary))
                              .add("context", static_cast<std::int64_t>(made.context))
                              .add("bytes_per_token", made.bytes_per_token)
+                             .add("importance", request_.importance)
+                             .add("calibration_tokens", made.calibrated_on)
                              .text());
       return 0;
     }
     fmt::print("{}: {}, {} parameters, context {} tokens, {} ids\n", made.folder, made.subnet, grouped(made.parameters), made.context,
                grouped(made.vocabulary));
     fmt::print("the largest of {} subnets; {:.3f} bytes of text a token\n", grouped(made.subnets), made.bytes_per_token);
+    if (made.calibrated_on > 0) fmt::print("put in order by {} on {} tokens\n", request_.importance, grouped(made.calibrated_on));
     fmt::print("next: elastiform evaluate {0} --subnet largest, elastiform train --resume {0}\n", made.folder);
     return 0;
   }

@@ -40,6 +40,9 @@ class TrainCommand final : public Command {
     if (!recipe.base.empty())
       throw InputError({"recipe " + recipe_ + ": tune", "no [tune]: a training from scratch has no base", "one",
                         "elastiform finetune RUN begins a tuning, --resume goes on with it"});
+    if (!recipe.teacher.empty())
+      throw InputError({"recipe " + recipe_ + ": teacher", "no [teacher]: a training from scratch has none", "one",
+                        "elastiform import and finetune keep one in their runs, --resume goes on with it"});
     if (dry_run_) return dry_run(recipe, common, memory);
     const auto folder = run_ ? typed_folder(*run_, "elastiform train") : "runs/" + std::filesystem::path(recipe_).stem().string();
     return print_outcome(train_new(recipe, folder, memory, common), common);

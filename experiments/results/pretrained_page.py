@@ -1,0 +1,90 @@
+"""pretrained.md from what pretrained.py found."""
+import numpy as np
+
+RESAMPLES = 10000
+
+
+def recovered(losses, first, teacher):
+    """(first - losses) / (first - teacher) of mean losses, in percent, with its 95 % interval: blocks are drawn again, all three together."""
+    l, l0, lt = (np.array(one) for one in (losses, first, teacher))
+    share = lambda at: 100 * (l0[at].mean() - l[at].mean()) / (l0[at].mean() - lt[at].mean())
+    draws = np.random.default_rng(0).integers(0, len(l), (RESAMPLES, len(l)))
+    low, high = np.percentile([share(at) for at in draws], [2.5, 97.5])
+    return share(np.arange(len(l))), low, high
+
+
+def difference(losses, other):
+    """Mean of losses - other, nats a token, with its 95 % interval over the same draws of blocks."""
+    each = np.array(losses) - np.array(other)
+    draws = np.random.default_rng(0).integers(0, len(each), (RESAMPLES, len(each)))
+    low, high = np.percentile(each[draws].mean(axis=1), [2.5, 97.5])
+    return each.mean(), low, high
+
+
+def interval(triple, form):
+    return form.format(triple[0]) + f" ({form.format(triple[1])} to {form.format(triple[2])})"
+
+
+def minutes(seconds):
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def budget_table(found, budget, tokens):
+    rows, teacher = found["budgets"][budget]["rows"], found["teacher"]
+    first, ours = rows["(a) one-shot"]["losses"], rows["ours"]["losses"]
+    seen = {"ours, as searched": tokens // 2, "ours": tokens // 2 * 2, "(b) one-shot, distilled": tokens, "(c) depth, distilled": tokens}
+    lines = [f"\n## {budget} % of block_parameters\n", "| network | block_parameters | tokens distilled | loss, nats/token | bits/byte | recovered | ours - this, nats/token |",
+             "|---|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {100 * row['block_parameters'] / teacher['block_parameters']:.1f} % | {seen.get(name, 0):,} | {row['loss']:.4f} | "
+                     f"{row['bits_per_byte']:.4f} | " + interval(recovered(row["losses"], first, teacher["losses"]), "{:.1f} %") + " | "
+                     + ("" if name == "ours" else interval(difference(ours, row["losses"]), "{:+.4f}")) + " |")
+    lines.append(f"\nours: `{rows['ours, as searched']['subnet']}`; (a), (b): `{rows['(a) one-shot']['subnet']}`; (c): `{rows['(c) depth, as cut']['subnet']}`")
+    return lines
+
+
+def spread(rounds):
+    low, middle, high = np.percentile(rounds, [10, 50, 90])
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
+def speed_section(found):
+    speed, teacher = found["speed"], found["teacher"]
+    final, faster, rows = speed["speeds"], found["size"]["faster"], speed["rows"]
+    ratio = np.median(final["subnet"]) / np.median(final["checkpoint"])
+    lines = [f"\n## {faster} times the checkpoint's decoding speed in llama.cpp\n",
+             f"A line through three measured sizes says that `{speed['budget']}` is that fast; of that search's evaluations, best loss first, "
+             f"{len(speed['candidates'])} {'was' if len(speed['candidates']) == 1 else 'were'} measured in llama.cpp (gguf-q8_0, one token at a time, all threads, rounds in turn) until one was:\n",
+             "| candidate | loss, search split | tokens/s | checkpoint | ratio of medians |\n|---|---|---|---|---|"]
+    for one in speed["candidates"]:
+        lines.append(f"| `{one['subnet']}` | {one['loss']:.4f} | {spread(one['subnet_rounds'])} | {spread(one['checkpoint_rounds'])} | {one['ratio']:.3f} |")
+    lines.append(f"\nAfter its share of distillation: {spread(final['subnet'])} tokens/s, the checkpoint {spread(final['checkpoint'])} (median, 10-90 %), "
+                 f"{ratio:.3f} times: the budget is {'kept' if ratio >= faster else 'missed'}. Loss {rows['ours']['loss']:.4f} nats/token "
+                 f"({rows['ours, as searched']['loss']:.4f} as searched, the checkpoint {teacher['loss']:.4f}), "
+                 f"{100 * rows['ours']['block_parameters'] / teacher['block_parameters']:.1f} % of block_parameters.")
+    return lines
+
+
+def page(found):
+    size, teacher = found["size"], found["teacher"]
+    tokens = size["steps"] * size["sequences"] * size["context"]
+    lines = ["# A pretrained model made smaller\n",
+             f"`{teacher['subnet']}` ({teacher['parameters']:,} parameters, {teacher['block_parameters']:,} of them in blocks) imported with KV groups and FFN columns in order of activations, "
+             f"elastified, distilled from itself as it was (`objective = \"teacher\"`: soft logits alone), searched, exported. One seed. Made by `./dev experiment pretrained`; {found['processor']}, "
+             f"commit {found['commit']}, products of {found['precision']}.\n",
+             f"**Recipe.** Context {size['context']}, {size['sequences']} sequences a step, rate {size['rate']} (cosine), AdamW, the same for everybody; no rate was tried. Text is dealt in blocks of "
+             f"{size['split_block']} tokens to train, search and report ({size['splits']} %). The elastic network (2/3 or all KV groups, 1/2, 3/4 or all FFN columns, in every block; one subnet a step, a tenth of the steps "
+             f"the largest) is distilled for {size['steps'] // 2} steps; what a search of {size['evaluations']} evaluations finds for a budget then for {size['steps'] - size['steps'] // 2} steps alone: {tokens:,} tokens in all, of which "
+             "half served every budget. Rivals: (a) the best network with equal blocks under the budget, one cut of the import, untrained; (b) the same distilled on as many tokens; (c) the checkpoint without the blocks that are "
+             "missed least (dropped one by one, by loss on the search split), distilled on as many tokens.\n",
+             f"**Recovered** is (L0 - L) / (L0 - L_teacher) on the report split ({teacher['tokens']:,} tokens that nobody was distilled or chosen on): L0 is the loss of (a), L_teacher the checkpoint's, "
+             f"{teacher['loss']:.4f} nats/token ({teacher['bits_per_byte']:.4f} bits/byte). Intervals are 95 %, over blocks of text, paired; not over seeds."]
+    for budget in found["budgets"]:
+        lines += budget_table(found, budget, tokens)
+    lines += speed_section(found)
+    lines += ["\n## Loaded by others\n", "| network | logits, llama.cpp against transformers, of the largest | same top token | same greedy tokens |\n|---|---|---|---|"]
+    for name, one in found["consumers"].items():
+        lines.append(f"| ours, {name} | {one['difference']:.1e} | {100 * one['same_top']:.0f} % of {one['tokens']} | {one['same_greedy']} of {one['greedy']} |")
+    lines += ["\nGGUF of architecture `deci` in float32, and a folder of `hf-auto`: blocks differ in both.\n", "## Wall times\n", "| stage | |\n|---|---|"]
+    lines += [f"| {name} | {minutes(seconds)} |" for name, seconds in found["seconds"].items() if seconds >= 1]
+    return "\n".join(lines) + f"\n| all | {minutes(sum(found['seconds'].values()))} |\n"
