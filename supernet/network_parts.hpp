@@ -51,7 +51,7 @@ struct Network::Parts {
   Head head;
   AddedTensors added;  // beside each linear map that the model's tuning has as a target
   std::int64_t adapter_width;
-  LinearPlace token, patch, class_token, position, final_norm, head_table;
+  LinearPlace token, patch, class_token, distillation_token, position, final_norm, head_table;
   std::vector<BlockPlaces> blocks;
 
   Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_)
@@ -62,6 +62,7 @@ struct Network::Parts {
     token = place("embedding.token", "");
     patch = place("embedding.patch", "embedding.patch.bias");
     class_token = place("embedding.class", "");
+    distillation_token = place("embedding.distillation", "");
     position = place("embedding.position", "");
     final_norm = place("final.norm.gain", "final.norm.bias");
     head_table = space.model().tied ? token : place("head", "head.bias");
@@ -183,7 +184,7 @@ struct Network::Parts {
     using V = decltype(weights.view(table.tensors()[0]));
     const ModelConfig& model = space.model();
     return BasicPatchSlices<V>{linear(weights, patch, model.image.patch_values(), embed), slice(weights, class_token.weight, 1, embed),
-                               slice(weights, position.weight, model.context, embed)};
+                               slice(weights, distillation_token.weight, 1, embed), slice(weights, position.weight, model.context, embed)};
   }
 
   /// depth: of the subnet, where there is one.
@@ -199,7 +200,7 @@ struct Network::Parts {
   }
 
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const {
-    if (space.model().image.present()) patch_embedding.forward(backend, patch_slices(values, embed), batch, x, arena);
+    if (space.model().classifies()) patch_embedding.forward(backend, patch_slices(values, embed), batch, x, arena);
     else embed_tokens(backend, values, embed, batch.inputs, batch.tokens, 0, x);
   }
   /// What the head reads of x: x itself, or one row a sequence in the arena.

@@ -91,7 +91,7 @@ class Network::TrainingPass {
   PassedBlock& passed(int i) const { return passed_[static_cast<std::size_t>(i)]; }
 
   void embedding_backward() {
-    if (p_.space.model().image.present()) {
+    if (p_.space.model().classifies()) {
       drop(dropout_.embedding(), d_);
       return p_.patch_embedding.backward(backend_, p_.patch_slices(gradients_, subnet_.embed), batch_, d_, accumulate_, arena_);
     }

@@ -80,7 +80,7 @@ void read_augmentation(TableReader& table, TrainOptions& train, bool images) {
 // An image that is moved by its whole side is gone.
 void check_crop(const Augmentation& augmentation, const ModelConfig& model, std::string_view where) {
   const int side = std::min(model.image.height, model.image.width);
-  if (model.image.present() && augmentation.crop >= side)
+  if (model.classifies() && augmentation.crop >= side)
     throw InputError({fmt::format("recipe {}: train.crop", where), fmt::format("less than the image's {} pixels", side),
                       std::to_string(augmentation.crop), ""});
 }
@@ -207,7 +207,7 @@ Deploy read_deploy(const RecipeValue& document, std::string_view where, const Mo
   deploy.dtype = table.choice("dtype", deploy.dtype, {name_of(Precision::f32), name_of(Precision::bf16)});
   deploy.batch = table.small_integer("batch", deploy.batch, 1, 1 << 16);
   // An image has its tokens, and all of them come at once.
-  const bool images = model.image.present();
+  const bool images = model.classifies();
   deploy.context = table.small_integer("context", model.context, images ? model.context : 1, model.context);
   if (images) deploy.phase = table.choice("phase", "prefill", {"prefill"});
   else deploy.phase = table.choice("phase", deploy.phase, {"decode", "prefill"});
@@ -227,7 +227,7 @@ SearchOptions read_search(const RecipeValue& document, std::string_view where, c
   search.law = table.choice("law", search.law, {name_of(Law::balanced), name_of(Law::uniform)});
   search.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
   search.segments = table.integer("segments", search.segments, 0, kMost);
-  search.stride = table.integer("stride", model.context, model.image.present() ? model.context : 1, model.context);
+  search.stride = table.integer("stride", model.context, model.classifies() ? model.context : 1, model.context);
   search.budgets = table.texts("budgets");
   table.finish();
   return search;

@@ -10,6 +10,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "supernet/data/image_data.hpp"
 #include "supernet/formats/onnx.hpp"
 #include "supernet/formats/onnx_tensor.hpp"
 #include "supernet/formats/untrusted_file.hpp"
@@ -84,6 +85,11 @@ Tensor initializer(const onnx::TensorProto& tensor, const std::string& folder) {
   fail("a tensor of another type");
 }
 
+std::int64_t only(const std::vector<std::int64_t>& axes) {
+  if (axes.size() != 1) fail("a ReduceMean over several axes");
+  return axes.front();
+}
+
 Tensor shape_of(const Tensor& x) { return Tensor::of({static_cast<std::int64_t>(x.shape.size())}, x.shape); }
 
 Tensor range(const Tensor& from, const Tensor& to, const Tensor& step) {
@@ -121,14 +127,15 @@ std::vector<Tensor> evaluated(const onnx::NodeProto& node, const std::vector<con
   const Attributes attributes(node);
   const auto x = [&](std::size_t i) -> const Tensor& { return *in.at(i); };
   if (type == "MatMul") return {product(x(0), x(1))};
-  if (type == "Gather") return {gathered(x(0), x(1))};
+  if (type == "Gather") return {gathered(x(0), x(1), attributes.integer("axis", 0))};
+  if (type == "Expand") return {expanded(x(0), x(1).integers)};
   if (type == "Reshape") return {reshaped(x(0), x(1).integers)};
   if (type == "Transpose") return {transposed(x(0), attributes.integers("perm"))};
   if (type == "Concat") return {joined(x(0), x(1), attributes.integer("axis", 0))};
   if (type == "Split") return split(x(0), x(1).integers, attributes.integer("axis", 0));
   if (type == "Unsqueeze") return {unsqueezed(x(0), x(1).integers)};
   if (type == "Softmax") return {softmax_of_last(x(0))};
-  if (type == "ReduceMean") return {mean_of_last(x(0))};
+  if (type == "ReduceMean") return {mean_of(x(0), only(attributes.integers("axes")))};
   if (type == "LayerNormalization") return {layer_norm(x(0), x(1), in.size() > 2 ? in[2] : nullptr, attributes.real("epsilon"))};
   if (type == "Shape") return {shape_of(x(0))};
   if (type == "Range") return {range(x(0), x(1), x(2))};
@@ -192,6 +199,37 @@ class Model {
   Values constants_;
 };
 
+/// All but the last tokens at once, those one by one through the cache.
+std::vector<float> run_decoder(const Model& model, std::span<const std::int32_t> tokens) {
+  Values cache = model.empty_cache();
+  std::vector<float> logits;
+  const std::size_t together = tokens.size() > kSteps ? tokens.size() - kSteps : 1;
+  for (std::size_t begin = 0; begin < tokens.size();) {
+    const std::size_t end = begin == 0 ? together : begin + 1;
+    std::vector<std::int64_t> ids(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end)),
+        positions;
+    for (std::size_t i = begin; i < end; ++i) positions.push_back(static_cast<std::int64_t>(i));
+    const auto count = static_cast<std::int64_t>(ids.size()), total = static_cast<std::int64_t>(end);
+    Values inputs = std::move(cache);
+    inputs.emplace("input_ids", Tensor::of({1, count}, std::move(ids)));
+    inputs.emplace("position_ids", Tensor::of({1, count}, std::move(positions)));
+    inputs.emplace("attention_mask", Tensor::of({1, total}, std::vector<std::int64_t>(end, 1)));
+    cache.clear();
+    for (auto& [name, value] : model.run(std::move(inputs))) {
+      if (name == "logits") logits.insert(logits.end(), value.floats.begin(), value.floats.end());
+      else cache.emplace("past_key_values." + name.substr(std::string_view("present.").size()), std::move(value));
+    }
+    begin = end;
+  }
+  return logits;
+}
+
+std::vector<float> run_classifier(const Model& model, const ImageShape& shape, const Batch& batch) {
+  Values inputs;
+  inputs.emplace("pixel_values", Tensor::of({batch.sequences, shape.channels, shape.height, shape.width}, pixels_of(batch, shape)));
+  return model.run(std::move(inputs)).at("logits").floats;
+}
+
 }  // namespace
 
 void check_constants(const DenseModel& written, const std::string& path) {
@@ -222,29 +260,9 @@ void check_constants(const DenseModel& written, const std::string& path) {
   check("rotary.sin", m.context, half, [&](std::int64_t t, std::int64_t i) { return static_cast<float>(std::sin(angle(t, i))); });
 }
 
-std::vector<float> run(const std::string& path, std::span<const std::int32_t> tokens) {
+std::vector<float> run(const std::string& path, const Sample& sample) {
   const Model model(path);
-  Values cache = model.empty_cache();
-  std::vector<float> logits;
-  const std::size_t together = tokens.size() > kSteps ? tokens.size() - kSteps : 1;
-  for (std::size_t begin = 0; begin < tokens.size();) {
-    const std::size_t end = begin == 0 ? together : begin + 1;
-    std::vector<std::int64_t> ids(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end)),
-        positions;
-    for (std::size_t i = begin; i < end; ++i) positions.push_back(static_cast<std::int64_t>(i));
-    const auto count = static_cast<std::int64_t>(ids.size()), total = static_cast<std::int64_t>(end);
-    Values inputs = std::move(cache);
-    inputs.emplace("input_ids", Tensor::of({1, count}, std::move(ids)));
-    inputs.emplace("position_ids", Tensor::of({1, count}, std::move(positions)));
-    inputs.emplace("attention_mask", Tensor::of({1, total}, std::vector<std::int64_t>(end, 1)));
-    cache.clear();
-    for (auto& [name, value] : model.run(std::move(inputs))) {
-      if (name == "logits") logits.insert(logits.end(), value.floats.begin(), value.floats.end());
-      else cache.emplace("past_key_values." + name.substr(std::string_view("present.").size()), std::move(value));
-    }
-    begin = end;
-  }
-  return logits;
+  return sample.images.sequences > 0 ? run_classifier(model, sample.shape, sample.images) : run_decoder(model, sample.tokens);
 }
 
 }  // namespace elastiform::onnx_folder

@@ -95,6 +95,14 @@ void copy_rows(const std::vector<T>& from, std::int64_t from_width, std::int64_t
     std::copy_n(from.begin() + row * from_width + from_at, width, to.begin() + row * to_width + to_at);
 }
 
+/// Elements before and behind an axis.
+std::int64_t outside(const Tensor& x, std::size_t axis) {
+  return count(Shape(x.shape.begin(), x.shape.begin() + static_cast<std::ptrdiff_t>(axis)));
+}
+std::int64_t inside(const Tensor& x, std::size_t axis) {
+  return count(Shape(x.shape.begin() + static_cast<std::ptrdiff_t>(axis) + 1, x.shape.end()));
+}
+
 }  // namespace
 
 Tensor Tensor::of(std::vector<std::int64_t> shape, std::vector<float> values) {
@@ -187,25 +195,25 @@ Tensor unsqueezed(Tensor x, std::vector<std::int64_t> axes) {
 }
 
 Tensor joined(const Tensor& a, const Tensor& b, std::int64_t axis) {
-  need(a.shape.size() == b.shape.size() && a.is_float && b.is_float, "a Concat of different ranks");
+  need(a.shape.size() == b.shape.size() && a.is_float == b.is_float, "a Concat of different ranks");
   const std::size_t at = axis_of(axis, a);
   Shape shape = a.shape;
   shape[at] += b.shape[at];
-  const std::int64_t outer = count(Shape(shape.begin(), shape.begin() + axis_of(axis, a))),
-                     inner = count(Shape(shape.begin() + axis_of(axis, a) + 1, shape.end()));
-  const std::int64_t first = a.shape[at] * inner, second = b.shape[at] * inner;
+  const std::int64_t outer = outside(a, at), first = a.shape[at] * inside(a, at), second = b.shape[at] * inside(a, at);
   need(a.size() == outer * first && b.size() == outer * second, "a Concat of different sizes");
-  std::vector<float> values(static_cast<std::size_t>(count(shape)));
-  copy_rows(a.floats, first, 0, values, first + second, 0, first, outer);
-  copy_rows(b.floats, second, 0, values, first + second, first, second, outer);
-  return Tensor::of(std::move(shape), std::move(values));
+  const auto joined_values = [&](const auto& x, const auto& y) {
+    std::decay_t<decltype(x)> values(static_cast<std::size_t>(count(shape)));
+    copy_rows(x, first, 0, values, first + second, 0, first, outer);
+    copy_rows(y, second, 0, values, first + second, first, second, outer);
+    return Tensor::of(shape, std::move(values));
+  };
+  return a.is_float ? joined_values(a.floats, b.floats) : joined_values(a.integers, b.integers);
 }
 
 std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& sizes, std::int64_t axis) {
   const std::size_t at = axis_of(axis, x);
   need(x.is_float && std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.shape[at], "a Split into other sizes");
-  const std::int64_t inner = count(Shape(x.shape.begin() + static_cast<std::ptrdiff_t>(at) + 1, x.shape.end())),
-                     width = x.shape[at] * inner;
+  const std::int64_t inner = inside(x, at), width = x.shape[at] * inner;
   const std::int64_t outer = width == 0 ? 0 : x.size() / width;
   std::vector<Tensor> parts;
   std::int64_t begin = 0;
@@ -220,18 +228,33 @@ std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& size
   return parts;
 }
 
-Tensor gathered(const Tensor& x, const Tensor& indices) {
+Tensor gathered(const Tensor& x, const Tensor& indices, std::int64_t axis) {
   need(!x.shape.empty() && !indices.is_float, "a Gather without indices");
-  Shape shape = indices.shape;
-  shape.insert(shape.end(), x.shape.begin() + 1, x.shape.end());
-  const std::int64_t width = x.shape.front() == 0 ? 0 : x.size() / x.shape.front();
-  Tensor result{shape, {}, {}, x.is_float};
-  for (const std::int64_t index : indices.integers) {
-    need(index >= 0 && index < x.shape.front(), "a Gather outside");
-    if (x.is_float) result.floats.insert(result.floats.end(), x.floats.begin() + index * width, x.floats.begin() + (index + 1) * width);
-    else result.integers.insert(result.integers.end(), x.integers.begin() + index * width, x.integers.begin() + (index + 1) * width);
-  }
-  return result;
+  const std::size_t at = axis_of(axis, x);
+  const std::int64_t outer = outside(x, at), inner = inside(x, at), width = x.shape[at] * inner;
+  Shape shape(x.shape.begin(), x.shape.begin() + static_cast<std::ptrdiff_t>(at));
+  shape.insert(shape.end(), indices.shape.begin(), indices.shape.end());
+  shape.insert(shape.end(), x.shape.begin() + static_cast<std::ptrdiff_t>(at) + 1, x.shape.end());
+  for (const std::int64_t index : indices.integers) need(index >= 0 && index < x.shape[at], "a Gather outside");
+  const auto picked = [&](const auto& values) {
+    std::decay_t<decltype(values)> result;
+    for (std::int64_t row = 0; row < outer; ++row)
+      for (const std::int64_t index : indices.integers) {
+        const auto from = values.begin() + row * width + index * inner;
+        result.insert(result.end(), from, from + inner);
+      }
+    return Tensor::of(shape, std::move(result));
+  };
+  return x.is_float ? picked(x.floats) : picked(x.integers);
+}
+
+Tensor expanded(const Tensor& x, const std::vector<std::int64_t>& shape) {
+  need(x.is_float, "an Expand of whole numbers");
+  const Shape result = broadcast(x.shape, shape);
+  std::vector<float> values;
+  walk(result, strides(x.shape, result), strides(x.shape, result),
+       [&](std::int64_t i, std::int64_t) { values.push_back(element(x.floats, i)); });
+  return Tensor::of(result, std::move(values));
 }
 
 Tensor softmax_of_last(Tensor x) {
@@ -245,13 +268,19 @@ Tensor softmax_of_last(Tensor x) {
   return x;
 }
 
-Tensor mean_of_last(const Tensor& x) {
-  const std::int64_t width = x.shape.back();
+Tensor mean_of(const Tensor& x, std::int64_t axis) {
+  need(x.is_float, "a ReduceMean of whole numbers");
+  const std::size_t at = axis_of(axis, x);
+  const std::int64_t outer = outside(x, at), inner = inside(x, at), size = x.shape[at];
   Shape shape = x.shape;
-  shape.back() = 1;
+  shape[at] = 1;
   std::vector<float> values;
-  for (auto row = x.floats.begin(); row != x.floats.end(); row += width)
-    values.push_back(static_cast<float>(std::accumulate(row, row + width, 0.0) / static_cast<double>(width)));
+  for (std::int64_t row = 0; row < outer; ++row)
+    for (std::int64_t column = 0; column < inner; ++column) {
+      double sum = 0;
+      for (std::int64_t i = 0; i < size; ++i) sum += static_cast<double>(element(x.floats, (row * size + i) * inner + column));
+      values.push_back(static_cast<float>(sum / static_cast<double>(size)));
+    }
   return Tensor::of(std::move(shape), std::move(values));
 }
 

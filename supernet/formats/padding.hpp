@@ -17,8 +17,9 @@ struct NetworkSize {
 NetworkSize size_of(const ModelConfig& model, const Subnet& subnet);
 
 /// The uniform networks of stock classes (Format::padded). Llama: the most heads and the widest FFN of any block; with biases, more heads where
-/// only that makes them divide the embed width. GPT-2: all the heads of the embed width, none of which share keys.
+/// only that makes them divide the embed width. GPT-2 and ViT: all the heads of the embed width, none of which share keys.
 Padded padded_llama(const ModelConfig& model, const Subnet& subnet);
 Padded padded_gpt2(const ModelConfig& model, const Subnet& subnet);
+Padded padded_vit(const ModelConfig& model, const Subnet& subnet);
 
 }  // namespace elastiform
