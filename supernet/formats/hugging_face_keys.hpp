@@ -102,10 +102,11 @@ class Config {
     return numbers;
   }
   /// One number, or a list of two: "image_size" and the like.
-  std::pair<int, int> sides(const char* key) const {
-    if (!at(key).is_array()) return {integer(key), integer(key)};
+  std::pair<int, int> sides(const char* key, int limit) const {
+    if (!at(key).is_array()) return {at_most(key, limit), at_most(key, limit)};
     const std::vector<int> both = list(key, 2);
-    if (both[0] < 1 || both[1] < 1) fail(key, "sides of at least 1 pixel", json_[key]);
+    if (both[0] < 1 || both[1] < 1 || both[0] > limit || both[1] > limit)
+      fail(key, "sides of 1 to " + std::to_string(limit) + " pixels", json_[key]);
     return {both[0], both[1]};
   }
   /// "id2label": the names of classes 0, 1, …; LABEL_N, which stands for no name, is the empty text. Two classes where the key is absent.

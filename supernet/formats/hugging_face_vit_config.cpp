@@ -12,11 +12,12 @@ FeedForwardKind activation_of(const Config& config) {
 }
 
 ImageShape image_of(const Config& config) {
-  const auto [height, width] = config.sides("image_size");
-  const auto [patch, other] = config.sides("patch_size");
+  constexpr int kMaxSide = 4096, kMaxChannels = 64;  // products stay far inside 32 bits
+  const auto [height, width] = config.sides("image_size", kMaxSide);
+  const auto [patch, other] = config.sides("patch_size", kMaxSide);
   if (patch != other)
     throw InputError({config.where() + ": patch_size", "a square patch", std::to_string(patch) + " by " + std::to_string(other), ""});
-  return {height, width, config.integer("num_channels"), patch};
+  return {height, width, config.at_most("num_channels", kMaxChannels), patch};
 }
 
 /// What ViT, DeiT and DINOv2 have in common; the FFN width is left.
@@ -58,7 +59,7 @@ Architecture parse_dinov2(const Config& config) {
   Architecture found = parse_body(config, "dinov2", false);
   found.family = Architecture::Family::dinov2;
   found.model.residual = ResidualRule::layerscale;
-  for (BlockGenes& genes : found.subnet.blocks) genes.ffn = found.subnet.embed * config.integer("mlp_ratio");
+  for (BlockGenes& genes : found.subnet.blocks) genes.ffn = found.subnet.embed * config.at_most("mlp_ratio", 64);
   return found;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 #include <stdexcept>
 
@@ -14,7 +15,17 @@ void need(bool holds, const char* what) {
   if (!holds) throw std::runtime_error(std::string("export: the ONNX graph cannot be run: ") + what);
 }
 
-std::int64_t count(const Shape& shape) { return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()); }
+constexpr std::int64_t kMostElements = std::int64_t{1} << 31;  // of one value; a file of a kilobyte can ask for any number
+
+std::int64_t count(const Shape& shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t size : shape) {
+    need(size >= 0, "a negative size");
+    need(size == 0 || product <= kMostElements / size, "a value of more than 2147483648 elements");
+    product *= size;
+  }
+  return product;
+}
 
 std::size_t axis_of(std::int64_t axis, const Tensor& x) {
   const auto rank = static_cast<std::int64_t>(x.shape.size());
@@ -128,7 +139,7 @@ Tensor combined_integers(const Tensor& a, const Tensor& b, const std::function<s
 }
 
 Tensor chosen(const Tensor& condition, const Tensor& yes, const Tensor& no) {
-  need(!condition.is_float && yes.size() == 1 && no.size() == 1, "Where with more than two numbers");
+  need(!condition.is_float && yes.floats.size() == 1 && no.floats.size() == 1, "Where with more than two numbers");
   std::vector<float> values;
   for (const std::int64_t one : condition.integers) values.push_back(one != 0 ? yes.floats[0] : no.floats[0]);
   return Tensor::of(condition.shape, std::move(values));
@@ -160,6 +171,9 @@ Tensor product(const Tensor& a, const Tensor& b) {
 }
 
 Tensor transposed(const Tensor& x, const std::vector<std::int64_t>& order) {
+  Shape sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < sorted.size(); ++i) need(sorted[i] == static_cast<std::int64_t>(i), "a Transpose that is no order of axes");
   need(order.size() == x.shape.size(), "a Transpose of another rank");
   Shape shape, steps, own(x.shape.size(), 1);
   for (std::size_t i = x.shape.size(); i-- > 1;) own[i - 1] = own[i] * x.shape[i];
@@ -173,12 +187,14 @@ Tensor transposed(const Tensor& x, const std::vector<std::int64_t>& order) {
 
 Tensor reshaped(Tensor x, const std::vector<std::int64_t>& shape) {
   Shape result = shape;
-  std::int64_t known = 1, open = -1;
+  std::int64_t open = -1;
   for (std::size_t i = 0; i < shape.size(); ++i) {
     if (shape[i] == 0) need(i < x.shape.size(), "a Reshape that copies no axis"), result[i] = x.shape[i];
-    if (result[i] == -1) open = static_cast<std::int64_t>(i);
-    else known *= result[i];
+    if (result[i] == -1) need(open < 0, "a Reshape with two open axes"), open = static_cast<std::int64_t>(i);
   }
+  Shape closed;
+  std::copy_if(result.begin(), result.end(), std::back_inserter(closed), [](std::int64_t size) { return size != -1; });
+  const std::int64_t known = count(closed);
   if (open >= 0) result[static_cast<std::size_t>(open)] = known == 0 ? 0 : x.size() / known;
   need(count(result) == x.size(), "a Reshape to another size");
   x.shape = std::move(result);
@@ -217,6 +233,7 @@ std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& size
   const std::int64_t outer = width == 0 ? 0 : x.size() / width;
   std::vector<Tensor> parts;
   std::int64_t begin = 0;
+  for (const std::int64_t size : sizes) need(size >= 0, "a Split into a negative size");
   for (const std::int64_t size : sizes) {
     Shape shape = x.shape;
     shape[at] = size;
@@ -258,6 +275,7 @@ Tensor expanded(const Tensor& x, const std::vector<std::int64_t>& shape) {
 }
 
 Tensor softmax_of_last(Tensor x) {
+  need(x.is_float && !x.shape.empty(), "a Softmax of a scalar");
   const std::int64_t width = x.shape.back();
   for (auto row = x.floats.begin(); row != x.floats.end(); row += width) {
     const float largest = *std::max_element(row, row + width);
@@ -285,8 +303,10 @@ Tensor mean_of(const Tensor& x, std::int64_t axis) {
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor* bias, float eps) {
-  const std::int64_t width = x.shape.back();
-  need(gain.size() == width && (bias == nullptr || bias->size() == width), "a LayerNormalization of another width");
+  need(x.is_float && !x.shape.empty(), "a LayerNormalization of a scalar");
+  const std::int64_t width = x.shape.back(), found = static_cast<std::int64_t>(gain.floats.size());
+  need(found == width && (bias == nullptr || static_cast<std::int64_t>(bias->floats.size()) == width),
+       "a LayerNormalization of another width");
   Tensor result = x;
   for (auto row = result.floats.begin(); row != result.floats.end(); row += width) {
     const double mean = std::accumulate(row, row + width, 0.0) / static_cast<double>(width);
