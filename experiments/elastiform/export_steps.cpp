@@ -116,9 +116,12 @@ std::string padding_line(const Padding& padding) {
     return before > 0 ? fmt::format("×{:.2f}", static_cast<double>(after) / static_cast<double>(before)) : std::string("from none");
   };
   const NetworkSize &exact = padding.exact, &padded = padding.padded;
-  return fmt::format("padded with zeros to {}: {} parameters ({}), KV cache of a full context {} ({})\n", format(padding.subnet),
-                     grouped(padded.parameters), growth(exact.parameters, padded.parameters),
-                     bytes_text(static_cast<double>(padded.cache_bytes)), growth(exact.cache_bytes, padded.cache_bytes));
+  std::string text = fmt::format("padded with zeros to {}: {} parameters ({})", format(padding.subnet), grouped(padded.parameters),
+                                 growth(exact.parameters, padded.parameters));
+  if (padded.cache_bytes > 0)
+    text += fmt::format(", KV cache of a full context {} ({})", bytes_text(static_cast<double>(padded.cache_bytes)),
+                        growth(exact.cache_bytes, padded.cache_bytes));
+  return text + "\n";
 }
 
 void check_deployable_tokenizer(const Recipe& recipe, Deployable target) {

@@ -1,6 +1,7 @@
 #include "supernet/data/image_data.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "kernels/errors.hpp"
@@ -87,7 +88,7 @@ void check_normalisation(const ImageOptions& options, int channels, const std::s
   const auto refuse = [&](const char* key, std::string expected, std::string found) {
     throw InputError({.where = place + key, .expected = std::move(expected), .found = std::move(found), .remedy = ""});
   };
-  if (!(options.white > 0)) refuse("white", "a number above 0", std::to_string(options.white));
+  if (!(options.white > 0 && std::isfinite(options.white))) refuse("white", "a number above 0", std::to_string(options.white));
   for (const auto& [key, list] : {std::pair{"mean", &options.mean}, std::pair{"deviation", &options.deviation}})
     if (list->size() != 1 && list->size() != static_cast<std::size_t>(channels))
       refuse(key, "one number, or one for each of " + std::to_string(channels) + " channels", std::to_string(list->size()));

@@ -37,10 +37,10 @@ std::string cost_lines(const ModelCard& card, bool classifies) {
   return fmt::format(
       "| cost | value |\n|---|---|\n| parameters | {} ({} in blocks) |\n| multiply-adds per {} | {} |\n"
       "| inference memory | {:.2f} MiB |\n| training memory, this subnet alone | {:.2f} MiB |\n\n"
-      "Under: dtype {}, batch {}, context {} tokens, {}, threads {}.\n",
+      "Under: dtype {}, batch {}, {}threads {}.\n",
       card.costs.parameters, card.costs.block_parameters, classifies ? "image" : "token", card.costs.macs,
       static_cast<double>(card.costs.inference_bytes) / kMiB, static_cast<double>(card.costs.training_bytes) / kMiB, deploy.dtype,
-      deploy.batch, deploy.context, deploy.phase, deploy.threads);
+      deploy.batch, classifies ? "" : fmt::format("context {} tokens, {}, ", deploy.context, deploy.phase), deploy.threads);
 }
 
 std::string with_onnxruntime(bool bytes) {

@@ -53,6 +53,7 @@ NetworkSize size_of(const ModelConfig& model, const Subnet& subnet) {
   NetworkSize size;
   const WeightTable table(SearchSpace::of(model, subnet));
   for (const TensorSpec& tensor : table.tensors()) size.parameters += tensor.rows * tensor.columns;
+  if (model.classifies()) return size;
   for (const BlockGenes& genes : subnet.blocks)
     size.cache_bytes += std::int64_t{2} * genes.groups * model.head_dim * model.context * static_cast<std::int64_t>(sizeof(float));
   return size;

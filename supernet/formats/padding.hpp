@@ -10,7 +10,7 @@ namespace elastiform {
 /// lacks a branch gets one of zeros. Where `to` has one query head a KV group, keys and values are repeated for the heads that shared them.
 DenseModel pad(const DenseModel& model, const Padded& to);
 
-/// Stored scalars, and the cache: keys and values of one full context, float32.
+/// Stored scalars, and the cache of a language model: keys and values of one full context, float32.
 struct NetworkSize {
   std::int64_t parameters = 0, cache_bytes = 0;
 };

@@ -198,7 +198,9 @@ TEST_CASE("pixels are those that patches were cut of", "[formats][vision]") {
   const SearchSpace space = space_of();
   ImageSet set{.count = 2, .bytes = {}, .floats = {}, .labels = {0, 1}, .white = 1};
   for (int i = 0; i < 2 * space.model().image.values(); ++i) set.floats.push_back(static_cast<float>(i));
-  const std::vector<float> pixels = pixels_of(batch_of(set, {.mean = {0}, .deviation = {1}}, space.model()), space.model().image);
+  ImageOptions as_they_are;
+  as_they_are.mean = {0}, as_they_are.deviation = {1};
+  const std::vector<float> pixels = pixels_of(batch_of(set, as_they_are, space.model()), space.model().image);
   REQUIRE(pixels.size() == set.floats.size());
   for (int image = 0; image < 2; ++image)
     for (int channel = 0; channel < 2; ++channel)
