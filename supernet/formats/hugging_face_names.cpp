@@ -164,7 +164,7 @@ std::string first_tensor(Architecture::Family family) { return layout_of(family)
 std::string head_name(Architecture::Family family) { return layout_of(family).head; }
 
 bool is_buffer(const std::string& name) {
-  if (without_suffix("." + name, ".embeddings.mask_token").second) return true;  // of DINOv2's training
+  if (without_suffix("." + name, "embeddings.mask_token").second) return true;  // of DINOv2's training
   for (const char* suffix : {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"})
     if (without_suffix(name, suffix).second) return true;
   return false;
