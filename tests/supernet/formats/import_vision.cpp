@@ -126,7 +126,7 @@ TEST_CASE("what a classifier's checkpoint has and we have no place for is refuse
   const TemporaryFolder folder;
   const auto with = [&](const std::string& type, const Json& edit, const Shapes& more, const std::string& less, const std::string& part) {
     Json config = config_of(type);
-    config.update(edit);
+    if (!edit.is_null()) config.update(edit);
     Shapes shapes = shapes_of(type);
     for (const auto& [name, shape] : more) shapes[name] = shape;
     shapes.erase(less);
