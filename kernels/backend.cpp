@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/attention_flops.hpp"
 #include "kernels/collectives/communicator.hpp"
 #include "kernels/ops/checks.hpp"
 #include "kernels/verbose.hpp"
@@ -108,11 +109,6 @@ double flops_of(const Matmul& op) { return 2.0 * static_cast<double>(op.y.size()
 double flops_of(const MatmulDx& op) { return 2.0 * static_cast<double>(op.dx.size() * op.dy.columns); }
 double flops_of(const MatmulDw& op) { return 2.0 * static_cast<double>(op.dw.size() * op.x.rows); }
 /// Two products forward, five backward, over the pairs of a query and a key that it sees.
-double attention_flops(const AttentionShape& s, int products) {
-  const std::int64_t keys_twice = s.causal ? 2 * s.key_tokens - s.query_tokens + 1 : 2 * s.key_tokens;
-  const double pairs = static_cast<double>(s.query_tokens) * static_cast<double>(keys_twice) / 2;
-  return 2.0 * products * pairs * static_cast<double>(s.batch * s.heads * s.head_dim);
-}
 double flops_of(const AttentionForward& op) { return attention_flops(op.shape, 2); }
 double flops_of(const AttentionBackward& op) { return attention_flops(op.shape, 5); }
 template <class Op>

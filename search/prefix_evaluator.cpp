@@ -317,7 +317,7 @@ std::vector<Score> PrefixEvaluator::evaluate(std::span<const Subnet> subnets) {
   }
   std::vector<Score> scores;
   for (std::size_t i = 0; i < subnets.size(); ++i)
-    scores.push_back(reduce(results, static_cast<std::size_t>(tree.leaf_of[i]), s.blocks, s.network.space().model().image.present()));
+    scores.push_back(reduce(results, static_cast<std::size_t>(tree.leaf_of[i]), s.blocks, s.network.space().model().classifies()));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (Score& score : scores) score.seconds = seconds / static_cast<double>(subnets.size());
   return scores;

@@ -43,9 +43,9 @@ AdditiveCosts CostModel::frame(int embed) const {
   const std::int64_t patch = static_cast<std::int64_t>(model.image.patch_values()) * embed;
   AdditiveCosts costs;
   costs.parameters = table + (model.head_bias ? model.vocabulary : 0);  // the head, or the table that both ends share
-  if (!model.tied && !model.image.present()) costs.parameters += table;
-  if (model.image.present()) costs.parameters += patch + (model.biases ? embed : 0);
-  if (model.readout == Readout::class_token) costs.parameters += embed;
+  if (!model.tied && !model.classifies()) costs.parameters += table;
+  if (model.classifies()) costs.parameters += patch + (model.biases ? embed : 0);
+  costs.parameters += static_cast<std::int64_t>(model.tokens_before_patches()) * embed;
   if (residual_form(model).final_norm()) costs.parameters += norm_parameters(model, embed);
   if (model.positions == Positions::learned) costs.parameters += static_cast<std::int64_t>(model.context) * embed;
   costs.parameters += static_cast<std::int64_t>(model.tuning.tokens) * embed;

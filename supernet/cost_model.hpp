@@ -56,7 +56,7 @@ class CostModel {
   /// Multiply-adds of a block between activations: scores and mixing. Part of block().macs.
   std::int64_t attention_macs(const BlockGenes& genes, std::int64_t context) const;
   /// Of what macs are counted in, a sequence of so many tokens: the tokens, or one image.
-  std::int64_t units(std::int64_t tokens) const { return space_.model().image.present() ? 1 : tokens; }
+  std::int64_t units(std::int64_t tokens) const { return space_.model().classifies() ? 1 : tokens; }
   /// FLOPs of a training step, per token or image: 6 a multiply-add, and 4 where the gradient of a frozen weight is not formed.
   double training_flops(const Subnet& subnet) const;
   /// The same for that many multiply-adds, of which `attention` are products of activations.

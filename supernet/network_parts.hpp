@@ -53,7 +53,7 @@ struct Network::Parts {
   Head head;
   AddedTensors added;  // beside each linear map that the model's tuning has as a target
   std::int64_t adapter_width;
-  LinearPlace token, patch, class_token, position, prompt, final_norm, head_table;
+  LinearPlace token, patch, class_token, distillation_token, position, prompt, final_norm, head_table;
   std::vector<BlockPlaces> blocks;
 
   Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_)
@@ -64,6 +64,7 @@ struct Network::Parts {
     token = place("embedding.token", "");
     patch = place("embedding.patch", "embedding.patch.bias");
     class_token = place("embedding.class", "");
+    distillation_token = place("embedding.distillation", "");
     position = place("embedding.position", "");
     prompt = place("embedding.prompt", "");
     final_norm = place("final.norm.gain", "final.norm.bias");
@@ -193,7 +194,7 @@ struct Network::Parts {
     using V = decltype(weights.view(table.tensors()[0]));
     const ModelConfig& model = space.model();
     return BasicPatchSlices<V>{linear(weights, patch, model.image.patch_values(), embed), slice(weights, class_token.weight, 1, embed),
-                               slice(weights, position.weight, model.context, embed)};
+                               slice(weights, distillation_token.weight, 1, embed), slice(weights, position.weight, model.context, embed)};
   }
 
   /// depth: of the subnet, where there is one.
@@ -216,7 +217,7 @@ struct Network::Parts {
     const ArenaScope scope(arena);
     const bool prompted = Prompt::present(space.model());
     const View tokens = prompted ? arena.matrix(batch.rows(), embed, dtype) : x;
-    if (space.model().image.present()) patch_embedding.forward(backend, patch_slices(values, embed), batch, tokens, arena);
+    if (space.model().classifies()) patch_embedding.forward(backend, patch_slices(values, embed), batch, tokens, arena);
     else embed_tokens(backend, values, embed, batch.inputs, batch.tokens, 0, tokens);
     if (prompted) Prompt::prepend(backend, x, prompt_of(values, embed), tokens, batch.sequences);
   }

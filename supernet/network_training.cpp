@@ -103,7 +103,7 @@ class Network::TrainingPass {
       drop(dropout_.embedding(), d_);
       return Prompt::prepend_backward(backend_, dprompt, d_, batch_.sequences);
     }
-    if (p_.space.model().image.present()) {
+    if (p_.space.model().classifies()) {
       drop(dropout_.embedding(), d_);
       return p_.patch_embedding.backward(backend_, p_.patch_slices(gradients_, subnet_.embed), batch_, d_, accumulate_, arena_);
     }

@@ -53,17 +53,20 @@ void check_image(const ModelConfig& m) {
     refuse("context", std::to_string(m.tokens_of_image()) + ", the tokens of an image", std::to_string(m.context));
   if (m.positions != Positions::learned) refuse("positions", "learned, with images", "rope");
   if (m.tied) refuse("tied", "false, with images: there is no token embedding", "true");
+  if (m.distillation_token && m.readout != Readout::class_token)
+    refuse("distillation_token", "false, where the head reads the mean of the tokens", "true");
 }
 
 /// Two families: language models read ids and predict at every token, classifiers read images and predict once.
 void check_family(const ModelConfig& m) {
-  const bool classifies = m.readout != Readout::every_token;
+  const bool classifies = m.classifies();
   if (m.image.patch != 0) check_image(m);
   if (m.image.present() != classifies)
     refuse("readout", m.image.present() ? "class_token or mean, with images" : "every_token, without images",
            classifies ? "another" : "every_token");
   if (m.causal == classifies) refuse("causal", classifies ? "false, with images" : "true, without images", m.causal ? "true" : "false");
   if (m.head_bias && !classifies) refuse("head_bias", "false, without images", "true");
+  if (m.distillation_token && !classifies) refuse("distillation_token", "false, without images", "true");
 }
 
 void check_model(const ModelConfig& m) {

@@ -47,18 +47,21 @@ struct ModelConfig {
   Tuning tuning;            // which tensors learn, and what is added to them
   ImageShape image;
   Readout readout = Readout::every_token;
-  bool causal = true;      // a token sees itself and those before it; else all
-  bool head_bias = false;  // [1, vocabulary]
+  bool causal = true;               // a token sees itself and those before it; else all
+  bool head_bias = false;           // [1, vocabulary]
+  bool distillation_token = false;  // behind the class token, read by other tokens alone (DeiT, arXiv 2012.12877)
 
-  int tokens_of_image() const { return image.patches() + (readout == Readout::class_token ? 1 : 0); }
+  /// The family: a classifier of images, or a language model.
+  bool classifies() const { return readout != Readout::every_token; }
+  /// Learned tokens that stand before the patches.
+  int tokens_before_patches() const { return (readout == Readout::class_token ? 1 : 0) + (distillation_token ? 1 : 0); }
+  int tokens_of_image() const { return image.patches() + tokens_before_patches(); }
   /// Rows that stand in front of each sequence's tokens in what blocks process: a prompt's vectors, or a prefix's places.
   int front_rows() const { return tuning.tokens + tuning.keys; }
   /// Of a sequence of so many tokens, the rows that blocks process.
   std::int64_t stream_tokens(std::int64_t tokens) const { return front_rows() + tokens; }
   /// Rows that the head scores.
-  std::int64_t head_rows(std::int64_t sequences, std::int64_t tokens) const {
-    return readout == Readout::every_token ? sequences * tokens : sequences;
-  }
+  std::int64_t head_rows(std::int64_t sequences, std::int64_t tokens) const { return classifies() ? sequences : sequences * tokens; }
   /// Keys that a query meets in a sequence of so many tokens, on average, times two.
   std::int64_t keys_met_twice(std::int64_t tokens) const { return causal ? tokens + 1 : 2 * tokens; }
 

@@ -186,6 +186,7 @@ ModelConfig parse_model(Object object) {
     model.readout = object.named("readout", kReadouts);
     model.causal = object.flag("causal");
     model.head_bias = object.flag("head_bias");
+    if (object.has("distillation_token")) model.distillation_token = object.flag("distillation_token");
   }
   if (object.has("tuning")) model.tuning = parse_tuning({object.member("tuning"), "model.tuning.", object.where()}, object.where());
   object.end();
@@ -223,12 +224,13 @@ std::string SearchSpace::text() const {
     json["model"]["residual"] = std::string(residual_rule(m.residual).name);
     json["model"]["skip_scale"] = m.skip_scale;
   }
-  if (m.image.present()) {
+  if (m.classifies()) {
     json["model"]["image"] = {
         {"height", m.image.height}, {"width", m.image.width}, {"channels", m.image.channels}, {"patch", m.image.patch}};
     json["model"]["readout"] = text_of(kReadouts, m.readout);
     json["model"]["causal"] = m.causal;
     json["model"]["head_bias"] = m.head_bias;
+    if (m.distillation_token) json["model"]["distillation_token"] = true;
   }
   if (m.tuning != Tuning{})
     json["model"]["tuning"] = {{"method", parametrization_of(m.tuning).name},

@@ -103,13 +103,14 @@ void declare_residual(std::vector<Declared>& list, const std::string& branch, co
 
 std::vector<Declared> declare_embedding(const ModelConfig& model) {
   std::vector<Declared> list;
-  if (model.image.present()) {
+  if (model.classifies()) {
     list.push_back({"embedding.patch", Role::matrix, Axis::fixed, Axis::embed, model.image.patch_values()});
     if (model.biases) list.push_back({"embedding.patch.bias", Role::bias, Axis::fixed, Axis::embed});
   } else {
     list.push_back({"embedding.token", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary});
   }
   if (model.readout == Readout::class_token) list.push_back({"embedding.class", Role::embedding, Axis::fixed, Axis::embed, 1});
+  if (model.distillation_token) list.push_back({"embedding.distillation", Role::embedding, Axis::fixed, Axis::embed, 1});
   if (model.positions == Positions::learned)
     list.push_back({"embedding.position", Role::embedding, Axis::fixed, Axis::embed, model.context});
   if (model.tuning.tokens > 0)

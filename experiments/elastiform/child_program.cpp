@@ -2,14 +2,30 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 
-namespace elastiform {
+#include "supernet/storage/file_descriptor.hpp"
 
-ChildResult run_child(std::vector<std::string> arguments) {
+namespace elastiform {
+namespace {
+
+/// A file without a name that holds `input`, at its beginning: unlike a pipe it never waits for who reads it.
+FileDescriptor file_of(std::string_view input) {
+  FileDescriptor file(::memfd_create("stdin", MFD_CLOEXEC));
+  if (!file.is_open()) throw_system_error("create", "stdin of a program");
+  write_all(file.get(), input, "stdin of a program");
+  if (::lseek(file.get(), 0, SEEK_SET) != 0) throw_system_error("rewind", "stdin of a program");
+  return file;
+}
+
+}  // namespace
+
+ChildResult run_child(std::vector<std::string> arguments, std::string_view input) {
+  const FileDescriptor in = input.empty() ? FileDescriptor(-1) : file_of(input);
   ChildResult result;
   std::vector<char*> argv;
   for (auto& text : arguments) argv.push_back(text.data());
@@ -19,6 +35,7 @@ ChildResult run_child(std::vector<std::string> arguments) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+  if (in.is_open()) posix_spawn_file_actions_adddup2(&actions, in.get(), 0);
   pid_t child = -1;
   const int failed = ::posix_spawn(&child, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace elastiform {
@@ -10,7 +11,7 @@ struct ChildResult {
   std::string out;  // its stdout; stderr is ours
 };
 
-/// Runs a program, named by its path, to its end.
-ChildResult run_child(std::vector<std::string> arguments);
+/// Runs a program, named by its path, to its end. `input`: its stdin; without it, ours.
+ChildResult run_child(std::vector<std::string> arguments, std::string_view input = {});
 
 }  // namespace elastiform

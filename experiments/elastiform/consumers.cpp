@@ -12,6 +12,7 @@
 
 #include "experiments/elastiform/child_program.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/data/image_data.hpp"
 #include "supernet/nearest_name.hpp"
 
 namespace elastiform {
@@ -54,9 +55,43 @@ logits = session.run(["logits"], {name: value for name, value in feed.items() if
 sys.stdout.buffer.write(f"onnxruntime {onnxruntime.__version__}\n".encode() + logits.tobytes())
 )";
 
-constexpr std::array<Consumer, 3> kConsumers{{{"transformers", "hf-", "transformers", kTransformers, 1e-4},
-                                              {"llama-cpp", "gguf", "llama_cpp", kLlamaCpp, 1e-5},
-                                              {"onnxruntime", "onnx", "onnxruntime", kOnnxRuntime, 1e-5}}};
+constexpr std::string_view kTransformersImages = R"(
+import os, sys
+os.environ["HF_HUB_OFFLINE"] = "1"
+import numpy, torch, transformers
+transformers.logging.set_verbosity_error()
+pixels = numpy.frombuffer(sys.stdin.buffer.read(), numpy.float32).reshape([int(i) for i in sys.argv[2].split(",")])
+model = transformers.AutoModelForImageClassification.from_pretrained(sys.argv[1]).eval()
+with torch.no_grad():
+    logits = model(torch.from_numpy(pixels.copy())).logits.float().numpy()
+sys.stdout.buffer.write(f"transformers {transformers.__version__}\n".encode() + logits.tobytes())
+)";
+
+constexpr std::string_view kOnnxRuntimeImages = R"(
+import os, sys
+import numpy, onnxruntime
+pixels = numpy.frombuffer(sys.stdin.buffer.read(), numpy.float32).reshape([int(i) for i in sys.argv[2].split(",")])
+session = onnxruntime.InferenceSession(os.path.join(sys.argv[1], "model.onnx"), providers=["CPUExecutionProvider"])
+logits = session.run(["logits"], {"pixel_values": pixels})[0]
+sys.stdout.buffer.write(f"onnxruntime {onnxruntime.__version__}\n".encode() + logits.tobytes())
+)";
+
+constexpr std::array<Consumer, 3> kConsumers{{{"transformers", "hf-", "transformers", kTransformers, kTransformersImages, 1e-4},
+                                              {"llama-cpp", "gguf", "llama_cpp", kLlamaCpp, {}, 1e-5},
+                                              {"onnxruntime", "onnx", "onnxruntime", kOnnxRuntime, kOnnxRuntimeImages, 1e-5}}};
+
+ChildResult run_with(const Consumer& consumer, const std::string& python, const std::string& path, const Sample& sample) {
+  if (sample.images.sequences > 0) {
+    const ImageShape& shape = sample.shape;
+    const std::vector<float> pixels = pixels_of(sample.images, shape);
+    return run_child({python, "-c", std::string(consumer.image_script), path,
+                      fmt::format("{},{},{},{}", sample.images.sequences, shape.channels, shape.height, shape.width)},
+                     {reinterpret_cast<const char*>(pixels.data()), pixels.size() * sizeof(float)});
+  }
+  std::string ids;
+  for (const std::int32_t token : sample.tokens) ids += (ids.empty() ? "" : ",") + std::to_string(token);
+  return run_child({python, "-c", std::string(consumer.script), path, ids});
+}
 
 }  // namespace
 
@@ -93,10 +128,8 @@ void require_consumer(const Consumer& consumer, const Format& format, const std:
 }
 
 ConsumerReport check_with(const Consumer& consumer, const std::string& python, const Format& format, const std::string& path,
-                          std::span<const std::int32_t> tokens, std::span<const float> expected) {
-  std::string ids;
-  for (const std::int32_t token : tokens) ids += (ids.empty() ? "" : ",") + std::to_string(token);
-  const ChildResult child = run_child({python, "-c", std::string(consumer.script), path, ids});
+                          const Sample& sample, std::span<const float> expected) {
+  const ChildResult child = run_with(consumer, python, path, sample);
   const std::size_t line = child.out.find('\n');
   if (child.status != 0 || line == std::string::npos || child.out.size() - line - 1 != expected.size_bytes())
     throw std::runtime_error(fmt::format("export --check: {} could not run the export; it ended with status {}; nothing was written",

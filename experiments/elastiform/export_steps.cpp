@@ -7,6 +7,7 @@
 
 #include "experiments/elastiform/output.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/data/image_set.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/proof.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
@@ -22,7 +23,8 @@ ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, Resul
           .loss = evaluation.score.loss,
           .loss_se = evaluation.score.loss_se,
           .bits_per_byte = bits_per_nat(evaluation) * evaluation.score.loss,
-          .tokens = scored_tokens(run, set)};
+          .tokens = scored_tokens(run, set),
+          .accuracy = evaluation.score.accuracy};
 }
 
 /// The id under which the run knows the subnet: its first evaluation with these weights, which is the one that `front` shows.
@@ -33,10 +35,10 @@ std::int64_t id_of(const ResultStore& store, const Subnet& subnet, const std::st
 }
 
 ConsumerReport consumer_report(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Check& check,
-                               std::span<const std::int32_t> tokens, int threads) {
-  constexpr std::size_t kTokens = 64;
-  tokens = tokens.first(std::min(tokens.size(), kTokens));
-  return check_with(*check.consumer, check.python, format, path, tokens, sequence_logits(run.weights(), subnet, tokens, threads));
+                               const Sample& sample, int threads) {
+  constexpr std::int64_t kRows = 64;
+  const Sample some = sample.first(kRows);
+  return check_with(*check.consumer, check.python, format, path, some, sample_logits(run.weights(), subnet, some, threads));
 }
 
 /// The end token that files beside a tokenizer.json name.
@@ -46,11 +48,15 @@ std::optional<int> end_token_beside(const std::string& tokenizer, int rows) {
 }
 
 /// The beginning of the search split: what the export is compared on.
-std::vector<std::int32_t> comparison_tokens(Run& run) {
+Sample comparison_sample(Run& run) {
+  const ModelConfig& model = run.space().model();
+  if (model.classifies()) {
+    const std::vector<Window> images = run.data().scoring_windows(Split::search, model.context, model.context, kProofImages);
+    return {run.data().scoring_batch(images, 0, static_cast<std::int64_t>(images.size()), model.context), model.image};
+  }
   const TextData& data = run.text();
   const Segment& segment = data.segments(Split::search).front();
-  return data.tokens(segment.begin, std::min<std::int64_t>(
-                                        segment.end, segment.begin + std::min<std::int64_t>(run.space().model().context, kProofTokens)));
+  return data.tokens(segment.begin, std::min(segment.end, segment.begin + std::min<std::int64_t>(model.context, kProofTokens)));
 }
 
 }  // namespace
@@ -63,9 +69,10 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
     throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
   const auto end_token = end_token_beside(run.recipe().data.tokenizer, run.space().model().vocabulary);
   // The id, and with it the name, is known only after the subnet was scored.
-  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, run.tokenizer().json(),
-               end_token);
-  const std::vector<std::int32_t> tokens = comparison_tokens(run);
+  const bool classifies = run.space().model().classifies();
+  const std::string tokenizer = classifies ? "" : run.tokenizer().json();
+  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, tokenizer, end_token);
+  const Sample sample = comparison_sample(run);
   const auto store = run.results(ResultStore::Mode::write);
   ModelCard card{.subnet = elastiform::format(subnet),
                  .costs = run.costs().of(subnet),
@@ -77,8 +84,10 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .training_steps = run.supernet().steps,
                  .fine_tuned = !run.recipe().base.empty(),
                  .averaged = run.supernet().is_average(),
-                 .tokenizer = run.tokenizer().json(),
-                 .end_token = end_token};
+                 .tokenizer = tokenizer,
+                 .end_token = end_token,
+                 .reading = run.recipe().data.image,
+                 .class_names = class_names(run.recipe().data.image, run.space().model())};
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);
@@ -86,9 +95,9 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
   std::optional<ConsumerReport> report;
   if (check.consumer != nullptr)
     options.check = [&](const std::string& beside) {
-      report = consumer_report(run, subnet, format, beside, check, tokens, options.threads);
+      report = consumer_report(run, subnet, format, beside, check, sample, options.threads);
     };
-  const double difference = export_model(format, run.weights(), subnet, card, tokens, to, options);
+  const double difference = export_model(format, run.weights(), subnet, card, sample, to, options);
   Exported exported{.path = std::move(to),
                     .id = id,
                     .difference = difference,
@@ -107,9 +116,12 @@ std::string padding_line(const Padding& padding) {
     return before > 0 ? fmt::format("×{:.2f}", static_cast<double>(after) / static_cast<double>(before)) : std::string("from none");
   };
   const NetworkSize &exact = padding.exact, &padded = padding.padded;
-  return fmt::format("padded with zeros to {}: {} parameters ({}), KV cache of a full context {} ({})\n", format(padding.subnet),
-                     grouped(padded.parameters), growth(exact.parameters, padded.parameters),
-                     bytes_text(static_cast<double>(padded.cache_bytes)), growth(exact.cache_bytes, padded.cache_bytes));
+  std::string text = fmt::format("padded with zeros to {}: {} parameters ({})", format(padding.subnet), grouped(padded.parameters),
+                                 growth(exact.parameters, padded.parameters));
+  if (padded.cache_bytes > 0)
+    text += fmt::format(", KV cache of a full context {} ({})", bytes_text(static_cast<double>(padded.cache_bytes)),
+                        growth(exact.cache_bytes, padded.cache_bytes));
+  return text + "\n";
 }
 
 void check_deployable_tokenizer(const Recipe& recipe, Deployable target) {
@@ -119,6 +131,9 @@ void check_deployable_tokenizer(const Recipe& recipe, Deployable target) {
                          end_token_beside(path, recipe.space.model().vocabulary));
 }
 
-std::string generate_line(const std::string& path) { return "elastiform generate " + path + " --prompt \"In the beginning\""; }
+std::string try_line(const std::string& path, const ModelConfig& model) {
+  return model.classifies() ? "elastiform classify " + path + " image.png"
+                            : "elastiform generate " + path + " --prompt \"In the beginning\"";
+}
 
 }  // namespace elastiform

@@ -48,6 +48,6 @@ std::string padding_line(const Padding& padding);  // for a person
 void check_deployable_tokenizer(const Recipe& recipe, Deployable target);
 
 /// A command that shows the export at work.
-std::string generate_line(const std::string& path);
+std::string try_line(const std::string& path, const ModelConfig& model);
 
 }  // namespace elastiform

@@ -74,18 +74,74 @@ std::string tokenizer_of(const ImportRequest& request, const DenseModel& model) 
   return tokenizer.json();
 }
 
+std::string text_table(const ImportRequest& request, const std::string& tokenizer) {
+  return fmt::format("[data]\ntext = {}\ntokenizer = {}\n\n", toml_text(request.text),
+                     toml_text(tokenizer.empty() ? "bytes" : request.run + "/tokenizer.json"));
+}
+
+std::string images_table(const ImportRequest& request, const DenseModel& model) {
+  DataOptions data;
+  data.image = model.reading;
+  data.image.images = request.images;
+  data.image.labels = request.labels;
+  return data_table(data);
+}
+
+/// What the command must have been given, and must not, for the checkpoint's family.
+void check_family(const ImportRequest& request, const ModelConfig& model) {
+  const bool images = model.classifies();
+  const auto refuse = [&](const char* option, const char* found) {
+    throw InputError({std::string("elastiform import: ") + option, images ? "only of a language model" : "only of a classifier of images",
+                      found, images ? "leave it out: images are what it reads" : "leave it out: text is what it reads"});
+  };
+  if (images && request.images.empty())
+    throw InputError({"elastiform import", "--images FILE-or-FOLDER", "none", "what the classifier is trained and scored on"});
+  if (!images && request.text.empty())
+    throw InputError({"elastiform import", "--text FILE", "none", "what the run is trained and scored on"});
+  if (images && !request.text.empty()) refuse("--text", request.text.c_str());
+  if (images && request.tokenizer) refuse("--tokenizer", request.tokenizer->c_str());
+  if (!images && !request.images.empty()) refuse("--images", request.images.c_str());
+  if (!images && !request.labels.empty()) refuse("--labels", request.labels.c_str());
+  if (!images && request.classes) refuse("--classes", "a language model");
+}
+
+/// The body with a head of zeros for so many classes.
+DenseModel with_classes(const DenseModel& body, std::optional<int> classes) {
+  ModelConfig config = body.model;
+  config.vocabulary = *classes;
+  DenseModel made{config, body.subnet, Weights(std::make_shared<const WeightTable>(SearchSpace::of(config, body.subnet)), DType::float32)};
+  for (const TensorSpec& tensor : made.weights.table().tensors()) {
+    if (tensor.name == "head" || tensor.name == "head.bias") continue;
+    const ConstView from = body.weights.view(tensor.name);
+    const View to = made.weights.view(tensor);
+    for (std::int64_t row = 0; row < to.rows; ++row) std::copy_n(from.row<float>(row), to.columns, to.row<float>(row));
+  }
+  made.reading = body.reading;
+  return made;
+}
+
+DenseModel load(const ImportRequest& request) {
+  DenseModel model = load_model(request.path, request.context);
+  check_family(request, model.model);
+  if (model.headless && !request.classes)
+    throw InputError({request.path, "a head, or --classes N, which gives the body one of zeros", "neither", ""});
+  if (!model.headless && request.classes)
+    throw InputError({"elastiform import: --classes", "a body without a head",
+                      request.path + ", which has one for " + std::to_string(model.model.vocabulary) + " classes", "leave it out"});
+  return model.headless ? with_classes(model, request.classes) : std::move(model);
+}
+
 Recipe recipe_of(const ImportRequest& request, const DenseModel& model, const std::string& tokenizer) {
   std::vector<std::string> overrides;
   for (const std::string& text : request.space) overrides.push_back("space." + text);
   for (const std::string& text : request.set) {
-    if (text.starts_with("model.") || text.starts_with("tune.") || text.starts_with("teacher.") || text.starts_with("data.text=") ||
-        text.starts_with("data.tokenizer="))
-      throw InputError({"elastiform import: --set", "a key that the checkpoint, --text and --tokenizer leave open", text, ""});
+    for (const char* taken : {"model.", "tune.", "teacher.", "data.text=", "data.tokenizer=", "data.images=", "data.labels="})
+      if (text.starts_with(taken))
+        throw InputError({"elastiform import: --set", "a key that the checkpoint and the command's options leave open", text, ""});
     overrides.push_back(text);
   }
-  const std::string toml = fmt::format("[data]\ntext = {}\ntokenizer = {}\n\n{}{}", toml_text(request.text),
-                                       toml_text(tokenizer.empty() ? "bytes" : request.run + "/tokenizer.json"),
-                                       space_tables(default_import_space(model.model, model.subnet)), kTraining);
+  const std::string toml = (model.model.classifies() ? images_table(request, model) : text_table(request, tokenizer)) +
+                           space_tables(default_import_space(model.model, model.subnet)) + kTraining;
   Recipe recipe = Recipe::parse(toml, "of the import", overrides);
   if (recipe.space.largest() != model.subnet)
     throw InputError({"elastiform import: --space", "a space whose largest subnet is the checkpoint, " + format(model.subnet),
@@ -112,7 +168,8 @@ ActivationStatistics observed(const Recipe& recipe, const std::optional<std::str
   Recipe of_text = recipe;
   if (calibration) of_text.data.text = *calibration;
   const auto data = open_data(of_text);
-  const std::int64_t tokens = std::min<std::int64_t>(recipe.space.model().context, kCalibrationContext);
+  const ModelConfig& model = recipe.space.model();
+  const std::int64_t tokens = model.classifies() ? model.context : std::min<std::int64_t>(model.context, kCalibrationContext);
   const std::int64_t sequences = std::max<std::int64_t>(1, kCalibrationRows / tokens);
   std::vector<Batch> batches(kCalibrationBatches);
   for (std::size_t i = 0; i < batches.size(); ++i) data->training_batch(0, i, sequences, tokens, batches[i]);
@@ -177,8 +234,10 @@ ImportedRun import_checkpoint(const ImportRequest& request) {
   if (request.calibration && !importance.observes)
     throw InputError(
         {"elastiform import: --calibration", "--importance activations", "--importance " + request.importance, "leave --calibration out"});
-  const DenseModel model = load_model(request.path, request.context);
-  const std::string tokenizer = tokenizer_of(request, model);  // or why it has no place
+  const DenseModel model = load(request);
+  if (request.calibration && model.model.classifies())
+    throw InputError({"elastiform import: --calibration", "a language model", "a classifier, which looks at --images", "leave it out"});
+  const std::string tokenizer = model.model.classifies() ? "" : tokenizer_of(request, model);  // or why it has no place
   Recipe recipe = recipe_of(request, model, tokenizer);
   const CostModel costs = cost_model_of(recipe);
   ImportedRun made{.folder = request.run,

@@ -22,6 +22,6 @@ struct Metric {
 constexpr Metric kTextMetric{"bits/byte", "token", "tokens", "blocks of data", 1 / std::numbers::ln2, false};
 constexpr Metric kImageMetric{"nats/image", "image", "images", "images", 1, true};
 
-inline const Metric& metric_of(const ModelConfig& model) { return model.image.present() ? kImageMetric : kTextMetric; }
+inline const Metric& metric_of(const ModelConfig& model) { return model.classifies() ? kImageMetric : kTextMetric; }
 
 }  // namespace elastiform

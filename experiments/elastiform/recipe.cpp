@@ -81,7 +81,7 @@ void read_augmentation(TableReader& table, TrainOptions& train, bool images) {
 // An image that is moved by its whole side is gone.
 void check_crop(const Augmentation& augmentation, const ModelConfig& model, std::string_view where) {
   const int side = std::min(model.image.height, model.image.width);
-  if (model.image.present() && augmentation.crop >= side)
+  if (model.classifies() && augmentation.crop >= side)
     throw InputError({fmt::format("recipe {}: train.crop", where), fmt::format("less than the image's {} pixels", side),
                       std::to_string(augmentation.crop), ""});
 }
@@ -145,17 +145,6 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where, boo
   return train;
 }
 
-// science: the largest alone for 30 % of the steps, then single path with regular returns of both ends.
-std::vector<Stage> default_stages() {
-  Stage first, second;
-  first.share = 0.3;
-  first.sampler = "largest";
-  second.share = 0.7;
-  second.largest = 0.25;
-  second.smallest = 0.125;
-  return {first, second};
-}
-
 Stage read_stage(TableReader& table) {
   Stage stage;
   stage.share = table.number("share", stage.share, 0, 1);
@@ -183,7 +172,7 @@ std::vector<Stage> read_stages(const RecipeValue& document, std::string_view whe
   std::vector<Stage> stages;
   std::int64_t in_steps = 0, sum = 0;
   if (list == nullptr) {
-    stages = default_stages();
+    stages = {Stage{}};  // what won docs/survey.md's training_recipe: draws of the balanced sampler, nothing else
   } else if (list->kind != RecipeValue::Kind::list || list->items.empty() || list->items.size() > 100) {
     throw InputError({list->place + ": stage", "a list of 1 to 100 tables", list->shown(), "see docs/recipes.md"});
   } else {
@@ -210,7 +199,7 @@ Deploy read_deploy(const RecipeValue& document, std::string_view where, const Mo
   deploy.dtype = table.choice("dtype", deploy.dtype, {name_of(Precision::f32), name_of(Precision::bf16)});
   deploy.batch = table.small_integer("batch", deploy.batch, 1, 1 << 16);
   // An image has its tokens, and all of them come at once.
-  const bool images = model.image.present();
+  const bool images = model.classifies();
   deploy.context = table.small_integer("context", model.context, images ? model.context : 1, model.context);
   if (images) deploy.phase = table.choice("phase", "prefill", {"prefill"});
   else deploy.phase = table.choice("phase", deploy.phase, {"decode", "prefill"});
@@ -230,7 +219,7 @@ SearchOptions read_search(const RecipeValue& document, std::string_view where, c
   search.law = table.choice("law", search.law, {name_of(Law::balanced), name_of(Law::uniform)});
   search.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
   search.segments = table.integer("segments", search.segments, 0, kMost);
-  search.stride = table.integer("stride", model.context, model.image.present() ? model.context : 1, model.context);
+  search.stride = table.integer("stride", model.context, model.classifies() ? model.context : 1, model.context);
   search.budgets = table.texts("budgets");
   table.finish();
   return search;

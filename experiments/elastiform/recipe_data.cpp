@@ -80,9 +80,9 @@ std::string data_table(const DataOptions& data) {
 }
 
 void check_data(const DataOptions& data, const ModelConfig& model, std::string_view where) {
-  if (has_images(data) != model.image.present())
+  if (has_images(data) != model.classifies())
     throw InputError({fmt::format("recipe {}: data", where),
-                      model.image.present() ? "images, which family vit reads" : "text, which family decoder reads",
+                      model.classifies() ? "images, which family vit reads" : "text, which family decoder reads",
                       has_images(data) ? "images" : "text", "model.family says what a model reads"});
   if (!has_images(data)) return;
   try {

@@ -76,6 +76,7 @@ ModelConfig read_vit(TableReader& table) {
   const std::string readout = table.choice("readout", "class_token", kReadouts);
   model.readout = readout == "mean" ? Readout::mean : Readout::class_token;
   model.head_bias = table.boolean("head_bias", model.head_bias);
+  model.distillation_token = table.boolean("distillation_token", model.distillation_token);
   model.context = model.tokens_of_image();
   return model;
 }
@@ -247,15 +248,16 @@ std::string decoder_lines(const ModelConfig& model) {
 std::string vit_lines(const ModelConfig& model) {
   const ImageShape& image = model.image;
   return fmt::format(
-      "[model]\nfamily = \"vit\"\npreset = {}\nimage = [{}, {}, {}]\npatch = {}\nclasses = {}\nreadout = \"{}\"\nhead_bias = {}\n",
+      "[model]\nfamily = \"vit\"\npreset = {}\nimage = [{}, {}, {}]\npatch = {}\nclasses = {}\nreadout = \"{}\"\nhead_bias = "
+      "{}\ndistillation_token = {}\n",
       toml_text(model.preset), image.height, image.width, image.channels, image.patch, model.vocabulary,
-      model.readout == Readout::mean ? "mean" : "class_token", model.head_bias);
+      model.readout == Readout::mean ? "mean" : "class_token", model.head_bias, model.distillation_token);
 }
 
 std::string space_tables(const SearchSpace& space) {
   const auto& model = space.model();
   const auto general = general_block(space);
-  std::string text = model.image.present() ? vit_lines(model) : decoder_lines(model);
+  std::string text = model.classifies() ? vit_lines(model) : decoder_lines(model);
   text += fmt::format("head_dim = {}\nqueries_per_group = {}\n", model.head_dim, model.queries_per_group);
   text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
                       kind_name(kFeedForwards, model.ffn));

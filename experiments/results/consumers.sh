@@ -20,8 +20,10 @@ print("Random weights in some fifty subnets whose blocks differ, thirty of them 
 print("blocks without attention or FFN, tied and untied, biases, both styles), each in every format that can express it. A consumer's logits are compared")
 print("with those of the subnet inside its supernet: of a whole sequence, token by token through the cache, in a batch of two padded on the left where the")
 print("consumer takes one; greedy tokens up to the first whose margin two right implementations may lose. The largest difference is over all of these.")
+print("Sixteen classifiers of images in blocks that differ, too (class token or mean, a distillation token, patches of gray and of color): of five images each,")
+print("at once, and one by one where the consumer is ONNX Runtime; the last column counts top-1 classes.")
 print(f"{processor}, commit {commit}. Made by `./dev experiment consumers`.\n")
-print("| consumer | export | subnets | largest difference, of the largest logit | allowed | greedy tokens equal |\n|---|---|---|---|---|---|")
+print("| consumer | export | subnets | largest difference, of the largest logit | allowed | greedy tokens or classes equal |\n|---|---|---|---|---|---|")
 for state, consumer, kind, subnets, worst, allowed, tokens in rows:
     print(f"| {consumer} | {kind} | {subnets} | {worst}{'' if state == 'ok' else ' (this consumer has failures, below)'} | {allowed} | {tokens if tokens != '0' else 'not compared'} |")
 others = [re.sub(r"\S*tmp\.[^/]*/", "", line) for line in lines if line and not row.match(line)]

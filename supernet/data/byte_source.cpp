@@ -6,18 +6,14 @@
 #include <cstring>
 #include <filesystem>
 
-#include "kernels/errors.hpp"
-
 #ifdef ELASTIFORM_HAS_ZLIB
 #include <zlib.h>
 #endif
 
+#include "supernet/data/refuse.hpp"
+
 namespace elastiform {
 namespace {
-
-[[noreturn]] void refuse(const std::string& path, std::string expected, std::string found, std::string remedy = "") {
-  throw InputError({.where = path, .expected = std::move(expected), .found = std::move(found), .remedy = std::move(remedy)});
-}
 
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
@@ -46,16 +42,16 @@ struct ByteSource::State {
 ByteSource::ByteSource(const std::string& path) : path_(path), state_(std::make_unique<State>()) {
   std::error_code error;
   const auto kind = std::filesystem::status(path, error).type();
-  if (kind == std::filesystem::file_type::not_found) refuse(path, "a file of images or labels", "nothing");
-  if (kind != std::filesystem::file_type::regular) refuse(path, "a file of images or labels", "something else");
+  if (kind == std::filesystem::file_type::not_found) refuse_file(path, "a file of images or labels", "nothing");
+  if (kind != std::filesystem::file_type::regular) refuse_file(path, "a file of images or labels", "something else");
   state_->file.reset(std::fopen(path.c_str(), "rb"));
-  if (!state_->file) refuse(path, "a file that can be read", std::strerror(errno));
+  if (!state_->file) refuse_file(path, "a file that can be read", std::strerror(errno));
   if (!is_packed(state_->file.get())) return;
 #ifdef ELASTIFORM_HAS_ZLIB
   state_->packed = gzopen(path.c_str(), "rb");
-  if (state_->packed == nullptr) refuse(path, "a file that can be read", "none");
+  if (state_->packed == nullptr) refuse_file(path, "a file that can be read", "none");
 #else
-  refuse(path, "an unpacked file: this build has no zlib", "a gzip file", "unpack it, or install zlib1g-dev and build again");
+  refuse_file(path, "an unpacked file: this build has no zlib", "a gzip file", "unpack it, or install zlib1g-dev and build again");
 #endif
 }
 ByteSource::~ByteSource() = default;
@@ -80,8 +76,8 @@ std::size_t ByteSource::read(std::span<std::uint8_t> to) {
       int error = Z_OK;
       const char* const what = gzerror(state_->packed, &error);
       if (got < 0 || error == Z_BUF_ERROR || error == Z_DATA_ERROR)  // Z_BUF_ERROR: the end came early
-        refuse(path_, "a whole gzip file",
-               error == Z_BUF_ERROR ? "a truncated one" : std::string(what != nullptr ? what : "a damaged one"));
+        refuse_file(path_, "a whole gzip file",
+                    error == Z_BUF_ERROR ? "a truncated one" : std::string(what != nullptr ? what : "a damaged one"));
       if (got == 0) break;
       done += static_cast<std::size_t>(got);
     }
@@ -89,7 +85,7 @@ std::size_t ByteSource::read(std::span<std::uint8_t> to) {
   }
 #endif
   done = std::fread(to.data(), 1, to.size(), state_->file.get());
-  if (done < to.size() && std::ferror(state_->file.get()) != 0) refuse(path_, "a file that can be read", std::strerror(errno));
+  if (done < to.size() && std::ferror(state_->file.get()) != 0) refuse_file(path_, "a file that can be read", std::strerror(errno));
   return done;
 }
 

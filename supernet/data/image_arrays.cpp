@@ -9,37 +9,34 @@
 #include <limits>
 #include <string_view>
 
-#include "kernels/errors.hpp"
 #include "supernet/data/byte_source.hpp"
 #include "supernet/data/image_set.hpp"
+#include "supernet/data/refuse.hpp"
 
 namespace elastiform {
 namespace {
 
 constexpr std::int64_t kMostImages = std::int64_t{1} << 31;
 
-[[noreturn]] void refuse(const std::string& path, std::string expected, std::string found, std::string remedy = "") {
-  throw InputError({.where = path, .expected = std::move(expected), .found = std::move(found), .remedy = std::move(remedy)});
-}
-
 void read_exactly(ByteSource& source, std::span<std::uint8_t> to, const char* what) {
-  if (source.read(to) != to.size()) refuse(source.path(), what, "a truncated file");
+  if (source.read(to) != to.size()) refuse_file(source.path(), what, "a truncated file");
 }
 
 /// `size` bytes, as they come: memory grows with what is there, whatever a header says. Nothing may follow them.
 std::vector<std::uint8_t> read_rest(ByteSource& source, std::uint64_t size) {
   constexpr std::uint64_t kPiece = 1 << 20;
-  if (size > source.most()) refuse(source.path(), std::to_string(size) + " bytes of values, as its header says", "too few");
+  if (size > source.most()) refuse_file(source.path(), std::to_string(size) + " bytes of values, as its header says", "too few");
   std::vector<std::uint8_t> bytes;
   while (bytes.size() < size) {
     const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(kPiece, size - bytes.size()));
     bytes.resize(bytes.size() + wanted);
     const std::size_t got = source.read(std::span(bytes).last(wanted));
     if (got < wanted)
-      refuse(source.path(), std::to_string(size) + " bytes of values, as its header says", std::to_string(bytes.size() - wanted + got));
+      refuse_file(source.path(), std::to_string(size) + " bytes of values, as its header says",
+                  std::to_string(bytes.size() - wanted + got));
   }
   std::array<std::uint8_t, 1> more{};
-  if (source.read(more) != 0) refuse(source.path(), std::to_string(size) + " bytes of values, as its header says", "more");
+  if (source.read(more) != 0) refuse_file(source.path(), std::to_string(size) + " bytes of values, as its header says", "more");
   return bytes;
 }
 
@@ -76,9 +73,9 @@ struct Array {
 std::uint64_t elements_of(const std::string& path, const std::vector<std::int64_t>& dims) {
   std::uint64_t count = 1;
   for (const std::int64_t d : dims) {
-    if (d < 0 || d > kMostImages) refuse(path, "extents of at most 2^31", std::to_string(d));
+    if (d < 0 || d > kMostImages) refuse_file(path, "extents of at most 2^31", std::to_string(d));
     count *= static_cast<std::uint64_t>(d);
-    if (count > std::uint64_t{1} << 40) refuse(path, "at most 2^40 values", "an array of " + shown(dims));
+    if (count > std::uint64_t{1} << 40) refuse_file(path, "at most 2^40 values", "an array of " + shown(dims));
   }
   return count;
 }
@@ -91,8 +88,8 @@ Array read_idx_array(const std::string& path, const Accept& accept) {
   std::array<std::uint8_t, 4> magic{};
   read_exactly(source, magic, "an IDX file");
   if (magic[0] != 0 || magic[1] != 0 || magic[3] < 1 || magic[3] > 4)
-    refuse(path, "an IDX file of 1 to 4 axes, or .npy, .csv, .csv.gz or a folder", "another file");
-  if (magic[2] != 0x08) refuse(path, "an IDX file of unsigned bytes", "elements of type " + std::to_string(magic[2]));
+    refuse_file(path, "an IDX file of 1 to 4 axes, or .npy, .csv, .csv.gz or a folder", "another file");
+  if (magic[2] != 0x08) refuse_file(path, "an IDX file of unsigned bytes", "elements of type " + std::to_string(magic[2]));
   Array array;
   for (int i = 0; i < magic[3]; ++i) {
     std::array<std::uint8_t, 4> raw{};
@@ -108,7 +105,7 @@ Array read_idx_array(const std::string& path, const Accept& accept) {
 std::string_view value_of(const std::string& path, std::string_view header, const std::string& key) {
   const auto at = header.find("'" + key + "'");
   const auto colon = at == std::string_view::npos ? at : header.find(':', at);
-  if (colon == std::string_view::npos) refuse(path, "'" + key + "' in the header of an .npy file", "none");
+  if (colon == std::string_view::npos) refuse_file(path, "'" + key + "' in the header of an .npy file", "none");
   std::string_view rest = header.substr(colon + 1);
   while (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
   return rest;
@@ -116,7 +113,7 @@ std::string_view value_of(const std::string& path, std::string_view header, cons
 
 std::vector<std::int64_t> shape_in(const std::string& path, std::string_view text) {
   const auto close = text.find(')');
-  if (text.empty() || text.front() != '(' || close == std::string_view::npos) refuse(path, "a shape in brackets", "something else");
+  if (text.empty() || text.front() != '(' || close == std::string_view::npos) refuse_file(path, "a shape in brackets", "something else");
   std::vector<std::int64_t> dims;
   std::string_view rest = text.substr(1, close - 1);
   while (!rest.empty()) {
@@ -126,12 +123,12 @@ std::vector<std::int64_t> shape_in(const std::string& path, std::string_view tex
     std::int64_t extent = 0;
     const auto [stop, error] = std::from_chars(item.data(), item.data() + item.size(), extent);
     if (!item.empty() && (error != std::errc() || stop != item.data() + item.size() || extent < 0))
-      refuse(path, "whole numbers as shape", "'" + std::string(item.substr(0, 40)) + "'");
+      refuse_file(path, "whole numbers as shape", "'" + std::string(item.substr(0, 40)) + "'");
     if (!item.empty()) dims.push_back(extent);
     if (comma == std::string_view::npos) break;
     rest.remove_prefix(comma + 1);
   }
-  if (dims.empty() || dims.size() > 4) refuse(path, "an array of 1 to 4 axes", std::to_string(dims.size()) + " axes");
+  if (dims.empty() || dims.size() > 4) refuse_file(path, "an array of 1 to 4 axes", std::to_string(dims.size()) + " axes");
   return dims;
 }
 
@@ -139,12 +136,12 @@ Array read_npy_array(const std::string& path, const Accept& accept) {
   ByteSource source(path);
   std::array<std::uint8_t, 8> magic{};
   read_exactly(source, magic, "an .npy file");
-  if (std::memcmp(magic.data(), "\x93NUMPY", 6) != 0) refuse(path, "an .npy file", "another file");
-  if (magic[6] < 1 || magic[6] > 3) refuse(path, "version 1, 2 or 3 of the .npy format", std::to_string(magic[6]));
+  if (std::memcmp(magic.data(), "\x93NUMPY", 6) != 0) refuse_file(path, "an .npy file", "another file");
+  if (magic[6] < 1 || magic[6] > 3) refuse_file(path, "version 1, 2 or 3 of the .npy format", std::to_string(magic[6]));
   std::array<std::uint8_t, 4> raw{};
   read_exactly(source, std::span(raw).first(magic[6] == 1 ? 2 : 4), "the header of an .npy file");
   const std::size_t length = raw[0] | raw[1] << 8 | raw[2] << 16 | static_cast<std::size_t>(raw[3]) << 24;
-  if (length > 1 << 16) refuse(path, "a header of at most 64 KiB", std::to_string(length) + " bytes");
+  if (length > 1 << 16) refuse_file(path, "a header of at most 64 KiB", std::to_string(length) + " bytes");
   std::vector<std::uint8_t> text(length);
   read_exactly(source, text, "the header of an .npy file");
   const std::string_view header(reinterpret_cast<const char*>(text.data()), text.size());
@@ -153,15 +150,15 @@ Array read_npy_array(const std::string& path, const Accept& accept) {
   const std::string_view type = value_of(path, header, "descr");
   const std::string name(type.substr(0, type.find(',')));
   if (type.size() < 5 || type[0] != '\'' || std::string_view("<>|=").find(type[1]) == std::string_view::npos)
-    refuse(path, "elements of one type of numbers", name.substr(0, 40));
+    refuse_file(path, "elements of one type of numbers", name.substr(0, 40));
   array.big_endian = type[1] == '>';
   array.kind = type[2], array.width = type[3] - '0';
   const bool whole =
       (array.kind == 'u' || array.kind == 'i') && (array.width == 1 || array.width == 2 || array.width == 4 || array.width == 8);
   if (type[4] != '\'' || (!whole && !(array.kind == 'f' && (array.width == 4 || array.width == 8))))
-    refuse(path, "elements u1, u2, u4, u8, i1, i2, i4, i8, f4 or f8", name.substr(0, 40));
+    refuse_file(path, "elements u1, u2, u4, u8, i1, i2, i4, i8, f4 or f8", name.substr(0, 40));
   if (!value_of(path, header, "fortran_order").starts_with("False"))
-    refuse(path, "an array in C order", "Fortran order", "numpy.ascontiguousarray makes one");
+    refuse_file(path, "an array in C order", "Fortran order", "numpy.ascontiguousarray makes one");
   array.dims = shape_in(path, value_of(path, header, "shape"));
   accept(array);
   array.bytes = read_rest(source, elements_of(path, array.dims) * static_cast<std::uint64_t>(array.width));
@@ -182,10 +179,10 @@ bool fits(const Array& array, const ImageShape& shape, bool& channels_first) {
 void require_fit(const std::string& path, const Array& array, const ImageShape& shape) {
   bool channels_first = false;
   if (!fits(array, shape, channels_first))
-    refuse(path,
-           "an array [n, " + std::to_string(shape.height) + ", " + std::to_string(shape.width) +
-               (shape.channels == 1 ? "]" : ", " + std::to_string(shape.channels) + "]"),
-           shown(array.dims), "model.image says how large an image is");
+    refuse_file(path,
+                "an array [n, " + std::to_string(shape.height) + ", " + std::to_string(shape.width) +
+                    (shape.channels == 1 ? "]" : ", " + std::to_string(shape.channels) + "]"),
+                shown(array.dims), "model.image says how large an image is");
 }
 
 void take_images(const std::string& path, const Array& array, const ImageShape& shape, ImageSet& set) {
@@ -205,7 +202,7 @@ void take_images(const std::string& path, const Array& array, const ImageShape& 
     }
     const double value = array.at(i);
     if (!(std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max())))
-      refuse(path + ": image " + std::to_string(image), "finite values of float32", "one that is none");
+      refuse_file(path + ": image " + std::to_string(image), "finite values of float32", "one that is none");
     set.floats[static_cast<std::size_t>(to)] = static_cast<float>(value);
   }
 }
@@ -216,8 +213,8 @@ ImageSet read_pair(Reader read, const std::string& images, const std::string& la
   if (labels.empty()) return set;
   const Array classes = read(labels, [&](const Array& array) {
     if (array.dims.size() != 1 || array.dims.front() != set.count)
-      refuse(labels, "an array [" + std::to_string(set.count) + "], a class for each image", shown(array.dims));
-    if (array.kind == 'f') refuse(labels, "whole numbers as classes", "floats");
+      refuse_file(labels, "an array [" + std::to_string(set.count) + "], a class for each image", shown(array.dims));
+    if (array.kind == 'f') refuse_file(labels, "whole numbers as classes", "floats");
   });
   for (std::int64_t i = 0; i < set.count; ++i) {
     const double value = classes.at(i);

@@ -1,6 +1,7 @@
 #include "supernet/data/image_data.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "kernels/errors.hpp"
@@ -29,21 +30,26 @@ void load(const ImageSet& set, std::int64_t i, const ImageOptions& options, cons
       image[static_cast<std::size_t>(c * pixels + p)] = normalised(set.value((i * pixels + p) * channels + c), set.white, options, c);
 }
 
+/// Calls each(channel, row, first column) for every row of pixels of every patch, in the order of a batch's patches.
+template <class Each>
+void each_patch_row(const ImageShape& shape, const Each& each) {
+  for (std::int64_t top = 0; top < shape.height; top += shape.patch)
+    for (std::int64_t left = 0; left < shape.width; left += shape.patch)
+      for (std::int64_t c = 0; c < shape.channels; ++c)
+        for (std::int64_t y = top; y < top + shape.patch; ++y) each(c, y, left);
+}
+
 /// Appends the patches of an image, row by row of patches; of a patch [channel][row][column].
 void append_patches(std::span<const float> image, const ImageShape& shape, std::vector<float>& patches) {
-  const std::int64_t P = shape.patch, H = shape.height, W = shape.width;
-  for (std::int64_t top = 0; top < H; top += P)
-    for (std::int64_t left = 0; left < W; left += P)
-      for (std::int64_t c = 0; c < shape.channels; ++c)
-        for (std::int64_t y = 0; y < P; ++y) {
-          const auto at = image.begin() + (c * H + top + y) * W + left;
-          patches.insert(patches.end(), at, at + P);
-        }
+  each_patch_row(shape, [&](std::int64_t c, std::int64_t y, std::int64_t x) {
+    const auto at = image.begin() + (c * shape.height + y) * shape.width + x;
+    patches.insert(patches.end(), at, at + shape.patch);
+  });
 }
 
 /// Empties a batch and says of its tokens what they are: the class token, if there is one, and the patches.
 void arrange(const ModelConfig& model, std::int64_t images, std::int64_t tokens, Batch& batch) {
-  const std::int64_t patches = model.image.patches(), class_rows = model.readout == Readout::class_token ? 1 : 0;
+  const std::int64_t patches = model.image.patches(), first = model.tokens_before_patches();
   if (tokens != model.tokens_of_image()) throw std::logic_error("images have " + std::to_string(model.tokens_of_image()) + " tokens");
   batch.sequences = images;
   batch.tokens = tokens;
@@ -57,9 +63,10 @@ void arrange(const ModelConfig& model, std::int64_t images, std::int64_t tokens,
   batch.inputs.clear();
   in.head_rows.clear();
   for (std::int64_t b = 0; b < images; ++b) {
-    if (class_rows > 0) batch.inputs.push_back(0), in.head_rows.push_back(static_cast<std::int32_t>(b * tokens));
-    for (std::int64_t p = 0; p < patches; ++p) batch.inputs.push_back(static_cast<std::int32_t>(class_rows + b * patches + p));
-    if (class_rows == 0) in.head_rows.insert(in.head_rows.end(), static_cast<std::size_t>(tokens), static_cast<std::int32_t>(b));
+    for (std::int64_t i = 0; i < first; ++i) batch.inputs.push_back(static_cast<std::int32_t>(i));
+    for (std::int64_t p = 0; p < patches; ++p) batch.inputs.push_back(static_cast<std::int32_t>(first + b * patches + p));
+    if (first > 0) in.head_rows.push_back(static_cast<std::int32_t>(b * tokens));  // the class token's
+    else in.head_rows.insert(in.head_rows.end(), static_cast<std::size_t>(tokens), static_cast<std::int32_t>(b));
   }
 }
 
@@ -77,11 +84,11 @@ Scratch& scratch_of(const ImageShape& shape, const ImageOptions& options) {
 
 }  // namespace
 
-void check_normalisation(const ImageOptions& options, int channels) {
-  const auto refuse = [](const char* key, std::string expected, std::string found) {
-    throw InputError({.where = std::string("data.") + key, .expected = std::move(expected), .found = std::move(found), .remedy = ""});
+void check_normalisation(const ImageOptions& options, int channels, const std::string& place) {
+  const auto refuse = [&](const char* key, std::string expected, std::string found) {
+    throw InputError({.where = place + key, .expected = std::move(expected), .found = std::move(found), .remedy = ""});
   };
-  if (!(options.white > 0)) refuse("white", "a number above 0", std::to_string(options.white));
+  if (!(options.white > 0 && std::isfinite(options.white))) refuse("white", "a number above 0", std::to_string(options.white));
   for (const auto& [key, list] : {std::pair{"mean", &options.mean}, std::pair{"deviation", &options.deviation}})
     if (list->size() != 1 && list->size() != static_cast<std::size_t>(channels))
       refuse(key, "one number, or one for each of " + std::to_string(channels) + " channels", std::to_string(list->size()));
@@ -162,6 +169,18 @@ Batch batch_of(const ImageSet& set, const ImageOptions& options, const ModelConf
   }
   batch.targets = set.labels;
   return batch;
+}
+
+std::vector<float> pixels_of(const Batch& batch, const ImageShape& shape) {
+  const std::int64_t P = shape.patch, H = shape.height, W = shape.width;
+  std::vector<float> pixels(static_cast<std::size_t>(batch.sequences * shape.values()));
+  auto from = batch.images.patches.begin();
+  for (std::int64_t image = 0; image < batch.sequences; ++image)
+    each_patch_row(shape, [&](std::int64_t c, std::int64_t y, std::int64_t x) {
+      std::copy_n(from, P, pixels.begin() + ((image * shape.channels + c) * H + y) * W + x);
+      from += P;
+    });
+  return pixels;
 }
 
 }  // namespace elastiform

@@ -34,10 +34,14 @@ class ImageData final : public DataSource {
   std::vector<std::vector<Segment>> segments_;
 };
 
-/// Throws InputError unless there are as many means and deviations as channels, or one, and deviations are positive.
-void check_normalisation(const ImageOptions& options, int channels);
+/// Throws InputError unless there are as many means and deviations as channels, or one, and deviations are positive. `place`: what stands before
+/// the names of the three in messages.
+void check_normalisation(const ImageOptions& options, int channels, const std::string& place = "data.");
 
 /// All images of a set as a batch, normalised and cut into patches, with their labels as targets.
 Batch batch_of(const ImageSet& set, const ImageOptions& options, const ModelConfig& model);
+
+/// The images that a batch's patches were cut of: [B][channel][row][column].
+std::vector<float> pixels_of(const Batch& batch, const ImageShape& shape);
 
 }  // namespace elastiform

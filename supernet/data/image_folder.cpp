@@ -22,6 +22,11 @@ std::vector<fs::path> entries_of(const fs::path& folder, const Wanted& wanted) {
   return found;
 }
 
+bool is_folder(const fs::directory_entry& entry) {
+  std::error_code error;
+  return entry.is_directory(error);
+}
+
 }  // namespace
 
 void add_picture(const std::string& path, const ImageShape& shape, ImageSet& set) {
@@ -30,11 +35,15 @@ void add_picture(const std::string& path, const ImageShape& shape, ImageSet& set
   ++set.count;
 }
 
+std::vector<std::string> class_names(const ImageOptions& options, const ModelConfig& model) {
+  std::error_code error;
+  std::vector<std::string> names;
+  if (!options.images.empty() && fs::is_directory(options.images, error))
+    for (const fs::path& folder : entries_of(options.images, is_folder)) names.push_back(folder.filename().string());
+  return names.size() == static_cast<std::size_t>(model.vocabulary) ? names : std::vector<std::string>{};
+}
+
 ImageSet read_folder(const std::string& path, const ImageShape& shape) {
-  const auto is_folder = [](const fs::directory_entry& entry) {
-    std::error_code error;
-    return entry.is_directory(error);
-  };
   ImageSet set;
   const std::vector<fs::path> classes = entries_of(path, is_folder);
   if (classes.empty())

@@ -40,6 +40,8 @@ ImageSet read_idx(const std::string& images, const std::string& labels, const Im
 ImageSet read_npy(const std::string& images, const std::string& labels, const ImageShape& shape);
 /// A folder of each class, in the order of their names, with PNG and JPEG files.
 ImageSet read_folder(const std::string& path, const ImageShape& shape);
+/// Names of the model's classes: those of the folders that `options` names; none of other data, or where the model has other classes.
+std::vector<std::string> class_names(const ImageOptions& options, const ModelConfig& model);
 bool is_picture(const std::string& path);  // by its name
 bool is_csv(const std::string& path);      // likewise
 /// Adds a PNG or JPEG file: its shorter side becomes that of the shape (bilinear, every pixel of a shrunk image counting), and the middle

@@ -3,8 +3,6 @@
 #include <csetjmp>
 #include <cstdio>
 
-#include "kernels/errors.hpp"
-
 #ifdef ELASTIFORM_HAS_PNG
 #include <png.h>
 #endif
@@ -12,14 +10,12 @@
 #include <jpeglib.h>  // after <cstdio>, which it needs
 #endif
 
+#include "supernet/data/refuse.hpp"
+
 namespace elastiform {
 namespace {
 
 constexpr std::int64_t kMostPixels = std::int64_t{1} << 26;
-
-[[noreturn]] void refuse(const std::string& path, std::string expected, std::string found) {
-  throw InputError({.where = path, .expected = std::move(expected), .found = std::move(found), .remedy = ""});
-}
 
 #if !defined(ELASTIFORM_HAS_PNG) || !defined(ELASTIFORM_HAS_JPEG)
 [[noreturn]] void refuse_without_library(const std::string& path, const char* kind, const char* package) {
@@ -34,10 +30,10 @@ constexpr std::int64_t kMostPixels = std::int64_t{1} << 26;
 /// file can hold.
 Picture picture_of(const std::string& path, std::int64_t height, std::int64_t width, int channels, std::size_t file) {
   if (height < 1 || width < 1 || height > kMostPixels / width)
-    refuse(path, "a picture of 1 to 2^26 pixels", std::to_string(height) + " x " + std::to_string(width));
+    refuse_file(path, "a picture of 1 to 2^26 pixels", std::to_string(height) + " x " + std::to_string(width));
   const std::int64_t bytes = height * width * channels;
   if (bytes > static_cast<std::int64_t>(file) * 1032 * 8 * channels)
-    refuse(path, "pixels for " + std::to_string(height) + " x " + std::to_string(width), std::to_string(file) + " bytes");
+    refuse_file(path, "pixels for " + std::to_string(height) + " x " + std::to_string(width), std::to_string(file) + " bytes");
   return {height, width, channels, std::vector<std::uint8_t>(static_cast<std::size_t>(bytes))};
 }
 
@@ -52,7 +48,7 @@ Picture decode_png(const std::string& path, std::span<const std::uint8_t> bytes,
     ~Image() { png_image_free(this); }
   } image;
   const auto need = [&](int done) {
-    if (done == 0 || PNG_IMAGE_FAILED(image)) refuse(path, "a whole PNG file", image.message);
+    if (done == 0 || PNG_IMAGE_FAILED(image)) refuse_file(path, "a whole PNG file", image.message);
   };
   need(png_image_begin_read_from_memory(&image, bytes.data(), bytes.size()));
   image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;  // 16 bits without gAMA are sRGB, as 8 bits are
@@ -123,10 +119,10 @@ bool read_pixels(JpegDecoder& d, std::uint8_t* to, std::size_t row_bytes) {
 
 Picture decode_jpeg(const std::string& path, std::span<const std::uint8_t> bytes, int channels) {
   JpegDecoder decoder;
-  if (!read_header(decoder, bytes, channels)) refuse(path, "a whole JPEG file", decoder.errors.message);
+  if (!read_header(decoder, bytes, channels)) refuse_file(path, "a whole JPEG file", decoder.errors.message);
   Picture picture = picture_of(path, decoder.info.image_height, decoder.info.image_width, channels, bytes.size());
   if (!read_pixels(decoder, picture.values.data(), static_cast<std::size_t>(picture.width * channels)))
-    refuse(path, "a whole JPEG file", decoder.errors.message);
+    refuse_file(path, "a whole JPEG file", decoder.errors.message);
   return picture;
 }
 #else

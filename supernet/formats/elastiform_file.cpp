@@ -5,6 +5,7 @@
 #include <span>
 
 #include "kernels/errors.hpp"
+#include "supernet/data/image_data.hpp"
 #include "supernet/formats/foreign_model.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 #include "supernet/weights_file.hpp"
@@ -12,7 +13,7 @@
 namespace elastiform::elastiform_file {
 namespace {
 
-const std::string kWeights = "/weights", kTokenizer = "/tokenizer";
+const std::string kWeights = "/weights", kTokenizer = "/tokenizer", kReading = "/reading";
 
 void write_card(Hdf5Writer& file, const ModelCard& card) {
   const std::string at = "/card";
@@ -39,7 +40,29 @@ void write_card(Hdf5Writer& file, const ModelCard& card) {
     file.attribute(group, "loss_se", quality.loss_se);
     file.attribute(group, "bits_per_byte", quality.bits_per_byte);
     file.attribute(group, "tokens", quality.tokens);
+    file.attribute(group, "accuracy", quality.accuracy);
   }
+}
+
+/// How pixels become what a classifier reads, and what its classes are called.
+void write_reading(Hdf5Writer& file, const ModelCard& card) {
+  file.attribute(kReading, "white", card.reading.white);
+  file.dataset(kReading + "/mean", std::span<const double>(card.reading.mean));
+  file.dataset(kReading + "/deviation", std::span<const double>(card.reading.deviation));
+  if (!card.class_names.empty()) file.dataset(kReading + "/class_names", card.class_names);
+}
+
+void read_reading(const Hdf5Reader& file, const std::string& path, DenseModel& model) {
+  const std::string names = kReading + "/class_names";
+  model.reading.white = file.real_attribute(kReading, "white");
+  model.reading.mean = file.doubles(kReading + "/mean");
+  model.reading.deviation = file.doubles(kReading + "/deviation");
+  check_normalisation(model.reading, model.model.image.channels, path + ": " + kReading + "/");
+  if (!file.has(names)) return;
+  model.class_names = file.strings(names);
+  if (model.class_names.size() != static_cast<std::size_t>(model.model.vocabulary))
+    throw InputError(
+        {path + ": " + names, std::to_string(model.model.vocabulary) + " names", std::to_string(model.class_names.size()), ""});
 }
 
 std::string tokenizer_of(const Hdf5Reader& file) {
@@ -79,12 +102,19 @@ DenseModel read_whole(const std::string& path) {
   check_weights(file, kWeights, *table);
   Weights weights(table, DType::float32);
   read_weights(file, kWeights, weights);
-  return {space.model(), subnet, std::move(weights), tokenizer_of(file), end_token_of(file, space.model().vocabulary)};
+  DenseModel model{.model = space.model(), .subnet = subnet, .weights = std::move(weights)};
+  if (space.model().classifies()) {
+    read_reading(file, path, model);
+  } else {
+    model.tokenizer = tokenizer_of(file);
+    model.end_token = end_token_of(file, space.model().vocabulary);
+  }
+  return model;
 }
 
 }  // namespace
 
-std::string why_not(const ModelConfig& model, const Subnet&) { return why_not_language_model(model); }
+std::string why_not(const ModelConfig&, const Subnet&) { return ""; }
 std::string why_not_block(const ModelConfig&, int, int, const BlockGenes&) { return ""; }
 
 void write(const DenseModel& model, const ModelCard& card, const std::string& path) {
@@ -94,6 +124,7 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
   if (card.end_token) file.attribute("/", "end_token", static_cast<std::int64_t>(*card.end_token));
   write_card(file, card);
   write_weights(file, kWeights, model.weights);
+  if (model.model.classifies()) write_reading(file, card);
   if (!card.tokenizer.empty()) {
     const auto* bytes = reinterpret_cast<const std::uint8_t*>(card.tokenizer.data());
     file.dataset(kTokenizer, std::span(bytes, card.tokenizer.size()));
@@ -111,6 +142,8 @@ bool is_elastiform(const std::string& path) {
 DenseModel read(const std::string& path, std::optional<int> context) {
   DenseModel model = read_whole(path);
   if (!context || *context == model.model.context) return model;
+  if (model.model.classifies())
+    throw InputError({path, "no context: an image has as many tokens as its model says", std::to_string(*context), ""});
   if (*context < 1 || *context > model.model.context)
     throw InputError({path, "a context of 1 to " + std::to_string(model.model.context), std::to_string(*context), ""});
   return shortened(model, *context);

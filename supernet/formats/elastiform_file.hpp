@@ -8,7 +8,8 @@
 namespace elastiform::elastiform_file {
 
 /// One HDF5 file, kind "model": attribute `space` (the space of exactly this network), /weights/NAME, and the model card as attributes of
-/// /card. /tokenizer holds the bytes of a tokenizer.json, where there is one. Expresses every subnet.
+/// /card. /tokenizer holds the bytes of a tokenizer.json, where there is one; /reading what a classifier does to pixels, and the names of its
+/// classes. Expresses every subnet.
 std::string why_not(const ModelConfig& model, const Subnet& subnet);
 std::string why_not_block(const ModelConfig& model, int embed, int index, const BlockGenes& genes);
 void write(const DenseModel& model, const ModelCard& card, const std::string& path);

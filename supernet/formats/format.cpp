@@ -62,7 +62,7 @@ DenseModel cut_out(const Weights& weights, const Subnet& subnet) {
 
 /// Why `format` does not take the subnet, as it is or padded.
 std::string why_not(const Format& format, const ModelConfig& model, const Subnet& subnet, bool pad) {
-  if (!pad || model.image.present()) return format.why_not(model, subnet);
+  if (!pad) return format.why_not(model, subnet);
   const Padded padded = format.padded(model, subnet);
   return format.why_not(padded.model, padded.subnet);
 }
@@ -70,11 +70,10 @@ std::string why_not(const Format& format, const ModelConfig& model, const Subnet
 }  // namespace
 
 std::string why_not_language_model(const ModelConfig& model) {
-  return model.image.present() ? "it is a classifier of images, and formats hold language models" : "";
+  return model.classifies() ? "it is a classifier of images, and this format holds language models" : "";
 }
 
 std::string why_not_plain_blocks(const ModelConfig& model) {
-  if (std::string reason = why_not_language_model(model); !reason.empty()) return reason;
   if (const ParametrizationEntry& tuning = parametrization_of(model.tuning); tuning.method != TuningMethod::full)
     return "it was tuned with " + std::string(tuning.name) + ", which does not merge into its linear maps";
   const ResidualRuleEntry& rule = residual_rule(model.residual);
@@ -82,23 +81,6 @@ std::string why_not_plain_blocks(const ModelConfig& model) {
   return "its residual rule " + std::string(rule.name) +
          (rule.form.norm == NormPlace::none ? " has no norms" : " has its norms after the branches") +
          "; this format's branches begin with one";
-}
-
-std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens, int threads) {
-  const SearchSpace& space = weights.table().space();
-  const ThreadPool pool(threads);
-  CpuBackend backend(pool);
-  const Network network(space, DType::float32);
-  const auto count = static_cast<std::int64_t>(tokens.size()), vocabulary = static_cast<std::int64_t>(space.model().vocabulary);
-  Arena arena(network.plan_cache(subnet, count) + network.plan_decode(backend.traits(), subnet, count, count) +
-              Arena::bytes_for(count, vocabulary, DType::float32));
-  KeyValueCache cache = network.make_cache(subnet, count, arena);
-  const View logits = arena.matrix(count, vocabulary, DType::float32);
-  network.decode(backend, weights, subnet, tokens, cache, logits, arena);
-  std::vector<float> values;
-  values.reserve(static_cast<std::size_t>(count * vocabulary));
-  for (std::int64_t row = 0; row < count; ++row) values.insert(values.end(), logits.row<float>(row), logits.row<float>(row) + vocabulary);
-  return values;
 }
 
 void check_export_tokenizer(const Format& format, const std::string& tokenizer, int rows, std::optional<int> end_token) {
@@ -127,22 +109,23 @@ void check_export(const Format& format, const SearchSpace& space, const Subnet& 
   if (!parent.empty() && !fs::is_directory(parent)) throw InputError({path, "a folder " + parent.string(), "none", "make it first"});
 }
 
-double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card,
-                    std::span<const std::int32_t> tokens, const std::string& path, const ExportOptions& options) {
+double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card, const Sample& sample,
+                    const std::string& path, const ExportOptions& options) {
   const SearchSpace& space = weights.table().space();
   space.check(subnet, "the supernet");
   check_export(format, space, subnet, path, options.pad, card.tokenizer, card.end_token);
   if (weights.dtype() != DType::float32) throw std::logic_error("export: weights must be float32");
-  tokens = tokens.first(std::min({tokens.size(), static_cast<std::size_t>(space.model().context), kProofTokens}));
-  if (tokens.empty()) throw std::logic_error("export: no tokens to compare on");
+  const Sample compared =
+      sample.first(space.model().classifies() ? kProofImages : std::min<std::int64_t>(space.model().context, kProofTokens));
+  if (compared.size() == 0) throw std::logic_error("export: nothing to compare on");
 
   const auto padded = [&](const DenseModel& exact) { return elastiform::pad(exact, format.padded(exact.model, exact.subnet)); };
   const DenseModel dense = options.pad ? padded(cut_out(weights, subnet)) : cut_out(weights, subnet);
-  const std::vector<float> expected = sequence_logits(weights, subnet, tokens, options.threads);
+  const std::vector<float> expected = sample_logits(weights, subnet, compared, options.threads);
   double difference = 0;
   const auto write = [&](const std::string& beside) {
     format.write(dense, card, beside);
-    difference = prove(format, dense, card, expected, tokens, beside, options.threads);
+    difference = prove(format, dense, card, expected, compared, beside, options.threads);
     if (options.check) options.check(beside);
   };
   if (format.folder()) create_folder_durably(path, write);

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "supernet/cost_model.hpp"
+#include "supernet/data/data_options.hpp"
+#include "supernet/formats/sample.hpp"
 #include "supernet/weights.hpp"
 
 namespace elastiform {
@@ -19,6 +21,10 @@ struct DenseModel {
   Weights weights;
   std::string tokenizer = {};         // text of its tokenizer.json; empty: the byte tokenizer, or none that is known
   std::optional<int> end_token = {};  // the id that ends a text, where the file says it
+  // Of a classifier: how pixels become what it reads (white, mean, deviation), and the names of its classes, where they have some.
+  ImageOptions reading = {};
+  std::vector<std::string> class_names = {};
+  bool headless = false;  // a classifier's body alone: its head is zeros
 };
 
 /// What the model card says beside the weights.
@@ -29,7 +35,8 @@ struct ModelCard {
   struct Quality {
     std::string split;
     double loss = 0, loss_se = 0, bits_per_byte = 0;
-    std::int64_t tokens = 0;
+    std::int64_t tokens = 0;  // or images
+    double accuracy = 0;      // of a classifier
   };
   std::vector<Quality> quality;  // search and report
   std::string data_sha256, weights_hash, version;
@@ -38,6 +45,8 @@ struct ModelCard {
   bool averaged = false;              // the weights are the running average of training
   std::string tokenizer = {};         // text of the run's tokenizer.json, which goes along; empty: bytes
   std::optional<int> end_token = {};  // the id that ends a text, where something else than the tokenizer.json says it
+  ImageOptions reading = {};          // as DenseModel's
+  std::vector<std::string> class_names = {};
 };
 
 /// Largest |Δlogit| / largest |logit| that an export of float32 may show against the in-supernet subnet on a real batch.
@@ -72,10 +81,10 @@ struct Format {
   /// Whether `path` is of this kind, by its first bytes or its config.json: load_model asks one row after the other.
   bool (*recognizes)(const std::string& path) = nullptr;
   /// Reads what write() wrote, by a path that shares no code with it beyond the file format, and what others made of that kind, for at most
-  /// `context` tokens (absent: the model's own). Formats that hold a program have `run` instead: logits [tokens, V] of one sequence, computed
-  /// from the file alone.
+  /// `context` tokens (absent: the model's own). Formats that hold a program have `run` instead: logits [size(), V] of a sample, computed from
+  /// the file alone.
   DenseModel (*read)(const std::string& path, std::optional<int> context) = nullptr;
-  std::vector<float> (*run)(const std::string& path, std::span<const std::int32_t> tokens) = nullptr;
+  std::vector<float> (*run)(const std::string& path, const Sample& sample) = nullptr;
   /// Of a format with `run`: throws std::runtime_error unless the file holds the weights and tables of `written`, bit for bit.
   void (*check_constants)(const DenseModel& written, const std::string& path) = nullptr;
   double tolerance = kExportTolerance;  // what rounding may change of logits, in parts of the largest
@@ -90,7 +99,8 @@ const Format& find_format(std::string_view name);  // throws InputError naming t
 
 /// Empty, or why blocks without residual rules and adapters of their own cannot hold the model.
 std::string why_not_plain_blocks(const ModelConfig& model);
-std::string why_not_language_model(const ModelConfig& model);  // the part of it that all formats need
+/// Empty, or that it is a classifier of images.
+std::string why_not_language_model(const ModelConfig& model);
 
 /// What export_model refuses before any work: a subnet that the format cannot express, a path that is taken or has no folder to stand in.
 /// `pad`: the subnet is written as format.padded says. `tokenizer` and `end_token`: as ModelCard's.
@@ -106,13 +116,10 @@ struct ExportOptions {
 };
 
 /// Writes `subnet` of the supernet to `path` (must not exist): extract, write beside, read back, compare (proof.hpp), rename. Beyond the
-/// format's tolerance nothing is left and std::runtime_error says both numbers. `tokens`: one sequence, of which the first kProofTokens count.
+/// format's tolerance nothing is left and std::runtime_error says both numbers. `sample`: its first kProofTokens or kProofImages count.
 /// Returns the largest relative difference of logits. InputError when the format cannot express the subnet.
-double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card,
-                    std::span<const std::int32_t> tokens, const std::string& path, const ExportOptions& options = {});
-
-/// Logits [tokens, V] of one sequence, by the code that generates: what an export is compared with. The same bits for any number of threads.
-std::vector<float> sequence_logits(const Weights& weights, const Subnet& subnet, std::span<const std::int32_t> tokens, int threads = 1);
+double export_model(const Format& format, const Weights& weights, const Subnet& subnet, const ModelCard& card, const Sample& sample,
+                    const std::string& path, const ExportOptions& options = {});
 
 /// Loads what a row of export_formats() recognizes, made by us or elsewhere: a Hugging Face folder (config.json), a GGUF file or our own HDF5 file.
 /// `context`: tokens of the network, at most the model's own (the default).

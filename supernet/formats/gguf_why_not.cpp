@@ -23,6 +23,7 @@ std::string why_not_block(const ModelConfig& model, int embed, int index, const 
 }
 
 std::string why_not_deci(const ModelConfig& model, const Subnet& subnet, Element element) {
+  if (std::string reason = why_not_language_model(model); !reason.empty()) return reason;
   if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::rms) return "its norm is LayerNorm; llama.cpp's deci has RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; llama.cpp's deci has SwiGLU";

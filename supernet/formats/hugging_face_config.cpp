@@ -7,128 +7,12 @@
 
 #include "kernels/errors.hpp"
 #include "supernet/formats/foreign_model.hpp"
-#include "supernet/formats/json.hpp"
+#include "supernet/formats/hugging_face_keys.hpp"
 
 namespace elastiform::hugging_face {
 namespace {
 
 constexpr std::size_t kMaxConfig = 1 << 20;
-constexpr int kMaxSize = 1 << 24;  // of any one number in config.json; products stay far inside 64 bits
-
-/// config.json, asked key by key.
-class Config {
- public:
-  Config(std::string_view text, std::string where) : where_(std::move(where)), json_(parse_untrusted_json(text, where_, 16)) {
-    if (!json_.is_object()) throw InputError({where_, "a JSON object", json_.type_name(), ""});
-  }
-
-  bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
-  int integer(const char* key) const {
-    const auto& value = at(key);
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() < 1 || value.get<std::uint64_t>() > kMaxSize)
-      fail(key, "a whole number from 1 to " + std::to_string(kMaxSize), value);
-    return value.get<int>();
-  }
-  double real(const char* key) const { return real(at(key), key); }
-  bool flag(const char* key, bool otherwise) const {
-    if (!has(key)) return otherwise;
-    if (!json_[key].is_boolean()) fail(key, "true or false", json_[key]);
-    return json_[key].get<bool>();
-  }
-  std::string text(const char* key) const {
-    const auto& value = at(key);
-    if (!value.is_string()) fail(key, "text", value);
-    return value.get<std::string>();
-  }
-  void only(const char* key, const std::string& expected) const {
-    if (text(key) != expected) fail(key, expected, json_[key]);
-  }
-  void absent(const char* key) const {
-    if (has(key)) fail(key, "null", json_[key]);
-  }
-  void only_flag(const char* key, bool expected) const {
-    if (flag(key, expected) != expected) fail(key, expected ? "true" : "false", json_[key]);
-  }
-  int at_most(const char* key, int limit) const {
-    const int value = integer(key);
-    if (value > limit) fail(key, "at most " + std::to_string(limit), json_[key]);
-    return value;
-  }
-  /// transformers 5 writes rope_parameters, 4 wrote rope_theta and rope_scaling; before that the kind was called "type".
-  double rope_theta() const {
-    std::optional<double> theta;
-    for (const std::string table : {"rope_parameters", "rope_scaling"}) {
-      if (!has(table.c_str())) continue;
-      const auto& rope = json_[table];
-      if (!rope.is_object()) fail(table, "an object", rope);
-      for (const char* kind : {"rope_type", "type"})
-        if (rope.contains(kind) && rope[kind] != "default") fail(table + "." + kind, "default", rope[kind]);
-      if (rope.contains("partial_rotary_factor") && rope["partial_rotary_factor"] != 1.0)
-        fail(table + ".partial_rotary_factor", "1", rope["partial_rotary_factor"]);
-      if (!theta && rope.contains("rope_theta")) theta = real(rope["rope_theta"], table + ".rope_theta");
-    }
-    if (theta) return *theta;
-    return has("rope_theta") ? real("rope_theta") : 10000;  // the classes' own default
-  }
-  /// Every layer attends to everything before it, as far as `context` tokens can tell.
-  void full_attention(int context) const {
-    if (has("layer_types")) {
-      if (!json_["layer_types"].is_array()) fail("layer_types", "a list", json_["layer_types"]);
-      for (const auto& layer : json_["layer_types"])
-        if (layer != "full_attention" && !(layer == "sliding_attention" && has("sliding_window")))
-          fail("layer_types", "full_attention", layer);
-    }
-    constexpr int kMistral = 4096;  // what its class takes when the key is absent; null is none
-    if (!json_.contains("sliding_window") && text("model_type") == "mistral" && context > kMistral)
-      throw InputError({where_ + ": sliding_window", "null, or at least the context of " + std::to_string(context) + " tokens",
-                        "no such key, which means 4096 to a mistral", "write null if every token may see all before it"});
-    if (!has("sliding_window") || !flag("use_sliding_window", true)) return;
-    if (integer("sliding_window") < context)
-      fail("sliding_window", "null, or at least the context of " + std::to_string(context) + " tokens", json_["sliding_window"]);
-  }
-  /// Whole numbers from 0, one a block; `count` of them unless that is 0.
-  std::vector<int> list(const char* key, std::size_t count) const {
-    const auto& value = at(key);
-    if (!value.is_array() || value.empty() || value.size() > kMaxSubnetBlocks || (count != 0 && value.size() != count))
-      fail(key, count == 0 ? "a list of numbers" : "a list of " + std::to_string(count) + " numbers", value);
-    std::vector<int> numbers;
-    for (const auto& number : value) {
-      if (!number.is_number_unsigned() || number.get<std::uint64_t>() > kMaxSize) fail(key, "whole numbers from 0", number);
-      numbers.push_back(number.get<int>());
-    }
-    return numbers;
-  }
-  /// Index of the value of `key` among `choices`.
-  std::size_t choice(const char* key, const std::vector<std::string>& choices) const {
-    const auto found = std::find(choices.begin(), choices.end(), text(key));
-    std::string list;
-    for (const std::string& name : choices) list += (list.empty() ? "one of " : ", ") + name;
-    if (found == choices.end()) fail(key, list, json_[key]);
-    return static_cast<std::size_t>(found - choices.begin());
-  }
-  const std::string& where() const { return where_; }
-  [[noreturn]] void fail(const std::string& key, std::string expected, const nlohmann::json& found) const {
-    throw InputError(
-        {where_ + ": " + key, std::move(expected), found.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 64), ""});
-  }
-
- private:
-  const nlohmann::json& at(const char* key) const {
-    if (!has(key)) throw InputError({where_, std::string("key ") + key, "none", ""});
-    return json_[key];
-  }
-  double real(const nlohmann::json& value, const std::string& key) const {
-    if (!value.is_number()) fail(key, "a number", value);
-    return value.get<double>();
-  }
-
-  std::string where_;
-  nlohmann::json json_;
-};
-
-Subnet uniform(int embed, int layers, const BlockGenes& genes) {
-  return {.embed = embed, .blocks = std::vector<BlockGenes>(static_cast<std::size_t>(layers), genes), .kept = {}};
-}
 
 /// Keys whose value changes what a layer computes, wherever they stand.
 void refuse_foreign_arithmetic(const Config& config) {
@@ -266,7 +150,9 @@ Architecture parse_config(std::string_view json, const std::string& where, std::
   if (type == "llama" || type == "mistral" || type == "qwen2") return parse_llama(config, type, context);
   if (type == "gpt2") return parse_gpt2(config, context);
   if (type == "elastiform") return parse_auto(config, context);
-  throw InputError({where + ": model_type", "llama, mistral, qwen2, gpt2 or elastiform", "'" + type.substr(0, 64) + "'", ""});
+  if (type == "vit" || type == "deit") return parse_vit(config, type);
+  if (type == "dinov2") return parse_dinov2(config);
+  throw InputError({where + ": model_type", kModelTypes, "'" + type.substr(0, 64) + "'", ""});
 }
 
 }  // namespace elastiform::hugging_face

@@ -18,13 +18,14 @@ struct Source {
   bool absent = false;  // a bias that the architecture lacks: 0 here
 };
 
-/// `prefix`: what stands before the names of everything but the head: "model." (Llama) or "transformer." (GPT-2), or nothing in a checkpoint
-/// that was saved without its head's class.
+/// `prefix`: what stands before the names of everything but the head: "model." (Llama), "transformer." (GPT-2), "vit." or "deit.", or nothing in
+/// a checkpoint that was saved without its head's class.
 Source source_of(const TensorSpec& tensor, const Architecture& architecture, const std::string& prefix);
 
-/// The prefix of a family's checkpoints, and the name that tells whether one has it.
-std::string usual_prefix(Architecture::Family family);
+/// The prefix of an architecture's checkpoints, and the name that tells whether one has it.
+std::string usual_prefix(const Architecture& architecture);
 std::string first_tensor(Architecture::Family family);  // without prefix
+std::string head_name(Architecture::Family family);     // without ".weight"
 
 /// Tensors that say nothing beyond the config: masks and frequencies that earlier versions of transformers saved.
 bool is_buffer(const std::string& name);

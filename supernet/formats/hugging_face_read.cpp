@@ -8,6 +8,7 @@
 #include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/formats/hugging_face_config.hpp"
+#include "supernet/formats/hugging_face_images.hpp"
 #include "supernet/formats/hugging_face_names.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
@@ -20,12 +21,13 @@ constexpr std::size_t kMaxTokenizer = 64 << 20;  // Llama 3's, of 128,256 ids, t
 constexpr std::int64_t kTile = 32;               // a tile of both sides of a transposition stays in L1
 
 void fill(View into, const Source& source, const std::vector<float>& values) {
-  const std::int64_t width = source.shape.back();
   if (!source.transposed) {
+    const std::int64_t width = source.shape.back();
     for (std::int64_t row = 0; row < into.rows; ++row)
       std::copy_n(values.data() + row * width + source.first_column, into.columns, into.row<float>(row));
     return;
   }
+  const auto width = static_cast<std::int64_t>(values.size()) / source.shape.front();
   for (std::int64_t first_row = 0; first_row < into.rows; first_row += kTile)
     for (std::int64_t first = 0; first < into.columns; first += kTile)
       for (std::int64_t row = first_row; row < std::min(first_row + kTile, into.rows); ++row)
@@ -33,8 +35,8 @@ void fill(View into, const Source& source, const std::vector<float>& values) {
           into.row<float>(row)[column] = values[static_cast<std::size_t>(column * width + row)];
 }
 
-std::string prefix_of(const safetensors::Folder& file, Architecture::Family family) {
-  const std::string prefix = usual_prefix(family), first = first_tensor(family);
+std::string prefix_of(const safetensors::Folder& file, const Architecture& found) {
+  const std::string prefix = usual_prefix(found), first = first_tensor(found.family);
   return !file.has(prefix + first) && file.has(first) ? "" : prefix;
 }
 
@@ -71,6 +73,8 @@ void check_tensors(const safetensors::Folder& file, const WeightTable& table, co
   const std::string where = folder + "/config.json", keys = telling_keys(text, where);
   std::string found = "'" + type.substr(0, 64) + "'";
   if (!keys.empty()) found += " with " + keys;
+  if (type == "bert" || type == "roberta" || type == "distilbert" || type == "electra" || type == "mpnet")
+    found += ", an encoder of text: its norms stand behind the branches and behind the embedding, and it predicts no next token";
   std::vector<std::string> homeless;
   try {
     const Architecture llama{.type = "llama", .family = Architecture::Family::llama, .model = preset_model("llama"), .subnet = {}};
@@ -89,7 +93,7 @@ void check_tensors(const safetensors::Folder& file, const WeightTable& table, co
     // Without readable tensors the type is all there is to say.
   }
   if (!homeless.empty()) found += ", whose tensors " + grouped_names(homeless) + " have no place here";
-  throw InputError({where + ": model_type", "llama, mistral, qwen2, gpt2 or elastiform", found, ""});
+  throw InputError({where + ": model_type", kModelTypes, found, ""});
 }
 
 /// tokenizer.json of the folder; empty when there is none, or when it is the byte tokenizer.
@@ -101,11 +105,12 @@ std::string tokenizer_of(const std::string& folder) {
   return text == byte_tokenizer() ? "" : text;
 }
 
-DenseModel read_network(const std::string& folder, const Architecture& found) {
+DenseModel read_network(const std::string& folder, Architecture found) {
   const std::string where = folder + "/config.json";
   check_unstored_sizes(found.model, where);
   const safetensors::Folder file(folder);
-  const std::string prefix = prefix_of(file, found.family);
+  const std::string prefix = prefix_of(file, found);
+  found.headless = found.model.classifies() && !file.has(head_name(found.family) + ".weight");
   const auto table = std::make_shared<const WeightTable>(space_of_file(found.model, found.subnet, where));
   check_tensors(file, *table, found, prefix);
   check_stored_sizes(*table, file.bytes(), folder);
@@ -123,7 +128,16 @@ DenseModel read_network(const std::string& folder, const Architecture& found) {
     if (!known) fused.emplace(source.name, file.floats(source.name));
     fill(weights.view(tensor), source, fused.at(source.name));
   }
-  return {found.model, found.subnet, std::move(weights), tokenizer_of(folder), end_token_of_folder(folder, found.model.vocabulary)};
+  DenseModel model{.model = found.model, .subnet = found.subnet, .weights = std::move(weights)};
+  if (found.model.classifies()) {
+    model.reading = reading_of_folder(folder, found.model.image);
+    model.class_names = found.class_names;
+    model.headless = found.headless;
+  } else {
+    model.tokenizer = tokenizer_of(folder);
+    model.end_token = end_token_of_folder(folder, found.model.vocabulary);
+  }
+  return model;
 }
 
 DenseModel read_family(const std::string& folder, bool (*is_family)(std::string_view), std::optional<int> context) {
@@ -135,6 +149,7 @@ DenseModel read_family(const std::string& folder, bool (*is_family)(std::string_
 bool names_llama(std::string_view type) { return type == "llama" || type == "mistral" || type == "qwen2"; }
 bool names_gpt2(std::string_view type) { return type == "gpt2"; }
 bool names_auto(std::string_view type) { return type == "elastiform"; }
+bool names_vit(std::string_view type) { return type == "vit" || type == "deit" || type == "dinov2"; }
 
 bool is_family(const std::string& path, bool (*named)(std::string_view)) {
   std::error_code error;
@@ -146,10 +161,15 @@ bool is_family(const std::string& path, bool (*named)(std::string_view)) {
 bool is_llama(const std::string& path) { return is_family(path, names_llama); }
 bool is_gpt2(const std::string& path) { return is_family(path, names_gpt2); }
 bool is_auto(const std::string& path) { return is_family(path, names_auto); }
+bool is_vit(const std::string& path) { return is_family(path, names_vit); }
 
 DenseModel read_llama(const std::string& path, std::optional<int> context) { return read_family(path, names_llama, context); }
 DenseModel read_gpt2(const std::string& path, std::optional<int> context) { return read_family(path, names_gpt2, context); }
 DenseModel read_auto(const std::string& path, std::optional<int> context) { return read_family(path, names_auto, context); }
+DenseModel read_vit(const std::string& path, std::optional<int> context) {
+  if (context) throw InputError({path, "no context: an image has as many tokens as its model says", std::to_string(*context), ""});
+  return read_family(path, names_vit, context);
+}
 
 void refuse_folder(const std::string& path) {
   const std::string text = read_config(path);

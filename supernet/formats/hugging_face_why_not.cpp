@@ -18,9 +18,20 @@ std::string why_not_uniform(const Subnet& subnet) {
   return "";
 }
 
+/// What classes need whose head_dim is embed / heads.
+std::string why_not_heads(const ModelConfig& model, const Subnet& subnet, const std::string& whose) {
+  const BlockGenes& genes = subnet.blocks.front();
+  if (genes.groups != genes.heads) return "its query heads share KV groups; " + whose + "'s do not";
+  if (genes.heads * model.head_dim != subnet.embed)
+    return std::to_string(genes.heads) + " heads of " + std::to_string(model.head_dim) + " are not embed " + std::to_string(subnet.embed) +
+           ", as " + whose + "'s class takes for granted";
+  return "";
+}
+
 }  // namespace
 
 std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_language_model(model); !reason.empty()) return reason;
   if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::rms) return "its norm is LayerNorm; Llama's is RMSNorm";
   if (model.ffn != FeedForwardKind::swiglu) return "its FFN is GELU; Llama's is SwiGLU";
@@ -35,6 +46,7 @@ std::string why_not_llama(const ModelConfig& model, const Subnet& subnet) {
 }
 
 std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_language_model(model); !reason.empty()) return reason;
   if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   if (model.norm != Norm::layer) return "its norm is RMSNorm; GPT-2's is LayerNorm";
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; GPT-2's is GELU";
@@ -42,15 +54,23 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
   if (!model.biases) return "it has no biases; GPT-2 has them everywhere";
   const std::string reason = why_not_uniform(subnet);
   if (!reason.empty()) return reason;
-  const BlockGenes& genes = subnet.blocks.front();
-  if (genes.groups != genes.heads) return "its query heads share KV groups; GPT-2's do not";
-  if (genes.heads * model.head_dim != subnet.embed)
-    return std::to_string(genes.heads) + " heads of " + std::to_string(model.head_dim) + " are not embed " + std::to_string(subnet.embed) +
-           ", as GPT-2's class takes for granted";
-  return "";
+  return why_not_heads(model, subnet, "GPT-2");
+}
+
+std::string why_not_vit(const ModelConfig& model, const Subnet& subnet) {
+  if (!model.classifies()) return "it is a language model; ViT's class is a classifier of images";
+  if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
+  if (model.norm != Norm::layer) return "its norm is RMSNorm; ViT's is LayerNorm";
+  if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; ViT's is GELU";
+  if (model.readout != Readout::class_token) return "its head reads the mean of the tokens; ViT's reads the class token";
+  if (!model.biases) return "it has no biases; ViT has them everywhere";
+  if (!model.head_bias) return "its head has no bias; ViT's has one";
+  if (std::string reason = why_not_uniform(subnet); !reason.empty()) return reason;
+  return why_not_heads(model, subnet, "ViT");
 }
 
 std::string why_not_auto(const ModelConfig& model, const Subnet& subnet) {
+  if (std::string reason = why_not_language_model(model); !reason.empty()) return reason;
   if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
   return subnet.blocks.empty() ? "it has no blocks" : "";
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "supernet/formats/hugging_face.hpp"
+#include "supernet/formats/hugging_face_images.hpp"
 #include "supernet/formats/hugging_face_modules.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
@@ -40,6 +41,17 @@ class Tensors {
     const ConstView x = weights_.view(from);
     list_.push_back({to + ".weight", {x.columns, x.rows}, [x] { return transposed(x); }});
     if (weights_.table().has(from + ".bias")) vector(to + ".bias", from + ".bias");
+  }
+  /// One of ViT's tables, which begin with an axis of 1.
+  void table(const std::string& to, const std::string& from) {
+    const ConstView x = weights_.view(from);
+    list_.push_back({to, {1, x.rows, x.columns}, [x] { return row_major(x); }});
+  }
+  /// A linear map of patches as the convolution that it is: [out, channels, height, width].
+  void convolution(const std::string& to, const std::string& from, const ImageShape& image) {
+    linear(to, from);
+    const auto weight = std::find_if(list_.begin(), list_.end(), [&](const Tensor& one) { return one.name == to + ".weight"; });
+    weight->shape = {weight->shape.front(), image.channels, image.patch, image.patch};
   }
   /// GPT-2's Conv1D keeps [in,out], as we do.
   void conv1d(const std::string& to, const std::string& from) {
@@ -109,9 +121,13 @@ Json config_of(const DenseModel& model, const char* architecture, const char* ty
           {"use_cache", true}};
 }
 
-void write_folder(const DenseModel& model, const ModelCard& card, Json config, std::vector<Tensor> tensors, const std::string& folder) {
-  if (model.model.branch_scale != 1 || model.model.residual != ResidualRule::branch_scale)
+void require_folded(const ModelConfig& model) {
+  if (model.branch_scale != 1 || model.residual != ResidualRule::branch_scale)
     throw std::logic_error("export: the residual rule must be folded into the weights");
+}
+
+void write_folder(const DenseModel& model, const ModelCard& card, Json config, std::vector<Tensor> tensors, const std::string& folder) {
+  require_folded(model.model);
   std::filesystem::create_directories(folder);
   const auto put = [&](const char* name, const std::string& text) { write_durably(folder + "/" + name, text); };
   Json generation{{"do_sample", false}, {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
@@ -126,6 +142,40 @@ void write_folder(const DenseModel& model, const ModelCard& card, Json config, s
     put("modeling_elastiform.py", std::string(modeling_module()));
   }
   safetensors::write(folder + "/model.safetensors", std::move(tensors));
+}
+
+/// One number for squares, as most have it.
+Json sides(int height, int width) { return height == width ? Json(height) : Json{height, width}; }
+
+Json vit_config(const DenseModel& model, const ModelCard& card) {
+  const ModelConfig& m = model.model;
+  const BlockGenes& genes = model.subnet.blocks.front();
+  Json config{{"architectures", {m.distillation_token ? "DeiTForImageClassification" : "ViTForImageClassification"}},
+              {"model_type", m.distillation_token ? "deit" : "vit"},
+              {"torch_dtype", "float32"},
+              {"dtype", "float32"},
+              {"hidden_size", model.subnet.embed},
+              {"num_hidden_layers", model.subnet.depth()},
+              {"num_attention_heads", genes.heads},
+              {"intermediate_size", genes.ffn},
+              {"hidden_act", m.ffn == FeedForwardKind::gelu_erf ? "gelu" : "gelu_new"},
+              {"hidden_dropout_prob", 0.0},
+              {"attention_probs_dropout_prob", 0.0},
+              {"layer_norm_eps", m.norm_eps},
+              {"image_size", sides(m.image.height, m.image.width)},
+              {"patch_size", m.image.patch},
+              {"num_channels", m.image.channels},
+              {"qkv_bias", true}};
+  Json names = Json::object(), numbers = Json::object();
+  for (int i = 0; i < m.vocabulary; ++i) {
+    const std::string id = std::to_string(i),
+                      name = card.class_names.empty() ? "LABEL_" + id : card.class_names[static_cast<std::size_t>(i)];
+    names[id] = name;
+    numbers[name] = i;
+  }
+  config["id2label"] = names;
+  config["label2id"] = numbers;
+  return config;
 }
 
 }  // namespace
@@ -181,6 +231,35 @@ void write_gpt2(const DenseModel& model, const ModelCard& card, const std::strin
   tensors.norm("transformer.ln_f", "final.norm");
   if (!m.tied) tensors.matrix("lm_head.weight", "head");
   write_folder(model, card, config, tensors.take(), path);
+}
+
+void write_vit(const DenseModel& model, const ModelCard& card, const std::string& path) {
+  require_folded(model.model);
+  const ModelConfig& m = model.model;
+  const bool deit = m.distillation_token;
+  const std::string body = deit ? "deit." : "vit.";
+  Tensors tensors(model.weights);
+  tensors.table(body + "embeddings.cls_token", "embedding.class");
+  if (deit) tensors.table(body + "embeddings.distillation_token", "embedding.distillation");
+  tensors.table(body + "embeddings.position_embeddings", "embedding.position");
+  tensors.convolution(body + "embeddings.patch_embeddings.projection", "embedding.patch", m.image);
+  for (int block = 0; block < model.subnet.depth(); ++block) {
+    const std::string to = body + "encoder.layer." + std::to_string(block) + ".", from = "block." + std::to_string(block) + ".";
+    tensors.norm(to + "layernorm_before", from + "attention.norm");
+    for (const std::string map : {"query", "key", "value"}) tensors.linear(to + "attention.attention." + map, from + "attention." + map);
+    tensors.linear(to + "attention.output.dense", from + "attention.out");
+    tensors.norm(to + "layernorm_after", from + "ffn.norm");
+    tensors.linear(to + "intermediate.dense", from + "ffn.up");
+    tensors.linear(to + "output.dense", from + "ffn.down");
+  }
+  tensors.norm(body + "layernorm", "final.norm");
+  tensors.matrix("classifier.weight", "head");
+  tensors.vector("classifier.bias", "head.bias");
+  std::filesystem::create_directories(path);
+  write_durably(path + "/config.json", vit_config(model, card).dump(2) + "\n");
+  write_durably(path + "/preprocessor_config.json", preprocessor_config(m.image, card.reading));
+  write_durably(path + "/README.md", model_card_text(model, card, Loader::transformers));
+  safetensors::write(path + "/model.safetensors", tensors.take());
 }
 
 void write_auto(const DenseModel& model, const ModelCard& card, const std::string& path) {

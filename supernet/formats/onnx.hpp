@@ -9,8 +9,9 @@
 
 namespace elastiform::onnx_folder {
 
-/// A folder with model.onnx (opset 17, plain operators, keys and values as inputs and outputs), genai_config.json for onnxruntime-genai, and
-/// the tokenizer's files. Both styles, any blocks. Needs ONNX's protobuf classes; without them, why_not says how to get them.
+/// A folder with model.onnx (opset 17, plain operators). Of a language model keys and values are inputs and outputs, and genai_config.json for
+/// onnxruntime-genai and the tokenizer's files stand beside it; of a classifier preprocessor_config.json, and labels.txt where classes have names.
+/// All styles, any blocks. Needs ONNX's protobuf classes; without them, why_not says how to get them.
 std::string why_not(const ModelConfig& model, const Subnet& subnet);
 std::string why_not_block(const ModelConfig& model, int embed, int index, const BlockGenes& genes);
 
@@ -19,9 +20,9 @@ constexpr std::int64_t kInlineBytes = std::int64_t{1500} << 20;
 void write(const DenseModel& model, const ModelCard& card, const std::string& path);
 void write(const DenseModel& model, const ModelCard& card, const std::string& path, std::int64_t inline_bytes);
 
-/// Logits [tokens, V] of one sequence, by a small interpreter of the operators that knows nothing of networks: all but the last tokens at
+/// Logits [rows of the sample, V], by a small interpreter of the operators that knows nothing of networks: of a text all but the last tokens at
 /// once, those one by one through the cache.
-std::vector<float> run(const std::string& path, std::span<const std::int32_t> tokens);
+std::vector<float> run(const std::string& path, const Sample& sample);
 
 /// Throws std::runtime_error unless the file's constants are the weights of `written` and the cosines and sines of its positions, bit for bit.
 void check_constants(const DenseModel& written, const std::string& path);

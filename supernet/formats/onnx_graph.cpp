@@ -55,13 +55,13 @@ void add_external(onnx::TensorProto& tensor, const char* key, const std::string&
 
 }  // namespace
 
-Graph::Graph() {
+Graph::Graph(const std::string& name) {
   model_.set_ir_version(8);
   model_.set_producer_name("elastiform");
   auto& opset = *model_.add_opset_import();
   opset.set_domain("");
   opset.set_version(kOpset);
-  model_.mutable_graph()->set_name("decoder");
+  model_.mutable_graph()->set_name(name);
 }
 
 std::string Graph::fresh(const char* prefix) { return prefix + std::to_string(made_++); }
@@ -137,10 +137,10 @@ std::string Graph::concat(const std::string& a, const std::string& b, std::int64
   return name;
 }
 
-std::string Graph::mean_of_last(const std::string& x) {
+std::string Graph::mean_of(const std::string& x, std::int64_t axis) {
   const std::string name = fresh("value_");
   onnx::NodeProto& mean = node("ReduceMean", {x}, {name});
-  set_attribute(mean, "axes", std::vector<std::int64_t>{-1});
+  set_attribute(mean, "axes", std::vector<std::int64_t>{axis});
   set_attribute(mean, "keepdims", 1);
   return name;
 }

@@ -13,7 +13,7 @@ namespace elastiform::onnx_folder {
 /// Builds a graph of the default operators of opset 17. Values are named by strings; every function returns the name of what it made.
 class Graph {
  public:
-  Graph();
+  explicit Graph(const std::string& name);
 
   /// A weight, whose values are asked for only when the file is written.
   std::string weight(const std::string& name, std::vector<std::int64_t> shape, std::function<std::vector<float>()> values);
@@ -25,7 +25,7 @@ class Graph {
   std::string op(const std::string& type, const std::vector<std::string>& inputs, const char* attribute, std::int64_t value);
   std::string transpose(const std::string& x, const std::vector<std::int64_t>& order);
   std::string concat(const std::string& a, const std::string& b, std::int64_t axis, const std::string& output = "");
-  std::string mean_of_last(const std::string& x);
+  std::string mean_of(const std::string& x, std::int64_t axis);  // which stays, of one element
   std::string layer_norm(const std::vector<std::string>& inputs, double eps);
   std::pair<std::string, std::string> halves(const std::string& x, std::int64_t half);  // of the last axis
 

@@ -3,6 +3,7 @@
 #include <onnx/onnx_pb.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "supernet/data/image_data.hpp"
 #include "supernet/formats/onnx.hpp"
 #include "supernet/formats/onnx_tensor.hpp"
 #include "supernet/formats/untrusted_file.hpp"
@@ -58,6 +60,13 @@ std::vector<T> values_of(const std::string& bytes) {
   return values;
 }
 
+std::uint64_t whole_number(const std::string& text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) fail("external data at a place that is no number");
+  return number;
+}
+
 /// Bytes of a tensor that stand in another file of the folder.
 std::string external_bytes(const onnx::TensorProto& tensor, const std::string& folder) {
   std::string location, offset = "0", length;
@@ -66,9 +75,9 @@ std::string external_bytes(const onnx::TensorProto& tensor, const std::string& f
     if (entry.key() == "offset") offset = entry.value();
     if (entry.key() == "length") length = entry.value();
   }
-  if (location.empty() || location.find('/') != std::string::npos) fail("external data outside the folder");
+  if (location.empty() || location.find('/') != std::string::npos || location == "..") fail("external data outside the folder");
   const UntrustedFile file(folder + "/" + location, "ONNX's external data");
-  const std::uint64_t at = std::stoull(offset), bytes = std::stoull(length);
+  const std::uint64_t at = whole_number(offset), bytes = whole_number(length);
   if (at > file.size() || bytes > file.size() - at) fail("external data beyond the end of " + location);
   std::string text(static_cast<std::size_t>(bytes), '\0');
   file.read(at, text.data(), bytes);
@@ -84,11 +93,21 @@ Tensor initializer(const onnx::TensorProto& tensor, const std::string& folder) {
   fail("a tensor of another type");
 }
 
+std::int64_t only(const std::vector<std::int64_t>& axes) {
+  if (axes.size() != 1) fail("a ReduceMean over several axes");
+  return axes.front();
+}
+
 Tensor shape_of(const Tensor& x) { return Tensor::of({static_cast<std::int64_t>(x.shape.size())}, x.shape); }
 
 Tensor range(const Tensor& from, const Tensor& to, const Tensor& step) {
+  constexpr std::int64_t kMost = 1 << 24;  // tokens of a context
+  if (from.integers.size() != 1 || to.integers.size() != 1 || step.integers.size() != 1 || step.integers[0] < 1)
+    fail("a Range without limits");
+  const std::int64_t first = from.integers[0], last = to.integers[0];
+  if (first < 0 || last > kMost) fail("a Range without limits");
   std::vector<std::int64_t> values;
-  for (std::int64_t i = from.integers.at(0); i < to.integers.at(0); i += step.integers.at(0)) values.push_back(i);
+  for (std::int64_t i = first; i < last; i += step.integers[0]) values.push_back(i);
   const auto size = static_cast<std::int64_t>(values.size());
   return Tensor::of({size}, std::move(values));
 }
@@ -119,16 +138,20 @@ Tensor arithmetic(const std::string& type, const Tensor& a, const Tensor& b) {
 std::vector<Tensor> evaluated(const onnx::NodeProto& node, const std::vector<const Tensor*>& in) {
   const std::string& type = node.op_type();
   const Attributes attributes(node);
-  const auto x = [&](std::size_t i) -> const Tensor& { return *in.at(i); };
+  const auto x = [&](std::size_t i) -> const Tensor& {
+    if (i >= in.size()) fail(type + " with too few inputs");
+    return *in[i];
+  };
   if (type == "MatMul") return {product(x(0), x(1))};
-  if (type == "Gather") return {gathered(x(0), x(1))};
+  if (type == "Gather") return {gathered(x(0), x(1), attributes.integer("axis", 0))};
+  if (type == "Expand") return {expanded(x(0), x(1).integers)};
   if (type == "Reshape") return {reshaped(x(0), x(1).integers)};
   if (type == "Transpose") return {transposed(x(0), attributes.integers("perm"))};
   if (type == "Concat") return {joined(x(0), x(1), attributes.integer("axis", 0))};
   if (type == "Split") return split(x(0), x(1).integers, attributes.integer("axis", 0));
   if (type == "Unsqueeze") return {unsqueezed(x(0), x(1).integers)};
   if (type == "Softmax") return {softmax_of_last(x(0))};
-  if (type == "ReduceMean") return {mean_of_last(x(0))};
+  if (type == "ReduceMean") return {mean_of(x(0), only(attributes.integers("axes")))};
   if (type == "LayerNormalization") return {layer_norm(x(0), x(1), in.size() > 2 ? in[2] : nullptr, attributes.real("epsilon"))};
   if (type == "Shape") return {shape_of(x(0))};
   if (type == "Range") return {range(x(0), x(1), x(2))};
@@ -182,6 +205,7 @@ class Model {
     for (const auto& input : model_.graph().input()) {
       if (input.name().rfind("past_key_values.", 0) != 0) continue;
       const auto& shape = input.type().tensor_type().shape();
+      if (shape.dim_size() != 4) fail("a cache of another rank");
       cache.emplace(input.name(), Tensor::of({1, shape.dim(1).dim_value(), 0, shape.dim(3).dim_value()}, std::vector<float>{}));
     }
     return cache;
@@ -191,6 +215,40 @@ class Model {
   onnx::ModelProto model_;
   Values constants_;
 };
+
+/// All but the last tokens at once, those one by one through the cache.
+std::vector<float> run_decoder(const Model& model, std::span<const std::int32_t> tokens) {
+  Values cache = model.empty_cache();
+  std::vector<float> logits;
+  const std::size_t together = tokens.size() > kSteps ? tokens.size() - kSteps : 1;
+  for (std::size_t begin = 0; begin < tokens.size();) {
+    const std::size_t end = begin == 0 ? together : begin + 1;
+    std::vector<std::int64_t> ids(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end)),
+        positions;
+    for (std::size_t i = begin; i < end; ++i) positions.push_back(static_cast<std::int64_t>(i));
+    const auto count = static_cast<std::int64_t>(ids.size()), total = static_cast<std::int64_t>(end);
+    Values inputs = std::move(cache);
+    inputs.emplace("input_ids", Tensor::of({1, count}, std::move(ids)));
+    inputs.emplace("position_ids", Tensor::of({1, count}, std::move(positions)));
+    inputs.emplace("attention_mask", Tensor::of({1, total}, std::vector<std::int64_t>(end, 1)));
+    cache.clear();
+    for (auto& [name, value] : model.run(std::move(inputs))) {
+      if (name == "logits") logits.insert(logits.end(), value.floats.begin(), value.floats.end());
+      else cache.emplace("past_key_values." + name.substr(std::string_view("present.").size()), std::move(value));
+    }
+    begin = end;
+  }
+  return logits;
+}
+
+std::vector<float> run_classifier(const Model& model, const ImageShape& shape, const Batch& batch) {
+  Values inputs;
+  inputs.emplace("pixel_values", Tensor::of({batch.sequences, shape.channels, shape.height, shape.width}, pixels_of(batch, shape)));
+  Values outputs = model.run(std::move(inputs));
+  const auto logits = outputs.find("logits");
+  if (logits == outputs.end()) fail("it has no output logits");
+  return std::move(logits->second.floats);
+}
 
 }  // namespace
 
@@ -222,29 +280,9 @@ void check_constants(const DenseModel& written, const std::string& path) {
   check("rotary.sin", m.context, half, [&](std::int64_t t, std::int64_t i) { return static_cast<float>(std::sin(angle(t, i))); });
 }
 
-std::vector<float> run(const std::string& path, std::span<const std::int32_t> tokens) {
+std::vector<float> run(const std::string& path, const Sample& sample) {
   const Model model(path);
-  Values cache = model.empty_cache();
-  std::vector<float> logits;
-  const std::size_t together = tokens.size() > kSteps ? tokens.size() - kSteps : 1;
-  for (std::size_t begin = 0; begin < tokens.size();) {
-    const std::size_t end = begin == 0 ? together : begin + 1;
-    std::vector<std::int64_t> ids(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end)),
-        positions;
-    for (std::size_t i = begin; i < end; ++i) positions.push_back(static_cast<std::int64_t>(i));
-    const auto count = static_cast<std::int64_t>(ids.size()), total = static_cast<std::int64_t>(end);
-    Values inputs = std::move(cache);
-    inputs.emplace("input_ids", Tensor::of({1, count}, std::move(ids)));
-    inputs.emplace("position_ids", Tensor::of({1, count}, std::move(positions)));
-    inputs.emplace("attention_mask", Tensor::of({1, total}, std::vector<std::int64_t>(end, 1)));
-    cache.clear();
-    for (auto& [name, value] : model.run(std::move(inputs))) {
-      if (name == "logits") logits.insert(logits.end(), value.floats.begin(), value.floats.end());
-      else cache.emplace("past_key_values." + name.substr(std::string_view("present.").size()), std::move(value));
-    }
-    begin = end;
-  }
-  return logits;
+  return sample.images.sequences > 0 ? run_classifier(model, sample.shape, sample.images) : run_decoder(model, sample.tokens);
 }
 
 }  // namespace elastiform::onnx_folder

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 #include <stdexcept>
 
@@ -14,7 +15,17 @@ void need(bool holds, const char* what) {
   if (!holds) throw std::runtime_error(std::string("export: the ONNX graph cannot be run: ") + what);
 }
 
-std::int64_t count(const Shape& shape) { return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()); }
+constexpr std::int64_t kMostElements = std::int64_t{1} << 31;  // of one value; a file of a kilobyte can ask for any number
+
+std::int64_t count(const Shape& shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t size : shape) {
+    need(size >= 0, "a negative size");
+    need(size == 0 || product <= kMostElements / size, "a value of more than 2147483648 elements");
+    product *= size;
+  }
+  return product;
+}
 
 std::size_t axis_of(std::int64_t axis, const Tensor& x) {
   const auto rank = static_cast<std::int64_t>(x.shape.size());
@@ -95,6 +106,14 @@ void copy_rows(const std::vector<T>& from, std::int64_t from_width, std::int64_t
     std::copy_n(from.begin() + row * from_width + from_at, width, to.begin() + row * to_width + to_at);
 }
 
+/// Elements before and behind an axis.
+std::int64_t outside(const Tensor& x, std::size_t axis) {
+  return count(Shape(x.shape.begin(), x.shape.begin() + static_cast<std::ptrdiff_t>(axis)));
+}
+std::int64_t inside(const Tensor& x, std::size_t axis) {
+  return count(Shape(x.shape.begin() + static_cast<std::ptrdiff_t>(axis) + 1, x.shape.end()));
+}
+
 }  // namespace
 
 Tensor Tensor::of(std::vector<std::int64_t> shape, std::vector<float> values) {
@@ -120,7 +139,7 @@ Tensor combined_integers(const Tensor& a, const Tensor& b, const std::function<s
 }
 
 Tensor chosen(const Tensor& condition, const Tensor& yes, const Tensor& no) {
-  need(!condition.is_float && yes.size() == 1 && no.size() == 1, "Where with more than two numbers");
+  need(!condition.is_float && yes.floats.size() == 1 && no.floats.size() == 1, "Where with more than two numbers");
   std::vector<float> values;
   for (const std::int64_t one : condition.integers) values.push_back(one != 0 ? yes.floats[0] : no.floats[0]);
   return Tensor::of(condition.shape, std::move(values));
@@ -152,6 +171,9 @@ Tensor product(const Tensor& a, const Tensor& b) {
 }
 
 Tensor transposed(const Tensor& x, const std::vector<std::int64_t>& order) {
+  Shape sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < sorted.size(); ++i) need(sorted[i] == static_cast<std::int64_t>(i), "a Transpose that is no order of axes");
   need(order.size() == x.shape.size(), "a Transpose of another rank");
   Shape shape, steps, own(x.shape.size(), 1);
   for (std::size_t i = x.shape.size(); i-- > 1;) own[i - 1] = own[i] * x.shape[i];
@@ -165,12 +187,14 @@ Tensor transposed(const Tensor& x, const std::vector<std::int64_t>& order) {
 
 Tensor reshaped(Tensor x, const std::vector<std::int64_t>& shape) {
   Shape result = shape;
-  std::int64_t known = 1, open = -1;
+  std::int64_t open = -1;
   for (std::size_t i = 0; i < shape.size(); ++i) {
     if (shape[i] == 0) need(i < x.shape.size(), "a Reshape that copies no axis"), result[i] = x.shape[i];
-    if (result[i] == -1) open = static_cast<std::int64_t>(i);
-    else known *= result[i];
+    if (result[i] == -1) need(open < 0, "a Reshape with two open axes"), open = static_cast<std::int64_t>(i);
   }
+  Shape closed;
+  std::copy_if(result.begin(), result.end(), std::back_inserter(closed), [](std::int64_t size) { return size != -1; });
+  const std::int64_t known = count(closed);
   if (open >= 0) result[static_cast<std::size_t>(open)] = known == 0 ? 0 : x.size() / known;
   need(count(result) == x.size(), "a Reshape to another size");
   x.shape = std::move(result);
@@ -187,28 +211,29 @@ Tensor unsqueezed(Tensor x, std::vector<std::int64_t> axes) {
 }
 
 Tensor joined(const Tensor& a, const Tensor& b, std::int64_t axis) {
-  need(a.shape.size() == b.shape.size() && a.is_float && b.is_float, "a Concat of different ranks");
+  need(a.shape.size() == b.shape.size() && a.is_float == b.is_float, "a Concat of different ranks");
   const std::size_t at = axis_of(axis, a);
   Shape shape = a.shape;
   shape[at] += b.shape[at];
-  const std::int64_t outer = count(Shape(shape.begin(), shape.begin() + axis_of(axis, a))),
-                     inner = count(Shape(shape.begin() + axis_of(axis, a) + 1, shape.end()));
-  const std::int64_t first = a.shape[at] * inner, second = b.shape[at] * inner;
+  const std::int64_t outer = outside(a, at), first = a.shape[at] * inside(a, at), second = b.shape[at] * inside(a, at);
   need(a.size() == outer * first && b.size() == outer * second, "a Concat of different sizes");
-  std::vector<float> values(static_cast<std::size_t>(count(shape)));
-  copy_rows(a.floats, first, 0, values, first + second, 0, first, outer);
-  copy_rows(b.floats, second, 0, values, first + second, first, second, outer);
-  return Tensor::of(std::move(shape), std::move(values));
+  const auto joined_values = [&](const auto& x, const auto& y) {
+    std::decay_t<decltype(x)> values(static_cast<std::size_t>(count(shape)));
+    copy_rows(x, first, 0, values, first + second, 0, first, outer);
+    copy_rows(y, second, 0, values, first + second, first, second, outer);
+    return Tensor::of(shape, std::move(values));
+  };
+  return a.is_float ? joined_values(a.floats, b.floats) : joined_values(a.integers, b.integers);
 }
 
 std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& sizes, std::int64_t axis) {
   const std::size_t at = axis_of(axis, x);
   need(x.is_float && std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.shape[at], "a Split into other sizes");
-  const std::int64_t inner = count(Shape(x.shape.begin() + static_cast<std::ptrdiff_t>(at) + 1, x.shape.end())),
-                     width = x.shape[at] * inner;
+  const std::int64_t inner = inside(x, at), width = x.shape[at] * inner;
   const std::int64_t outer = width == 0 ? 0 : x.size() / width;
   std::vector<Tensor> parts;
   std::int64_t begin = 0;
+  for (const std::int64_t size : sizes) need(size >= 0, "a Split into a negative size");
   for (const std::int64_t size : sizes) {
     Shape shape = x.shape;
     shape[at] = size;
@@ -220,21 +245,37 @@ std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& size
   return parts;
 }
 
-Tensor gathered(const Tensor& x, const Tensor& indices) {
+Tensor gathered(const Tensor& x, const Tensor& indices, std::int64_t axis) {
   need(!x.shape.empty() && !indices.is_float, "a Gather without indices");
-  Shape shape = indices.shape;
-  shape.insert(shape.end(), x.shape.begin() + 1, x.shape.end());
-  const std::int64_t width = x.shape.front() == 0 ? 0 : x.size() / x.shape.front();
-  Tensor result{shape, {}, {}, x.is_float};
-  for (const std::int64_t index : indices.integers) {
-    need(index >= 0 && index < x.shape.front(), "a Gather outside");
-    if (x.is_float) result.floats.insert(result.floats.end(), x.floats.begin() + index * width, x.floats.begin() + (index + 1) * width);
-    else result.integers.insert(result.integers.end(), x.integers.begin() + index * width, x.integers.begin() + (index + 1) * width);
-  }
-  return result;
+  const std::size_t at = axis_of(axis, x);
+  const std::int64_t outer = outside(x, at), inner = inside(x, at), width = x.shape[at] * inner;
+  Shape shape(x.shape.begin(), x.shape.begin() + static_cast<std::ptrdiff_t>(at));
+  shape.insert(shape.end(), indices.shape.begin(), indices.shape.end());
+  shape.insert(shape.end(), x.shape.begin() + static_cast<std::ptrdiff_t>(at) + 1, x.shape.end());
+  for (const std::int64_t index : indices.integers) need(index >= 0 && index < x.shape[at], "a Gather outside");
+  const auto picked = [&](const auto& values) {
+    std::decay_t<decltype(values)> result;
+    for (std::int64_t row = 0; row < outer; ++row)
+      for (const std::int64_t index : indices.integers) {
+        const auto from = values.begin() + row * width + index * inner;
+        result.insert(result.end(), from, from + inner);
+      }
+    return Tensor::of(shape, std::move(result));
+  };
+  return x.is_float ? picked(x.floats) : picked(x.integers);
+}
+
+Tensor expanded(const Tensor& x, const std::vector<std::int64_t>& shape) {
+  need(x.is_float, "an Expand of whole numbers");
+  const Shape result = broadcast(x.shape, shape);
+  std::vector<float> values;
+  walk(result, strides(x.shape, result), strides(x.shape, result),
+       [&](std::int64_t i, std::int64_t) { values.push_back(element(x.floats, i)); });
+  return Tensor::of(result, std::move(values));
 }
 
 Tensor softmax_of_last(Tensor x) {
+  need(x.is_float && !x.shape.empty(), "a Softmax of a scalar");
   const std::int64_t width = x.shape.back();
   for (auto row = x.floats.begin(); row != x.floats.end(); row += width) {
     const float largest = *std::max_element(row, row + width);
@@ -245,19 +286,27 @@ Tensor softmax_of_last(Tensor x) {
   return x;
 }
 
-Tensor mean_of_last(const Tensor& x) {
-  const std::int64_t width = x.shape.back();
+Tensor mean_of(const Tensor& x, std::int64_t axis) {
+  need(x.is_float, "a ReduceMean of whole numbers");
+  const std::size_t at = axis_of(axis, x);
+  const std::int64_t outer = outside(x, at), inner = inside(x, at), size = x.shape[at];
   Shape shape = x.shape;
-  shape.back() = 1;
+  shape[at] = 1;
   std::vector<float> values;
-  for (auto row = x.floats.begin(); row != x.floats.end(); row += width)
-    values.push_back(static_cast<float>(std::accumulate(row, row + width, 0.0) / static_cast<double>(width)));
+  for (std::int64_t row = 0; row < outer; ++row)
+    for (std::int64_t column = 0; column < inner; ++column) {
+      double sum = 0;
+      for (std::int64_t i = 0; i < size; ++i) sum += static_cast<double>(element(x.floats, (row * size + i) * inner + column));
+      values.push_back(static_cast<float>(sum / static_cast<double>(size)));
+    }
   return Tensor::of(std::move(shape), std::move(values));
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor* bias, float eps) {
-  const std::int64_t width = x.shape.back();
-  need(gain.size() == width && (bias == nullptr || bias->size() == width), "a LayerNormalization of another width");
+  need(x.is_float && !x.shape.empty(), "a LayerNormalization of a scalar");
+  const std::int64_t width = x.shape.back(), found = static_cast<std::int64_t>(gain.floats.size());
+  need(found == width && (bias == nullptr || static_cast<std::int64_t>(bias->floats.size()) == width),
+       "a LayerNormalization of another width");
   Tensor result = x;
   for (auto row = result.floats.begin(); row != result.floats.end(); row += width) {
     const double mean = std::accumulate(row, row + width, 0.0) / static_cast<double>(width);

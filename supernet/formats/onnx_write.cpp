@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <numbers>
 #include <stdexcept>
 
+#include "supernet/formats/hugging_face_images.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/formats/model_card.hpp"
 #include "supernet/formats/onnx.hpp"
-#include "supernet/formats/onnx_graph.hpp"
-#include "supernet/formats/weight_rows.hpp"
+#include "supernet/formats/onnx_blocks.hpp"
 #include "supernet/storage/durable_file.hpp"
 
 namespace elastiform::onnx_folder {
@@ -24,11 +23,10 @@ int attention_blocks(const Subnet& subnet) {
       std::count_if(subnet.blocks.begin(), subnet.blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; }));
 }
 
-/// The decoder as a graph. Shapes: B batch, S tokens of this call, T tokens with those in the cache, C embed, K groups, G queries of a group,
-/// D head_dim.
-class Decoder {
+/// The decoder as a graph, with keys and values as inputs and outputs.
+class Decoder final : public BlockGraph {
  public:
-  explicit Decoder(const DenseModel& model) : model_(model.model), subnet_(model.subnet), weights_(model.weights) {}
+  explicit Decoder(const DenseModel& model) : BlockGraph(model, "decoder") {}
 
   Graph build() {
     g_.input("input_ids", true, {"batch", "seq"});
@@ -41,12 +39,7 @@ class Decoder {
       mask_ = mask();
       if (model_.positions == Positions::rope) rotary();
     }
-    for (int block = 0; block < subnet_.depth(); ++block) {
-      const BlockGenes& genes = subnet_.blocks[static_cast<std::size_t>(block)];
-      const std::string prefix = "block." + std::to_string(block) + ".";
-      if (genes.heads > 0) x = attention(x, prefix + "attention.", genes);
-      if (genes.ffn > 0) x = feed_forward(x, prefix + "ffn.");
-    }
+    x = blocks(x);
     const std::string head = model_.tied ? g_.transpose("embedding.token", {1, 0}) : weight_transposed("head");
     g_.op("MatMul", {norm(x, "final.norm"), head}, "logits");
     g_.output("logits", {"batch", "seq", std::to_string(model_.vocabulary)});
@@ -59,35 +52,6 @@ class Decoder {
   }
 
  private:
-  std::string weight(const std::string& name) {
-    const ConstView x = weights_.view(name);
-    return g_.weight(name, {x.rows, x.columns}, [x] { return row_major(x); });
-  }
-  std::string weight_transposed(const std::string& name) {
-    const ConstView x = weights_.view(name);
-    return g_.weight(name, {x.columns, x.rows}, [x] { return transposed(x); });
-  }
-  std::string vector(const std::string& name) {
-    const ConstView x = weights_.view(name);
-    return g_.weight(name, {x.columns}, [x] { return row_major(x); });
-  }
-  std::string linear(const std::string& x, const std::string& name) {
-    const std::string y = g_.op("MatMul", {x, weight(name)});
-    return weights_.table().has(name + ".bias") ? g_.op("Add", {y, vector(name + ".bias")}) : y;
-  }
-
-  std::string norm(const std::string& x, const std::string& name) {
-    const std::string gain = vector(name + ".gain");
-    if (model_.norm == Norm::layer) {
-      std::vector<std::string> inputs{x, gain};
-      if (weights_.table().has(name + ".bias")) inputs.push_back(vector(name + ".bias"));
-      return g_.layer_norm(inputs, model_.norm_eps);
-    }
-    const std::string square = g_.mean_of_last(g_.op("Pow", {x, g_.number(2)}));
-    const std::string root = g_.op("Sqrt", {g_.op("Add", {square, g_.number(static_cast<float>(model_.norm_eps))})});
-    return g_.op("Mul", {g_.op("Div", {x, root}), gain});
-  }
-
   /// [B,1,1,S,T]: 0 where a token may look, else a number whose exponential is 0. Finite, so that a padding token's row is no NaN.
   std::string mask() {
     const std::string zero = g_.index(0), one = g_.index(1);
@@ -121,67 +85,19 @@ class Decoder {
     sin_ = at_positions(table("rotary.sin", [](double x) { return std::sin(x); }));
   }
 
-  std::string rotated(const std::string& x) {
+  std::string turned(const std::string& x) override {
     if (cos_.empty()) return x;
     const auto [a, b] = g_.halves(x, model_.head_dim / 2);
     const std::string first = g_.op("Sub", {g_.op("Mul", {a, cos_}), g_.op("Mul", {b, sin_})});
     return g_.concat(first, g_.op("Add", {g_.op("Mul", {b, cos_}), g_.op("Mul", {a, sin_})}), -1);
   }
-
-  /// [B,S,heads·D] to [B,heads,S,D].
-  std::string heads_of(const std::string& x, int heads) {
-    return g_.transpose(g_.op("Reshape", {x, g_.indices({0, -1, heads, model_.head_dim})}), {0, 2, 1, 3});
+  std::string remembered(const std::string& values, const char* kind, const BlockGenes& genes) override {
+    const std::string name = std::to_string(cache_.size() / 2) + kind;  // of the blocks that have attention
+    cache_.emplace_back(name, genes.groups);
+    return g_.concat("past_key_values." + name, values, 2, "present." + name);
   }
+  std::string masked(const std::string& scores) override { return g_.op("Add", {scores, mask_}); }
 
-  std::string attention(const std::string& x, const std::string& prefix, const BlockGenes& genes) {
-    const std::int64_t k = genes.groups, g = genes.heads / genes.groups, d = model_.head_dim;
-    const std::string name = std::to_string(cache_.size() / 2), h = norm(x, prefix + "norm");
-    const std::string query = rotated(heads_of(linear(h, prefix + "query"), genes.heads));
-    const auto cached = [&](const std::string& values, const char* kind) {
-      cache_.emplace_back(name + kind, genes.groups);
-      return g_.concat("past_key_values." + name + kind, values, 2, "present." + name + kind);
-    };
-    const std::string key = cached(rotated(heads_of(linear(h, prefix + "key"), genes.groups)), ".key");
-    const std::string value = cached(heads_of(linear(h, prefix + "value"), genes.groups), ".value");
-    // Queries of a group side by side, so that keys and values are not copied for each: [B,K,G,S,D] × [B,K,1,D,T].
-    const std::string queries = g_.op("Reshape", {query, g_.indices({0, k, g, -1, d})}), group_axis = g_.indices({2});
-    const std::string keys = g_.op("Unsqueeze", {g_.transpose(key, {0, 1, 3, 2}), group_axis});
-    const std::string scale = g_.number(static_cast<float>(1 / std::sqrt(static_cast<double>(d))));
-    const std::string scores = g_.op("Add", {g_.op("Mul", {g_.op("MatMul", {queries, keys}), scale}), mask_});
-    const std::string mixed = g_.op("MatMul", {g_.op("Softmax", {scores}, "axis", -1), g_.op("Unsqueeze", {value, group_axis})});
-    const std::string joined = g_.op("Reshape", {g_.transpose(mixed, {0, 3, 1, 2, 4}), g_.indices({0, 0, k * g * d})});
-    return g_.op("Add", {x, linear(joined, prefix + "out")});
-  }
-
-  std::string feed_forward(const std::string& x, const std::string& prefix) {
-    const std::string h = norm(x, prefix + "norm");
-    std::string active;
-    if (model_.ffn == FeedForwardKind::swiglu) {
-      const std::string gate = linear(h, prefix + "gate");
-      active = g_.op("Mul", {g_.op("Mul", {gate, g_.op("Sigmoid", {gate})}), linear(h, prefix + "up")});
-    } else {
-      active = gelu(linear(h, prefix + "up"));
-    }
-    return g_.op("Add", {x, linear(active, prefix + "down")});
-  }
-
-  /// x/2 · (1 + erf(x/√2)), or with tanh(√(2/π)(x + 0.044715 x³)) for the error function. arXiv 1606.08415
-  std::string gelu(const std::string& x) {
-    std::string inner;
-    if (model_.ffn == FeedForwardKind::gelu_erf) {
-      inner = g_.op("Erf", {g_.op("Div", {x, g_.number(static_cast<float>(std::numbers::sqrt2))})});
-    } else {
-      const std::string cube = g_.op("Mul", {g_.op("Pow", {x, g_.number(3)}), g_.number(0.044715f)});
-      const std::string scale = g_.number(static_cast<float>(std::sqrt(2 / std::numbers::pi)));
-      inner = g_.op("Tanh", {g_.op("Mul", {g_.op("Add", {x, cube}), scale})});
-    }
-    return g_.op("Mul", {g_.op("Mul", {x, g_.number(0.5f)}), g_.op("Add", {inner, g_.number(1)})});
-  }
-
-  const ModelConfig& model_;
-  const Subnet& subnet_;
-  const Weights& weights_;
-  Graph g_;
   std::string mask_, cos_, sin_;
   std::vector<std::pair<std::string, int>> cache_;  // "0.key", "0.value", …, with their groups
 };
@@ -217,19 +133,31 @@ Json genai_config(const DenseModel& model, int end) {
           {"search", {{"max_length", m.context}, {"do_sample", false}, {"past_present_share_buffer", false}}}};
 }
 
+std::string lines_of(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += name + "\n";
+  return text;
+}
+
 }  // namespace
 
 void write(const DenseModel& model, const ModelCard& card, const std::string& path, std::int64_t inline_bytes) {
   if (model.model.branch_scale != 1) throw std::logic_error("export: the branch scale must be folded into the weights");
   std::filesystem::create_directories(path);
   const auto put = [&](const char* name, const std::string& text) { write_durably(path + "/" + name, text); };
-  Decoder(model).build().save(path + "/model.onnx", inline_bytes);
+  const bool classifies = model.model.classifies();
+  (classifies ? classifier_graph(model) : Decoder(model).build()).save(path + "/model.onnx", inline_bytes);
+  put("README.md", model_card_text(model, card, Loader::onnxruntime));
+  if (classifies) {
+    put("preprocessor_config.json", hugging_face::preprocessor_config(model.model.image, card.reading));
+    if (!card.class_names.empty()) put("labels.txt", lines_of(card.class_names));
+    return;
+  }
   // onnxruntime-genai must have an end token: where every id stands for a text, it would stop at one of them.
   if (const auto end = hugging_face::stopping_id(card.tokenizer, card.end_token, model.model.vocabulary);
       end && attention_blocks(model.subnet) > 0)
     put("genai_config.json", genai_config(model, *end).dump(2) + "\n");
   hugging_face::put_tokenizer(path, card.tokenizer, card.end_token, model.model);
-  put("README.md", model_card_text(model, card, Loader::onnxruntime));
 }
 
 void write(const DenseModel& model, const ModelCard& card, const std::string& path) { write(model, card, path, kInlineBytes); }

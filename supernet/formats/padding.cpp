@@ -46,13 +46,14 @@ DenseModel pad(const DenseModel& model, const Padded& to) {
     else
       for (std::int64_t row = 0; row < from.rows; ++row) std::copy_n(from.row<float>(row), from.columns, into.row<float>(row));
   }
-  return {to.model, to.subnet, std::move(weights), model.tokenizer, model.end_token};
+  return {to.model, to.subnet, std::move(weights), model.tokenizer, model.end_token, model.reading, model.class_names};
 }
 
 NetworkSize size_of(const ModelConfig& model, const Subnet& subnet) {
   NetworkSize size;
   const WeightTable table(SearchSpace::of(model, subnet));
   for (const TensorSpec& tensor : table.tensors()) size.parameters += tensor.rows * tensor.columns;
+  if (model.classifies()) return size;
   for (const BlockGenes& genes : subnet.blocks)
     size.cache_bytes += std::int64_t{2} * genes.groups * model.head_dim * model.context * static_cast<std::int64_t>(sizeof(float));
   return size;
@@ -75,5 +76,8 @@ Padded padded_gpt2(const ModelConfig& model, const Subnet& subnet) {
   separate.queries_per_group = 1;
   return uniform(std::move(separate), subnet, most_heads(subnet, std::max(1, subnet.embed / model.head_dim)), widest_ffn(subnet));
 }
+
+// ViT's class has the same arithmetic inside its blocks.
+Padded padded_vit(const ModelConfig& model, const Subnet& subnet) { return padded_gpt2(model, subnet); }
 
 }  // namespace elastiform

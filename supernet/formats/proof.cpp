@@ -71,7 +71,24 @@ void prove_config(const Format& format, const ModelConfig& written, const ModelC
   need(read.ffn == written.ffn, "FFN");
   need(read.positions == written.positions, "kind of positions");
   need(read.positions != Positions::rope || same(read.rope_theta, written.rope_theta), "rope_theta");
-  need(read.tied == written.tied, "head");
+  need(read.tied == written.tied && read.head_bias == written.head_bias, "head");
+  need(read.image == written.image, "shape of images");
+  need(read.readout == written.readout && read.causal == written.causal, "family");
+}
+
+/// What turns pixels into what a classifier reads; as float32, like the weights.
+void prove_reading(const Format& format, const ModelCard& card, const DenseModel& read) {
+  const auto same = [](double a, double b) { return static_cast<float>(a) == static_cast<float>(b); };
+  const auto same_lists = [&](const std::vector<double>& a, const std::vector<double>& b) {
+    const auto of = [](const std::vector<double>& list, std::size_t channel) { return list.size() == 1 ? list.front() : list.at(channel); };
+    for (std::size_t channel = 0; channel < static_cast<std::size_t>(read.model.image.channels); ++channel)
+      if (!same(of(a, channel), of(b, channel))) return false;
+    return true;
+  };
+  const ImageOptions &written = card.reading, &found = read.reading;
+  if (!same(written.white, found.white) || !same_lists(written.mean, found.mean) || !same_lists(written.deviation, found.deviation))
+    fail(format, "another normalisation of images");
+  if (card.class_names != read.class_names) fail(format, "other names of classes");
 }
 
 /// A text that has every kind of piece, and the texts of some 4,000 ids.
@@ -95,13 +112,13 @@ void prove_tokenizer(const Format& format, const std::string& written, const std
   if (found.encode(sample) != expected.encode(sample)) fail(format, "a tokenizer that cuts text otherwise");
 }
 
-/// The logits of `path` read back, or run: then of the first tokens only, because an interpreter takes its time.
-std::vector<float> logits_of(const Format& format, const DenseModel& written, const ModelCard& card, std::span<const std::int32_t> tokens,
+/// The logits of `path` read back, or run: then of the first rows only, because an interpreter takes its time.
+std::vector<float> logits_of(const Format& format, const DenseModel& written, const ModelCard& card, const Sample& sample,
                              const std::string& path, int threads) {
-  constexpr std::size_t kInterpreted = 32;
+  constexpr std::int64_t kInterpretedTokens = 32, kInterpretedImages = 4;
   if (format.run != nullptr) {
     if (format.check_constants != nullptr) format.check_constants(written, path);
-    return format.run(path, tokens.first(std::min(tokens.size(), kInterpreted)));
+    return format.run(path, sample.first(written.model.classifies() ? kInterpretedImages : kInterpretedTokens));
   }
   const DenseModel read = format.read(path, std::nullopt);
   if (read.subnet != written.subnet)
@@ -109,15 +126,16 @@ std::vector<float> logits_of(const Format& format, const DenseModel& written, co
                              elastiform::format(written.subnet));
   prove_config(format, written.model, read.model);
   prove_weights(format, written.weights, read.weights);
-  prove_tokenizer(format, card.tokenizer, read.tokenizer);
-  return sequence_logits(read.weights, read.subnet, tokens, threads);
+  if (written.model.classifies()) prove_reading(format, card, read);
+  else prove_tokenizer(format, card.tokenizer, read.tokenizer);
+  return sample_logits(read.weights, read.subnet, sample, threads);
 }
 
 }  // namespace
 
 double prove(const Format& format, const DenseModel& written, const ModelCard& card, const std::vector<float>& expected,
-             std::span<const std::int32_t> tokens, const std::string& path, int threads) {
-  const std::vector<float> found = logits_of(format, written, card, tokens, path, threads);
+             const Sample& sample, const std::string& path, int threads) {
+  const std::vector<float> found = logits_of(format, written, card, sample, path, threads);
   if (found.empty() || found.size() > expected.size() || found.size() % static_cast<std::size_t>(written.model.vocabulary) != 0)
     throw std::runtime_error("export: the file read back has another vocabulary");
   double largest = 0, difference = 0;

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <cstddef>
-#include <span>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,11 +10,12 @@ namespace elastiform {
 
 /// So many tokens tell a wrong network from a right one; what they do not touch, such as rows of embeddings and of position tables, is compared
 /// number by number.
-constexpr std::size_t kProofTokens = 128;
+constexpr std::int64_t kProofTokens = 128;
+constexpr std::int64_t kProofImages = 16;  // likewise
 
 /// Reads `path` back, or runs it, and compares: weights element by element, what the model and its tokenizer are, and logits with `expected`.
 /// Returns the largest |Δlogit| / largest |logit|; std::runtime_error when anything is beyond what the format may change.
 double prove(const Format& format, const DenseModel& written, const ModelCard& card, const std::vector<float>& expected,
-             std::span<const std::int32_t> tokens, const std::string& path, int threads);
+             const Sample& sample, const std::string& path, int threads);
 
 }  // namespace elastiform

@@ -5,9 +5,9 @@
 namespace elastiform {
 
 std::int64_t PatchEmbedding::arena_bytes(const ModelConfig& model, DType dtype, std::int64_t images, std::int64_t embed) {
-  if (!model.image.present()) return 0;
-  const std::int64_t patches = images * model.image.patches(), class_rows = model.readout == Readout::class_token ? 1 : 0;
-  return TensorShape{patches, model.image.patch_values()}.bytes(dtype) + TensorShape{class_rows + patches, embed}.bytes(dtype);
+  if (!model.classifies()) return 0;
+  const std::int64_t patches = images * model.image.patches(), first = model.tokens_before_patches();
+  return TensorShape{patches, model.image.patch_values()}.bytes(dtype) + TensorShape{first + patches, embed}.bytes(dtype);
 }
 
 View PatchEmbedding::patches(Backend& backend, const Batch& batch, Arena& arena) const {
@@ -28,9 +28,10 @@ View PatchEmbedding::patches(Backend& backend, const Batch& batch, Arena& arena)
 void PatchEmbedding::forward(Backend& backend, const PatchSlices& w, const Batch& batch, View x, Arena& arena) const {
   const ArenaScope scope(arena);
   const ConstView pixels = patches(backend, batch, arena);
-  const View lookup = arena.matrix(class_rows() + pixels.rows, x.columns, backend.dtype());
+  const View lookup = arena.matrix(first_patch() + pixels.rows, x.columns, backend.dtype());
   if (!w.class_token.empty()) backend.copy(lookup.row_range(0, 1), w.class_token);
-  const View embedded = lookup.row_range(class_rows(), pixels.rows);
+  if (!w.distillation_token.empty()) backend.copy(lookup.row_range(1, 1), w.distillation_token);
+  const View embedded = lookup.row_range(first_patch(), pixels.rows);
   backend.panels(pixels.rows,
                  [&](Rows r) { backend.matmul({.y = embedded[r], .x = pixels[r], .w = w.patch.weight, .bias = w.patch.bias, .add = {}}); });
   backend.embedding_forward({.y = x, .table = lookup, .positions = w.positions, .tokens = batch.inputs, .period = batch.tokens});
@@ -39,18 +40,20 @@ void PatchEmbedding::forward(Backend& backend, const PatchSlices& w, const Batch
 void PatchEmbedding::backward(Backend& backend, const PatchGradients& dw, const Batch& batch, ConstView d, bool accumulate,
                               Arena& arena) const {
   const bool learns = !dw.patch.weight.empty() || !dw.patch.bias.empty();
-  if (!learns && dw.class_token.empty() && dw.positions.empty()) return;
+  if (!learns && dw.class_token.empty() && dw.distillation_token.empty() && dw.positions.empty()) return;
   const ArenaScope scope(arena);
   const ConstView pixels = patches(backend, batch, arena);
-  const View dlookup = arena.matrix(class_rows() + pixels.rows, d.columns, backend.dtype());
+  const View dlookup = arena.matrix(first_patch() + pixels.rows, d.columns, backend.dtype());
   backend.zero(dlookup);
   backend.embedding_backward({.dtable = dlookup, .dpositions = dw.positions, .dy = d, .tokens = batch.inputs, .period = batch.tokens});
   if (!dw.class_token.empty()) backend.sum_panels({.sum = dw.class_token, .partials = dlookup.row_range(0, 1), .accumulate = true});
+  if (!dw.distillation_token.empty())
+    backend.sum_panels({.sum = dw.distillation_token, .partials = dlookup.row_range(1, 1), .accumulate = true});
   if (!learns) return;
   backend.matmul_dw({.dw = dw.patch.weight,
                      .dbias = dw.patch.bias,
                      .x = pixels,
-                     .dy = dlookup.row_range(class_rows(), pixels.rows),
+                     .dy = dlookup.row_range(first_patch(), pixels.rows),
                      .accumulate = accumulate});
 }
 

@@ -13,13 +13,14 @@ template <class V>
 struct BasicPatchSlices {
   BasicLinearSlice<V> patch;  // [values of a patch, C]
   V class_token;              // [1, C]; empty: none
+  V distillation_token;       // likewise
   V positions;                // [T, C]
 };
 using PatchSlices = BasicPatchSlices<ConstView>;
 using PatchGradients = BasicPatchSlices<View>;
 
-/// x[b·T + t] = lookup[batch.inputs[b·T + t]] + positions[t], lookup = the class token, if there is one, and then patches · W + bias
-/// (arXiv 2010.11929). x [B·T, C].
+/// x[b·T + t] = lookup[batch.inputs[b·T + t]] + positions[t], lookup = the class and the distillation token, where there are such, and then
+/// patches · W + bias (arXiv 2010.11929, 2012.12877). x [B·T, C].
 class PatchEmbedding {
  public:
   explicit PatchEmbedding(const ModelConfig& model) : model_(model) {}
@@ -28,11 +29,11 @@ class PatchEmbedding {
   static std::int64_t arena_bytes(const ModelConfig& model, DType dtype, std::int64_t images, std::int64_t embed);
 
   void forward(Backend& backend, const PatchSlices& w, const Batch& batch, View x, Arena& arena) const;
-  /// d: the gradient at x. Those of the class token and of positions are added to, as of lookups; the others too, or not accumulate: written.
+  /// d: the gradient at x. Those of the first tokens and of positions are added to, as of lookups; the others too, or not accumulate: written.
   void backward(Backend& backend, const PatchGradients& dw, const Batch& batch, ConstView d, bool accumulate, Arena& arena) const;
 
  private:
-  std::int64_t class_rows() const { return model_.readout == Readout::class_token ? 1 : 0; }
+  std::int64_t first_patch() const { return model_.tokens_before_patches(); }  // its row in the lookup
   /// The batch's patches in the backend's memory and type.
   View patches(Backend& backend, const Batch& batch, Arena& arena) const;
   const ModelConfig& model_;

@@ -11,7 +11,7 @@ class Pooling {
  public:
   explicit Pooling(const ModelConfig& model) : model_(model) {}
   /// A language model's head reads x as it is.
-  static bool present(const ModelConfig& model) { return model.readout != Readout::every_token; }
+  static bool present(const ModelConfig& model) { return model.classifies(); }
 
   void forward(Backend& backend, View y, ConstView x, const Batch& batch) const;
   /// d [B·T, C] receives the gradient at x. dy may be overwritten.

@@ -19,11 +19,35 @@ class Case:
         return str(self.folder / self.exports[export])
 
 
-def cases(folder):
-    found = [Case(path) for path in sorted(pathlib.Path(folder).iterdir()) if (path / "case.json").exists()]
+class ImageCase:
+    """A classifier: pixels [images, channels, height, width] and a row of logits for each image."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        text = json.loads((folder / "case.json").read_text())
+        self.name, self.subnet, self.exports = folder.name, text["subnet"], text["exports"]
+        self.pixels = np.fromfile(folder / "pixels.bin", np.float32).reshape(text["pixels"])
+        self.logits = np.fromfile(folder / "logits.bin", np.float32).reshape(len(self.pixels), -1).astype(np.float64)
+
+    path = Case.path
+
+
+def read_cases(folder, images):
+    found = []
+    for path in sorted(pathlib.Path(folder).iterdir()):
+        if (path / "case.json").exists() and (path / "pixels.bin").exists() == images:
+            found.append(ImageCase(path) if images else Case(path))
     if not found:
         sys.exit(f"no cases in {folder}")
     return found
+
+
+def cases(folder):
+    return read_cases(folder, images=False)
+
+
+def image_cases(folder):
+    return read_cases(folder, images=True)
 
 
 class Report:
@@ -48,6 +72,14 @@ class Report:
         row = self.rows.setdefault(kind, {"cases": set(), "worst": 0.0, "tolerance": tolerance, "tokens": 0})
         row["cases"].add(case.name)
         row["worst"] = max(row["worst"], float(worst))
+
+    def classes(self, case, kind, found, tolerance):
+        """Logits of images, and the classes that they name where none is a tie."""
+        self.logits(case, kind, found, tolerance)
+        first, second = np.sort(case.logits, 1)[:, [-1, -2]].T
+        clear = first - second > 2 * tolerance * np.abs(case.logits).max()
+        self.expect(case, kind, (np.asarray(found).argmax(1) == case.logits.argmax(1))[clear].all(), "another top-1 class")
+        self.rows[kind]["tokens"] += int(clear.sum())
 
     def greedy(self, case, kind, found, tolerance, expected=None):
         """Equal tokens, up to the first whose margin two right implementations may lose."""

@@ -74,6 +74,13 @@ def main():
         onnx.checker.check_model(case.path("onnx") + "/model.onnx", full_check=True)
         for level in LEVELS:
             check(report, case, level)
+    for case in cases.image_cases(sys.argv[1]):
+        onnx.checker.check_model(case.path("onnx") + "/model.onnx", full_check=True)
+        for level in LEVELS:
+            session = Session(case.path("onnx") + "/model.onnx", LEVELS[level]).session
+            report.classes(case, f"onnx classifier, {level}", session.run(["logits"], {"pixel_values": case.pixels})[0], TOLERANCE)
+            one = np.concatenate([session.run(["logits"], {"pixel_values": case.pixels[i:i + 1]})[0] for i in range(len(case.pixels))])
+            report.logits(case, f"onnx classifier, {level}", one, TOLERANCE)
     report.close()
 
 

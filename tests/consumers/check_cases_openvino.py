@@ -49,6 +49,9 @@ def main():
     for case in cases.cases(sys.argv[1]):
         if "onnx" in case.exports:
             check(report, core, case)
+    for case in cases.image_cases(sys.argv[1]):
+        model = core.compile_model(case.path("onnx") + "/model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+        report.classes(case, "onnx classifier", next(iter(model({"pixel_values": case.pixels}).values())), TOLERANCE)
     report.close()
 
 

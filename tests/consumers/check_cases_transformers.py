@@ -8,7 +8,7 @@ os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp()  # the folders' Python files
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import cases
@@ -64,6 +64,15 @@ def main():
         for kind, own_code in KINDS.items():
             if kind in case.exports:
                 check(report, case, kind, own_code)
+    for case in cases.image_cases(sys.argv[1]):
+        for kind in ("hf-vit", "hf-vit-pad"):
+            if kind not in case.exports:
+                continue
+            model, loaded = AutoModelForImageClassification.from_pretrained(case.path(kind), output_loading_info=True)
+            for what, names in loaded.items():
+                report.expect(case, kind, not names, f"{what}: {names}")
+            with torch.no_grad():
+                report.classes(case, kind, model.eval()(torch.from_numpy(case.pixels)).logits.numpy(), TOLERANCE)
     report.close()
 
 

@@ -1,6 +1,7 @@
 // consumer_exports FOLDER [SEED]: random subnets whose blocks differ, and edge cases, each with random weights and in every format that can
 // express it. FOLDER/NAME holds one export a format, case.json (tokens, what greedy generation adds to a prompt, and by what margin) and
-// logits.bin (float32 [tokens, V] of the subnet inside its supernet).
+// logits.bin (float32 [tokens, V] of the subnet inside its supernet). Classifiers have pixels.bin (float32 [images, channels, height, width]) and
+// logits of images instead.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -13,6 +14,7 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
+#include "supernet/data/image_data.hpp"
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/network.hpp"
@@ -22,6 +24,7 @@ namespace {
 using namespace elastiform;
 namespace fs = std::filesystem;
 
+constexpr int kImages = 5, kRandomClassifiers = 8;
 constexpr int kContext = 64, kTokens = 40, kPrompt = 8, kGreedy = 40, kRandomCases = 30;
 
 struct Case {
@@ -158,16 +161,47 @@ Expected expected_of(const SearchSpace& space, const Weights& weights, const Sub
   return expected;
 }
 
-void export_case(const Case& c, const std::string& folder) {
-  fs::create_directories(folder);
-  const SearchSpace space = space_around(c);
-  const Weights weights = weights_of(space, c.seed);
-  std::vector<std::int32_t> tokens;
-  for (const char letter : std::string("Hello, elastic world! 0123 \n\t The end of it.").substr(0, kTokens)) tokens.push_back(letter);
-  const Expected expected = expected_of(space, weights, c.subnet, tokens);
-  std::ofstream(folder + "/logits.bin", std::ios::binary)
-      .write(reinterpret_cast<const char*>(expected.logits.data()), static_cast<std::streamsize>(expected.logits.size() * sizeof(float)));
+ModelConfig vit(ImageShape image, int head_dim, int queries, Readout readout = Readout::class_token, bool distillation = false) {
+  ModelConfig model = preset_model("vit");
+  model.image = image;
+  model.vocabulary = 10;
+  model.readout = readout;
+  model.distillation_token = distillation;
+  model.context = model.tokens_of_image();
+  model.head_dim = head_dim;
+  model.queries_per_group = queries;
+  model.branch_scale = 0.5;
+  return model;
+}
 
+std::vector<Case> classifiers_of(std::uint64_t seed) {
+  const ImageShape gray{28, 28, 1, 4}, color{16, 24, 3, 8};
+  std::vector<Case> cases{{"vit-uniform", vit(gray, 16, 1), parse_subnet("e64:3xh4f128")},
+                          {"vit-differing", vit(gray, 16, 1), parse_subnet("e48:h2f96,h3f1,h0f64,h1f0")},
+                          {"vit-odd", vit(color, 6, 1), parse_subnet("e33:h5f7,h3f33")},
+                          {"vit-groups", vit(color, 8, 2), parse_subnet("e64:h4k2f96,h8k4f33")},
+                          {"vit-mean", vit(gray, 16, 1, Readout::mean), parse_subnet("e48:h2f96,h3f64")},
+                          {"vit-kept", vit(gray, 16, 1), parse_subnet("e64:2xh4f64@0,2")},
+                          {"deit", vit(color, 16, 1, Readout::class_token, true), parse_subnet("e64:2xh4f96")},
+                          {"vit-tanh", vit(gray, 16, 1), parse_subnet("e32:2xh2f64")}};
+  cases.back().model.ffn = FeedForwardKind::gelu_tanh;
+  RandomStream random(seed, Purpose::test, 3);
+  const auto pick = [&](std::vector<int> list) { return list[random.below(list.size())]; };
+  for (int i = 0; i < kRandomClassifiers; ++i) {
+    Case one{"vit-random-" + std::to_string(i), vit(i % 2 == 0 ? gray : color, pick({8, 16}), pick({1, 1, 2})), {}};
+    one.subnet.embed = pick({32, 40, 64});
+    for (int block = pick({1, 2, 3, 4}); block > 0; --block) {
+      const int groups = pick({1, 2, 3});
+      one.subnet.blocks.push_back({groups * one.model.queries_per_group, groups, pick({1, 24, 64, 96})});
+    }
+    cases.push_back(std::move(one));
+  }
+  for (std::size_t i = 0; i < cases.size(); ++i) cases[i].seed = seed + 1000 + i;
+  return cases;
+}
+
+/// The subnet in every format that can express it, as it is and padded: names of the files.
+nlohmann::json export_all(const Case& c, const Weights& weights, const Sample& sample, const std::string& folder) {
   nlohmann::json exports = nlohmann::json::object();
   ModelCard card;
   card.subnet = format(c.subnet);
@@ -176,15 +210,52 @@ void export_case(const Case& c, const std::string& folder) {
       if (pad && one.padded == nullptr) continue;
       const std::string path = std::string(one.name) + (pad ? "-pad" : "") + std::string(one.suffix);
       try {
-        check_export(one, space, c.subnet, folder + "/" + path, pad);
+        check_export(one, weights.table().space(), c.subnet, folder + "/" + path, pad);
       } catch (const InputError&) {
         continue;
       }
-      export_model(one, weights, c.subnet, card, tokens, folder + "/" + path, {.pad = pad, .threads = 1, .check = {}});
+      export_model(one, weights, c.subnet, card, sample, folder + "/" + path, {.pad = pad, .threads = 1, .check = {}});
       exports[std::string(one.name) + (pad ? "-pad" : "")] = path;
     }
-  const nlohmann::json document{{"subnet", format(c.subnet)}, {"context", kContext},       {"exports", exports},         {"tokens", tokens},
-                                {"prompt", kPrompt},          {"greedy", expected.greedy}, {"margins", expected.margins}};
+  return exports;
+}
+
+void write_floats(const std::string& path, const std::vector<float>& values) {
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
+}
+
+void export_classifier(const Case& c, const std::string& folder) {
+  fs::create_directories(folder);
+  const SearchSpace space = space_around(c);
+  const Weights weights = weights_of(space, c.seed);
+  const ImageShape& shape = c.model.image;
+  ImageSet set{.count = kImages, .bytes = {}, .floats = {}, .labels = std::vector<std::int32_t>(kImages, 0), .white = 1};
+  RandomStream random(c.seed, Purpose::test, 4);
+  for (int i = 0; i < kImages * shape.values(); ++i) set.floats.push_back(static_cast<float>(random.normal()));
+  ImageOptions as_they_are;
+  as_they_are.mean = {0}, as_they_are.deviation = {1};
+  const Sample sample(batch_of(set, as_they_are, c.model), shape);
+  write_floats(folder + "/logits.bin", sample_logits(weights, c.subnet, sample));
+  write_floats(folder + "/pixels.bin", pixels_of(sample.images, shape));
+  const nlohmann::json document{{"subnet", format(c.subnet)},
+                                {"exports", export_all(c, weights, sample, folder)},
+                                {"pixels", {kImages, shape.channels, shape.height, shape.width}}};
+  std::ofstream(folder + "/case.json") << document.dump(1) << "\n";
+}
+
+void export_case(const Case& c, const std::string& folder) {
+  fs::create_directories(folder);
+  const SearchSpace space = space_around(c);
+  const Weights weights = weights_of(space, c.seed);
+  std::vector<std::int32_t> tokens;
+  for (const char letter : std::string("Hello, elastic world! 0123 \n\t The end of it.").substr(0, kTokens)) tokens.push_back(letter);
+  const Expected expected = expected_of(space, weights, c.subnet, tokens);
+  write_floats(folder + "/logits.bin", expected.logits);
+
+  const nlohmann::json document{{"subnet", format(c.subnet)}, {"context", kContext}, {"exports", export_all(c, weights, tokens, folder)},
+                                {"tokens", tokens},           {"prompt", kPrompt},   {"greedy", expected.greedy},
+                                {"margins", expected.margins}};
   std::ofstream(folder + "/case.json") << document.dump(1) << "\n";
 }
 
@@ -193,7 +264,9 @@ void export_case(const Case& c, const std::string& folder) {
 int main(int argc, char** argv) try {
   if (argc < 2 || argc > 3) throw std::runtime_error("usage: consumer_exports FOLDER [SEED]");
   const std::string folder = argv[1];
-  for (const Case& c : cases_of(argc == 3 ? std::stoull(argv[2]) : 1)) export_case(c, folder + "/" + c.name);
+  const std::uint64_t seed = argc == 3 ? std::stoull(argv[2]) : 1;
+  for (const Case& c : cases_of(seed)) export_case(c, folder + "/" + c.name);
+  for (const Case& c : classifiers_of(seed)) export_classifier(c, folder + "/" + c.name);
   return 0;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "consumer_exports: %s\n", error.what());

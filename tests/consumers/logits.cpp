@@ -1,19 +1,44 @@
 // consumer_logits MODEL [ids]: float32 logits [tokens, V] of an exported model on stdout, for the bytes on stdin; with `ids`, for the int32 ids
-// on stdin.
+// on stdin. Of a classifier [images, classes], for the float32 pixels [images, channels, height, width] on stdin.
 #include <cstdio>
 #include <exception>
 #include <iterator>
 #include <string_view>
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "supernet/data/image_data.hpp"
 #include "supernet/formats/format.hpp"
 #include "supernet/network.hpp"
 
+namespace {
+
+using namespace elastiform;
+
+Batch images_on_stdin(const ModelConfig& model) {
+  const ImageShape& shape = model.image;
+  const auto pixels = static_cast<std::size_t>(shape.height * shape.width), channels = static_cast<std::size_t>(shape.channels);
+  ImageSet set{.count = 0, .bytes = {}, .floats = {}, .labels = {}, .white = 1};
+  std::vector<float> image(pixels * channels);
+  for (; std::fread(image.data(), sizeof(float), image.size(), stdin) == image.size(); ++set.count)
+    for (std::size_t p = 0; p < pixels; ++p)
+      for (std::size_t c = 0; c < channels; ++c) set.floats.push_back(image[c * pixels + p]);
+  set.labels.assign(static_cast<std::size_t>(set.count), 0);
+  ImageOptions as_they_are;
+  as_they_are.mean = {0}, as_they_are.deviation = {1};
+  return batch_of(set, as_they_are, model);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) try {
-  using namespace elastiform;
   if (argc != 2 && !(argc == 3 && std::string_view(argv[2]) == "ids"))
     throw std::runtime_error("usage: consumer_logits MODEL [ids] < TEXT-OR-IDS > LOGITS");
   const DenseModel model = load_model(argv[1]);
+  if (model.model.classifies()) {
+    const std::vector<float> logits = sample_logits(model.weights, model.subnet, {images_on_stdin(model.model), model.model.image});
+    std::fwrite(logits.data(), sizeof(float), logits.size(), stdout);
+    return 0;
+  }
   std::vector<std::int32_t> tokens;
   std::int32_t id = 0;
   if (argc == 3)

@@ -51,6 +51,7 @@ model gpt2 e32:h2f64 hf-gpt2 GPT2LMHeadModel
 "$program" export "$work/llama" --subnet e48:2xh2f144 --to "$work/llama.h5" > "$work/h5.log" 2>&1 || { cat "$work/h5.log" >&2; exit 1; }
 try "$python" "$here/check_h5py.py" "$work/llama.h5" "$work/llama-LlamaForCausalLM-1"
 try "$python" "$here/check_import.py" "$build" "$work/text.txt"
+try "$python" "$here/check_import_images.py" "$build"
 try "$python" "$here/check_tokenizers.py" "$build" "$work/text.txt"
 if [[ -f $here/read_results.py ]]; then try "$python" "$here/read_results.py" "$work/llama"; fi
 

@@ -4,7 +4,10 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/random.hpp"
 #include "search/prefix_evaluator.hpp"
+#include "supernet/classification.hpp"
+#include "supernet/data/image_data.hpp"
 #include "tests/cuda/launches.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
@@ -42,8 +45,37 @@ struct Trained {
   std::vector<double> losses;
 };
 
-Trained train(const Fixture& f, Backend& backend) {
-  Trainer trainer(f.space, f.options, f.stages, *f.data, backend);
+/// The same of a small classifier: 9 patches of 40 random images, with mixed labels.
+struct Images : Sandwich {
+  explicit Images(Readout readout) {
+    ModelConfig model = preset_model("vit");
+    model.image = {6, 6, 1, 2};
+    model.vocabulary = 4;
+    model.readout = readout;
+    model.distillation_token = readout == Readout::class_token;
+    model.context = model.tokens_of_image();
+    model.head_dim = 16;
+    const SearchSpace::Block choices{.heads = {2, 4}, .ffn = {.widths = {96, 128}, .ratios = {}}};
+    space = SearchSpace(model, {32, 64}, {1, 2}, {choices, choices});
+    options.steps = kSanitized ? 3 : 8;
+    options.sequences = 5;
+    options.label_smoothing = 0.1;
+    resolve_stages(stages, options.steps);
+    std::string text;
+    RandomStream random(3, Purpose::test);
+    for (int i = 0; i < 40; ++i) {
+      for (int value = 0; value < 36; ++value) text += std::to_string(random.below(256)) + ",";
+      text += std::to_string(i % 4) + "\n";
+    }
+    DataOptions where{.text = "", .splits = {60, 20, 20}};
+    where.image.images = folder.write("images.csv", text);
+    images = std::make_unique<ImageData>(where, space.model(), Augmentation{.crop = 1, .mixup = 0.2});
+  }
+  std::unique_ptr<ImageData> images;
+};
+
+Trained train(const Fixture& f, const DataSource& data, Backend& backend) {
+  Trainer trainer(f.space, f.options, f.stages, data, backend);
   Trained result;
   while (!trainer.done())
     for (const LossReport& loss : trainer.step().losses) result.losses.push_back(loss.label_loss);
@@ -51,12 +83,20 @@ Trained train(const Fixture& f, Backend& backend) {
   return result;
 }
 
+Trained train(const Fixture& f, Backend& backend) { return train(f, *f.data, backend); }
+
 void check_close(const std::vector<double>& found, const std::vector<double>& expected, const char* row) {
   REQUIRE(found.size() == expected.size());
   for (std::size_t i = 0; i < found.size(); ++i) {
     CAPTURE(i);
     CHECK(found[i] == Approx(expected[i]).epsilon(tolerance(row, DType::float32).relative));
   }
+}
+
+void check_close_floats(const std::vector<float>& found, const std::vector<float>& expected) {
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i)
+    CHECK(found[i] == Approx(expected[i]).epsilon(tolerance("training", DType::float32).relative).margin(1e-5));
 }
 
 }  // namespace
@@ -181,6 +221,26 @@ TEST_CASE("residual rules and kept tokens train on the device as on the CPU", "[
   const Trained found = train(f, device);
   CHECK((kSanitized || device.recorded() > 0));  // in three steps no piece of work is met twice
   check_close(found.losses, train(f, cpu.backend).losses, "training");
+}
+
+TEST_CASE("a classifier trains on the device as on the CPU, and names the same classes", "[cuda][training][vision]") {
+  const Images f(GENERATE(Readout::class_token, Readout::mean));
+  CudaBackend device;
+  Cpu cpu(2);
+  const Trained found = train(f, *f.images, device);
+  check_close(found.losses, train(f, *f.images, cpu.backend).losses, "training");
+  const gpu::OrderGuard guard(gpu::Order::shuffle, 7);
+  CudaBackend other;
+  CHECK(train(f, *f.images, other).hash == found.hash);
+
+  const Weights weights = random_weights(f.space, DType::float32, 5);
+  const auto windows = f.images->scoring_windows(Split::search, f.space.model().context, 1, 0);
+  const Batch batch = f.images->scoring_batch(windows, 0, static_cast<std::int64_t>(windows.size()), f.space.model().context);
+  const auto logits_on = [&](Backend& backend) {
+    const PlacedWeights placed(weights, backend.memory());
+    return image_logits(backend, Network(f.space, DType::float32, backend.memory()), *placed, f.space.middle(), batch);
+  };
+  check_close_floats(logits_on(other), logits_on(cpu.backend));
 }
 
 TEST_CASE("every optimizer and step rule trains on the device as on the CPU, the average with it", "[cuda][training][optimizers]") {

@@ -107,6 +107,59 @@ TEST_CASE("a classifier trains, is searched, evaluated, shown and classifies", "
   CHECK(right > 200);
 }
 
+TEST_CASE("a classifier is exported, found deployable, and classifies from its file as in its run", "[program][vision][export]") {
+  const OwnRun own;
+  const std::string format = GENERATE("elastiform", "hf-vit", "onnx");
+  const ProgramResult result = own.run("export runs/bars --subnet e16:2xh2f32 --format " + format + " --to model --json");
+  if (format == "onnx" && result.status == 2) {
+    CHECK(result.err.find("libonnx-dev") != std::string::npos);
+    return;
+  }
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  const nlohmann::json exported = nlohmann::json::parse(result.out);
+  CHECK(exported["difference"].get<double>() < 1e-5);
+  CHECK(exported["quality"][1]["images"] == 48);
+  CHECK(exported["quality"][1]["accuracy"].get<double>() > 0.5);
+  CHECK(own.json("sample runs/bars --deployable " + format)["feasible"] != "0");
+  CHECK(own.run("export runs/bars --subnet e32:h1f32,h2f64 --format " + format + " --to other" + (format == "hf-vit" ? " --pad" : ""))
+            .status == 0);
+  if (format == "onnx") return;
+  const nlohmann::json from_run = own.json("classify runs/bars bars.csv --subnet e16:2xh2f32 --top 4"),
+                       from_file = own.json("classify model bars.csv --top 4");
+  REQUIRE(from_file["images"].size() == 240);
+  for (std::size_t i = 0; i < 240; ++i) {
+    const auto &a = from_run["images"][i]["classes"], &b = from_file["images"][i]["classes"];
+    CHECK(a[0]["probability"].get<double>() == Approx(b[0]["probability"].get<double>()).margin(1e-5));
+  }
+  CHECK(own.run("classify model bars.csv --subnet largest").status == 2);
+  CHECK(own.run("generate model --prompt a").status == 2);
+  if (format == "elastiform") return;
+
+  const nlohmann::json made = own.json("import model --run runs/back --images bars.csv --set data.splits=60,20,20 --set train.steps=4");
+  const nlohmann::json before = own.json("evaluate runs/bars --subnet e16:2xh2f32"),
+                       after = own.json("evaluate runs/back --subnet largest");
+  CHECK(made["subnet"] == after["subnet"]);
+  CHECK(after["loss"].get<double>() == Approx(before["loss"].get<double>()).epsilon(1e-4));
+  CHECK(own.run("train --resume runs/back").status == 0);
+  // The order that activations say is another one, of the same network.
+  CHECK(own.json("import model --run runs/observed --images bars.csv --set data.splits=60,20,20 --importance activations")["subnet"] ==
+        made["subnet"]);
+  CHECK(own.json("evaluate runs/observed --subnet largest")["loss"].get<double>() == Approx(before["loss"].get<double>()).epsilon(1e-4));
+  CHECK(own.run("import model --run a --images bars.csv --importance activations --calibration bars.csv").status == 2);
+  CHECK(own.run("import model --run a --text bars.csv").status == 2);
+  CHECK(own.run("import model --run a --images bars.csv --classes 4").status == 2);
+  CHECK(own.run("import model --run a").status == 2);
+}
+
+TEST_CASE("classes are called as the folders of their pictures", "[program][vision]") {
+  const OwnRun own;
+  std::filesystem::create_directories(own.folder / "pictures");
+  for (const char* name : {"top", "bottom", "left", "right"})
+    std::filesystem::create_directories(own.folder / ("pictures/" + std::string(name)));
+  CHECK(own.run("train bars.toml --run a --set data.images=pictures").err.find("PNG or JPEG files") != std::string::npos);
+}
+
 TEST_CASE("a classifier's run has the same bits on any number of threads, and killed and resumed", "[program][vision]") {
   const std::string expected = digest(trained().path(), "runs/bars");
   const TemporaryFolder folder;
@@ -158,7 +211,11 @@ TEST_CASE("what a classifier cannot do is refused in one line", "[program][visio
     CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
   };
   refused("generate runs/bars --subnet largest --prompt a", "classif");
-  refused("export runs/bars --subnet largest --format elastiform --to out.h5", "classifier of images");
+  refused("export runs/bars --subnet largest --format gguf --to out.gguf", "classifier of images");
+  refused("export runs/bars --subnet e32:h1f32,h2f64 --format hf-vit --to out", "--pad");
+  refused("sample runs/bars --deployable hf-llama", "classifier of images");
+  refused("classify bars.csv bars.csv", "bars.csv");
+  refused("import runs/bars --run a --images bars.csv", "config.json");
   refused("train bars.toml --run a --set train.tokens=random_ltd", "train.tokens");
   refused("train bars.toml --run a --set model.patch=4", "patch");
   refused("train bars.toml --run a --set model.classes=3", "class from 0 to 2");

@@ -30,7 +30,7 @@ struct Fixture {
   static SearchSpace bytes(const std::string& preset, ResidualRule rule) {
     const SearchSpace tiny = tiny_space(preset);
     ModelConfig model = tiny.model();
-    if (!model.image.present()) model.vocabulary = 256;
+    if (!model.classifies()) model.vocabulary = 256;
     return with_residual(SearchSpace(model, tiny.embed(), tiny.depth(), tiny.blocks()), rule);
   }
   static std::string text() {
@@ -47,7 +47,7 @@ struct Fixture {
   static std::unique_ptr<DataSource> open(const TemporaryFolder& folder, const ModelConfig& model) {
     DataOptions options;
     options.splits = {60, 20, 20};
-    if (!model.image.present()) {
+    if (!model.classifies()) {
       options.split_block = 2048;
       return std::make_unique<TextData>(folder.write("text.txt", text()), options, model.context);
     }
@@ -76,7 +76,7 @@ TEST_CASE("the prefix tree gives 300 subnets the bits of one-by-one evaluation, 
   const Fixture f(GENERATE("llama", "gpt2", "vit"));
   const Precision precision = GENERATE(from_range(precisions_here()));
   CAPTURE(name_of(precision));
-  const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = f.space.model().image.present() ? 170 : 1};
+  const ScoringSet set{.split = Split::search, .stride = f.space.model().context, .segments = f.space.model().classifies() ? 170 : 1};
   std::vector<Subnet> subnets;
   for (std::uint64_t i = 0; i < 296; ++i) subnets.push_back(random_subnet(f.space, i));
   subnets.push_back(f.space.largest());

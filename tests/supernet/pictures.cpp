@@ -135,6 +135,11 @@ TEST_CASE("a folder for each class is read in the order of names", "[supernet][i
   const ImageSet set = read_images(options, {2, 2, 3, 1}, 2);
   CHECK(set.labels == std::vector<std::int32_t>{0, 0, 1});
   CHECK((set.value(0) == 0x60 && set.value(12) == 0x40 && set.value(24) == 0x20));
+  ModelConfig model = preset_model("vit");
+  model.vocabulary = 2;
+  CHECK(class_names(options, model) == std::vector<std::string>{"cat", "dog"});
+  model.vocabulary = 3;
+  CHECK(class_names(options, model).empty());  // folders that are not its classes name none
   CHECK_THROWS_AS(read_images(options, {2, 2, 2, 1}, 2), InputError);
   std::filesystem::create_directory(folder / "empty");
   CHECK_THROWS_AS(read_images(options, {2, 2, 3, 1}, 3), InputError);

@@ -69,7 +69,7 @@ Batch random_images(const ModelConfig& model, std::int64_t images, RandomStream&
 
 Batch random_batch(const SearchSpace& space, std::int64_t sequences, std::int64_t tokens, std::uint64_t seed) {
   RandomStream random(seed, Purpose::test, 1u << 20);
-  if (space.model().image.present()) return random_images(space.model(), sequences, random);
+  if (space.model().classifies()) return random_images(space.model(), sequences, random);
   Batch batch{.sequences = sequences, .tokens = tokens, .inputs = {}, .targets = {}};
   const std::uint64_t vocabulary = static_cast<std::uint64_t>(space.model().vocabulary);
   for (std::int64_t b = 0; b < sequences; ++b) {

@@ -258,7 +258,7 @@ TEST_CASE("a steady step of the trainer allocates what its report holds", "[trai
   TrainOptions options;
   options.sequences = 11;
   options.accumulation = accumulation;
-  options.dropout = accumulation > 1 ? 0.1 : 0;
+  options.dropout = accumulation > 1 && rule != "esam" ? 0.1 : 0;  // which esam refuses
   options.step_rule = rule, options.look_every = 2;
   if (rule != "plain") options.ema = 0.9, options.noise_scale = true;
   std::vector<Stage> stages{{.share = 1, .steps = 0, .sampler = sampler}};

@@ -41,7 +41,7 @@ std::unique_ptr<TokenSelection> make_token_selection(const TrainOptions& options
   for (const TokenSelectionEntry& entry : kSelections) {
     known.push_back(entry.name);
     if (entry.name != options.tokens) continue;
-    if (options.tokens != "all" && space.model().image.present())
+    if (options.tokens != "all" && space.model().classifies())
       throw InputError({"recipe: train.tokens = \"" + options.tokens + '"',
                         "a language model: an image's class is read from all its tokens", "a classifier of images",
                         "use tokens = \"all\""});

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "experiments/bench/support/makers.hpp"
+#include "kernels/attention_flops.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {
@@ -248,12 +249,6 @@ Made embedding_backward(CaseOperands& o, Backend& k) {
 }
 
 /// Two products forward, five backward, over the pairs of a query and a key that it sees.
-double attention_flops(const AttentionShape& s, int products) {
-  const std::int64_t keys_twice = s.causal ? 2 * s.key_tokens - s.query_tokens + 1 : 2 * s.key_tokens;
-  const double pairs = static_cast<double>(s.query_tokens) * static_cast<double>(keys_twice) / 2;
-  return 2.0 * products * pairs * static_cast<double>(s.batch * s.heads * s.head_dim);
-}
-
 Made attention_forward(CaseOperands& o, Backend& k) {
   const AttentionForward op{
       .out = o.get("out"), .lse = o.optional("lse"), .q = o.get("q"), .k = o.get("k"), .v = o.get("v"), .shape = o.attention()};

@@ -9,7 +9,9 @@
 #include "experiments/elastiform/run_folder.hpp"
 #include "kernels/device.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/classification.hpp"
 #include "supernet/data/image_data.hpp"
+#include "supernet/formats/format.hpp"
 
 namespace elastiform {
 namespace {
@@ -39,50 +41,80 @@ std::vector<Guess> best_of(std::span<const float> logits, std::size_t count, con
   return best;
 }
 
-/// `elastiform classify`: the classes of images, by a subnet of a run.
+/// `elastiform classify`: the classes of images, by an exported classifier or a subnet of a run.
 class ClassifyCommand final : public Command {
  public:
   std::string_view name() const override { return "classify"; }
-  std::string_view help() const override { return "The likeliest classes of images, by a subnet of a run"; }
+  std::string_view help() const override { return "The likeliest classes of images, by an exported model or a subnet of a run"; }
   std::string_view example() const override { return "elastiform classify runs/digits --subnet largest three.png seven.png"; }
   bool computes() const override { return true; }
   void declare(Options& options) override {
-    options.positional("run", run_, "Run folder of a classifier of images");
+    options.positional("model", path_, "An exported classifier (file or folder) or a run folder");
     options.positionals("image", images_, "PNG or JPEG files, or files of images as data.images takes them");
-    options.option("subnet", subnet_, "A subnet's text, largest, middle, smallest or an id of the run");
-    options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
+    options.option("subnet", subnet_, "Of a run: a subnet's text, largest (default), middle, smallest or an id");
+    options.choice("weights", weights_, kWeightChoices, "Of a run: " + std::string(kWeightsHelp));
     options.option("rank", rank_, kRankHelp, 1);
     options.option("top", top_, "Classes to show of each image", 1);
   }
   int run(const CommonOptions& common) override {
-    Run run(run_, weights_, rank_);
-    const ModelConfig& model = run.space().model();
-    if (!model.image.present())
-      throw InputError({run.name(), "a run of a classifier of images", "a language model", "elastiform generate continues texts"});
-    const Subnet subnet = run.subnet(subnet_);
-    const ThreadPool pool(threads_of(common));
-    const auto backend = make_backend(Compute(common.device, Precision::f32), pool);
-    const Network network(run.space(), DType::float32, backend->memory());
-    const PlacedWeights weights(run.weights(), backend->memory());
-    std::vector<std::string> documents;
-    for (const std::string& path : images_) {
-      const ImageSet set = read_unlabelled(path, run.recipe().data.image, model.image);
-      for (std::int64_t first = 0; first < set.count && !interrupted(); first += kImagesOfBatch) {
-        const ImageSet part = part_of(set, model.image, first, std::min(kImagesOfBatch, set.count - first));
-        const std::vector<float> logits = classify(*backend, network, *weights, subnet, batch_of(part, run.recipe().data.image, model));
-        const std::span<const float> all(logits);
-        const auto classes = static_cast<std::size_t>(model.vocabulary);
-        for (std::int64_t i = 0; i < part.count; ++i)
-          show(set.count > 1 ? fmt::format("{}#{}", path, first + i) : path,
-               best_of(all.subspan(static_cast<std::size_t>(i) * classes, classes), static_cast<std::size_t>(top_), path), common.json,
-               documents);
-      }
+    if (is_run_folder(path_)) {
+      Run run(path_, weights_, rank_);
+      require_images(run.space().model());
+      return classify_with({run.weights(), run.subnet(subnet_.value_or("largest")), run.recipe().data.image,
+                            class_names(run.recipe().data.image, run.space().model())},
+                           common);
     }
-    if (common.json) fmt::print("{}\n", JsonObject().add("subnet", format(subnet)).add_json("images", json_list(documents)).text());
-    return interrupted() ? kInterruptedStatus : 0;
+    const DenseModel model = load_model(path_);
+    require_images(model.model);
+    for (const auto& [given, option] :
+         {std::pair{subnet_.has_value(), "--subnet"}, std::pair{weights_ != kWeightChoices.front(), "--weights"},
+          std::pair{rank_.has_value(), "--rank"}})
+      if (given)
+        throw InputError({std::string("elastiform classify: ") + option, "a run folder", path_ + ", which holds one network",
+                          std::string("leave ") + option + " out"});
+    return classify_with({model.weights, model.subnet, model.reading, model.class_names}, common);
   }
 
  private:
+  /// A network, and how it reads images.
+  struct Classifier {
+    const Weights& weights;
+    Subnet subnet;
+    ImageOptions reading;
+    std::vector<std::string> names;
+  };
+
+  void require_images(const ModelConfig& model) const {
+    if (!model.classifies()) throw InputError({path_, "a classifier of images", "a language model", "elastiform generate continues texts"});
+  }
+
+  int classify_with(const Classifier& classifier, const CommonOptions& common) {
+    const SearchSpace& space = classifier.weights.table().space();
+    const ModelConfig& model = space.model();
+    const ThreadPool pool(threads_of(common));
+    const auto backend = make_backend(Compute(common.device, Precision::f32), pool);
+    const Network network(space, DType::float32, backend->memory());
+    const PlacedWeights weights(classifier.weights, backend->memory());
+    std::vector<std::string> documents;
+    for (const std::string& path : images_) {
+      const ImageSet set = read_unlabelled(path, classifier.reading, model.image);
+      for (std::int64_t first = 0; first < set.count && !interrupted(); first += kImagesOfBatch) {
+        const ImageSet part = part_of(set, model.image, first, std::min(kImagesOfBatch, set.count - first));
+        const std::vector<float> logits =
+            image_logits(*backend, network, *weights, classifier.subnet, batch_of(part, classifier.reading, model));
+        const std::span<const float> all(logits);
+        const auto classes = static_cast<std::size_t>(model.vocabulary);
+        for (std::int64_t i = 0; i < part.count; ++i) {
+          const auto best = best_of(all.subspan(static_cast<std::size_t>(i) * classes, classes), static_cast<std::size_t>(top_), path);
+          show(set.count > 1 ? fmt::format("{}#{}", path, first + i) : path, best, classifier.names, common.json, documents);
+        }
+      }
+    }
+    if (common.json)
+      fmt::print("{}\n", JsonObject().add("subnet", format(classifier.subnet)).add_json("images", json_list(documents)).text());
+    return interrupted() ? kInterruptedStatus : 0;
+  }
+
   static ImageSet part_of(const ImageSet& set, const ImageShape& shape, std::int64_t first, std::int64_t count) {
     ImageSet part{.count = count,
                   .bytes = {},
@@ -97,31 +129,24 @@ class ClassifyCommand final : public Command {
     return part;
   }
 
-  static std::vector<float> classify(Backend& backend, const Network& network, const Weights& weights, const Subnet& subnet,
-                                     const Batch& batch) {
-    const std::int64_t classes = network.space().model().vocabulary;
-    Arena arena(
-        network.plan_classify(backend.traits(), subnet, batch.sequences) + Arena::bytes_for(batch.sequences, classes, DType::float32),
-        backend.memory());
-    const View logits = arena.matrix(batch.sequences, classes, DType::float32);
-    network.classify(backend, weights, subnet, batch, logits, arena);
-    std::vector<float> values(static_cast<std::size_t>(batch.sequences * classes));
-    backend.copy(view_of(values.data(), batch.sequences, classes, classes), logits);
-    return values;
-  }
-
-  static void show(const std::string& image, const std::vector<Guess>& best, bool json, std::vector<std::string>& documents) {
+  static void show(const std::string& image, const std::vector<Guess>& best, const std::vector<std::string>& names, bool json,
+                   std::vector<std::string>& documents) {
     std::vector<std::string> items;
     std::string line;
     for (const Guess& guess : best) {
-      items.push_back(JsonObject().add("class", std::int64_t{guess.label}).add("probability", guess.probability).text());
-      line += fmt::format("  {} ({:.1f} %)", guess.label, 100 * guess.probability);
+      JsonObject item;
+      item.add("class", std::int64_t{guess.label});
+      if (!names.empty()) item.add("name", names[static_cast<std::size_t>(guess.label)]);
+      items.push_back(item.add("probability", guess.probability).text());
+      line += fmt::format("  {} ({:.1f} %)", names.empty() ? std::to_string(guess.label) : names[static_cast<std::size_t>(guess.label)],
+                          100 * guess.probability);
     }
     if (json) documents.push_back(JsonObject().add("image", image).add_json("classes", json_list(items)).text());
     else fmt::print("{}:{}\n", image, line);
   }
 
-  std::string run_, subnet_ = "largest", weights_ = kWeightChoices.front();
+  std::string path_, weights_ = kWeightChoices.front();
+  std::optional<std::string> subnet_;
   std::optional<std::int64_t> rank_;
   std::vector<std::string> images_;
   std::int64_t top_ = 1;

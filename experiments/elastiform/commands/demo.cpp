@@ -121,7 +121,7 @@ class DemoCommand final : public Command {
     fmt::print(stream_, "{} holds the run: recipe.toml, supernet.h5, results.h5, exports/\n\nTry next:\n", run.name());
     fmt::print(stream_, "  elastiform front {}\n", run.name());
     fmt::print(stream_, "  elastiform search {} --budget macs=..50%\n", run.name());
-    fmt::print(stream_, "  {}\n", generate_line(exports_.back().path));
+    fmt::print(stream_, "  {}\n", try_line(exports_.back().path, run.space().model()));
     fmt::print(stream_, "  elastiform evaluate {} --subnet middle --split report\n", run.name());
     if (!common.json) return;
     std::vector<std::string> searches, rows, models, paths;

@@ -10,16 +10,15 @@
 namespace elastiform {
 namespace {
 
-std::string exported_json(const Exported& exported, const Format& format) {
+std::string exported_json(const Exported& exported, const Format& format, bool classifies) {
   std::vector<std::string> quality;
-  for (const auto& one : exported.card.quality)
-    quality.push_back(JsonObject()
-                          .add("split", one.split)
-                          .add("loss", one.loss)
-                          .add("loss_se", one.loss_se)
-                          .add("bits_per_byte", one.bits_per_byte)
-                          .add("tokens", one.tokens)
-                          .text());
+  for (const auto& one : exported.card.quality) {
+    JsonObject item;
+    item.add("split", one.split).add("loss", one.loss).add("loss_se", one.loss_se);
+    if (classifies) item.add("accuracy", one.accuracy).add("images", one.tokens);
+    else item.add("bits_per_byte", one.bits_per_byte).add("tokens", one.tokens);
+    quality.push_back(item.text());
+  }
   JsonObject object;
   object.add("path", exported.path)
       .add("format", format.name)
@@ -72,14 +71,18 @@ class ExportCommand final : public Command {
     const Subnet subnet = run.subnet(subnet_);
     const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_, {consumer, python});
     const auto& report = exported.report;
-    if (common.json) fmt::print("{}\n", exported_json(exported, format));
+    if (common.json) fmt::print("{}\n", exported_json(exported, format, run.metric().classifies));
     auto* const stream = text_stream(common.json);
     fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name,
                grouped(exported.card.costs.parameters));
     if (exported.padding) fmt::print(stream, "{}", padding_line(*exported.padding));
     for (const auto& quality : exported.card.quality)
-      fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split,
-                 quality.loss, kNormal95 * quality.loss_se, quality.bits_per_byte);
+      if (run.metric().classifies)
+        fmt::print(stream, "{:<6} accuracy {:.2f} %, loss {:.4f} ± {:.4f} nats per image (95 %, over images)\n", quality.split,
+                   100 * quality.accuracy, quality.loss, kNormal95 * quality.loss_se);
+      else
+        fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split,
+                   quality.loss, kNormal95 * quality.loss_se, quality.bits_per_byte);
     fmt::print(stream, "{}",
                chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model(),
                               run.report_set(Split::search).bytes_per_token));
@@ -88,7 +91,7 @@ class ExportCommand final : public Command {
     if (report)
       fmt::print(stream, "{}: logits differ by {:.1e} of the largest ({:.0e} allowed)\n", report->version, report->difference,
                  report->allowed);
-    if (format.read != nullptr) fmt::print(stream, "try it: {}\n", generate_line(exported.path));
+    if (format.read != nullptr) fmt::print(stream, "try it: {}\n", try_line(exported.path, run.space().model()));
     return 0;
   }
 

@@ -80,7 +80,7 @@ class GenerateCommand final : public Command {
 
  private:
   void require_text(const ModelConfig& model) const {
-    if (model.image.present())
+    if (model.classifies())
       throw InputError({path_, "a language model", "a classifier of images", "elastiform classify names the classes of images"});
   }
 

@@ -27,11 +27,15 @@ class ImportCommand final : public Command {
     return "elastiform import smollm --run runs/smollm --text kjv.txt --context 512 --space embed=384,576 --set train.steps=2000";
   }
   void declare(Options& options) override {
-    options.positional("path", request_.path,
-                       "A Hugging Face folder (Llama, Mistral, Qwen2, GPT-2), a GGUF file or an export of ours; tokenizers of byte-level "
-                       "BPE (docs/imports.md)");
+    options.positional(
+        "path", request_.path,
+        "A Hugging Face folder (Llama, Mistral, Qwen2, GPT-2, ViT, DeiT, DINOv2), a GGUF file or an export of ours; tokenizers of "
+        "byte-level BPE (docs/imports.md)");
     options.option("run", request_.run, "Folder of the new run");
-    options.option("text", request_.text, "File or folder of text, or token shards, to train and score on");
+    options.option("text", request_.text, "Of a language model: file or folder of text, or token shards, to train and score on");
+    options.option("images", request_.images, "Of a classifier: file or folder of images, as data.images (docs/vision.md)");
+    options.option("labels", request_.labels, "Of a classifier: the file of labels beside .npy and IDX images");
+    options.option("classes", classes_, "Of a classifier's body that has no head: how many classes its new head has", 2);
     options.option("tokenizer", request_.tokenizer, "Instead of the checkpoint's: bytes, or the place of a tokenizer.json");
     options.option("context", context_, "Tokens that a position can see, at most the checkpoint's (the default)", 1);
     options.choice("importance", request_.importance, importance_names(), "What puts heads, FFN columns and channels in order");
@@ -43,7 +47,10 @@ class ImportCommand final : public Command {
     request_.run = without_slash(request_.run);
     request_.path = without_slash(request_.path);
     if (request_.run.empty()) throw InputError({"elastiform import", "--run FOLDER", "none", ""});
-    if (request_.text.empty()) throw InputError({"elastiform import", "--text FILE", "none", "what the run is trained and scored on"});
+    if (request_.text.empty() && request_.images.empty())
+      throw InputError(
+          {"elastiform import", "--text FILE, or --images FILE of a classifier", "neither", "what the run is trained and scored on"});
+    if (classes_) request_.classes = static_cast<int>(std::min<std::int64_t>(*classes_, INT32_MAX));
     if (context_) request_.context = static_cast<int>(std::min<std::int64_t>(*context_, INT32_MAX));
     request_.threads = threads_of(common);
     const ImportedRun made = import_checkpoint(request_);
@@ -61,9 +68,11 @@ class ImportCommand final : public Command {
                              .text());
       return 0;
     }
-    fmt::print("{}: {}, {} parameters, context {} tokens, {} ids\n", made.folder, made.subnet, grouped(made.parameters), made.context,
-               grouped(made.vocabulary));
-    fmt::print("the largest of {} subnets; {:.3f} bytes of text a token\n", grouped(made.subnets), made.bytes_per_token);
+    const bool images = !request_.images.empty();
+    fmt::print("{}: {}, {} parameters, {} {} tokens, {} {}\n", made.folder, made.subnet, grouped(made.parameters),
+               images ? "images of" : "context", made.context, grouped(made.vocabulary), images ? "classes" : "ids");
+    fmt::print("the largest of {} subnets{}\n", grouped(made.subnets),
+               images ? "" : fmt::format("; {:.3f} bytes of text a token", made.bytes_per_token));
     if (made.calibrated_on > 0) fmt::print("put in order by {} on {} tokens\n", request_.importance, grouped(made.calibrated_on));
     fmt::print("next: elastiform evaluate {0} --subnet largest, elastiform train --resume {0}\n", made.folder);
     return 0;
@@ -71,7 +80,7 @@ class ImportCommand final : public Command {
 
  private:
   ImportRequest request_;
-  std::optional<std::int64_t> context_;
+  std::optional<std::int64_t> context_, classes_;
 };
 
 }  // namespace

@@ -191,7 +191,7 @@ TEST_CASE("the interpreter's operators do what ONNX's list says", "[formats][onn
   CHECK(onnx_folder::gathered(a, Tensor::of({2, 1}, std::vector<std::int64_t>{1, 0})).floats == std::vector<float>{4, 5, 6, 1, 2, 3});
   CHECK(
       onnx_folder::gathered(Tensor::of({2}, std::vector<std::int64_t>{7, 9}), Tensor::of({}, std::vector<std::int64_t>{1})).shape.empty());
-  CHECK(onnx_folder::mean_of_last(a).floats == std::vector<float>{2, 5});
+  CHECK(onnx_folder::mean_of(a, -1).floats == std::vector<float>{2, 5});
   CHECK(onnx_folder::softmax_of_last(Tensor::of({1, 2}, std::vector<float>{0, std::log(3.0f)})).floats[1] == Approx(0.75));
   const Tensor gain = Tensor::of({2}, std::vector<float>{1, 2}), bias = Tensor::of({2}, std::vector<float>{0, 1});
   const Tensor normed = onnx_folder::layer_norm(Tensor::of({1, 2}, std::vector<float>{1, 3}), gain, &bias, 0);
