@@ -41,7 +41,7 @@ void Network::embed(Backend& backend, const Weights& values, int embed, const Ba
 }
 
 void Network::forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth,
-                            std::int64_t tokens, ConstView x_in, View x_out, Arena& arena) const {
+                            std::int64_t tokens, ConstView x_in, View x_out, Arena& arena, PartDone done) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
   const BlockShape shape = p.shape(x_in.rows / tokens, tokens, embed, genes, depth);
@@ -53,11 +53,13 @@ void Network::forward_block(Backend& backend, const Weights& values, int embed, 
     const ArenaScope layer_scope(arena);
     p.attention.forward(backend, p.effective(backend, p.attention_slices(values, index, embed, genes), arena), shape, nothing, y, x, arena);
     x = y;
+    done(PassPart::attention, index);
   }
   if (genes.ffn > 0) {
     const Saved nothing(arena, FeedForward::tensors(model, shape, backend.traits()), FeedForward::levels().back(), backend.traits());
     p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, index, embed, genes), arena), shape, nothing, x_out,
                            x, arena);
+    done(PassPart::feed_forward, index);
   }
 }
 
@@ -73,30 +75,34 @@ void Network::score(Backend& backend, const Weights& values, int embed, ConstVie
   p.head.score(backend, p.head_slices(values, embed), saved, read, batch, losses, correct, arena);
 }
 
-void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const {
+void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena,
+                       PartDone done) const {
   const Parts& p = *parts_;
   const ArenaScope scope(arena);
   View x = arena.matrix(batch.rows(), subnet.embed, p.dtype), y = arena.matrix(batch.rows(), subnet.embed, p.dtype);
   p.embed(backend, values, subnet.embed, batch, x, arena);
+  done(PassPart::embedding, 0);
   for (int i = 0; i < subnet.depth(); ++i) {
     forward_block(backend, values, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], subnet.block_index(i), subnet.depth(),
-                  batch.tokens, x, y, arena);
+                  batch.tokens, x, y, arena, [&](PassPart part, int) { done(part, i); });
     std::swap(x, y);
   }
   const ConstView read = p.pooled(backend, x, batch, arena);
   const BlockShape shape = p.head_shape(batch.sequences, batch.tokens, subnet.embed);
   const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, read, logits);
+  done(PassPart::head, 0);
 }
 
 void Network::decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens,
-                     KeyValueCache& cache, View logits, Arena& arena) const {
+                     KeyValueCache& cache, View logits, Arena& arena, PartDone done) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
   const ArenaScope scope(arena);
   const std::int64_t count = static_cast<std::int64_t>(tokens.size());
   View x = arena.matrix(count, subnet.embed, p.dtype), y = arena.matrix(count, subnet.embed, p.dtype);
   p.embed_tokens(backend, values, subnet.embed, tokens, count, cache.tokens, x);
+  done(PassPart::embedding, 0);
   for (int i = 0; i < subnet.depth(); ++i) {
     const std::size_t at = static_cast<std::size_t>(i);
     const BlockGenes& genes = subnet.blocks[at];
@@ -107,6 +113,7 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
       p.attention.decode(backend, p.effective(backend, p.attention_slices(values, block, subnet.embed, genes), arena), shape,
                          {cache.keys[at], cache.values[at], cache.tokens}, y, x, arena);
       std::swap(x, y);
+      done(PassPart::attention, i);
     }
     if (genes.ffn > 0) {
       const ArenaScope layer_scope(arena);
@@ -114,10 +121,12 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
       p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, block, subnet.embed, genes), arena), shape, saved,
                              y, x, arena);
       std::swap(x, y);
+      done(PassPart::feed_forward, i);
     }
   }
   const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}, 0), backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, x.row_range(count - logits.rows, logits.rows), logits);
+  done(PassPart::head, 0);
   cache.tokens += count;
 }
 

@@ -65,7 +65,7 @@ class SampleCommand final : public Command {
   }
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);
-    const auto costs = cost_model_of(recipe);
+    const auto costs = costs_of(recipe, path_);
     const Deployable target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
     check_deployable_tokenizer(recipe, target);
     const FeasibleSet set(costs, Budget::parse(budgets_, costs), target);
@@ -85,7 +85,7 @@ class SampleCommand final : public Command {
     }
     const auto budget = set.budget().text();
     fmt::print("{} feasible{}; law {}, seed {}\n", grouped(set.count().str()), budget.empty() ? "" : " inside " + budget, law_, seed_);
-    Table table(cost_header(metric_of(recipe.space.model())));
+    Table table(cost_header(metric_of(recipe.space.model()), costs.latency().has_value()));
     for (const auto& subnet : subnets) table.row(cost_row(format(subnet), costs.of(subnet)));
     fmt::print("{}", table.text());
     return 0;
