@@ -104,7 +104,8 @@ std::vector<Subnet> carriers_of(const SearchSpace& space, int embed) {
   std::set<int> heads_left, ffn_left;  // of all blocks: pins and combinations that are not allowed may hide one from the cycle
   for (const SearchSpace::Block& block : space.blocks()) {
     heads_left.insert(block.heads.begin(), block.heads.end());
-    ffn_left.insert(block.ffn.at(embed).begin(), block.ffn.at(embed).end());
+    const std::vector<int> ffn = block.ffn.at(embed);
+    ffn_left.insert(ffn.begin(), ffn.end());
   }
   std::vector<Subnet> carriers;
   for (std::size_t number = 0; number < most; ++number)

@@ -164,7 +164,7 @@ void judge_latency(const Run& run, const SearchRequest& request, const Limit& li
   fmt::print(text_stream(common.json), "measuring the best and the front\n");
   std::fflush(text_stream(common.json));
   RunClock clock(run, run.costs().deploy(), parse_device(model.device, run.paths().latency()));
-  outcome.latency = measure_finalists(limit, request.finalists, outcome.found, outcome.homogeneous, clock, store);
+  outcome.latency = measure_finalists(limit, outcome.cost, request.finalists, outcome.found, outcome.homogeneous, clock, store);
   outcome.latency->table = model.origin;
   outcome.latency->guard = model.guard;
 }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "experiments/elastiform/command_line.hpp"
-#include "experiments/elastiform/measured_finalists.hpp"
+#include "search/measured_finalists.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/tuned_finalists.hpp"
 #include "search/feasible_set.hpp"

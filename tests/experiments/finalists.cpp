@@ -84,7 +84,7 @@ TEST_CASE("finalists that are killed in the middle of a training go on with the 
   const OwnRun whole, part;
   const json expected = whole.json_of(line)[0]["finalists"]["ranking"];
   int seen = 0;
-  // Of the second finalist's training: "step 20" is written behind a checkpoint (the micro recipe's checkpoint_every).
+  // Of the second finalist's training: "step 20" is printed where a checkpoint is written (the micro recipe's checkpoint_every).
   const auto stop = [&](int process, const std::string& text) {
     if (text.find("step 20") != std::string::npos && ++seen == 2) ::kill(process, SIGKILL);
   };

@@ -1,4 +1,4 @@
-#include "experiments/elastiform/measured_finalists.hpp"
+#include "search/measured_finalists.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -15,13 +15,13 @@ constexpr double kPicoseconds = 1e9;  // of a millisecond
 using Lists = std::vector<std::vector<Evaluation>*>;
 
 /// Those that would be answers if nothing more were measured, and have no median yet.
-std::vector<Evaluation> unmeasured_answers(const Lists& lists, std::size_t best_of_all, const MeasuredFinalists& known) {
+std::vector<Evaluation> unmeasured_answers(const Lists& lists, Cost cost, std::size_t best_of_all, const MeasuredFinalists& known) {
   std::vector<Evaluation> answers;
   std::set<std::int64_t> ids;
   const auto want = [&](const Evaluation& evaluation) {
     if (!known.inside.contains(evaluation.id) && ids.insert(evaluation.id).second) answers.push_back(evaluation);
   };
-  ParetoFront front(Cost::latency);
+  ParetoFront front(cost);
   for (const auto* list : lists) {
     const Evaluation* best = nullptr;
     for (const Evaluation& evaluation : *list) {
@@ -50,8 +50,8 @@ bool within(const Limit& limit, double milliseconds) {
   return picoseconds >= static_cast<double>(limit.low) && picoseconds <= static_cast<double>(limit.high);
 }
 
-MeasuredFinalists measure_finalists(const Limit& limit, std::size_t best, std::vector<Evaluation>& found, std::vector<Evaluation>& rivals,
-                                    InferenceClock& clock, ResultStore& store) {
+MeasuredFinalists measure_finalists(const Limit& limit, Cost cost, std::size_t best, std::vector<Evaluation>& found,
+                                    std::vector<Evaluation>& rivals, InferenceClock& clock, ResultStore& store) {
   MeasuredFinalists finalists;
   finalists.measured = true;
   const Lists lists{&found, &rivals};
@@ -62,7 +62,7 @@ MeasuredFinalists measure_finalists(const Limit& limit, std::size_t best, std::v
   for (const auto* list : lists) std::ranges::for_each(*list, judge);
   std::size_t measured = 0;
   while (true) {
-    std::vector<Evaluation> answers = unmeasured_answers(lists, best, finalists);
+    std::vector<Evaluation> answers = unmeasured_answers(lists, cost, best, finalists);
     answers.resize(std::min(answers.size(), kMostMeasured - measured));
     if (answers.empty()) break;
     measured += answers.size();

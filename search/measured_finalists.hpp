@@ -24,11 +24,11 @@ struct MeasuredFinalists {
 /// Whether a median is within a limit on latency.
 bool within(const Limit& limit, double milliseconds);
 
-/// Measures the best of each list, the `best` best of both and the members of their common front, and whoever follows those that turn out
-/// to be outside, until all of them are inside or kMostMeasured networks have been measured. Medians join the evaluations and the store;
-/// those that the store has count.
+/// Measures the best of each list, the `best` best of both and the members of their common front against `cost`, and whoever follows those
+/// that turn out to be outside, until all of them are inside or kMostMeasured networks have been measured. Medians join the evaluations and
+/// the store; those that the store has count.
 constexpr std::size_t kMostMeasured = 64;
-MeasuredFinalists measure_finalists(const Limit& limit, std::size_t best, std::vector<Evaluation>& found, std::vector<Evaluation>& rivals,
-                                    InferenceClock& clock, ResultStore& store);
+MeasuredFinalists measure_finalists(const Limit& limit, Cost cost, std::size_t best, std::vector<Evaluation>& found,
+                                    std::vector<Evaluation>& rivals, InferenceClock& clock, ResultStore& store);
 
 }  // namespace elastiform
