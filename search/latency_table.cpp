@@ -1,9 +1,9 @@
 #include "search/latency_table.hpp"
 
+#include <unistd.h>
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <thread>
+
 #include <utility>
 
 #include "kernels/cpu/identity.hpp"
@@ -90,7 +90,7 @@ std::vector<int> choices(const SearchSpace& space, bool heads, int embed) {
 std::string Machine::hash() const { return sha256_hex(processor + "\n" + isa + "\n" + std::to_string(cores)).substr(0, 16); }
 
 Machine this_machine() {
-  return {.processor = processor_name(), .isa = isa_name(Precision::f32), .cores = static_cast<int>(std::thread::hardware_concurrency())};
+  return {.processor = processor_name(), .isa = isa_name(Precision::f32), .cores = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF))};
 }
 
 std::string LatencyTable::label() const {

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "experiments/elastiform/command_line.hpp"
-#include "search/measured_finalists.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/tuned_finalists.hpp"
 #include "search/feasible_set.hpp"
+#include "search/measured_finalists.hpp"
 #include "search/statistics.hpp"
 
 namespace elastiform {

@@ -85,7 +85,6 @@ TEST_CASE("Who is outside is left out, and who follows is measured", "[search][l
   CHECK(!finalists.admits(searched.found[4]));  // never measured
   CHECK(searched.measure(2, 3).inside == std::set<std::int64_t>{3, 5, 6});
 
-  for (Evaluation& evaluation : searched.found) searched.clock.milliseconds[evaluation.subnet] = 9;
   Searched none(6, true);
   for (auto& [subnet, ms] : none.clock.milliseconds) ms = 9;
   const MeasuredFinalists nobody = none.measure(2);

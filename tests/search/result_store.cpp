@@ -119,35 +119,6 @@ TEST_CASE("evaluations costed under another [deploy] are shown with today's cost
   CHECK(store.find(3)->costs.inference_bytes == 66);
 }
 
-TEST_CASE("medians that are measured afterwards join their rows, of today's [deploy] alone, and can be forgotten", "[search][store]") {
-  const TemporaryFolder folder;
-  SearchDescription then = search_of("random"), now = then;
-  then.deploy = "f32,batch=8";
-  now.deploy = "f32,batch=1";
-  {
-    ResultStore store = open_store(folder, Mode::write);
-    auto old = round_of(0, 2), fresh = round_of(2, 2);
-    store.append(then, old);
-    store.set_latencies({{1, 8.5}});  // while batch=8 was today's
-    store.append(now, fresh);
-    store.show_costs(now.deploy, [](const Subnet&) { return Costs{}; });
-    CHECK(std::isnan(store.find(1)->latency_ms));
-    store.set_latencies({{2, 1.25}, {4, 1.5}});
-    CHECK(store.find(2)->latency_ms == 1.25);                  // shown here, and kept nowhere
-    const ResultStore other = open_store(folder, Mode::read);  // on disk already
-    CHECK(other.find(4)->latency_ms == 1.5);
-    CHECK(std::isnan(other.find(3)->latency_ms));
-    CHECK(other.find(1)->latency_ms == 8.5);
-    CHECK(std::isnan(other.find(2)->latency_ms));
-    CHECK_THROWS_AS(store.set_latencies({{5, 1.0}}), std::logic_error);
-  }
-  ResultStore store = open_store(folder, Mode::write);
-  store.show_costs(now.deploy, [](const Subnet&) { return Costs{}; });
-  store.forget_latencies();
-  const ResultStore other = open_store(folder, Mode::read);
-  for (int id = 1; id <= 4; ++id) CHECK(std::isnan(other.find(id)->latency_ms));
-}
-
 TEST_CASE("a store gives back every evaluation, round and search after reopening", "[search][store]") {
   const TemporaryFolder folder;
   const SearchDescription random = search_of("random"), evolution = search_of("evolution", std::uint64_t{1} << 63);
