@@ -92,15 +92,15 @@ std::string front_plot(const std::vector<Evaluation>& all, const ParetoFront& fr
   PlotSeries evaluated{.mark = '.', .label = "evaluated", .points = {}}, equal{.mark = 'h', .label = "all blocks equal", .points = {}};
   PlotSeries best{.mark = 'O', .label = "front", .points = {}};
   const auto point = [&](const Evaluation& evaluation) {
-    // A latency as it is predicted, in milliseconds; the guard band is the limit's.
-    return std::pair{front.cost() == Cost::latency ? static_cast<double>(evaluation.costs.latency) / 1e9
+    // A latency as it is predicted, in microseconds; the guard band is the limit's.
+    return std::pair{front.cost() == Cost::latency ? static_cast<double>(evaluation.costs.latency) / 1e6
                                                    : static_cast<double>(value_of(evaluation.costs, front.cost())),
                      units_per_nat(evaluation, metric) * evaluation.score.loss};
   };
   for (const Evaluation& evaluation : all) (is_homogeneous(evaluation.subnet) ? equal : evaluated).points.push_back(point(evaluation));
   for (const Evaluation& evaluation : front.members()) best.points.push_back(point(evaluation));
   return scatter_plot({evaluated, equal, best},
-                      std::string(name_of(front.cost())) + (front.cost() == Cost::latency ? ", ms predicted" : ""),
+                      std::string(name_of(front.cost())) + (front.cost() == Cost::latency ? ", us predicted" : ""),
                       std::string(metric.loss));
 }
 

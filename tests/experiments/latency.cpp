@@ -155,6 +155,8 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
   // 1 + 1 ms, and of each block its heads and width: at most 2 + 34 of one or two blocks e16, none of e32, whose narrowest FFN is 64.
   const json drawn = own.json_of("sample runs/micro --budget latency=..40ms --count 2");
   CHECK(drawn["feasible"] == "2");
+  CHECK(drawn["latency_table"] == "imported: a made table on Other");
+  CHECK_THAT(own.succeed("space runs/micro").out, Contains("predicted by imported: a made table on Other"));
   CHECK(drawn["subnets"][0]["predicted_latency_ms"].get<double>() <= 36.01);
   const ProgramResult searched = own.succeed("search runs/micro --budget latency=..40ms --evaluations 3");
   CHECK_THAT(searched.out, Contains("imported: a made table on Other") && Contains("not measured here"));

@@ -23,7 +23,9 @@ class CostCommand final : public Command {
     const auto subnet = subnet_of(recipe, path_, subnet_);
     const auto value = costs.of(subnet);
     if (common.json) {
-      fmt::print("{}\n", cost_json(subnet, value).text());
+      JsonObject object = cost_json(subnet, value);
+      if (costs.latency()) object.add("latency_table", costs.latency()->origin);
+      fmt::print("{}\n", object.text());
       return 0;
     }
     const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };

@@ -80,6 +80,7 @@ class SampleCommand final : public Command {
       std::vector<std::string> list;
       for (const auto& subnet : subnets) list.push_back(cost_json(subnet, costs.of(subnet)).text());
       JsonObject object;
+      if (costs.latency()) object.add("latency_table", costs.latency()->origin);
       fmt::print("{}\n", object.add("feasible", set.count().str()).add("law", law_).add_json("subnets", json_list(list)).text());
       return 0;
     }
@@ -88,6 +89,7 @@ class SampleCommand final : public Command {
     Table table(cost_header(metric_of(recipe.space.model()), costs.latency().has_value()));
     for (const auto& subnet : subnets) table.row(cost_row(format(subnet), costs.of(subnet)));
     fmt::print("{}", table.text());
+    if (costs.latency()) fmt::print("latencies are predicted by {}\n", costs.latency()->origin);
     return 0;
   }
 

@@ -79,6 +79,7 @@ class SpaceCommand final : public Command {
     for (const auto& [name, subnet] : ends(recipe.space))
       table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
     fmt::print("{}\n", table.text());
+    if (costs.latency()) fmt::print("latencies are predicted by {}\n", costs.latency()->origin);
     fmt::print(
         "training the supernet takes {} (weights, gradients, optimizer, activations, workspace); train adds what its live losses take\n",
         bytes_text(static_cast<double>(memory)));
@@ -96,6 +97,7 @@ class SpaceCommand final : public Command {
                   std::int64_t memory) const {
     JsonObject object;
     object.add("size", all).add("deploy", deploy_text(recipe.deploy)).add("supernet_training_bytes", memory);
+    if (costs.latency()) object.add("latency_table", costs.latency()->origin);
     for (const auto& [name, subnet] : ends(recipe.space)) object.add_json(name, cost_json(subnet, costs.of(subnet)).text());
     std::vector<std::string> list;
     for (const auto& count : counts) {
