@@ -185,8 +185,8 @@ TEST_CASE("the recipes of images are read, and AutoFormer-tiny's space has the p
   INFO(result.err);
   REQUIRE(result.status == 0);
   const nlohmann::json space = nlohmann::json::parse(result.out);
-  CHECK(space["smallest"]["parameters"].get<std::int64_t>() / 10'000 == 527);
-  CHECK(space["largest"]["parameters"].get<std::int64_t>() / 10'000 == 1041);
+  CHECK(space["smallest"]["parameters"].get<std::int64_t>() == 5'273'896);
+  CHECK(space["largest"]["parameters"].get<std::int64_t>() == 10'409'752);
 }
 
 }  // namespace elastiform
