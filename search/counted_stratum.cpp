@@ -42,7 +42,7 @@ class CountedStratum final : public Stratum {
   CountedStratum(const CostModel& costs, std::span<const Limit> limits, int embed, const Choices& choices, std::int64_t max_bytes)
       : Stratum(embed, static_cast<int>(choices.heads.size())), queries_(costs.space().model().queries_per_group), heads_(choices.heads),
         ffn_(choices.ffn), head_ways_(heads_, SumTable::Form::ways, max_bytes), ffn_sums_(ffn_, SumTable::Form::summed, max_bytes) {
-    for (const Cost cost : {Cost::parameters, Cost::block_parameters, Cost::macs}) find_cost(costs, cost);
+    for (const Cost cost : kCosts) find_cost(costs, cost);
     for (std::int64_t head_zeros = 0; head_zeros <= head_ways_.zeros(0); ++head_zeros)
       for (std::int64_t ffn_zeros = 0; ffn_zeros <= ffn_sums_.zeros(0); ++ffn_zeros)
         for (std::int64_t x = 0; x <= head_ways_.span(0); ++x) {
@@ -231,7 +231,7 @@ class CountedStratum final : public Stratum {
   int queries_;
   Gene heads_, ffn_;
   SumTable head_ways_, ffn_sums_;
-  std::array<LinearCost, 3> linear_{};
+  std::array<LinearCost, kCosts.size()> linear_{};
   std::vector<Range> ranges_;  // of FFN offsets: [blocks without attention][blocks without FFN][sum of heads]
 };
 

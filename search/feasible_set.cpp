@@ -173,7 +173,8 @@ std::string FeasibleSet::why_empty() const {
     const std::string others = limits.size() == 1   ? ""
                                : limits.size() == 2 ? " while the other limit holds"
                                                     : " while the other limits hold";
-    text += value ? "; nearest " + name + others + ": " + std::to_string(*value) : "; " + name + ": no subnet meets the other limits";
+    text += value ? "; nearest " + name + others + ": " + amount_text(limits[which].cost, *value)
+                  : "; " + name + ": no subnet meets the other limits";
   }
   return text;
 }

@@ -14,7 +14,7 @@ class ListedStratum final : public Stratum {
   ListedStratum(const CostModel& costs, std::span<const Limit> limits, int embed, int depth, std::vector<Subnet> candidates)
       : Stratum(embed, depth), candidates_(std::move(candidates)) {
     for (const Subnet& subnet : candidates_) {
-      candidate_costs_.push_back(additive_costs(costs, subnet));
+      candidate_costs_.push_back(costs.additive(subnet));
       if (admits(limits, candidate_costs_.back())) members_.push_back(subnet);
     }
   }
@@ -68,21 +68,11 @@ std::optional<std::int64_t> Nearest::closest(const Limit& limit) const {
   return limit.low - *below <= *above - limit.high ? below : above;
 }
 
-AdditiveCosts additive_costs(const CostModel& costs, const Subnet& subnet) {
-  AdditiveCosts sum = costs.frame(subnet.embed);
-  for (const BlockGenes& genes : subnet.blocks) {
-    const AdditiveCosts block = costs.block(subnet.embed, genes);
-    sum.parameters += block.parameters;
-    sum.block_parameters += block.block_parameters;
-    sum.macs += block.macs;
-  }
-  return sum;
-}
-
 std::int64_t value_of(const AdditiveCosts& costs, Cost cost) {
   switch (cost) {
     case Cost::block_parameters: return costs.block_parameters;
     case Cost::macs: return costs.macs;
+    case Cost::latency: return costs.latency_bound;
     default: return costs.parameters;
   }
 }

@@ -1,5 +1,6 @@
 #include "search/result_store.hpp"
 
+#include <cmath>
 #include <filesystem>
 #include <stdexcept>
 #include <tuple>
@@ -33,7 +34,11 @@ struct ResultStore::State {
   StoredResults results;
   std::map<EvaluationKey, std::size_t> by_key;                // index in results.evaluations
   std::map<std::string, std::vector<std::size_t>> rounds_of;  // search name → indices in results.rounds
-  std::map<std::size_t, Costs> stored_costs;                  // of the evaluations that are shown with others
+  struct Kept {
+    Costs costs;
+    double latency_ms = NAN;
+  };
+  std::map<std::size_t, Kept> kept;  // what the files have of evaluations that are shown with other costs
   std::uintmax_t file_bytes = 0;
 
   void index_evaluation(std::size_t i) { by_key.emplace(key_of(results.evaluations[i]), i); }
@@ -153,9 +158,30 @@ void ResultStore::show_costs(const std::string& deploy, const std::function<Cost
   for (std::size_t i = 0; i < s.results.evaluations.size(); ++i) {
     Evaluation& evaluation = s.results.evaluations[i];
     if (same[evaluation.search]) continue;
-    s.stored_costs.emplace(i, evaluation.costs);
+    s.kept.emplace(i, State::Kept{evaluation.costs, evaluation.latency_ms});
     evaluation.costs = costs(evaluation.subnet);
+    evaluation.latency_ms = NAN;
   }
+}
+
+void ResultStore::show_latencies(const std::function<void(const Subnet&, Costs&)>& predict) {
+  for (Evaluation& evaluation : state_->results.evaluations) predict(evaluation.subnet, evaluation.costs);
+}
+
+void ResultStore::set_latencies(const std::vector<std::pair<std::int64_t, double>>& milliseconds) {
+  auto& all = state_->results.evaluations;
+  for (const auto& [id, median] : milliseconds) {
+    if (id < 1 || id > static_cast<std::int64_t>(all.size())) throw std::logic_error("set_latencies: no evaluation of that id");
+    all[static_cast<std::size_t>(id - 1)].latency_ms = median;
+  }
+  if (!milliseconds.empty()) fold();  // the journal only has new rounds
+}
+
+void ResultStore::forget_latencies() {
+  State& s = *state_;
+  for (Evaluation& evaluation : s.results.evaluations) evaluation.latency_ms = NAN;
+  for (auto& [i, kept] : s.kept) kept.latency_ms = NAN;
+  fold();
 }
 
 const std::vector<Evaluation>& ResultStore::evaluations() const { return state_->results.evaluations; }
@@ -190,7 +216,10 @@ void ResultStore::fold() {
   State& s = *state_;
   if (!s.journal) throw std::logic_error("fold of a result store that was opened to read");
   const auto exchange = [&] {
-    for (auto& [i, costs] : s.stored_costs) std::swap(costs, s.results.evaluations[i].costs);
+    for (auto& [i, kept] : s.kept) {
+      std::swap(kept.costs, s.results.evaluations[i].costs);
+      std::swap(kept.latency_ms, s.results.evaluations[i].latency_ms);
+    }
   };
   exchange();
   try {

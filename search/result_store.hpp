@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "search/evaluator.hpp"
@@ -41,8 +42,16 @@ class ResultStore {
   void append(const SearchDescription& search, std::vector<Evaluation>& round);
 
   /// From now on every evaluation that was costed under another [deploy] than `deploy` (the text in its search's description) is handed out
-  /// with costs(subnet). Files keep what they have: /searches says under which [deploy] a row's costs are meant.
+  /// with costs(subnet) and no measured latency. Files keep what they have: /searches says under which [deploy] a row's costs are meant.
   void show_costs(const std::string& deploy, const std::function<Costs(const Subnet&)>& costs);
+
+  /// The same for predicted latencies, which no file keeps: of every evaluation that is here already.
+  void show_latencies(const std::function<void(const Subnet&, Costs&)>& predict);
+
+  /// Medians that were measured afterwards, by id: they join their rows, on disk when it returns. A row that was costed under another
+  /// [deploy] keeps what its file has: there it would mean something else.
+  void set_latencies(const std::vector<std::pair<std::int64_t, double>>& milliseconds);
+  void forget_latencies();  // all of them, under whatever [deploy]
 
   const std::vector<Evaluation>& evaluations() const;  // by id
   std::optional<Evaluation> find(std::int64_t id) const;

@@ -57,8 +57,6 @@ std::unique_ptr<Stratum> counted_stratum(const CostModel& costs, std::span<const
 std::unique_ptr<Stratum> listed_stratum(const CostModel& costs, std::span<const Limit> limits, int embed, int depth,
                                         std::vector<Subnet> candidates);
 
-/// Additive costs of a subnet, from the cost model's parts.
-AdditiveCosts additive_costs(const CostModel& costs, const Subnet& subnet);
 std::int64_t value_of(const AdditiveCosts& costs, Cost cost);
 bool admits(std::span<const Limit> limits, const AdditiveCosts& costs);
 

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kernels/precision.hpp"
@@ -22,7 +24,29 @@ struct Deploy {
   bool operator==(const Deploy&) const = default;
 };
 
-/// Exact costs of one subnet (docs/costs.md).
+/// Predicted time of an inference at one embed width, in picoseconds, so that a column of an FFN is no rounded number: frame (embedding and
+/// head), and of each block attention + head · heads where it has heads, feed_forward + column · ffn where it has an FFN.
+struct LatencyLine {
+  int embed = 0;
+  std::int64_t frame = 0, attention = 0, head = 0, feed_forward = 0, column = 0;
+  std::int64_t of(const BlockGenes& genes) const {
+    return (genes.heads > 0 ? attention + head * genes.heads : 0) + (genes.ffn > 0 ? feed_forward + column * genes.ffn : 0);
+  }
+};
+
+/// Of every embed width of a space; made of a measured table (search/latency_table.hpp).
+struct LatencyModel {
+  std::vector<LatencyLine> lines;
+  double guard = 0;                        // share by which limits are tightened
+  std::string origin;                      // what measured, for messages
+  std::string hash;                        // of the table: part of a search's name
+  std::string device;                      // whose latencies they are
+  bool imported = false;                   // from another machine or program
+  const LatencyLine& at(int embed) const;  // std::logic_error when there is none
+  std::int64_t of(const Subnet& subnet) const;
+};
+
+/// Exact costs of one subnet (docs/costs.md), and its predicted latency.
 struct Costs {
   std::int64_t parameters = 0;        // every stored scalar of the exported subnet, tied matrices once
   std::int64_t block_parameters = 0;  // the same without token and position embeddings, final norm and head
@@ -30,12 +54,15 @@ struct Costs {
   std::int64_t inference_bytes = 0;  // weights + KV cache + arena peak of our own generate under Deploy
   std::int64_t training_bytes = 0;   // the extracted subnet alone, all activations kept: weights, gradients and optimizer state of what
                                      // learns, arena peak
+  std::int64_t latency = 0;          // picoseconds, as predicted; 0: no table has been measured
+  std::int64_t latency_bound = 0;    // with the guard band: what a limit is compared with
   bool operator==(const Costs&) const = default;
 };
 
 /// Additive part of a block's or of the frame's (embedding, final norm, head) cost.
 struct AdditiveCosts {
-  std::int64_t parameters = 0, block_parameters = 0, macs = 0;
+  std::int64_t parameters = 0, block_parameters = 0, macs = 0, latency_bound = 0;
+  AdditiveCosts& operator+=(const AdditiveCosts& other);
 };
 
 class CostModel {
@@ -62,6 +89,12 @@ class CostModel {
   /// The same for that many multiply-adds, of which `attention` are products of activations.
   double training_flops(double macs, double attention) const;
 
+  /// From now on costs have latencies. Whoever has none to give says why, in the words that follow "expected a latency table, found".
+  void predict_latency(LatencyModel model);
+  void refuse_latency(std::string why) { why_no_latency_ = std::move(why); }
+  const std::optional<LatencyModel>& latency() const { return latency_; }
+  const std::string& why_no_latency() const { return why_no_latency_; }
+
   const SearchSpace& space() const { return space_; }
   const Deploy& deploy() const { return deploy_; }
 
@@ -75,6 +108,8 @@ class CostModel {
   double dropout_;
   std::vector<std::int64_t> kept_;
   std::function<std::int64_t(const WeightTable&)> state_bytes_;
+  std::optional<LatencyModel> latency_, guarded_;
+  std::string why_no_latency_ = "a recipe, which has none: elastiform profile measures one for a run";
 };
 
 }  // namespace elastiform

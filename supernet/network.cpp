@@ -41,7 +41,7 @@ void Network::embed(Backend& backend, const Weights& values, int embed, const Ba
 }
 
 void Network::forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth,
-                            std::int64_t tokens, ConstView x_in, View x_out, Arena& arena) const {
+                            std::int64_t tokens, ConstView x_in, View x_out, Arena& arena, PartDone done) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
   const BlockShape shape = p.shape(x_in.rows / tokens, tokens, embed, genes, depth);
@@ -53,11 +53,13 @@ void Network::forward_block(Backend& backend, const Weights& values, int embed, 
     const ArenaScope layer_scope(arena);
     p.attention.forward(backend, p.effective(backend, p.attention_slices(values, index, embed, genes), arena), shape, nothing, y, x, arena);
     x = y;
+    done(PassPart::attention, index);
   }
   if (genes.ffn > 0) {
     const Saved nothing(arena, FeedForward::tensors(model, shape, backend.traits()), FeedForward::levels().back(), backend.traits());
     p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, index, embed, genes), arena), shape, nothing, x_out,
                            x, arena);
+    done(PassPart::feed_forward, index);
   }
 }
 
@@ -83,30 +85,34 @@ void Network::hidden(Backend& backend, const Weights& values, const Subnet& subn
   backend.copy(hidden, saved.read(Head::kHidden));
 }
 
-ConstView Network::passed_through(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Arena& arena) const {
+ConstView Network::passed_through(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Arena& arena,
+                                  PartDone done) const {
   const Parts& p = *parts_;
   const std::int64_t rows = p.stream_rows(batch);
   View x = arena.matrix(rows, subnet.embed, p.dtype), y = arena.matrix(rows, subnet.embed, p.dtype);
   p.embed(backend, values, subnet.embed, batch, x, arena);
+  done(PassPart::embedding, 0);
   for (int i = 0; i < subnet.depth(); ++i) {
     forward_block(backend, values, subnet.embed, subnet.blocks[static_cast<std::size_t>(i)], subnet.block_index(i), subnet.depth(),
-                  p.space.model().stream_tokens(batch.tokens), x, y, arena);
+                  p.space.model().stream_tokens(batch.tokens), x, y, arena, [&](PassPart part, int) { done(part, i); });
     std::swap(x, y);
   }
   return x;
 }
 
-void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const {
+void Network::classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena,
+                       PartDone done) const {
   const Parts& p = *parts_;
   const ArenaScope scope(arena);
-  const ConstView read = p.pooled(backend, passed_through(backend, values, subnet, batch, arena), batch, arena);
+  const ConstView read = p.pooled(backend, passed_through(backend, values, subnet, batch, arena, done), batch, arena);
   const BlockShape shape = p.head_shape(batch.sequences, batch.tokens, subnet.embed);
   const Saved saved(arena, Head::tensors(p.space.model(), shape, backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, read, logits);
+  done(PassPart::head, 0);
 }
 
 ConstView Network::decode_stream(Backend& backend, const Weights& values, const Subnet& subnet, KeyValueCache& cache, View x, View y,
-                                 Arena& arena) const {
+                                 Arena& arena, PartDone done) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
   for (int i = 0; i < subnet.depth(); ++i) {
@@ -119,6 +125,7 @@ ConstView Network::decode_stream(Backend& backend, const Weights& values, const 
       p.attention.decode(backend, p.effective(backend, p.attention_slices(values, block, subnet.embed, genes, subnet.rank), arena), shape,
                          {cache.keys[at], cache.values[at], cache.tokens}, y, x, arena);
       std::swap(x, y);
+      done(PassPart::attention, i);
     }
     if (genes.ffn > 0) {
       const ArenaScope layer_scope(arena);
@@ -126,6 +133,7 @@ ConstView Network::decode_stream(Backend& backend, const Weights& values, const 
       p.feed_forward.forward(backend, p.effective(backend, p.feed_forward_slices(values, block, subnet.embed, genes, subnet.rank), arena),
                              shape, saved, y, x, arena);
       std::swap(x, y);
+      done(PassPart::feed_forward, i);
     }
   }
   cache.tokens += x.rows;
@@ -133,7 +141,7 @@ ConstView Network::decode_stream(Backend& backend, const Weights& values, const 
 }
 
 void Network::decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens,
-                     KeyValueCache& cache, View logits, Arena& arena) const {
+                     KeyValueCache& cache, View logits, Arena& arena, PartDone done) const {
   const Parts& p = *parts_;
   const ModelConfig& model = p.space.model();
   const std::int64_t count = static_cast<std::int64_t>(tokens.size()), prompt = model.tuning.tokens;
@@ -156,9 +164,11 @@ void Network::decode(Backend& backend, const Weights& values, const Subnet& subn
   const ArenaScope scope(arena);
   const View x = arena.matrix(count, subnet.embed, p.dtype), y = arena.matrix(count, subnet.embed, p.dtype);
   p.embed_tokens(backend, values, subnet.embed, tokens, count, cache.tokens - model.front_rows(), x);
-  const ConstView z = decode_stream(backend, values, subnet, cache, x, y, arena);
+  done(PassPart::embedding, 0);
+  const ConstView z = decode_stream(backend, values, subnet, cache, x, y, arena, done);
   const Saved saved(arena, Head::tensors(model, p.shape(1, logits.rows, subnet.embed, {}, 0), backend.traits(), false).saved, p.dtype);
   p.head.logits(backend, p.head_slices(values, subnet.embed), saved, z.row_range(count - logits.rows, logits.rows), logits);
+  done(PassPart::head, 0);
 }
 
 KeyValueCache Network::make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const {

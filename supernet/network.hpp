@@ -44,6 +44,12 @@ struct LossOptions {
 using BlockDone = FunctionRef<void(int block)>;
 inline constexpr auto kNobodyIsTold = [](int) {};
 
+/// The parts of an inference pass, in the order in which they run; attention and FFN once a block that has them.
+enum class PassPart : std::uint8_t { embedding, attention, feed_forward, head };
+/// Told when a part of an inference pass has been asked for; `block`: place in the subnet, 0 outside of blocks.
+using PartDone = FunctionRef<void(PassPart part, int block)>;
+inline constexpr auto kNobodyMeasures = [](PassPart, int) {};
+
 /// Mean losses over the counted tokens of a batch, nats per token.
 struct LossReport {
   double label_loss = 0;
@@ -109,9 +115,9 @@ class Network {
   // The same function in pieces, for evaluators that share prefixes. x is [batch·stream_tokens(tokens), C] (ModelConfig).
   void embed(Backend& backend, const Weights& values, int embed, const Batch& batch, View x, Arena& arena) const;
   /// x_out = block `index` of the supernet applied to x_in, with these genes, in a subnet of `depth` blocks; tokens: rows of a sequence in x.
-  /// x_out may not be x_in.
+  /// x_out may not be x_in. `done` is told `index` as the block's place.
   void forward_block(Backend& backend, const Weights& values, int embed, const BlockGenes& genes, int index, int depth, std::int64_t tokens,
-                     ConstView x_in, View x_out, Arena& arena) const;
+                     ConstView x_in, View x_out, Arena& arena, PartDone done = kNobodyMeasures) const;
   /// Whether blocks compute something else in a subnet of another depth: then subnets of several depths share no prefix.
   bool depends_on_depth() const;
   /// Final norm, if the residual rule has one, head and loss of every target of the batch: losses[1, targets] nats, correct likewise (may be
@@ -135,13 +141,14 @@ class Network {
   std::int64_t plan_score(const BackendTraits& traits, int embed, std::int64_t batch, std::int64_t tokens) const;
 
   /// logits [B, classes] of the images of a batch, whose targets are not read.
-  void classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena) const;
+  void classify(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, View logits, Arena& arena,
+                PartDone done = kNobodyMeasures) const;
   std::int64_t plan_classify(const BackendTraits& traits, const Subnet& subnet, std::int64_t batch) const;  // logits apart
 
   /// Of a language model. Appends the tokens of a batch of one to `cache` and writes logits [R, V] of the last R of them, R ≤ tokens.size();
   /// cache.tokens + tokens.size() ≤ rows of the cache. An empty cache takes a tuned prompt's vectors first.
   void decode(Backend& backend, const Weights& values, const Subnet& subnet, std::span<const std::int32_t> tokens, KeyValueCache& cache,
-              View logits, Arena& arena) const;
+              View logits, Arena& arena, PartDone done = kNobodyMeasures) const;
   KeyValueCache make_cache(const Subnet& subnet, std::int64_t context, Arena& arena) const;
   std::int64_t plan_decode(const BackendTraits& traits, const Subnet& subnet, std::int64_t tokens,
                            std::int64_t logit_rows) const;  // cache and logits apart
@@ -155,9 +162,10 @@ class Network {
   class TrainingPass;
   /// Blocks over the next x.rows rows of a sequence's stream, which the cache takes up; x and y take turns.
   ConstView decode_stream(Backend& backend, const Weights& values, const Subnet& subnet, KeyValueCache& cache, View x, View y,
-                          Arena& arena) const;
+                          Arena& arena, PartDone done = kNobodyMeasures) const;
   /// The stream [batch·tokens, C] behind the last block, in the arena.
-  ConstView passed_through(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Arena& arena) const;
+  ConstView passed_through(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Arena& arena,
+                           PartDone done = kNobodyMeasures) const;
   std::unique_ptr<Parts> parts_;
 };
 

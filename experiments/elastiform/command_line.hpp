@@ -64,6 +64,8 @@ std::unique_ptr<Command> make_space_command();
 std::unique_ptr<Command> make_sample_command();
 std::unique_ptr<Command> make_cost_command();
 std::unique_ptr<Command> make_evaluate_command();
+std::unique_ptr<Command> make_latency_command();
+std::unique_ptr<Command> make_profile_command();
 std::unique_ptr<Command> make_search_command();
 std::unique_ptr<Command> make_front_command();
 std::unique_ptr<Command> make_show_command();

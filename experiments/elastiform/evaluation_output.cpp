@@ -26,6 +26,7 @@ JsonObject evaluation_json(const Evaluation& evaluation, const Metric& metric) {
   object.add("parameters", evaluation.costs.parameters).add("block_parameters", evaluation.costs.block_parameters);
   object.add("macs", evaluation.costs.macs).add("inference_bytes", evaluation.costs.inference_bytes);
   object.add("training_bytes", evaluation.costs.training_bytes).add("latency_ms", evaluation.latency_ms);
+  if (evaluation.costs.latency > 0) object.add("predicted_latency_ms", static_cast<double>(evaluation.costs.latency) / 1e9);
   object.add("precision", evaluation.precision).add("weights_hash", evaluation.weights_hash);
   object.add("search", evaluation.search).add("round", evaluation.round).add("seconds", evaluation.score.seconds);
   return object;
@@ -64,11 +65,26 @@ std::string chance_warning(std::string_view subnet, double loss, const ModelConf
 }
 
 std::string front_table(const ParetoFront& front, const Metric& metric) {
-  Table table({"subnet", "id", std::string(metric.loss), "+- 95 %", "accuracy", "parameters", fmt::format("macs/{}", metric.input)});
-  for (const Evaluation& member : front.members())
-    table.row({format(member.subnet), std::to_string(member.id), fmt::format("{:.4f}", units_per_nat(member, metric) * member.score.loss),
-               fmt::format("{:.4f}", kNormal95 * units_per_nat(member, metric) * member.score.loss_se),
-               fmt::format("{:.1f} %", 100 * member.score.accuracy), grouped(member.costs.parameters), grouped(member.costs.macs)});
+  std::vector<std::string> header{
+      "subnet", "id", std::string(metric.loss), "+- 95 %", "accuracy", "parameters", fmt::format("macs/{}", metric.input)};
+  const auto any = [&](const auto& test) { return std::ranges::any_of(front.members(), test); };
+  const bool predicted = any([](const Evaluation& member) { return member.costs.latency > 0; });
+  const bool measured = any([](const Evaluation& member) { return std::isfinite(member.latency_ms); });
+  if (predicted) header.emplace_back("predicted");
+  if (measured) header.emplace_back("measured");
+  Table table(std::move(header));
+  for (const Evaluation& member : front.members()) {
+    std::vector<std::string> row{format(member.subnet),
+                                 std::to_string(member.id),
+                                 fmt::format("{:.4f}", units_per_nat(member, metric) * member.score.loss),
+                                 fmt::format("{:.4f}", kNormal95 * units_per_nat(member, metric) * member.score.loss_se),
+                                 fmt::format("{:.1f} %", 100 * member.score.accuracy),
+                                 grouped(member.costs.parameters),
+                                 grouped(member.costs.macs)};
+    if (predicted) row.push_back(time_text(static_cast<double>(member.costs.latency) / 1e9));
+    if (measured) row.push_back(std::isfinite(member.latency_ms) ? time_text(member.latency_ms) : "-");
+    table.row(std::move(row));
+  }
   return table.text();
 }
 
@@ -76,12 +92,16 @@ std::string front_plot(const std::vector<Evaluation>& all, const ParetoFront& fr
   PlotSeries evaluated{.mark = '.', .label = "evaluated", .points = {}}, equal{.mark = 'h', .label = "all blocks equal", .points = {}};
   PlotSeries best{.mark = 'O', .label = "front", .points = {}};
   const auto point = [&](const Evaluation& evaluation) {
-    return std::pair{static_cast<double>(value_of(evaluation.costs, front.cost())),
+    // A latency as it is predicted, in microseconds; the guard band is the limit's.
+    return std::pair{front.cost() == Cost::latency ? static_cast<double>(evaluation.costs.latency) / 1e6
+                                                   : static_cast<double>(value_of(evaluation.costs, front.cost())),
                      units_per_nat(evaluation, metric) * evaluation.score.loss};
   };
   for (const Evaluation& evaluation : all) (is_homogeneous(evaluation.subnet) ? equal : evaluated).points.push_back(point(evaluation));
   for (const Evaluation& evaluation : front.members()) best.points.push_back(point(evaluation));
-  return scatter_plot({evaluated, equal, best}, std::string(name_of(front.cost())), std::string(metric.loss));
+  return scatter_plot({evaluated, equal, best},
+                      std::string(name_of(front.cost())) + (front.cost() == Cost::latency ? ", us predicted" : ""),
+                      std::string(metric.loss));
 }
 
 }  // namespace elastiform

@@ -13,6 +13,8 @@ int main(int argc, char** argv) {
   commands.push_back(make_sample_command());
   commands.push_back(make_cost_command());
   commands.push_back(make_evaluate_command());
+  commands.push_back(make_latency_command());
+  commands.push_back(make_profile_command());
   commands.push_back(make_search_command());
   commands.push_back(make_front_command());
   commands.push_back(make_show_command());

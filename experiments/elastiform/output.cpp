@@ -47,6 +47,10 @@ std::string grouped(std::string digits) {
 
 std::string grouped(std::int64_t value) { return grouped(std::to_string(value)); }
 
+std::string time_text(double milliseconds) {
+  return milliseconds < 1 ? fmt::format("{:.1f} us", 1000 * milliseconds) : fmt::format("{:.3f} ms", milliseconds);
+}
+
 std::string duration_text(double seconds) {
   if (!(seconds >= 0)) return "?";
   if (seconds < 9.95) return fmt::format("{:.1f} s", seconds);

@@ -13,7 +13,8 @@ std::string bytes_text(double bytes);     // "12.3 MiB"
 std::string count_text(double count);     // "1.23 M", "456"
 std::string grouped(std::string digits);  // "1,234,567"; of any length
 std::string grouped(std::int64_t value);
-std::string duration_text(double seconds);  // "41 s", "3 min 20 s", "2 h 5 min"
+std::string duration_text(double seconds);   // "41 s", "3 min 20 s", "2 h 5 min"
+std::string time_text(double milliseconds);  // "3.210 ms", "412.0 us"
 
 /// Where text for a person goes: stdout, or stderr when stdout carries a JSON document.
 std::FILE* text_stream(bool json);

@@ -228,7 +228,12 @@ SearchOptions read_search(const RecipeValue& document, std::string_view where, c
 // A run that trains for an hour must not fail on its budget afterwards.
 void check_budgets(const Recipe& recipe, std::string_view where) {
   if (recipe.search.budgets.empty()) return;
-  const auto costs = cost_model_of(recipe);
+  auto costs = cost_model_of(recipe);
+  // A table of latencies is measured once there is a run; any will do to read a limit by.
+  LatencyModel some;
+  for (const int embed : recipe.space.embed())
+    some.lines.push_back({.embed = embed, .frame = 1, .attention = 1, .head = 1, .feed_forward = 1, .column = 1});
+  costs.predict_latency(std::move(some));
   for (const auto& text : recipe.search.budgets) {
     try {
       Budget::parse({text}, costs);

@@ -7,9 +7,11 @@
 #include <filesystem>
 
 #include "experiments/elastiform/command_line.hpp"
+#include "experiments/elastiform/latency_steps.hpp"
 #include "experiments/elastiform/recipe_data.hpp"
 #include "experiments/elastiform/resume_check.hpp"
 #include "kernels/errors.hpp"
+#include "search/latency_file.hpp"
 #include "supernet/parametrizations/merge.hpp"
 
 namespace elastiform {
@@ -54,6 +56,25 @@ bool is_run_folder(const std::string& path) {
   return fs::is_directory(path, error) && fs::is_regular_file(path + "/recipe.toml", error);
 }
 
+CostModel costs_of(const Recipe& recipe, const std::string& path) {
+  CostModel costs = cost_model_of(recipe);
+  if (!is_run_folder(path)) return costs;
+  const std::string run = without_slash(path), file = RunPaths{run}.latency();
+  if (!exists(file)) {
+    costs.refuse_latency(fmt::format("none: elastiform profile {} measures one", run));
+    return costs;
+  }
+  try {
+    const LatencyTable table = load_latency(file);
+    const std::string why = why_unusable(table, merged_space(recipe.space), costs.deploy(), file, run);
+    if (why.empty()) costs.predict_latency(latency_lines(table, merged_space(recipe.space)));
+    else costs.refuse_latency(why);
+  } catch (const InputError& error) {
+    costs.refuse_latency(error.what());
+  }
+  return costs;
+}
+
 Recipe load_recipe_or_run(const std::string& path) {
   if (is_run_folder(path)) return Recipe::load(RunPaths{without_slash(path)}.recipe());
   std::error_code error;
@@ -75,7 +96,7 @@ Run::Run(const std::string& folder, const std::string& weights, std::optional<st
         {paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});
   refuse_changed_data(recipe_, supernet_->recipe_toml, paths_.recipe());
   network_ = std::make_unique<Network>(supernet_->space, supernet_->weights.dtype());
-  costs_ = std::make_unique<CostModel>(cost_model_of(recipe_));
+  costs_ = std::make_unique<CostModel>(costs_of(recipe_, folder));
 }
 
 const DataSource& Run::data() const {
@@ -112,6 +133,11 @@ Subnet Run::subnet(const std::string& text) {
 std::unique_ptr<ResultStore> Run::results(ResultStore::Mode mode) const {
   auto store = std::make_unique<ResultStore>(paths_.folder, mode, recipe_.space.hash(), supernet_->recipe_toml);
   store->show_costs(deploy_text(costs_->deploy()), [this](const Subnet& subnet) { return costs_->of(subnet); });
+  if (costs_->latency())
+    store->show_latencies([this](const Subnet& subnet, Costs& costs) {
+      costs.latency = costs_->latency()->of(subnet);
+      costs.latency_bound = costs_->additive(subnet).latency_bound;
+    });
   return store;
 }
 

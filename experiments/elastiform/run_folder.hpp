@@ -28,6 +28,8 @@ struct RunPaths {
   std::string training_log() const { return folder + "/training.jsonl"; }
   std::string training_table() const { return folder + "/training.h5"; }
   std::string exports() const { return folder + "/exports"; }
+  std::string latency() const { return folder + "/latency.json"; }  // what profile measured (docs/latency.md)
+  std::string finalists() const { return folder + "/finalists"; }   // runs of fine-tuned finalists
 };
 
 /// "runs/demo/" and "runs/demo" are one folder, and messages show it one way.
@@ -37,6 +39,10 @@ std::string without_slash(std::string path);
 bool is_identifier(const std::string& text);
 
 bool is_run_folder(const std::string& path);
+
+/// The costs of a recipe, with the latencies of its run's table where `path`, which the recipe came from, is a run that has one for this
+/// machine, its [deploy] and its whole space; else the cost model says why not.
+CostModel costs_of(const Recipe& recipe, const std::string& path);
 
 /// A recipe file or a run folder: what `space`, `sample` and `cost` need. Never opens the data.
 Recipe load_recipe_or_run(const std::string& path);

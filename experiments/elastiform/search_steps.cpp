@@ -7,6 +7,7 @@
 #include <set>
 
 #include "experiments/elastiform/evaluation_output.hpp"
+#include "experiments/elastiform/latency_steps.hpp"
 #include "kernels/errors.hpp"
 #include "search/algorithms/algorithm.hpp"
 #include "search/run_search.hpp"
@@ -33,8 +34,11 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.deploy = deploy_text(run.costs().deploy());
   description.weights_hash = run.supernet().weights_hash;
   description.blocks = run.search_set().text();
+  // Another table draws another border around the same text of a budget.
+  const std::string table = feasible.budget().limit_of(Cost::latency) ? ",latency=" + run.costs().latency()->hash : "";
   if (!draws(request.algorithm)) {
     if (request.members > 0) description.options = fmt::format("members={}", request.members);
+    description.options += table;
     return plan;
   }
   description.law = std::string(name_of(request.law));
@@ -42,6 +46,7 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.options = fmt::format("round={}", options.round_size);
   if (request.algorithm == "evolution")
     description.options += fmt::format(",population={},tournament={}", options.population, options.tournament);
+  description.options += table;
   return plan;
 }
 
@@ -64,10 +69,11 @@ SearchRequest rival_of(const SearchRequest& request, const FeasibleSet& feasible
   return rival;
 }
 
-std::optional<Evaluation> best_of(const std::vector<Evaluation>& evaluations) {
+std::optional<Evaluation> best_of(const std::vector<Evaluation>& evaluations, const SearchOutcome& outcome) {
   const Evaluation* best = nullptr;
   for (const Evaluation& evaluation : evaluations)
-    if (std::isfinite(evaluation.score.loss) && (best == nullptr || evaluation.score.loss < best->score.loss)) best = &evaluation;
+    if (std::isfinite(evaluation.score.loss) && outcome.admits(evaluation) && (best == nullptr || evaluation.score.loss < best->score.loss))
+      best = &evaluation;
   return best == nullptr ? std::nullopt : std::optional(*best);
 }
 
@@ -91,7 +97,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
   if (stored > 0)
     progress.line(fmt::format("{}: continues search {} after {} evaluations", request.algorithm, plan.description.name(), stored));
   return run_search(plan, *algorithm, evaluator, run.costs(), store, [&](const std::vector<Evaluation>& done) {
-    const auto best = best_of(done);
+    const auto best = best_of(done, outcome);
     progress.update(static_cast<std::int64_t>(done.size()), most.convert_to<std::int64_t>(),
                     best ? fmt::format("best {:.4f} {}", units_per_nat(*best, run.metric()) * best->score.loss, run.metric().loss) : "");
     outcome.interrupted = interrupted();
@@ -99,11 +105,27 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
   });
 }
 
+/// Measured, or else predicted.
+std::string latency_text(const Evaluation& evaluation) {
+  if (std::isfinite(evaluation.latency_ms)) return fmt::format("; measured {}", time_text(evaluation.latency_ms));
+  return evaluation.costs.latency > 0 ? fmt::format("; predicted {}", time_text(static_cast<double>(evaluation.costs.latency) / 1e9)) : "";
+}
+
+/// What stands below a search under a latency budget.
+std::string measured_text(const MeasuredFinalists& latency) {
+  if (!latency.measured)
+    return fmt::format("latency: as predicted by the table of {}, guard band {:.1f} %; not measured here\n", latency.table,
+                       100 * latency.guard);
+  return fmt::format("latency: predicted by {}, guard band {:.1f} %; of {} measured here {} outside of the budget and left out\n",
+                     latency.table, 100 * latency.guard, latency.inside.size() + latency.outside.size(),
+                     latency.outside.size() == 1 ? "1 is" : fmt::format("{} are", latency.outside.size()));
+}
+
 std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among, const Metric& metric) {
   if (!best) return fmt::format("{}: none\n", what);
-  return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/{}\n", what, format(best->subnet), best->id,
+  return fmt::format("{}: {}  (id {}, of {} evaluated)\n    {}; {} parameters, {} macs/{}{}\n", what, format(best->subnet), best->id,
                      grouped(static_cast<std::int64_t>(among)), quality_text(*best, metric), grouped(best->costs.parameters),
-                     grouped(best->costs.macs), metric.input);
+                     grouped(best->costs.macs), metric.input, latency_text(*best));
 }
 
 /// What the algorithm and its rival both proposed counts once.
@@ -116,10 +138,35 @@ std::vector<Evaluation> evaluated_once(const SearchOutcome& outcome) {
   return all;
 }
 
+std::vector<Evaluation> answers_of(const SearchOutcome& outcome, std::size_t most) {
+  std::vector<Evaluation> answers;
+  for (Evaluation& evaluation : evaluated_once(outcome))
+    if (outcome.admits(evaluation) && std::isfinite(evaluation.score.loss)) answers.push_back(std::move(evaluation));
+  std::ranges::sort(answers, {}, [](const Evaluation& e) { return std::pair(e.score.loss, e.id); });
+  if (answers.size() > most) answers.resize(most);
+  return answers;
+}
+
 ParetoFront front_of(const SearchOutcome& outcome) {
   ParetoFront front(outcome.cost);
-  for (const Evaluation& evaluation : evaluated_once(outcome)) front.add(evaluation);
+  for (const Evaluation& evaluation : evaluated_once(outcome))
+    if (outcome.admits(evaluation)) front.add(evaluation);
   return front;
+}
+
+void judge_latency(const Run& run, const SearchRequest& request, const Limit& limit, ResultStore& store, const CommonOptions& common,
+                   SearchOutcome& outcome) {
+  const LatencyModel& model = *run.costs().latency();
+  if (model.imported || outcome.interrupted) {
+    outcome.latency = MeasuredFinalists{.table = model.origin, .guard = model.guard, .measured = false, .inside = {}, .outside = {}};
+    return;
+  }
+  fmt::print(text_stream(common.json), "measuring the best and the front\n");
+  std::fflush(text_stream(common.json));
+  RunClock clock(run, run.costs().deploy(), parse_device(model.device, run.paths().latency()));
+  outcome.latency = measure_finalists(limit, outcome.cost, request.finalists, outcome.found, outcome.homogeneous, clock, store);
+  outcome.latency->table = model.origin;
+  outcome.latency->guard = model.guard;
 }
 
 }  // namespace
@@ -160,12 +207,17 @@ SearchOutcome run_budget_search(const Run& run, ResultStore& store, const Search
   if (!outcome.interrupted) outcome.homogeneous = run_one(run, store, rival, feasible, evaluator, common, outcome);
   if (request.algorithm == rival.algorithm) outcome.found = outcome.homogeneous;
   outcome.algorithm = request.algorithm;
-  outcome.best_of_algorithm = best_of(outcome.found);
-  outcome.best_homogeneous = best_of(outcome.homogeneous);
+  if (const Limit* limit = feasible.budget().limit_of(Cost::latency)) judge_latency(run, request, *limit, store, common, outcome);
+  outcome.best_of_algorithm = best_of(outcome.found, outcome);
+  outcome.best_homogeneous = best_of(outcome.homogeneous, outcome);
   std::vector<Evaluation> finalists;
   if (outcome.best_of_algorithm) finalists.push_back(*outcome.best_of_algorithm);
   if (outcome.best_homogeneous) finalists.push_back(*outcome.best_homogeneous);
-  outcome.best = best_of(finalists);
+  outcome.best = best_of(finalists, outcome);
+  if (request.finalists > 0 && !outcome.interrupted) {
+    outcome.finalists = tune_finalists(run, store, outcome.name, answers_of(outcome, request.finalists), request.finetune_steps, common);
+    outcome.interrupted = outcome.finalists->interrupted;
+  }
   if (request.algorithm != rival.algorithm && outcome.best_of_algorithm && outcome.best_homogeneous) {
     outcome.difference = difference_in_bits(*outcome.best_of_algorithm, *outcome.best_homogeneous, request.seed, outcome.metric);
     if (!outcome.metric.classifies) outcome.verdict = verdict(*outcome.difference, kMargin);
@@ -176,6 +228,7 @@ SearchOutcome run_budget_search(const Run& run, ResultStore& store, const Search
 std::string outcome_text(const SearchOutcome& outcome) {
   const Metric& metric = outcome.metric;
   std::string text = best_line("best found", outcome.best, evaluated_once(outcome).size(), metric);
+  if (outcome.latency) text += measured_text(*outcome.latency);
   if (outcome.best_of_algorithm && outcome.best_of_algorithm->subnet != outcome.best->subnet)
     text += best_line(fmt::format("best of {} alone", outcome.algorithm).c_str(), outcome.best_of_algorithm, outcome.found.size(), metric);
   text += best_line("best homogeneous", outcome.best_homogeneous, outcome.homogeneous.size(), metric);
@@ -186,6 +239,7 @@ std::string outcome_text(const SearchOutcome& outcome) {
         "    both were chosen on these blocks, so the difference flatters the larger search: `evaluate --split report --against` decides\n";
   const ParetoFront front = front_of(outcome);
   text += "\n" + front_table(front, metric) + "\n" + front_plot(evaluated_once(outcome), front, metric);
+  if (outcome.finalists) text += "\n" + finalists_text(*outcome.finalists, metric);
   if (outcome.interrupted) text += "\ninterrupted after a whole round; the same command continues\n";
   return text;
 }
@@ -207,17 +261,37 @@ std::string outcome_json(const SearchOutcome& outcome) {
     if (!outcome.metric.classifies) difference.add("verdict", outcome.verdict);
     object.add_json("difference", difference.text());
   }
+  if (outcome.latency) {
+    JsonObject latency;
+    latency.add("table", outcome.latency->table).add("guard", outcome.latency->guard).add("measured", outcome.latency->measured);
+    latency.add("inside", static_cast<std::int64_t>(outcome.latency->inside.size()));
+    object.add_json("latency", latency.add("outside", static_cast<std::int64_t>(outcome.latency->outside.size())).text());
+  }
   const ParetoFront front = front_of(outcome);
   std::vector<std::string> members;
   for (const Evaluation& member : front.members()) members.push_back(evaluation_json(member, outcome.metric).text());
+  if (outcome.finalists) object.add_json("finalists", finalists_json(*outcome.finalists, outcome.metric));
   return object.add_json("front", json_list(members)).text();
 }
+
+namespace {
+
+/// A measured latency counts before a predicted one.
+bool inside(const Budget& budget, const Evaluation& evaluation) {
+  const Limit* limit = budget.limit_of(Cost::latency);
+  if (limit == nullptr || !std::isfinite(evaluation.latency_ms)) return budget.admits(evaluation.costs);
+  Costs costs = evaluation.costs;
+  costs.latency_bound = static_cast<std::int64_t>(std::clamp(evaluation.latency_ms * 1e9, 0.0, 9e18));
+  return budget.admits(costs);
+}
+
+}  // namespace
 
 std::vector<Evaluation> comparable_evaluations(const Run& run, const ResultStore& store, const Budget& budget) {
   std::vector<Evaluation> evaluations;
   for (const Evaluation& evaluation : store.evaluations())
     if (evaluation.weights_hash == run.supernet().weights_hash && evaluation.split == name_of(Split::search) &&
-        evaluation.blocks == run.search_set().text() && budget.admits(evaluation.costs))
+        evaluation.blocks == run.search_set().text() && inside(budget, evaluation))
       evaluations.push_back(evaluation);
   return evaluations;
 }

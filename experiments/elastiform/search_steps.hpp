@@ -6,7 +6,9 @@
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/tuned_finalists.hpp"
 #include "search/feasible_set.hpp"
+#include "search/measured_finalists.hpp"
 #include "search/statistics.hpp"
 
 namespace elastiform {
@@ -24,7 +26,9 @@ struct SearchRequest {
   Law law = Law::balanced;
   std::uint64_t seed = 0;
   std::size_t evaluations = 0;
-  std::size_t members = 0;  // homogeneous: at most this many, evenly spaced in the list; 0: all
+  std::size_t finalists = 0;        // the best of a search, to be fine-tuned; no part of its name
+  std::int64_t finetune_steps = 0;  // of each
+  std::size_t members = 0;          // homogeneous: at most this many, evenly spaced in the list; 0: all
 };
 /// With the recipe's algorithm, law, seed and number of evaluations.
 SearchRequest search_request(const Recipe& recipe, std::vector<std::string> budget);
@@ -44,6 +48,9 @@ struct SearchOutcome {
   Cost cost = Cost::parameters;  // the x axis of the front: what the budget limits first
   bool interrupted = false;      // ended after a round by Ctrl-C; everything evaluated is stored
   Metric metric = kTextMetric;
+  std::optional<MeasuredFinalists> latency;  // of a budget that limits it
+  std::optional<TunedFinalists> finalists;   // of a request that has some
+  bool admits(const Evaluation& evaluation) const { return !latency || latency->admits(evaluation); }
 };
 
 /// The subnets of the run inside a request's budget. InputError with the nearest costs when there is none.

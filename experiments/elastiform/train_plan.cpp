@@ -208,7 +208,7 @@ void print_tuning(std::FILE* stream, const Recipe& recipe) {
 void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& memory) {
   const auto costs = cost_model_of(recipe);
   fmt::print(stream, "space: {} subnets\n", grouped(space_size(recipe.space).str()));
-  Table table(cost_header(metric_of(recipe.space.model())));
+  Table table(cost_header(metric_of(recipe.space.model()), false));
   for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
     table.row(cost_row(format(subnet), costs.of(subnet)));
   fmt::print(stream, "{}", table.text());

@@ -135,12 +135,12 @@ TEST_CASE("compare gives arms equal steps, tokens, FLOPs or seconds, and each th
     CHECK(arm_of(result, 1)["steps"] == std::max(1LL, std::llround(40 * seconds[0][1] / seconds[1][1])));
     CHECK(arm_of(result, 1)["steps"].get<int>() < 40);
   }
-  SECTION("FLOPs") {  // enough steps for the drawn subnets to come out roughly alike
+  SECTION("FLOPs") {  // enough steps for the shares of stages and the drawn subnets to come out alike
     const ExperimentFolder here("equal = \"flops\"\n",
                                 "[[arm]]\nname = \"one\"\n[[arm]]\nname = \"double\"\nset = [\"train.accumulation=2\"]\n", 80);
     const auto result = here.run("compare two.toml --json");
     CHECK(arm_of(result, 1)["steps"].get<double>() == Approx(40).margin(2));
-    CHECK(arm_of(result, 1)["flops"].get<double>() == Approx(arm_of(result, 0)["flops"].get<double>()).epsilon(0.1));
+    CHECK(arm_of(result, 1)["flops"].get<double>() == Approx(arm_of(result, 0)["flops"].get<double>()).epsilon(0.05));
   }
   SECTION("rates") {
     const std::string rates = "rates = [1e-9, 4e-3]\n";  // with 1e-9 nothing is learned

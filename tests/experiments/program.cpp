@@ -171,6 +171,15 @@ rate = 1e-2
 log_every = 20
 checkpoint_every = 20
 
+[[stage]]
+share = 0.3
+sampler = "largest"
+
+[[stage]]
+share = 0.7
+largest = 0.25
+smallest = 0.125
+
 [search]
 evaluations = 6
 round_size = 3

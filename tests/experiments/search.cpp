@@ -114,7 +114,7 @@ TEST_CASE("search refuses what cannot be, in one line and before it writes", "[e
   };
   refused("search runs/micro --budget parameters=..9", "nearest parameters");
   refused("search runs/micro --budget parameters", "unquoted");
-  refused("search runs/micro --budget latency=..5ms", "latency is not measured yet");
+  refused("search runs/micro --budget latency=..5ms", "elastiform profile runs/micro measures one");
   refused("search runs/micro --budget training_bytes=..5MiB", "cannot be limited yet");
   refused("search runs/micro --algorithm evolutoin", "evolution");
   refused("search runs/micro --algorithm homogeneous --seed 3", "--seed: expected nothing beside --algorithm homogeneous");

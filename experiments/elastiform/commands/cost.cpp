@@ -19,11 +19,13 @@ class CostCommand final : public Command {
   }
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);
-    const auto costs = cost_model_of(recipe);
+    const auto costs = costs_of(recipe, path_);
     const auto subnet = subnet_of(recipe, path_, subnet_);
     const auto value = costs.of(subnet);
     if (common.json) {
-      fmt::print("{}\n", cost_json(subnet, value).text());
+      JsonObject object = cost_json(subnet, value);
+      if (costs.latency()) object.add("latency_table", costs.latency()->origin);
+      fmt::print("{}\n", object.text());
       return 0;
     }
     const auto unit = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
@@ -36,6 +38,9 @@ class CostCommand final : public Command {
     fmt::print("inference         {:>15}  weights, {}working memory under [deploy] {}\n", unit(value.inference_bytes),
                metric.classifies ? "" : "KV cache and ", deploy_text(recipe.deploy));
     fmt::print("training          {:>15}  this subnet alone: weights, gradients, optimizer, activations\n", unit(value.training_bytes));
+    if (value.latency > 0)
+      fmt::print("latency           {:>15}  predicted by {}, guard band {:.1f} %; elastiform latency measures\n",
+                 time_text(static_cast<double>(value.latency) / 1e9), costs.latency()->origin, 100 * costs.latency()->guard);
     return 0;
   }
 

@@ -1,5 +1,8 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/evaluation_output.hpp"
 #include "experiments/elastiform/search_steps.hpp"
@@ -42,6 +45,9 @@ class FrontCommand final : public Command {
     fmt::print("{} of {} evaluations of the {} are on the front ({} against {} on the search split{})\n\n{}\n{}", front.members().size(),
                evaluations.size(), which, name_of(front.cost()), run.metric().loss, budget.text().empty() ? "" : "; " + budget.text(),
                front_table(front, run.metric()), front_plot(evaluations, front, run.metric()));
+    const bool measured = std::ranges::any_of(front.members(), [](const Evaluation& member) { return std::isfinite(member.latency_ms); });
+    if (run.costs().latency()) fmt::print("latencies are predicted by {}\n", run.costs().latency()->origin);
+    else if (measured) fmt::print("measured latencies stand beside no table: {}\n", run.costs().why_no_latency());
     return 0;
   }
 

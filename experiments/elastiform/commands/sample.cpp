@@ -65,7 +65,7 @@ class SampleCommand final : public Command {
   }
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);
-    const auto costs = cost_model_of(recipe);
+    const auto costs = costs_of(recipe, path_);
     const Deployable target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
     check_deployable_tokenizer(recipe, target);
     const FeasibleSet set(costs, Budget::parse(budgets_, costs), target);
@@ -80,14 +80,16 @@ class SampleCommand final : public Command {
       std::vector<std::string> list;
       for (const auto& subnet : subnets) list.push_back(cost_json(subnet, costs.of(subnet)).text());
       JsonObject object;
+      if (costs.latency()) object.add("latency_table", costs.latency()->origin);
       fmt::print("{}\n", object.add("feasible", set.count().str()).add("law", law_).add_json("subnets", json_list(list)).text());
       return 0;
     }
     const auto budget = set.budget().text();
     fmt::print("{} feasible{}; law {}, seed {}\n", grouped(set.count().str()), budget.empty() ? "" : " inside " + budget, law_, seed_);
-    Table table(cost_header(metric_of(recipe.space.model())));
+    Table table(cost_header(metric_of(recipe.space.model()), costs.latency().has_value()));
     for (const auto& subnet : subnets) table.row(cost_row(format(subnet), costs.of(subnet)));
     fmt::print("{}", table.text());
+    if (costs.latency()) fmt::print("latencies are predicted by {}\n", costs.latency()->origin);
     return 0;
   }
 

@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/export_steps.hpp"
 #include "experiments/elastiform/output.hpp"
@@ -31,9 +33,15 @@ class SearchCommand final : public Command {
     options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");
     options.option("seed", seed_, "Equal seeds search equally (default: the recipe's)", 0);
+    options.option("finalists", finalists_, "Fine-tune this many of the best, each alone, and rank them again (with --finetune-steps)", 1);
+    options.option("finetune-steps", finetune_steps_, "Updates of each finalist", 1);
     options.option("evaluations", evaluations_, "Subnets to evaluate in all, rounded up to whole rounds (default: the recipe's)", 1);
   }
   int run(const CommonOptions& common) override {
+    if (finalists_.has_value() != finetune_steps_.has_value())
+      throw InputError({std::string("elastiform search: ") + (finalists_ ? "--finalists" : "--finetune-steps"),
+                        finalists_ ? "--finetune-steps N beside it" : "--finalists K beside it", "it alone",
+                        "--finalists 5 --finetune-steps 200"});
     Run run(run_, weights_, rank_);
     if (!ranks_of(common).leads()) {
       SearchEvaluator(run, common).follow();
@@ -44,6 +52,7 @@ class SearchCommand final : public Command {
     // An impossible budget is refused before any search has spent time.
     std::vector<FeasibleSet> sets;
     for (const auto& request : requests) sets.push_back(feasible_set(run, request));
+    if (ranks_of(common).size() > 1) refuse_ranks(sets);
     const auto store = run.results(ResultStore::Mode::write);
     std::vector<std::string> documents;
     int status = 0;
@@ -82,14 +91,23 @@ class SearchCommand final : public Command {
     if (law_) request.law = parse_law(*law_);
     if (seed_) request.seed = static_cast<std::uint64_t>(*seed_);
     if (evaluations_) request.evaluations = static_cast<std::size_t>(*evaluations_);
+    if (finalists_) request.finalists = static_cast<std::size_t>(*finalists_), request.finetune_steps = *finetune_steps_;
     return request;
+  }
+
+  /// What one process does while the others wait, who turn in a loop: they would be measured too, and a training would be theirs as well.
+  void refuse_ranks(const std::vector<FeasibleSet>& sets) const {
+    const bool measures = std::ranges::any_of(sets, [](const FeasibleSet& set) { return set.budget().limit_of(Cost::latency) != nullptr; });
+    if (measures || finalists_)
+      throw InputError({std::string("elastiform search: ") + (measures ? "a latency budget" : "--finalists"), "one process", "several",
+                        "run it without mpirun; it goes on from the same rounds"});
   }
 
   std::string run_, weights_ = "trained";
   std::optional<std::int64_t> rank_;
   std::vector<std::string> budgets_;
   std::optional<std::string> deployable_, algorithm_, law_;
-  std::optional<std::int64_t> seed_, evaluations_;
+  std::optional<std::int64_t> seed_, evaluations_, finalists_, finetune_steps_;
 };
 
 }  // namespace

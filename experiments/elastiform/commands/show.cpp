@@ -1,10 +1,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/evaluation_output.hpp"
 #include "experiments/elastiform/run_folder.hpp"
+#include "experiments/elastiform/tuned_finalists.hpp"
 #include "kernels/errors.hpp"
 
 namespace elastiform {
@@ -20,8 +22,15 @@ std::string search_text(const ResultStore& store, const Evaluation& evaluation) 
   return evaluation.search;
 }
 
-std::string weights_text(const LoadedSupernet& now, const std::string& hash) {
-  const char* const which = hash == now.weights_hash   ? ""
+bool is_tuned(const ResultStore& store, const Evaluation& evaluation) {
+  const auto searches = store.searches();
+  const auto found = std::ranges::find_if(searches, [&](const auto& search) { return search.name() == evaluation.search; });
+  return found != searches.end() && found->algorithm == kFinetuneSearch;
+}
+
+std::string weights_text(const LoadedSupernet& now, const std::string& hash, bool tuned) {
+  const char* const which = tuned                      ? " (a fine-tuned finalist of a search, alone)"
+                            : hash == now.weights_hash ? ""
                             : hash == now.average_hash ? " (the running average)"
                                                        : " (stale: the run was trained further)";
   return hash.substr(0, 16) + which;
@@ -45,10 +54,14 @@ std::string text_of(const Run& run, const ResultStore& store, const Evaluation& 
   line("blocks", fmt::format("best {:.4f}, worst {:.4f} {}", best, worst, metric.loss));
   line(metric.classifies ? "accuracy" : "next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy));
   line("scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision));
-  line("weights", weights_text(run.supernet(), evaluation.weights_hash));
+  line("weights", weights_text(run.supernet(), evaluation.weights_hash, is_tuned(store, evaluation)));
   line("parameters", fmt::format("{} ({} in blocks)", grouped(evaluation.costs.parameters), grouped(evaluation.costs.block_parameters)));
   line("macs", fmt::format("{} per {}", grouped(evaluation.costs.macs), metric.input));
   line("inference", bytes_text(static_cast<double>(evaluation.costs.inference_bytes)));
+  if (evaluation.costs.latency > 0)
+    line("latency, predicted",
+         fmt::format("{} by {}", time_text(static_cast<double>(evaluation.costs.latency) / 1e9), run.costs().latency()->origin));
+  if (std::isfinite(evaluation.latency_ms)) line("latency, measured", time_text(evaluation.latency_ms) + ", median");
   line("training alone", bytes_text(static_cast<double>(evaluation.costs.training_bytes)));
   line("found by", search_text(store, evaluation));
   line("evaluated in", duration_text(evaluation.score.seconds));

@@ -5,6 +5,7 @@
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/errors.hpp"
 #include "trainers/trainer.hpp"
 
 namespace elastiform {
@@ -21,6 +22,15 @@ Count count_of(const CostModel& costs, const std::vector<std::string>& budget, D
   std::string typed;
   for (const auto& text : budget) typed += (typed.empty() ? "" : ",") + text;
   return {typed, set.budget().text(), set.count().str(), set.empty() ? set.why_empty() : ""};
+}
+
+/// The recipe's text was checked when it was read, so what is refused here is a latency that no table predicts yet.
+Count count_of_recipe(const CostModel& costs, const std::string& budget, Deployable target) {
+  try {
+    return count_of(costs, {budget}, target);
+  } catch (const InputError& error) {
+    return {budget, budget, "0", error.what()};
+  }
 }
 
 // Vector loops and GEMM tiles are 32 wide: other widths work, and cost up to 8 % (docs/performance.md).
@@ -45,14 +55,14 @@ class SpaceCommand final : public Command {
   }
   int run(const CommonOptions& common) override {
     const auto recipe = load_recipe_or_run(path_);
-    const auto costs = cost_model_of(recipe);
+    const auto costs = costs_of(recipe, path_);
     const auto target = deployable_ ? parse_deployable(*deployable_) : Deployable::any;
     check_deployable_tokenizer(recipe, target);
     const auto all = space_size(recipe.space).str();
     std::vector<Count> counts;
     if (!budgets_.empty() || target != Deployable::any) counts.push_back(count_of(costs, budgets_, target));
     else
-      for (const auto& budget : recipe.search.budgets) counts.push_back(count_of(costs, {budget}, target));
+      for (const auto& budget : recipe.search.budgets) counts.push_back(count_of_recipe(costs, budget, target));
     const ThreadPool pool(threads_of(common));
     const CpuBackend backend(pool, training_compute(recipe, Device::cpu).precision);
     const auto memory = Trainer::plan(recipe.space, recipe.train, recipe.stages, backend);
@@ -65,10 +75,11 @@ class SpaceCommand final : public Command {
   void print_text(const Recipe& recipe, const CostModel& costs, const std::string& all, const std::vector<Count>& counts,
                   std::int64_t memory) const {
     fmt::print("{} subnets; costs under [deploy] {}\n\n", grouped(all), deploy_text(recipe.deploy));
-    Table table(cost_header(metric_of(recipe.space.model())));
+    Table table(cost_header(metric_of(recipe.space.model()), costs.latency().has_value()));
     for (const auto& [name, subnet] : ends(recipe.space))
       table.row(cost_row(fmt::format("{}  {}", name, format(subnet)), costs.of(subnet)));
     fmt::print("{}\n", table.text());
+    if (costs.latency()) fmt::print("latencies are predicted by {}\n", costs.latency()->origin);
     fmt::print(
         "training the supernet takes {} (weights, gradients, optimizer, activations, workspace); train adds what its live losses take\n",
         bytes_text(static_cast<double>(memory)));
@@ -86,6 +97,7 @@ class SpaceCommand final : public Command {
                   std::int64_t memory) const {
     JsonObject object;
     object.add("size", all).add("deploy", deploy_text(recipe.deploy)).add("supernet_training_bytes", memory);
+    if (costs.latency()) object.add("latency_table", costs.latency()->origin);
     for (const auto& [name, subnet] : ends(recipe.space)) object.add_json(name, cost_json(subnet, costs.of(subnet)).text());
     std::vector<std::string> list;
     for (const auto& count : counts) {

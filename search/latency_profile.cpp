@@ -1,0 +1,149 @@
+#include "search/latency_profile.hpp"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+#include <stdexcept>
+#include <tuple>
+#include <utility>
+
+#include "search/feasible_set.hpp"
+
+namespace elastiform {
+namespace {
+
+using Samples = std::vector<double>;
+
+/// What the passes of some rounds took, by shape.
+struct Collected {
+  std::map<int, Samples> embedding, head;            // by embed
+  std::map<std::pair<int, int>, Samples> attention;  // embed, heads
+  std::map<std::pair<int, int>, Samples> feed_forward;
+  std::map<std::size_t, Samples> networks;
+
+  void add(const Subnet& subnet, const PassTimes& pass) {
+    embedding[subnet.embed].push_back(pass.embedding);
+    head[subnet.embed].push_back(pass.head);
+    for (std::size_t i = 0; i < subnet.blocks.size(); ++i) {
+      const BlockGenes& genes = subnet.blocks[i];
+      if (genes.heads > 0) attention[{subnet.embed, genes.heads}].push_back(pass.attention.at(i));
+      if (genes.ffn > 0) feed_forward[{subnet.embed, genes.ffn}].push_back(pass.feed_forward.at(i));
+    }
+  }
+};
+
+template <class Key>
+void append(std::map<Key, Samples>& to, const std::map<Key, Samples>& from) {
+  for (const auto& [key, samples] : from) to[key].insert(to[key].end(), samples.begin(), samples.end());
+}
+
+Collected joined(const std::array<Collected, 2>& halves) {
+  Collected all = halves[0];
+  append(all.embedding, halves[1].embedding);
+  append(all.head, halves[1].head);
+  append(all.attention, halves[1].attention);
+  append(all.feed_forward, halves[1].feed_forward);
+  append(all.networks, halves[1].networks);
+  return all;
+}
+
+LatencyTable table_of(const Collected& collected, const SearchSpace& space, const std::vector<Subnet>& networks) {
+  LatencyTable table;
+  const int queries = space.model().queries_per_group;
+  std::size_t least = SIZE_MAX;
+  const auto time = [&](const Samples& samples) {
+    least = std::min(least, samples.size());
+    return quantiles_of(samples);
+  };
+  for (const auto& [embed, samples] : collected.embedding) table.frames.push_back({embed, time(samples), time(collected.head.at(embed))});
+  for (const auto& [key, samples] : collected.attention)
+    table.attentions.push_back({key.first, key.second, key.second / queries, time(samples)});
+  for (const auto& [key, samples] : collected.feed_forward) table.feed_forwards.push_back({key.first, key.second, time(samples)});
+  for (const auto& [i, samples] : collected.networks) table.networks.push_back({networks[i], time(samples)});
+  table.samples = static_cast<int>(least);
+  return table;
+}
+
+std::vector<Subnet> networks_of(const CostModel& costs, const ProfilePlan& plan) {
+  const FeasibleSet all(costs, Budget{});
+  std::vector<Subnet> networks;
+  const BigInt wanted = std::min<BigInt>(all.count(), plan.networks);
+  if (all.count() <= 2 * plan.networks) {  // draws would mostly repeat
+    for (BigInt i = 0; i < wanted; ++i) networks.push_back(all.unrank(i * all.count() / wanted));
+    return networks;
+  }
+  std::set<Subnet> seen;
+  // Draws by a law that favours few subnets may repeat; what is missing after these is left out.
+  for (int i = 0; i < 100 * plan.networks && networks.size() < static_cast<std::size_t>(plan.networks); ++i) {
+    RandomStream random(plan.seed, Purpose::sample, static_cast<std::uint64_t>(i));
+    if (Subnet subnet = all.draw(Law::balanced, random); seen.insert(subnet).second) networks.push_back(std::move(subnet));
+  }
+  return networks;
+}
+
+Subnet carrier(const SearchSpace& space, int embed, int depth, std::size_t number) {
+  Subnet subnet{.embed = embed, .blocks = {}, .kept = {}};
+  for (int i = 0; i < depth; ++i) {
+    const SearchSpace::Block& block = space.blocks()[static_cast<std::size_t>(i)];
+    const std::vector<int>& ffn = block.ffn.at(embed);
+    const std::size_t place = number + static_cast<std::size_t>(i);
+    // Wide FFNs beside few heads, so that carriers are of about one size.
+    int heads = block.heads[place % block.heads.size()], width = ffn[ffn.size() - 1 - place % ffn.size()];
+    if (heads == 0 && width == 0) width = ffn.back(), heads = block.heads.back();
+    subnet.blocks.push_back({heads, heads / space.model().queries_per_group, width});
+  }
+  return subnet;
+}
+
+}  // namespace
+
+std::vector<Subnet> carriers_of(const SearchSpace& space, int embed) {
+  std::size_t most = 1;
+  for (const SearchSpace::Block& block : space.blocks()) most = std::max({most, block.heads.size(), block.ffn.at(embed).size()});
+  std::set<int> heads_left, ffn_left;  // of all blocks: pins and combinations that are not allowed may hide one from the cycle
+  for (const SearchSpace::Block& block : space.blocks()) {
+    heads_left.insert(block.heads.begin(), block.heads.end());
+    const std::vector<int> ffn = block.ffn.at(embed);
+    ffn_left.insert(ffn.begin(), ffn.end());
+  }
+  std::vector<Subnet> carriers;
+  for (std::size_t number = 0; number < most; ++number)
+    for (const int depth : std::set<int>{space.depth().front(), space.depth().back()})
+      carriers.push_back(carrier(space, embed, depth, number));
+  for (const Subnet& subnet : carriers)
+    for (const BlockGenes& genes : subnet.blocks) heads_left.erase(genes.heads), ffn_left.erase(genes.ffn);
+  heads_left.erase(0), ffn_left.erase(0);
+  if (!heads_left.empty() || !ffn_left.empty()) throw std::logic_error("carriers_of: a shape of the space is in no carrier");
+  return carriers;
+}
+
+std::optional<LatencyTable> measure_table(const CostModel& costs, InferenceClock& clock, const ProfilePlan& plan,
+                                          const std::function<bool(std::int64_t, std::int64_t)>& progress) {
+  const SearchSpace& space = costs.space();
+  std::vector<Subnet> visited;
+  for (const int embed : space.embed())
+    for (Subnet& subnet : carriers_of(space, embed)) visited.push_back(std::move(subnet));
+  const std::size_t carriers = visited.size();
+  const std::vector<Subnet> networks = networks_of(costs, plan);
+  visited.insert(visited.end(), networks.begin(), networks.end());
+  std::array<Collected, 2> halves;
+  std::int64_t done = 0;
+  for (int round = 0; round < plan.rounds; ++round)
+    for (std::size_t i = 0; i < visited.size(); ++i) {
+      Collected& half = halves[2 * round < plan.rounds ? 0 : 1];
+      for (const PassTimes& pass : clock.time(visited[i], plan.passes))
+        if (i < carriers) half.add(visited[i], pass);
+        else half.networks[i - carriers].push_back(pass.whole);
+      if (!progress(++done, static_cast<std::int64_t>(visited.size()) * plan.rounds)) return std::nullopt;
+    }
+  LatencyTable table = table_of(joined(halves), space, networks);
+  const LatencyTable first = table_of(halves[0], space, networks), second = table_of(halves[1], space, networks);
+  std::vector<double> one, other;
+  for (const Subnet& subnet : networks) one.push_back(first.median_of(subnet)), other.push_back(second.median_of(subnet));
+  const PredictionError noise = error_of(one, other);
+  table.noise_mean = noise.mean, table.noise_worst = noise.worst;
+  return table;
+}
+
+}  // namespace elastiform

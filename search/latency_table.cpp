@@ -1,0 +1,177 @@
+#include "search/latency_table.hpp"
+
+#include <unistd.h>
+#include <algorithm>
+#include <cmath>
+
+#include <utility>
+
+#include "kernels/cpu/identity.hpp"
+#include "search/latency_file.hpp"
+#include "supernet/sha256.hpp"
+
+namespace elastiform {
+namespace {
+
+constexpr double kPicoseconds = 1e9;  // of a millisecond
+
+std::int64_t picoseconds(double milliseconds) { return std::llround(milliseconds * kPicoseconds); }
+
+const LatencyTable::Frame* find_frame(const LatencyTable& table, int embed) {
+  const auto found = std::ranges::find(table.frames, embed, &LatencyTable::Frame::embed);
+  return found == table.frames.end() ? nullptr : &*found;
+}
+const LatencyTable::Attention* find_attention(const LatencyTable& table, int embed, int heads, int groups) {
+  const auto found = std::ranges::find_if(
+      table.attentions, [&](const auto& row) { return row.embed == embed && row.heads == heads && row.groups == groups; });
+  return found == table.attentions.end() ? nullptr : &*found;
+}
+const LatencyTable::FeedForward* find_feed_forward(const LatencyTable& table, int embed, int ffn) {
+  const auto found = std::ranges::find_if(table.feed_forwards, [&](const auto& row) { return row.embed == embed && row.ffn == ffn; });
+  return found == table.feed_forwards.end() ? nullptr : &*found;
+}
+
+double sum_of(const LatencyTable& table, const Subnet& subnet, double Milliseconds::*which) {
+  const LatencyTable::Frame& frame = *find_frame(table, subnet.embed);
+  double sum = frame.embedding.*which + frame.head.*which;
+  for (const BlockGenes& genes : subnet.blocks) {
+    if (genes.heads > 0) sum += find_attention(table, subnet.embed, genes.heads, genes.groups)->time.*which;
+    if (genes.ffn > 0) sum += find_feed_forward(table, subnet.embed, genes.ffn)->time.*which;
+  }
+  return sum;
+}
+
+struct Point {
+  double size = 0, time = 0;
+};
+struct Line {
+  double constant = 0, slope = 0;
+  double at(double size) const { return constant + slope * size; }
+};
+
+/// Least squares of relative errors; the slope is at least 0, and of one size the line through the origin.
+Line line_through(const std::vector<Point>& points) {
+  double w = 0, wx = 0, wy = 0, wxx = 0, wxy = 0;
+  for (const Point& p : points) {
+    const double weight = 1 / (p.time * p.time);
+    w += weight, wx += weight * p.size, wy += weight * p.time, wxx += weight * p.size * p.size, wxy += weight * p.size * p.time;
+  }
+  if (points.empty()) return {};
+  const double spread = w * wxx - wx * wx;
+  if (!(spread > 1e-12 * w * wxx)) return {.constant = 0, .slope = wxy / wxx};
+  const double slope = std::max(0.0, (w * wxy - wx * wy) / spread);
+  const double constant = (wy - slope * wx) / w;
+  // A constant below 0 would make small shapes cheaper than nothing.
+  if (constant < 0) return {.constant = 0, .slope = wxy / wxx};
+  return {.constant = constant, .slope = slope};
+}
+
+double most_above(const Line& line, const std::vector<Point>& points) {
+  double most = 0;
+  for (const Point& p : points) most = std::max(most, p.time / line.at(p.size) - 1);
+  return most;
+}
+
+/// Distinct choices of all blocks but 0, which has no row.
+std::vector<int> choices(const SearchSpace& space, bool heads, int embed) {
+  std::vector<int> all;
+  for (const SearchSpace::Block& block : space.blocks()) {
+    const std::vector<int>& some = heads ? block.heads : block.ffn.at(embed);
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  std::ranges::sort(all);
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  std::erase(all, 0);
+  return all;
+}
+
+}  // namespace
+
+std::string Machine::hash() const { return sha256_hex(processor + "\n" + isa + "\n" + std::to_string(cores)).substr(0, 16); }
+
+Machine this_machine() {
+  return {.processor = processor_name(), .isa = isa_name(Precision::f32), .cores = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF))};
+}
+
+std::string LatencyTable::label() const {
+  const std::string where = machine.processor.empty() ? "" : " on " + machine.processor;
+  return (imported ? "imported: " : "") + source + where + (device == "cpu" ? "" : ", " + device);
+}
+
+std::string LatencyTable::missing(const SearchSpace& space) const {
+  std::string first;
+  std::size_t count = 0;
+  const auto miss = [&](std::string shape) {
+    if (count++ == 0) first = std::move(shape);
+  };
+  const int queries = space.model().queries_per_group;
+  for (const int embed : space.embed()) {
+    const std::string at = "embed " + std::to_string(embed);
+    if (find_frame(*this, embed) == nullptr) miss(at);
+    for (const int heads : choices(space, true, embed))
+      if (find_attention(*this, embed, heads, heads / queries) == nullptr)
+        miss(at + ", heads " + std::to_string(heads) + ", groups " + std::to_string(heads / queries));
+    for (const int ffn : choices(space, false, embed))
+      if (find_feed_forward(*this, embed, ffn) == nullptr) miss(at + ", ffn " + std::to_string(ffn));
+  }
+  return count == 0 ? "" : std::to_string(count) + " shapes without a row, the first " + first;
+}
+
+double LatencyTable::median_of(const Subnet& subnet) const { return sum_of(*this, subnet, &Milliseconds::median); }
+double LatencyTable::low_of(const Subnet& subnet) const { return sum_of(*this, subnet, &Milliseconds::low); }
+
+PredictionError error_of(const std::vector<double>& predicted, const std::vector<double>& measured) {
+  PredictionError error;
+  std::vector<double> above;
+  for (std::size_t i = 0; i < predicted.size(); ++i) {
+    const double off = std::abs(predicted[i] / measured[i] - 1);
+    error.mean += off / static_cast<double>(predicted.size());
+    error.worst = std::max(error.worst, off);
+    above.push_back(measured[i] / predicted[i] - 1);
+  }
+  if (above.empty()) return error;
+  std::ranges::sort(above);
+  const double rank = std::ceil(0.95 * static_cast<double>(above.size())) - 1;
+  error.under = std::max(0.0, above[static_cast<std::size_t>(rank)]);
+  return error;
+}
+
+LatencyModel latency_lines(const LatencyTable& table, const SearchSpace& space) {
+  LatencyModel model;
+  double most = 0;
+  const int queries = space.model().queries_per_group;
+  for (const int embed : space.embed()) {
+    std::vector<Point> attention, feed_forward;
+    for (const int heads : choices(space, true, embed))
+      attention.push_back({static_cast<double>(heads), find_attention(table, embed, heads, heads / queries)->time.median});
+    for (const int ffn : choices(space, false, embed))
+      feed_forward.push_back({static_cast<double>(ffn), find_feed_forward(table, embed, ffn)->time.median});
+    const Line of_heads = line_through(attention), of_columns = line_through(feed_forward);
+    most = std::max({most, most_above(of_heads, attention), most_above(of_columns, feed_forward)});
+    const LatencyTable::Frame& frame = *find_frame(table, embed);
+    model.lines.push_back({.embed = embed,
+                           .frame = picoseconds(frame.embedding.median + frame.head.median),
+                           .attention = picoseconds(of_heads.constant),
+                           .head = picoseconds(of_heads.slope),
+                           .feed_forward = picoseconds(of_columns.constant),
+                           .column = picoseconds(of_columns.slope)});
+  }
+  model.guard = std::max(kLeastGuard, most);
+  if (!table.networks.empty()) {
+    std::vector<double> predicted, measured;
+    for (const LatencyTable::Network& network : table.networks) {
+      predicted.push_back(line_of(model, network.subnet));
+      measured.push_back(network.time.median);
+    }
+    model.guard = std::max(kLeastGuard, error_of(predicted, measured).under);
+  }
+  model.origin = table.label();
+  model.device = table.device;
+  model.imported = table.imported;
+  model.hash = sha256_hex(latency_text(table)).substr(0, 16);
+  return model;
+}
+
+double line_of(const LatencyModel& model, const Subnet& subnet) { return static_cast<double>(model.of(subnet)) / kPicoseconds; }
+
+}  // namespace elastiform

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "search/inference_clock.hpp"
+#include "supernet/cost_model.hpp"
+#include "supernet/search_space.hpp"
+
+namespace elastiform {
+
+/// What measured: equal hashes are the same kind of machine.
+struct Machine {
+  std::string processor, isa;
+  int cores = 0;
+  std::string hash() const;  // first 16 hex digits of the SHA-256 of the fields
+  bool operator==(const Machine&) const = default;
+};
+Machine this_machine();
+
+/// Times of an inference's parts by their shapes, measured inside whole inferences, and what whole networks took (docs/latency.md).
+/// Additive: embedding and head of the embed width, and of every block its attention and its FFN.
+struct LatencyTable {
+  struct Frame {
+    int embed = 0;
+    Milliseconds embedding, head;
+  };
+  struct Attention {
+    int embed = 0, heads = 0, groups = 0;
+    Milliseconds time;
+  };
+  struct FeedForward {
+    int embed = 0, ffn = 0;
+    Milliseconds time;
+  };
+  struct Network {
+    Subnet subnet;
+    Milliseconds time;
+  };
+
+  std::string source;     // "elastiform 0.1.0+abcdef", or what else measured
+  bool imported = false;  // from another machine or program: labelled, never refused for its machine
+  Machine machine;        // of an imported one maybe empty
+  std::string device = "cpu";
+  Deploy deploy;
+  std::vector<Frame> frames;
+  std::vector<Attention> attentions;
+  std::vector<FeedForward> feed_forwards;
+  std::vector<Network> networks;
+  double noise_mean = 0, noise_worst = 0;  // relative, between the tables of two halves of the measurement over `networks`; 0: unknown
+  int samples = 0;                         // inferences measured for the rarest row; 0: unknown
+
+  /// "elastiform 0.1.0+abc on AMD EPYC", with "imported: " before it when it is.
+  std::string label() const;
+  /// Empty, or the first of the space's shapes that have no row, and how many have none.
+  std::string missing(const SearchSpace& space) const;
+  /// Sums of rows for a subnet of a space that nothing is missing of.
+  double median_of(const Subnet& subnet) const;
+  double low_of(const Subnet& subnet) const;
+};
+
+/// Relative errors of a prediction over measured networks: prediction / measurement - 1.
+struct PredictionError {
+  double mean = 0, worst = 0;  // of the absolute values
+  double under = 0;            // the 95 % quantile of measurement / prediction - 1, at least 0
+};
+PredictionError error_of(const std::vector<double>& predicted, const std::vector<double>& measured);
+
+/// What searches limit (CostModel): at each embed width straight lines through the rows of the space's choices, least squares of relative
+/// errors, slopes not negative. The sums that a FeasibleSet counts with have no room for an arbitrary row; what the lines miss is in the
+/// guard band: the 95 % quantile of measurement / line - 1 over the networks, or without networks the most that a row exceeds its line; at
+/// least kLeastGuard.
+LatencyModel latency_lines(const LatencyTable& table, const SearchSpace& space);
+constexpr double kLeastGuard = 0.01;
+
+/// Of the lines alone, without the guard band.
+double line_of(const LatencyModel& model, const Subnet& subnet);
+
+}  // namespace elastiform

@@ -1,0 +1,126 @@
+// search --finalists, through the real program: the best of a search are trained alone and ranked again.
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/experiments/program.hpp"
+#include "tests/support/catch.hpp"
+
+namespace elastiform {
+namespace {
+
+using Catch::Matchers::Contains;
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct OwnRun {
+  TemporaryFolder folder;
+  OwnRun() { fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing); }
+  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
+  json json_of(const std::string& line) const {
+    const ProgramResult result = run(line + " --json");
+    INFO("elastiform " << line << "\n" << result.err);
+    REQUIRE(result.status == 0);
+    return json::parse(result.out);
+  }
+};
+
+const std::string kLine =
+    "search runs/micro --budget parameters=..90% --algorithm random --evaluations 6 --finalists 3 --finetune-steps 25";
+
+}  // namespace
+
+TEST_CASE("finalists are tuned alone, scored again, ranked twice and kept", "[experiments][finalists]") {
+  const OwnRun own;
+  const json found = own.json_of(kLine)[0], tuned = found["finalists"];
+  REQUIRE(tuned["ranking"].size() == 3);
+  CHECK(tuned["steps"] == 25);
+  std::vector<int> ranks;
+  for (const json& one : tuned["ranking"]) {
+    ranks.push_back(one["rank_after"].get<int>());
+    CHECK(one["before"]["subnet"] == one["subnet"]);
+    CHECK(one["after"]["subnet"] == one["subnet"]);
+    CHECK(one["after"]["loss"] != one["before"]["loss"]);
+    CHECK(one["after"]["weights_hash"] != one["before"]["weights_hash"]);
+    CHECK(one["after"]["blocks"] == one["before"]["blocks"]);
+    CHECK(one["after"]["parameters"] == one["before"]["parameters"]);
+    CHECK(one["after"]["id"].get<int>() > one["before"]["id"].get<int>());
+    // The tuned run itself gives that score.
+    CHECK(own.json_of("front " + one["run"].get<std::string>())[0]["loss"] == one["after"]["loss"]);
+  }
+  for (std::size_t i = 1; i < 3; ++i)
+    CHECK(tuned["ranking"][i]["before"]["loss"].get<double>() >= tuned["ranking"][i - 1]["before"]["loss"].get<double>());
+  CHECK(tuned["ranking"][0]["before"]["id"] == found["best"]["id"]);
+  for (const json& one : tuned["ranking"])
+    for (const json& other : tuned["ranking"])
+      CHECK((one["after"]["loss"].get<double>() < other["after"]["loss"].get<double>()) ==
+            (one["rank_after"].get<int>() < other["rank_after"].get<int>()));
+  std::ranges::sort(ranks);
+  CHECK(ranks == std::vector<int>{1, 2, 3});
+
+  const std::string digest = own.run("inspect runs/micro --digest").out;
+  CHECK(own.json_of(kLine)[0] == found);  // trains and stores nothing more
+  CHECK(own.run("inspect runs/micro --digest").out == digest);
+  const std::string text = own.run(kLine).out;
+  CHECK_THAT(text, Contains("rank after") && Contains("Kendall's tau") && Contains("next: elastiform export runs/micro/finalists/"));
+  const std::string id = std::to_string(tuned["ranking"][0]["after"]["id"].get<int>());
+  CHECK_THAT(own.run("show runs/micro " + id).out, Contains("a fine-tuned finalist of a search") && Contains("finetune "));
+  for (const json& member : own.json_of("front runs/micro")) CHECK(member["weights_hash"] == found["best"]["weights_hash"]);
+
+  // The same from the start, on two threads: the same bits. Another number of steps is another training.
+  const OwnRun again;
+  const json repeated = again.json_of(kLine + " --threads 2")[0]["finalists"]["ranking"];
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(repeated[i]["after"]["loss"] == tuned["ranking"][i]["after"]["loss"]);
+    CHECK(repeated[i]["after"]["weights_hash"] == tuned["ranking"][i]["after"]["weights_hash"]);
+  }
+  CHECK(again.run("inspect runs/micro --digest").out == digest);
+}
+
+TEST_CASE("finalists that are killed in the middle of a training go on with the same bits", "[experiments][finalists][resume]") {
+  const std::string line =
+      "search runs/micro --algorithm random --evaluations 3 --finalists 2 --finetune-steps 40 --threads 1 --budget parameters=..90%";
+  const OwnRun whole, part;
+  const json expected = whole.json_of(line)[0]["finalists"]["ranking"];
+  int seen = 0;
+  // Of the second finalist's training: "step 20" is printed where a checkpoint is written (the micro recipe's checkpoint_every).
+  const auto stop = [&](int process, const std::string& text) {
+    if (text.find("step 20") != std::string::npos && ++seen == 2) ::kill(process, SIGKILL);
+  };
+  const ProgramResult killed = run_program_in(part.folder.path(), words(line), stop);
+  REQUIRE((killed.status == 128 + SIGKILL || killed.status == 0));  // 0: it was over before the signal came
+  CHECK(seen == 2);
+  const json resumed = part.json_of(line)[0]["finalists"]["ranking"];
+  REQUIRE(resumed.size() == 2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    CHECK(resumed[i]["after"]["loss"] == expected[i]["after"]["loss"]);
+    CHECK(resumed[i]["after"]["weights_hash"] == expected[i]["after"]["weights_hash"]);
+    CHECK(resumed[i]["rank_after"] == expected[i]["rank_after"]);
+  }
+  CHECK(part.run("inspect runs/micro --digest").out == whole.run("inspect runs/micro --digest").out);
+}
+
+TEST_CASE("finalists without steps, and steps without finalists, are refused", "[experiments][finalists][wrong]") {
+  const auto& folder = micro_folder();
+  const std::string before = state_of(folder.path());
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"search runs/micro --finalists 2", "--finalists: expected --finetune-steps N beside it"},
+      {"search runs/micro --finetune-steps 5", "--finetune-steps: expected --finalists K beside it"},
+      {"search runs/micro --finalists 0 --finetune-steps 5", "an integer of at least 1, found 0"},
+      {"search runs/micro --finalists two --finetune-steps 5", "an integer of at least 1, found two"},
+      {"search runs/micro --finalists 2 --finetune-steps 0", "an integer of at least 1, found 0"},
+      {"search runs/micro --finalist 2 --finetune-steps 5", "nearest --finalists"},
+      {"search runs/micro --finalists 2 --finetune-step 5", "nearest --finetune-steps"},
+  };
+  for (const auto& [line, says] : cases) {
+    const ProgramResult result = run_program_in(folder.path(), words(line));
+    INFO("elastiform " << line << "\n" << result.err);
+    CHECK(result.status == 2);
+    CHECK_THAT(result.err, Contains(says));
+    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  }
+  CHECK((state_of(folder.path()) == before));
+}
+
+}  // namespace elastiform
