@@ -171,15 +171,6 @@ rate = 1e-2
 log_every = 20
 checkpoint_every = 20
 
-[[stage]]
-share = 0.3
-sampler = "largest"
-
-[[stage]]
-share = 0.7
-largest = 0.25
-smallest = 0.125
-
 [search]
 evaluations = 6
 round_size = 3
@@ -188,11 +179,24 @@ budgets = ["parameters=..60%"]
 )";
 }
 
+std::string staged_micro_recipe() {
+  return micro_recipe() + R"(
+[[stage]]
+share = 0.3
+sampler = "largest"
+
+[[stage]]
+share = 0.7
+largest = 0.25
+smallest = 0.125
+)";
+}
+
 const TemporaryFolder& micro_folder() {
   static const TemporaryFolder folder;
   static const bool made = [] {
     folder.write("text.txt", synthetic_text(200'000));
-    folder.write("micro.toml", micro_recipe());
+    folder.write("micro.toml", staged_micro_recipe());
     const auto trained = run_program_in(folder.path(), words("train micro.toml"));
     if (trained.status != 0) throw std::runtime_error("the micro run failed: " + trained.err);
     return true;

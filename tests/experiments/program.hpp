@@ -36,6 +36,7 @@ std::string state_of(const std::string& folder);
 /// test program. Tests must leave it as it is: they write to folders of their own.
 const TemporaryFolder& micro_folder();
 std::string micro_recipe();
+std::string staged_micro_recipe();  // first the largest alone, then draws with returns of both ends
 
 /// A copy of the trained micro run as runs/edited of `folder`, beside its text, with one line of its recipe replaced. Once more on the same
 /// folder edits it further.
