@@ -161,8 +161,8 @@ class Network {
   struct Parts;
   class TrainingPass;
   /// Blocks over the next x.rows rows of a sequence's stream, which the cache takes up; x and y take turns.
-  ConstView decode_stream(Backend& backend, const Weights& values, const Subnet& subnet, KeyValueCache& cache, View x, View y,
-                          Arena& arena, PartDone done = kNobodyMeasures) const;
+  ConstView decode_stream(Backend& backend, const Weights& values, const Subnet& subnet, KeyValueCache& cache, View x, View y, Arena& arena,
+                          PartDone done = kNobodyMeasures) const;
   /// The stream [batch·tokens, C] behind the last block, in the arena.
   ConstView passed_through(Backend& backend, const Weights& values, const Subnet& subnet, const Batch& batch, Arena& arena,
                            PartDone done = kNobodyMeasures) const;

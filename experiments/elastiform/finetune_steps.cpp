@@ -26,8 +26,7 @@ Tuning tuning_for(const FinetuneRequest& request, const ModelConfig& model) {
   if (!method.how->has_rank() && request.rank) refuse("--rank");
   if (!method.how->has_rank() && request.ranks) refuse("--ranks");
   if (request.rank && request.ranks)
-    throw InputError(
-        {request.where + ": --ranks", "one of --rank and --ranks", "both", "leave --rank out: it is the last of --ranks"});
+    throw InputError({request.where + ": --ranks", "one of --rank and --ranks", "both", "leave --rank out: it is the last of --ranks"});
   if (!method.how->has_rank() && request.alpha) refuse("--alpha");
   if (!method.how->has_width() && request.width) refuse("--width");
   if (!method.how->has_keys() && request.keys) refuse("--keys");

@@ -66,9 +66,8 @@ class ClassifyCommand final : public Command {
     }
     const DenseModel model = load_model(path_);
     require_images(model.model);
-    for (const auto& [given, option] :
-         {std::pair{subnet_.has_value(), "--subnet"}, std::pair{weights_ != kWeightChoices.front(), "--weights"},
-          std::pair{rank_.has_value(), "--rank"}})
+    for (const auto& [given, option] : {std::pair{subnet_.has_value(), "--subnet"},
+                                        std::pair{weights_ != kWeightChoices.front(), "--weights"}, std::pair{rank_.has_value(), "--rank"}})
       if (given)
         throw InputError({std::string("elastiform classify: ") + option, "a run folder", path_ + ", which holds one network",
                           std::string("leave ") + option + " out"});
