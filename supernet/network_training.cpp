@@ -355,9 +355,10 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
 }
 
 bool Network::writes_gradient(const TensorSpec& tensor) const {
-  if (tensor.name == "embedding.token") return space().model().tied;  // the head writes a tied table before its lookups add to it
-  return tensor.name != "embedding.position" && tensor.name != "embedding.class" && tensor.name != "embedding.prompt" &&
-         tensor.name.find(".prefix.") == std::string::npos && tensor.role != Role::gate && tensor.role != Role::shift;
+  // Whatever is looked up has this role, so a lookup to come is cleared too; of the role are also the head and a tied table, which the head
+  // writes before its lookups add to it.
+  if (tensor.role == Role::embedding) return tensor.name == (space().model().tied ? "embedding.token" : "head");
+  return tensor.role != Role::gate && tensor.role != Role::shift;
 }
 
 ActivationPlan Network::plan_training(const BackendTraits& traits, const Subnet& subnet, const PassShape& pass, std::int64_t limit,

@@ -64,6 +64,13 @@ void take_defaults_of_optimizer(const FinetuneRequest& request, TrainOptions& tr
 
 }  // namespace
 
+void check_tunable(const Run& from, const std::string& where) {
+  if (const Tuning& before = from.space().model().tuning; before.method != TuningMethod::full)
+    throw InputError({where, "a run whose weights are a plain network's",
+                      fmt::format("{}, tuned with {}, which does not merge", from.name(), parametrization_of(before).name),
+                      "tune the run that it came from"});
+}
+
 LoadedSupernet finetune_base(const Run& from, const std::optional<Subnet>& subnet) {
   const LoadedSupernet& all = from.supernet();
   if (!subnet)
@@ -74,10 +81,7 @@ LoadedSupernet finetune_base(const Run& from, const std::optional<Subnet>& subne
 }
 
 Recipe finetune_recipe(const Run& from, const LoadedSupernet& base, const FinetuneRequest& request) {
-  if (const Tuning& before = from.space().model().tuning; before.method != TuningMethod::full)
-    throw InputError({request.where, "a run whose weights are a plain network's",
-                      fmt::format("{}, tuned with {}, which does not merge", from.name(), parametrization_of(before).name),
-                      "tune the run that it came from"});
+  check_tunable(from, request.where);
   Recipe recipe = from.recipe();
   take_defaults_of_optimizer(request, recipe.train);
   recipe.space = tuned_space(base.space, tuning_for(request, base.space.model()), request.where);
@@ -86,21 +90,22 @@ Recipe finetune_recipe(const Run& from, const LoadedSupernet& base, const Finetu
   recipe.train.rate = request.rate.value_or(recipe.train.rate * parametrization_of(recipe.space.model().tuning).usual_rate);
   recipe.stages = stages_of(request);
   resolve_stages(recipe.stages, recipe.train.steps);
-  if (request.subnet) recipe.search.budgets.clear();  // of a space with other subnets
+  recipe.train.teacher.reset(), recipe.teacher.clear();  // finetune_teacher names the one that it has
+  if (request.subnet) recipe.search.budgets.clear();     // of a space with other subnets
   if (request.text && has_images(recipe.data))
     throw InputError(
         {request.where + ": --text", "a run of a language model", "a classifier of images", "--set data.images=PATH names other images"});
   if (request.text) recipe.data.text = *request.text;
   const Recipe changed = Recipe::parse(recipe.text(), request.where, request.set, true);
   const bool other_teacher = changed.teacher != recipe.teacher || changed.train.teacher != recipe.train.teacher;
-  if (changed.base != recipe.base || other_teacher || without_tuning(changed.space) != base.space)
+  if (changed.base != recipe.base || other_teacher || changed.space != recipe.space)
     throw InputError({request.where + ": --set", "keys of [data], [train], [[stage]], [deploy] and [search]",
-                      "one that changes the network", "a run's network stays as it is; train a new one to change it"});
+                      "one that changes the network or its tuning",
+                      "a run's network stays as it is; of its tuning --method, --rank and the like decide"});
   return changed;
 }
 
 std::optional<LoadedSupernet> finetune_teacher(const Run& from, Recipe& recipe) {
-  recipe.train.teacher.reset(), recipe.teacher.clear();
   if (!needs_teacher(recipe)) return std::nullopt;
   const LoadedSupernet& now = from.supernet();
   std::optional<LoadedSupernet> teacher(from.recipe().train.teacher

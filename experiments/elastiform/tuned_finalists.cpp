@@ -31,7 +31,9 @@ bool train(const Run& run, const Subnet& subnet, std::int64_t steps, const std::
   if (is_trained(folder)) return true;
   if (is_run_folder(folder)) return !train_resume(folder, {}, std::nullopt, {}, common).interrupted;
   const LoadedSupernet base = finetune_base(run, subnet);
-  const FinetuneRequest request{.where = "elastiform search: --finalists", .subnet = subnet, .method = "full", .steps = steps};
+  // All tokens: random_ltd needs three blocks, which not every finalist has, and they are compared with each other.
+  const FinetuneRequest request{
+      .where = "elastiform search: --finalists", .subnet = subnet, .method = "full", .steps = steps, .set = {"train.tokens=all"}};
   return !train_new(finetune_recipe(run, base, request), folder, {}, common, {&base, nullptr}).interrupted;
 }
 
@@ -58,7 +60,7 @@ SearchDescription description_of(const Run& run, const std::string& search, std:
   return description;
 }
 
-/// Keeps the rows as a round, unless every one of them is there.
+/// Keeps the rows as a round, unless this search has a round and every one of them is there.
 void keep(const Run& run, ResultStore& store, const std::string& search, TunedFinalists& tuned) {
   std::vector<Evaluation> round;
   bool known = true;
@@ -67,8 +69,9 @@ void keep(const Run& run, ResultStore& store, const std::string& search, TunedFi
     else known = false;
     round.push_back(finalist.after);
   }
-  if (known) return;
-  store.append(description_of(run, search, tuned.steps), round);
+  const SearchDescription description = description_of(run, search, tuned.steps);
+  if (known && !store.rounds(description.name()).empty()) return;
+  store.append(description, round);
   for (std::size_t i = 0; i < round.size(); ++i) tuned.finalists[i].after = round[i];
 }
 
@@ -110,7 +113,7 @@ TunedFinalists tune_finalists(const Run& run, ResultStore& store, const std::str
       break;
     }
   }
-  if (!tuned.finalists.empty()) keep(run, store, search, tuned);
+  if (!tuned.interrupted && !tuned.finalists.empty()) keep(run, store, search, tuned);
   rank(tuned);
   return tuned;
 }
@@ -124,7 +127,8 @@ std::string finalists_text(const TunedFinalists& tuned, const Metric& metric) {
     table.row({format(finalist.before.subnet), std::to_string(finalist.before.id), std::to_string(finalist.rank),
                fmt::format("{:.4f}", units_per_nat(finalist.before, metric) * finalist.before.score.loss),
                std::to_string(finalist.rank_after), fmt::format("{:.4f}", units * finalist.after.score.loss),
-               fmt::format("{:.4f}", kNormal95 * units * finalist.after.score.loss_se), std::to_string(finalist.after.id)});
+               fmt::format("{:.4f}", kNormal95 * units * finalist.after.score.loss_se),
+               tuned.interrupted ? "-" : std::to_string(finalist.after.id)});
     if (finalist.rank_after == 1) best = &finalist;
   }
   std::string text = fmt::format("finalists, each fine-tuned alone for {} steps{}\n\n{}\n", tuned.steps,
@@ -136,7 +140,7 @@ std::string finalists_text(const TunedFinalists& tuned, const Metric& metric) {
         fmt::format("the best after fine-tuning was number {} of the search; minus the search's best, both tuned: {}", best->rank,
                     difference_text(difference_in_bits(best->after, tuned.finalists.front().after, 0, metric),
                                     verdict(difference_in_bits(best->after, tuned.finalists.front().after, 0, metric), kMargin), metric));
-  return text + fmt::format("\nnext: elastiform export {} --subnet largest --format hf-llama --to PATH\n", best->folder);
+  return text + fmt::format("\nnext: elastiform export {} --subnet largest --format elastiform --to PATH\n", best->folder);
 }
 
 std::string finalists_json(const TunedFinalists& tuned, const Metric& metric) {

@@ -72,6 +72,9 @@ TEST_CASE("a tuning of several ranks is evaluated, said and exported at each", "
   CHECK(one["loss"] != four["loss"]);
   CHECK(four == four_again);
   CHECK(own.json_of("evaluate runs/ranked --subnet middle --rank 1")["loss"] == one["loss"]);
+  const auto shown = [&](const json& row) { return own.succeed("show runs/ranked " + std::to_string(row["id"].get<int>())).out; };
+  CHECK_THAT(shown(one), Contains("(at rank 1)"));
+  CHECK_THAT(shown(four), !Contains("at rank") && !Contains("stale"));
   const json exported = own.json_of("export runs/ranked --subnet largest --rank 1 --format hf-llama --to model");
   CHECK(exported["difference"] < 1e-5);
   const std::string prompt = " --tokens 20 --prompt the";
@@ -160,6 +163,11 @@ TEST_CASE("a subnet that is tuned alone can learn from the run's largest, or fro
   const auto line_of = [](const std::string& toml) { return toml.substr(toml.find("[teacher]"), 100); };
   CHECK(line_of(content_of(own.folder / "runs/two/recipe.toml")) == line_of(recipe));
 
+  // A finalist of a search learns from labels alone.
+  own.succeed("search runs/one --finalists 1 --finetune-steps 5 --algorithm homogeneous");
+  for (const auto& finalist : fs::directory_iterator(own.folder / "runs/one/finalists"))
+    CHECK_THAT(content_of(finalist.path().string() + "/recipe.toml"), !Contains("[teacher]"));
+
   // Another teacher in its place, or none.
   fs::copy_file(own.folder / "runs/micro/supernet.h5", own.folder / "runs/two/teacher.h5", fs::copy_options::overwrite_existing);
   for (const bool absent : {false, true}) {
@@ -216,6 +224,8 @@ TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune
       {"finetune runs/micro --subnet e32:h7f64", "nearest e32:h2f64"},
       {"finetune runs/micro --set model.norm_eps=0.001", "one that changes the network"},
       {"finetune runs/micro --set tune.base=0", "one that changes the network"},
+      {"finetune runs/micro --set tune.rank=2", "one that changes the network or its tuning"},
+      {"finetune runs/micro --set tune.method=adapter --set tune.width=4", "one that changes the network or its tuning"},
       {"finetune runs/micro --set teacher.subnet=e16:h1f32 --set teacher.weights=0", "one that changes the network"},
       {"finetune runs/micro --set train.rat=1", "nearest rate"},
       {"finetune runs/micro --text none.txt --run x", "none.txt"},

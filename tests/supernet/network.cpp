@@ -235,14 +235,16 @@ TEST_CASE("a pass writes nothing outside the subnet's slices of the gradients", 
 }
 
 TEST_CASE("a pass that does not accumulate writes every gradient but those of lookups, and the others add to it", "[supernet][network]") {
-  const std::string preset = GENERATE("llama", "gpt2", "vit");
-  const bool tied = GENERATE(false, true);
+  const std::string preset = GENERATE("llama", "gpt2", "vit", "deit");
+  const bool tied = GENERATE(false, true), classifies = preset == "vit" || preset == "deit", distilled = preset == "deit";
   const Precision precision = GENERATE(from_range(precisions_here()));
   CAPTURE(preset, tied, name_of(precision));
-  if (tied && preset == "vit") return;  // it has no token embedding
-  ModelConfig model = tiny_space(preset).model();
+  if (tied && classifies) return;  // it has no token embedding
+  const SearchSpace usual = tiny_space(distilled ? "vit" : preset);
+  ModelConfig model = usual.model();
   model.tied = tied;
-  const SearchSpace space(model, tiny_space(preset).embed(), tiny_space(preset).depth(), tiny_space(preset).blocks());
+  if (distilled) model.readout = Readout::class_token, model.distillation_token = true, model.context = model.image.patches() + 2;
+  const SearchSpace space(model, usual.embed(), usual.depth(), usual.blocks());
   const ThreadPool pool(2);
   CpuBackend backend(pool, precision);
   const Network network(space, DType::float32);
@@ -257,7 +259,8 @@ TEST_CASE("a pass that does not accumulate writes every gradient but those of lo
     for (std::int64_t row = 0; network.writes_gradient(tensor) && row < tensor.rows; ++row)
       std::fill_n(gradients.view(tensor).row<float>(row), tensor.columns, static_cast<float>(kMark));
   }
-  CHECK(written + (preset == "llama" ? 0 : 1) + (tied ? 0 : 1) == static_cast<int>(gradients.table().tensors().size()));
+  const int lookups = (preset == "llama" ? 0 : 1) + (tied ? 0 : 1) + (distilled ? 1 : 0);  // token or class, position, distillation
+  CHECK(written + lookups == static_cast<int>(gradients.table().tensors().size()));
   const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens});
   Arena arena(plan.arena_bytes);
   network.forward_backward(backend, weights, gradients, subnet, batch, {.accumulate = false}, {}, {}, plan, arena);

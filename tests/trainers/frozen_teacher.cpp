@@ -7,6 +7,7 @@
 #include "tests/support/cpu.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/frozen_teacher.hpp"
+#include "trainers/step_flops.hpp"
 
 namespace elastiform {
 namespace {
@@ -133,6 +134,16 @@ TEST_CASE("a frozen teacher is part of the planned memory and of a step's FLOPs"
   CHECK_FALSE(large->step().skipped);
 }
 
+TEST_CASE("a teacher costs what a plain network does, whatever tuning its students have", "[trainers][teacher]") {
+  Taught f;
+  f.options.teacher = f.space.largest();
+  ModelConfig tuned = f.space.model();
+  tuned.tuning.method = TuningMethod::lora, tuned.tuning.rank = 4, tuned.tuning.alpha = 8;
+  const CostModel plain(f.space, {}, f.options.sequences, [](const WeightTable&) { return 0; });
+  CHECK(teacher_flops(tuned, f.options) == forward_flops(plain, f.options, f.space.largest(), 0));
+  CHECK(teacher_flops(f.space.model(), f.options) == forward_flops(plain, f.options, f.space.largest(), 0));
+}
+
 TEST_CASE("where a step uphill moves no bit, the teacher of SAM's second pass is that of the first", "[trainers][teacher][bits]") {
   Taught f(GENERATE("labels+teacher", "teacher"));
   f.options.accumulation = 2;
@@ -141,6 +152,24 @@ TEST_CASE("where a step uphill moves no bit, the teacher of SAM's second pass is
   f.options.step_rule = "sam", f.options.rho = 1e-30;
   CHECK(f.hash(cpu.backend) == plain);
   CHECK(Trainer::plan(f.space, f.options, f.stages, cpu.backend).rule == f.trainer(cpu.backend)->memory().rule);
+}
+
+TEST_CASE("where another stage has a teacher, ESAM chooses among the sequences of one without", "[trainers][teacher][bits]") {
+  Taught f;
+  f.options.step_rule = "esam", f.options.accumulation = 2;
+  f.options.teacher = f.space.smallest();  // its hidden states are narrower than those of the largest, so no stage without it may keep any
+  f.stages = {{.share = 0.5, .steps = 0, .sampler = "largest", .objective = "labels"},
+              {.share = 0.5, .steps = 0, .sampler = "largest", .objective = "labels+teacher"}};
+  resolve_stages(f.stages, f.options.steps);
+  Cpu one(1), two(2);
+  const std::string expected = f.hash(one.backend);
+  CHECK(f.hash(two.backend) == expected);
+  // The first half is that of a training whose every stage goes without.
+  const auto mixed = f.trainer(two.backend);
+  f.stages = {{.share = 1, .steps = 0, .sampler = "largest", .objective = "labels"}};
+  resolve_stages(f.stages, f.options.steps);
+  const auto plain = f.trainer(two.backend);
+  for (int step = 0; step < 6; ++step) CHECK(mixed->step().gradient_norm == plain->step().gradient_norm);
 }
 
 TEST_CASE("an objective that needs a teacher is refused where there is none", "[trainers][teacher][wrong]") {
