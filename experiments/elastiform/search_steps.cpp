@@ -281,7 +281,7 @@ bool inside(const Budget& budget, const Evaluation& evaluation) {
   const Limit* limit = budget.limit_of(Cost::latency);
   if (limit == nullptr || !std::isfinite(evaluation.latency_ms)) return budget.admits(evaluation.costs);
   Costs costs = evaluation.costs;
-  costs.latency_bound = static_cast<std::int64_t>(std::clamp(evaluation.latency_ms * 1e9, 0.0, 9e18));
+  costs.latency_bound = cost_of(evaluation, Cost::latency);
   return budget.admits(costs);
 }
 
