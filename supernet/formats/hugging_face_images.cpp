@@ -11,6 +11,7 @@ namespace elastiform::hugging_face {
 namespace {
 
 constexpr std::size_t kMaxText = 1 << 20;
+constexpr double kPictureWhite = 255;
 
 /// A number for each channel.
 std::vector<double> of_channels(const std::vector<double>& values, int channels) {
@@ -68,7 +69,7 @@ std::string preprocessor_config(const ImageShape& image, const ImageOptions& rea
                                     {"size", {{"height", image.height}, {"width", image.width}}},
                                     {"resample", 2},  // bilinear
                                     {"do_rescale", true},
-                                    {"rescale_factor", 1 / reading.white},
+                                    {"rescale_factor", 1 / kPictureWhite},  // white is that of files of numbers; a picture has 255
                                     {"do_normalize", true},
                                     {"image_mean", of_channels(reading.mean, image.channels)},
                                     {"image_std", of_channels(reading.deviation, image.channels)}};
@@ -84,10 +85,17 @@ ImageOptions reading_of_folder(const std::string& folder, const ImageShape& imag
   const bool rescales = settings.flag("do_rescale", true), normalises = settings.flag("do_normalize", true);
   reading.white = rescales ? 1 / settings.number("rescale_factor", 1 / 255.0) : 1;
   // A factor is the inverse of a whole number nearly always, whose digits it cannot hold.
-  if (std::abs(reading.white - std::round(reading.white)) < 1e-9 * reading.white) reading.white = std::round(reading.white);
+  if (std::abs(reading.white - std::round(reading.white)) < 1e-9 * std::abs(reading.white)) reading.white = std::round(reading.white);
   reading.mean = normalises ? settings.numbers("image_mean", {0.5}) : std::vector<double>{0};
   reading.deviation = normalises ? settings.numbers("image_std", {0.5}) : std::vector<double>{1};
   check_normalisation(reading, image.channels, path + ": ");
+  if (reading.white == kPictureWhite) return reading;
+  // Pictures are always read with 255 as white: (v factor - mean) / deviation is the same with both in its units.
+  const double unit = reading.white / kPictureWhite;
+  for (double& mean : reading.mean) mean *= unit;
+  for (double& deviation : reading.deviation) deviation *= unit;
+  reading.white = kPictureWhite;
+  check_normalisation(reading, image.channels, path + ": with rescale_factor, ");
   return reading;
 }
 
