@@ -1,5 +1,6 @@
 #include "supernet/formats/hugging_face_images.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -64,10 +65,14 @@ class Settings {
 }  // namespace
 
 std::string preprocessor_config(const ImageShape& image, const ImageOptions& reading) {
-  const nlohmann::ordered_json json{{"image_processor_type", "ViTImageProcessor"},
+  // The shorter side is scaled and the middle cut out, as resized() does (exactly so for square images); ViT's own processor would squash.
+  const nlohmann::ordered_json json{{"image_processor_type", "BitImageProcessor"},
+                                    {"do_convert_rgb", image.channels == 3},
                                     {"do_resize", true},
-                                    {"size", {{"height", image.height}, {"width", image.width}}},
+                                    {"size", {{"shortest_edge", std::min(image.height, image.width)}}},
                                     {"resample", 2},  // bilinear
+                                    {"do_center_crop", true},
+                                    {"crop_size", {{"height", image.height}, {"width", image.width}}},
                                     {"do_rescale", true},
                                     {"rescale_factor", 1 / kPictureWhite},  // white is that of files of numbers; a picture has 255
                                     {"do_normalize", true},

@@ -188,8 +188,13 @@ TEST_CASE("what stands beside a classifier says how to read images and how good 
   const auto reading = nlohmann::json::parse(content(folder / "model/preprocessor_config.json"));
   CHECK(reading["rescale_factor"] == 1.0 / 255);  // of pictures, which `classify` reads so whatever white says of numbers
   CHECK(reading["image_mean"] == nlohmann::json{0.25, 0.5});
+  CHECK(reading["image_processor_type"] == "BitImageProcessor");
+  CHECK(reading["size"] == nlohmann::json{{"shortest_edge", 6}});
+  CHECK(reading["do_center_crop"] == true);
+  CHECK(reading["crop_size"] == nlohmann::json{{"height", 6}, {"width", 8}});
   const std::string text = content(folder / "model/README.md");
-  for (const char* part : {"image-classification", "85.00 %", "per image", "AutoModelForImageClassification", "[0.25, 0.5]"})
+  for (const char* part :
+       {"image-classification", "85.00 %", "per image", "AutoModelForImageClassification", "[0.25, 0.5]", "ImageOps.fit(image, (8, 6)"})
     CHECK(text.find(part) != std::string::npos);
   CHECK(text.find("token") == std::string::npos);
 }
