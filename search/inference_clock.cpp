@@ -20,7 +20,7 @@ std::vector<Milliseconds> time_in_turn(InferenceClock& clock, std::span<const Su
   std::vector<std::vector<double>> samples(subnets.size());
   for (int round = 0; round < rounds; ++round)
     for (std::size_t i = 0; i < subnets.size(); ++i)
-      for (const PassTimes& pass : clock.time(subnets[i], passes)) samples[i].push_back(pass.whole);
+      for (const PassTimes& pass : clock.time(subnets[i], passes, Timed::whole)) samples[i].push_back(pass.whole);
   std::vector<Milliseconds> times;
   for (auto& of_subnet : samples) times.push_back(quantiles_of(std::move(of_subnet)));
   return times;

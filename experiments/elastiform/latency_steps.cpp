@@ -26,7 +26,7 @@ RunClock::RunClock(const Run& run, const Deploy& deploy, Device device)
     : pool_(deploy.threads), backend_(make_backend(Compute(device, Precision::f32), pool_)),
       clock_(std::make_unique<MachineClock>(*backend_, run.weights(), deploy)) {}
 RunClock::~RunClock() = default;
-std::vector<PassTimes> RunClock::time(const Subnet& subnet, int passes) { return clock_->time(subnet, passes); }
+std::vector<PassTimes> RunClock::time(const Subnet& subnet, int passes, Timed timed) { return clock_->time(subnet, passes, timed); }
 
 TableErrors errors_of(const LatencyTable& table, const SearchSpace& space) {
   const LatencyModel model = latency_lines(table, space);

@@ -22,7 +22,7 @@ class RunClock final : public InferenceClock {
  public:
   RunClock(const Run& run, const Deploy& deploy, Device device);
   ~RunClock() override;
-  std::vector<PassTimes> time(const Subnet& subnet, int passes) override;
+  std::vector<PassTimes> time(const Subnet& subnet, int passes, Timed timed) override;
 
  private:
   ThreadPool pool_;
