@@ -22,7 +22,7 @@ constexpr std::int64_t kVersion = 1;
 constexpr std::size_t kMaxFile = std::size_t{16} << 20;
 constexpr std::size_t kMaxRows = 100'000;
 constexpr std::size_t kMaxText = 200;
-constexpr double kMostMilliseconds = 1e9;  // eleven days
+constexpr double kMostMilliseconds = 1e6;  // a quarter of an hour: sums over blocks in picoseconds stay integers
 
 ordered_json with_times(ordered_json row, const char* prefix, const Milliseconds& time) {
   const std::string name(prefix);
@@ -74,7 +74,7 @@ class Fields {
     const json& value = at(key);
     if (!value.is_number()) refuse(key, "a number", value.type_name());
     const double number = value.get<double>();
-    if (!(number >= least && number <= most)) refuse(key, "a number from 0 to 1e9", value.dump());
+    if (!(number >= least && number <= most)) refuse(key, "a number from " + json(least).dump() + " to " + json(most).dump(), value.dump());
     return number;
   }
   /// Low and high may be left out: then they are the median.

@@ -19,6 +19,11 @@ std::string why_unusable(const LatencyTable& table, const SearchSpace& space, co
   if (deploy_text(table.deploy) != deploy_text(deploy))
     return fmt::format("{} under [deploy] {}, not {}: {}", file, deploy_text(table.deploy), deploy_text(deploy), again);
   if (const std::string missing = table.missing(space); !missing.empty()) return fmt::format("{} with {}: {}", file, missing, again);
+  try {
+    latency_lines(table, space);
+  } catch (const InputError& error) {
+    return fmt::format("{}, which cannot be used: {}", file, error.what());
+  }
   return "";
 }
 
