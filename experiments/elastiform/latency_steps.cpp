@@ -19,6 +19,9 @@ std::string why_unusable(const LatencyTable& table, const SearchSpace& space, co
   if (deploy_text(table.deploy) != deploy_text(deploy))
     return fmt::format("{} under [deploy] {}, not {}: {}", file, deploy_text(table.deploy), deploy_text(deploy), again);
   if (const std::string missing = table.missing(space); !missing.empty()) return fmt::format("{} with {}: {}", file, missing, again);
+  for (const LatencyTable::Network& network : table.networks)
+    if (!space.contains(network.subnet))
+      return fmt::format("{} with the network {}, which is none of {}: {}", file, format(network.subnet), run, again);
   try {
     latency_lines(table, space);
   } catch (const InputError& error) {

@@ -13,7 +13,7 @@
 namespace elastiform {
 
 /// Empty, or why a table cannot predict latencies for `run` here: measured by us on another machine or under another [deploy], or shapes of
-/// the space are missing. In the words that follow "found"; `file` is where it is.
+/// the space are missing, networks are none of it, or sums overflow. In the words that follow "found"; `file` is where it is.
 std::string why_unusable(const LatencyTable& table, const SearchSpace& space, const Deploy& deploy, const std::string& file,
                          const std::string& run);
 

@@ -171,6 +171,11 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
   elsewhere["networks"] = json::array({{{"subnet", "e16:h7f32"}, {"ms", 1}}});
   own.folder.write("elsewhere.json", elsewhere.dump());
   own.refused("profile runs/micro --import elsewhere.json", "h7");
+  json foreign = own.table();
+  foreign["networks"] = json::array({{{"subnet", "e999:h1f8"}, {"ms", 1}}});
+  own.write_table(foreign);
+  CHECK(own.json_of("sample runs/micro").contains("subnets"));  // who asks for no latency is not kept from working
+  own.refused("sample runs/micro --budget latency=..5ms", "the network e999:h1f8, which is none of runs/micro");
   own.refused("profile runs/micro --import none.json", "none.json");
   own.refused("profile runs/micro --import other.json --rounds 4", "--rounds: expected nothing beside --import");
   own.refused("profile runs/micro --rounds 3", "an even number");
