@@ -153,6 +153,7 @@ void read_machine(Fields& table, const std::string& where, Machine& machine) {
   machine.processor = fields.text("processor");
   machine.isa = fields.text("isa");
   machine.cores = fields.integer("cores", 0, 1 << 20);
+  if (fields.has("accelerator")) machine.accelerator = fields.text("accelerator");
   if (fields.has("hash") && fields.text("hash") != machine.hash())
     fields.refuse("hash", machine.hash() + ", which its other keys give", fields.text("hash"));
   fields.finish();
@@ -188,6 +189,7 @@ std::string latency_text(const LatencyTable& table) {
   if (!table.machine.processor.empty())
     file["machine"] = {
         {"hash", table.machine.hash()}, {"processor", table.machine.processor}, {"isa", table.machine.isa}, {"cores", table.machine.cores}};
+  if (!table.machine.accelerator.empty()) file["machine"]["accelerator"] = table.machine.accelerator;
   file["device"] = table.device;
   const Deploy& deploy = table.deploy;
   file["deploy"] = {

@@ -107,7 +107,9 @@ void check_sums(const LatencyModel& model, const SearchSpace& space, const std::
 
 }  // namespace
 
-std::string Machine::hash() const { return sha256_hex(processor + "\n" + isa + "\n" + std::to_string(cores)).substr(0, 16); }
+std::string Machine::hash() const {
+  return sha256_hex(processor + "\n" + isa + "\n" + std::to_string(cores) + (accelerator.empty() ? "" : "\n" + accelerator)).substr(0, 16);
+}
 
 Machine this_machine() {
   return {.processor = processor_name(), .isa = isa_name(Precision::f32), .cores = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF))};
@@ -115,7 +117,8 @@ Machine this_machine() {
 
 std::string LatencyTable::label() const {
   const std::string where = machine.processor.empty() ? "" : " on " + machine.processor;
-  return (imported ? "imported: " : "") + source + where + (device == "cpu" ? "" : ", " + device);
+  return (imported ? "imported: " : "") + source + where +
+         (device == "cpu" ? "" : ", " + (machine.accelerator.empty() ? device : machine.accelerator));
 }
 
 std::string LatencyTable::missing(const SearchSpace& space) const {

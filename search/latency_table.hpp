@@ -14,10 +14,11 @@ namespace elastiform {
 struct Machine {
   std::string processor, isa;
   int cores = 0;
-  std::string hash() const;  // first 16 hex digits of the SHA-256 of the fields
+  std::string accelerator = {};  // the device that computed, where it was not the processor: its name and what multiplies on it
+  std::string hash() const;      // first 16 hex digits of the SHA-256 of the fields
   bool operator==(const Machine&) const = default;
 };
-Machine this_machine();
+Machine this_machine();  // without an accelerator: only a backend knows its device (RunClock::machine)
 
 /// Times of an inference's parts by their shapes, measured inside whole inferences, and what whole networks took (docs/latency.md).
 /// Additive: embedding and head of the embed width, and of every block its attention and its FFN.

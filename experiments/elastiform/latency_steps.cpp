@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/errors.hpp"
+#include "search/latency_file.hpp"
 #include "search/machine_clock.hpp"
 
 namespace elastiform {
@@ -12,7 +13,8 @@ namespace elastiform {
 std::string why_unusable(const LatencyTable& table, const SearchSpace& space, const Deploy& deploy, const std::string& file,
                          const std::string& run) {
   const std::string again = fmt::format("elastiform profile {} measures one", run);
-  const Machine here = this_machine();
+  Machine here = this_machine();
+  here.accelerator = table.machine.accelerator;  // check_device() asks the device itself; who only predicts needs none
   if (!table.imported && table.machine.hash() != here.hash())
     return fmt::format("{} of another machine ({}, {}; this is {}, {}): {}, profile --import {} takes it as it is and labels it", file,
                        table.machine.processor, table.machine.hash(), here.processor, here.hash(), again, file);
@@ -35,6 +37,24 @@ RunClock::RunClock(const Run& run, const Deploy& deploy, Device device)
       clock_(std::make_unique<MachineClock>(*backend_, run.weights(), deploy)) {}
 RunClock::~RunClock() = default;
 std::vector<PassTimes> RunClock::time(const Subnet& subnet, int passes, Timed timed) { return clock_->time(subnet, passes, timed); }
+
+Machine RunClock::machine() const {
+  Machine machine = this_machine();
+  if (backend_->name() != "cpu") machine.accelerator = backend_->arithmetic();
+  return machine;
+}
+
+void check_device(const Run& run) {
+  const LatencyModel& model = *run.costs().latency();
+  const Device device = parse_device(model.device, run.paths().latency());
+  if (model.imported || device == Device::cpu) return;
+  const LatencyTable table = load_latency(run.paths().latency());
+  const Machine here = RunClock(run, run.costs().deploy(), device).machine();
+  if (table.machine != here)
+    throw InputError({run.paths().latency(), "a table of " + here.accelerator,
+                      table.machine.accelerator.empty() ? "one that names no device" : table.machine.accelerator,
+                      fmt::format("elastiform profile {} --device {} measures one", run.name(), model.device)});
+}
 
 TableErrors errors_of(const LatencyTable& table, const SearchSpace& space) {
   const LatencyModel model = latency_lines(table, space);

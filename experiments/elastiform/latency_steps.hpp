@@ -23,12 +23,17 @@ class RunClock final : public InferenceClock {
   RunClock(const Run& run, const Deploy& deploy, Device device);
   ~RunClock() override;
   std::vector<PassTimes> time(const Subnet& subnet, int passes, Timed timed) override;
+  /// This machine and, of another device than the processor, its name.
+  Machine machine() const;
 
  private:
   ThreadPool pool_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<InferenceClock> clock_;
 };
+
+/// Before a search whose answers are measured: the device of the run's table is here and is the one that it was measured on. InputError else.
+void check_device(const Run& run);
 
 /// How well a table predicts its measured networks: sums of its rows by median and by 10 % quantile, and the lines that searches limit
 /// with.

@@ -196,6 +196,7 @@ SearchOutcome run_budget_search(const Run& run, ResultStore& store, const Search
   outcome.law = std::string(name_of(request.law));
   outcome.deployable = std::string(name_of(request.deployable));
   outcome.cost = leading_cost(feasible.budget());
+  if (feasible.budget().limit_of(Cost::latency)) check_device(run);
   std::FILE* text = text_stream(common.json);
   fmt::print(text, "budget {}{}: {} feasible subnets; {}{}\n", outcome.budget.empty() ? "(none)" : outcome.budget,
              request.deployable == Deployable::any ? "" : ", deployable as " + outcome.deployable, grouped(outcome.feasible),

@@ -285,6 +285,11 @@ TEST_CASE("A table's file reads back as it was", "[search][latency]") {
   CHECK(read.networks.front().time == table.networks.front().time);
   CHECK(read.label() == "imported: a test on none");
   CHECK(latency_lines(read, space).hash == latency_lines(table, space).hash);
+  table.device = "cuda";
+  table.machine.accelerator = "NVIDIA H100";
+  CHECK(parse_latency(latency_text(table), "t.json").machine == table.machine);
+  CHECK(table.machine.hash() != read.machine.hash());  // the GPU is part of what measured
+  CHECK(table.label() == "imported: a test on none, NVIDIA H100");
 }
 
 TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {

@@ -82,7 +82,7 @@ class ProfileCommand final : public Command {
     });
     if (!table) return std::nullopt;
     table->source = "elastiform " ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT;
-    table->machine = this_machine();
+    table->machine = clock.machine();
     table->device = std::string(name_of(common.device));
     table->deploy = deploy;
     return table;
