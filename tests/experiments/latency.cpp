@@ -207,6 +207,14 @@ TEST_CASE("measured medians go with the table they belong to", "[experiments][la
   own.folder.write("other.json", other.dump());
   own.succeed("profile runs/micro --import other.json");
   CHECK(medians() == 0);
+
+  // Without the table nobody knows whose medians they are.
+  own.json_of(kProfile);
+  own.json_of("search runs/micro --budget latency=..1s --evaluations 3 --algorithm random");
+  CHECK(medians() > 0);
+  fs::remove(own.folder / "runs/micro/latency.json");
+  own.succeed("profile runs/micro --import other.json");
+  CHECK(medians() == 0);
 }
 
 TEST_CASE("a recipe may search under a latency that no table predicts yet", "[experiments][latency]") {

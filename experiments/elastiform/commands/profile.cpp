@@ -88,16 +88,16 @@ class ProfileCommand final : public Command {
     return table;
   }
 
-  /// Medians of results.h5 belong to the machine of the run's table: those of another one, or of a table that was imported, go with it.
+  /// Medians of results.h5 belong to the machine of the run's table: those of another one, of a table that was imported, or of one that is
+  /// not there to say whose it was, go.
   static void forget_other_medians(const Run& run, const LatencyTable& table) {
-    std::error_code error;
-    if (!std::filesystem::exists(run.paths().latency(), error)) return;
     try {
       const LatencyTable before = load_latency(run.paths().latency());
       if (before.machine == table.machine && before.imported == table.imported && before.device == table.device) return;
-    } catch (const InputError&) {  // it could not be used, so nothing was measured beside it
+    } catch (const InputError&) {  // gone, or no table
+    } catch (const std::system_error&) {
     }
-    run.results(ResultStore::Mode::write)->forget_latencies();
+    if (!run.results(ResultStore::Mode::read)->evaluations().empty()) run.results(ResultStore::Mode::write)->forget_latencies();
   }
 
   std::string run_;
