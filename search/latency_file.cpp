@@ -78,11 +78,12 @@ class Fields {
     return number;
   }
   /// Low and high may be left out: then they are the median.
-  Milliseconds time(const std::string& prefix) {
+  Milliseconds time(const std::string& prefix, bool may_be_zero = false) {
     const auto positive = [&](const std::string& key) {
       const double value = number(key.c_str(), 0, kMostMilliseconds);
       // A picosecond is the least that is counted; what takes less was not measured.
-      if (value < 1e-9) refuse(key, "milliseconds above 0", std::to_string(value));
+      if (value < 1e-9 && !(may_be_zero && value == 0))
+        refuse(key, may_be_zero ? "0, or milliseconds above it" : "milliseconds above 0", object_.at(key).dump());
       return value;
     };
     Milliseconds time;
@@ -90,7 +91,7 @@ class Fields {
     if (has_text(prefix + "low_ms")) time.low = positive(prefix + "low_ms");
     if (has_text(prefix + "high_ms")) time.high = positive(prefix + "high_ms");
     if (time.low > time.median || time.high < time.median)
-      refuse(prefix + "ms", "a median between low_ms and high_ms", std::to_string(time.median));
+      refuse(prefix + "ms", "a median between low_ms and high_ms", object_.at(prefix + "ms").dump());
     return time;
   }
   const json& rows(const char* key) {
@@ -161,8 +162,10 @@ void read_machine(Fields& table, const std::string& where, Machine& machine) {
 
 void read_shapes(Fields& fields, const std::string& where, LatencyTable& table) {
   read_rows(fields, "frame", where, [&](Fields& row) {
-    const auto& added =
-        table.frames.emplace_back(LatencyTable::Frame{row.integer("embed", 1, kMostEmbed), row.time("embedding_"), row.time("head_")});
+    const auto& added = table.frames.emplace_back(
+        LatencyTable::Frame{row.integer("embed", 1, kMostEmbed), row.time("embedding_", true), row.time("head_", true)});
+    // Whole networks cannot tell the two apart: then one of them holds both.
+    if (added.embedding.median + added.head.median == 0) row.refuse("embedding_ms", "with head_ms more than 0 ms", "0 and 0");
     return added.embed;
   });
   read_rows(fields, "attention", where, [&](Fields& row) {

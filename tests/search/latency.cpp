@@ -1,8 +1,10 @@
 // Tables of latencies and what searches make of them, with a clock that tells no time.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <functional>
 #include <set>
+#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
@@ -212,7 +214,8 @@ TEST_CASE("Tables whose sums would overflow are refused in one line", "[search][
   refused(far, "within 100 times");
   LatencyTable endless = table;
   endless.networks.clear();
-  for (auto& row : endless.attentions) row.time.median = 1e12;  // beyond what a file may say
+  for (auto& row : endless.attentions) row.time.median = 4e9;  // beyond what a file may say
+  for (auto& row : endless.feed_forwards) row.time.median = 4e9;
   refused(endless, "2^62 ps");
   for (auto& row : endless.attentions) row.time.median = 1e6;
   for (auto& row : endless.feed_forwards) row.time.median = 1e6;
@@ -292,6 +295,25 @@ TEST_CASE("A table's file reads back as it was", "[search][latency]") {
   CHECK(table.label() == "imported: a test on none, NVIDIA H100");
 }
 
+TEST_CASE("The table that docs/latency.md shows is one", "[search][latency]") {
+  std::ifstream file(ELASTIFORM_TEST_DATA "/../../docs/latency.md");
+  std::stringstream all;
+  all << file.rdbuf();
+  const std::string page = all.str(), fence = "```json\n";
+  const std::size_t begin = page.find(fence);
+  REQUIRE(begin != std::string::npos);
+  std::string example = page.substr(begin + fence.size(), page.find("```", begin + fence.size()) - begin - fence.size());
+  CHECK(parse_latency(example, "docs/latency.md").source == "llama.cpp b4000, Q8_0");
+  // What can only be timed whole has one half of the frame.
+  const std::string half = "\"embedding_ms\": 0.002";
+  REQUIRE(example.find(half) != std::string::npos);
+  example.replace(example.find(half), half.size(), "\"embedding_ms\": 0");
+  CHECK(parse_latency(example, "half").frames.front().embedding.median == 0);
+  const std::string other = "\"head_ms\": 0.05";
+  example.replace(example.find(other), other.size(), "\"head_ms\": 0");
+  CHECK_THROWS_WITH(parse_latency(example, "neither"), Contains("more than 0 ms"));
+}
+
 TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {
   const std::string good = R"({"format": "elastiform-latency", "version": 1, "source": "s",
     "deploy": {"dtype": "f32", "batch": 1, "context": 16, "phase": "decode", "threads": 1},
@@ -326,7 +348,7 @@ TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {
       {with("\"embed\": 16, \"emb", "\"embed\": 1.5, \"emb"), "an integer"},
       {with("\"embed\": 16, \"heads\"", "\"embed\": -16, \"heads\""), "from 1 to"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": -1"), "attention[0]: ms"},
-      {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 0"), "above 0"},
+      {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 0"), "above 0, found 0"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 1e300"), "0.0 to 1000000.0"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 1e999"), "JSON"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": null"), "a number"},
