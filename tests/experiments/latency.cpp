@@ -153,6 +153,14 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
              Contains("imported: a made table on Other") && Contains("no measured networks"));
   CHECK(own.table()["imported"] == true);
   // 1 + 1 ms, and of each block its heads and width: at most 2 + 34 of one or two blocks e16, none of e32, whose narrowest FFN is 64.
+  // A table of another device says nothing of this one.
+  const std::string timed = "latency runs/micro --subnet smallest --rounds 1 --passes 1";
+  CHECK(own.json_of(timed)[0].contains("predicted_ms"));
+  json of_gpu = own.table();
+  of_gpu["device"] = "cuda";
+  own.write_table(of_gpu);
+  CHECK(!own.json_of(timed)[0].contains("predicted_ms"));
+  own.succeed("profile runs/micro --import other.json");
   const json drawn = own.json_of("sample runs/micro --budget latency=..40ms --count 2");
   CHECK(drawn["feasible"] == "2");
   CHECK(drawn["latency_table"] == "imported: a made table on Other");
@@ -178,6 +186,8 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
   own.refused("sample runs/micro --budget latency=..5ms", "the network e999:h1f8, which is none of runs/micro");
   own.refused("profile runs/micro --import none.json", "none.json");
   own.refused("profile runs/micro --import other.json --rounds 4", "--rounds: expected nothing beside --import");
+  own.refused("profile runs/micro --import other.json --threads 2", "--threads: expected nothing beside --import");
+  own.refused("profile runs/micro --import other.json --device cuda-on-host", "--device: expected nothing beside --import");
   own.refused("profile runs/micro --rounds 3", "an even number");
   own.refused("profile runs/micro --threads 2", "--threads: expected 1, deploy.threads of ");
   own.refused("profile runs/micro --improt x", "nearest --import");

@@ -37,13 +37,14 @@ class LatencyCommand final : public Command {
     for (const std::string& text : subnets_.empty() ? std::vector<std::string>{"largest"} : subnets_) subnets.push_back(run.subnet(text));
     RunClock clock(run, deploy, common.device);
     const std::vector<Milliseconds> times = time_in_turn(clock, subnets, small(rounds_), small(passes_));
-    // The table's [deploy] is the run's, which the options may have left.
-    const bool predicts = run.costs().latency() && deploy == run.costs().deploy();
+    // The table's [deploy] is the run's, which the options may have left, and its device may be another.
+    const bool predicts =
+        run.costs().latency() && deploy == run.costs().deploy() && run.costs().latency()->device == name_of(common.device);
     const Machine here = clock.machine();
     std::vector<std::string> documents;
     if (!common.json)
-      fmt::print("{} inferences each under {} on {}{}, {}\n", rounds_ * passes_, deploy_text(deploy), here.processor,
-                 here.accelerator.empty() ? "" : ", " + here.accelerator, here.hash());
+      fmt::print("{} inferences each under {} on {}{}, {}\n", std::int64_t{small(rounds_)} * small(passes_), deploy_text(deploy),
+                 here.processor, here.accelerator.empty() ? "" : ", " + here.accelerator, here.hash());
     for (std::size_t i = 0; i < subnets.size(); ++i) {
       const double predicted = predicts ? line_of(*run.costs().latency(), subnets[i]) : NAN;
       if (common.json) documents.push_back(document(subnets[i], times[i], predicted, deploy, common.device, here));

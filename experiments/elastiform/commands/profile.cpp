@@ -31,7 +31,7 @@ class ProfileCommand final : public Command {
   int run(const CommonOptions& common) override {
     Run run(run_);
     const bool taken = import_.has_value();
-    const std::optional<LatencyTable> table = taken ? imported(run) : measured(run, common);
+    const std::optional<LatencyTable> table = taken ? imported(run, common) : measured(run, common);
     if (!table) {
       fmt::print(stderr, "interrupted: {} was not written\n", run.paths().latency());
       return kInterruptedStatus;
@@ -44,11 +44,13 @@ class ProfileCommand final : public Command {
   }
 
  private:
-  LatencyTable imported(const Run& run) const {
+  LatencyTable imported(const Run& run, const CommonOptions& common) const {
     for (const auto& [given, option] : {std::pair{rounds_.has_value(), "--rounds"},
                                         {passes_.has_value(), "--passes"},
                                         {networks_.has_value(), "--networks"},
-                                        {seed_.has_value(), "--seed"}})
+                                        {seed_.has_value(), "--seed"},
+                                        {common.threads > 0, "--threads"},
+                                        {common.device != Device::cpu, "--device"}})
       if (given)
         throw InputError(
             {std::string("elastiform profile: ") + option, "nothing beside --import, which measures nothing", option, "leave it out"});
