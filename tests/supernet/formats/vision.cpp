@@ -177,6 +177,28 @@ TEST_CASE("a classifier's file with a wrong weight or normalisation is refused a
   CHECK(fs::is_empty(folder.path()));
 }
 
+TEST_CASE("names of classes are printable lines, or nothing is written", "[formats][export][vision]") {
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of();
+  const Weights weights = random_weights(space, DType::float32, 4);
+  const std::string format = GENERATE("elastiform", "hf-vit");
+  const auto exported = [&](const std::string& name) {
+    ModelCard named = card();
+    named.class_names[1] = name;
+    export_model(find_format(format), weights, parse_subnet("e32:2xh4f24"), named, sample_of(space), folder / "model");
+    return load_model(folder / "model").class_names[1];
+  };
+  for (const char* wrong : {"two\nlines", "\x1b[2J", "\xff", "", "\xc2\x9b"}) CHECK_THROWS_AS(exported(wrong), InputError);
+  CHECK(fs::is_empty(folder.path()));
+  CHECK(exported("LABEL_1") == "LABEL_1");  // one that has this name among others
+
+  if (format != "hf-vit") return;
+  auto config = nlohmann::json::parse(content(folder / "model/config.json"));
+  config["id2label"]["1"] = "two\nlines";
+  folder.write("model/config.json", config.dump());
+  CHECK_THROWS_WITH(load_model(folder / "model"), Contains("id2label") && Contains("control characters"));
+}
+
 TEST_CASE("what stands beside a classifier says how to read images and how good it is", "[formats][export][vision]") {
   const TemporaryFolder folder;
   const SearchSpace space = space_of();
