@@ -144,6 +144,11 @@ TEST_CASE("what a format cannot express of a classifier is refused with the reas
   CAPTURE(row.format, row.subnet);
   const SearchSpace space = space_of(row.readout);
   CHECK_THROWS_WITH(check_export(find_format(row.format), space, parse_subnet(row.subnet), "nowhere"), Contains(row.reason));
+  ModelConfig many = space_of().model();
+  many.vocabulary = 65536;
+  CHECK(find_format("hf-vit").why_not(many, parse_subnet("e32:2xh4f24")).empty());
+  ++many.vocabulary;
+  CHECK(find_format("hf-vit").why_not(many, parse_subnet("e32:2xh4f24")).find("65537 classes") != std::string::npos);
   CHECK(find_format("hf-vit").why_not(preset_model("gpt2"), parse_subnet("e32:2xh4f24")).find("language model") != std::string::npos);
 }
 
@@ -175,6 +180,17 @@ TEST_CASE("a classifier's file with a wrong weight or normalisation is refused a
   if (planted.read != nullptr)
     CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), sample_of(space), folder / "model"), Contains("normalisation"));
   CHECK(fs::is_empty(folder.path()));
+}
+
+TEST_CASE("a config.json with the names of very many classes is read", "[formats][import][vision]") {
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of();
+  export_model(find_format("hf-vit"), random_weights(space, DType::float32, 4), parse_subnet("e32:2xh4f24"), card(), sample_of(space),
+               folder / "model");
+  auto config = nlohmann::json::parse(content(folder / "model/config.json"));
+  config["_about"] = std::string(3 << 20, 'x');  // as long as some 40,000 names
+  folder.write("model/config.json", config.dump());
+  CHECK(load_model(folder / "model").class_names == card().class_names);
 }
 
 TEST_CASE("names of classes are printable lines, or nothing is written", "[formats][export][vision]") {
