@@ -63,8 +63,12 @@ MeasuredFinalists measure_finalists(const Limit& limit, Cost cost, std::size_t b
   std::size_t measured = 0;
   while (true) {
     std::vector<Evaluation> answers = unmeasured_answers(lists, cost, best, finalists);
-    answers.resize(std::min(answers.size(), kMostMeasured - measured));
-    if (answers.empty()) break;
+    const std::size_t wanted = answers.size();
+    answers.resize(std::min(wanted, kMostMeasured - measured));
+    if (answers.empty()) {
+      finalists.unmeasured = wanted;
+      break;
+    }
     measured += answers.size();
     std::vector<Subnet> subnets;
     for (const Evaluation& answer : answers) subnets.push_back(answer.subnet);

@@ -17,6 +17,7 @@ struct MeasuredFinalists {
   double guard = 0;                        // of its predictions
   bool measured = false;                   // false: the table is of another machine or program, so what this one needs says nothing
   std::set<std::int64_t> inside, outside;  // ids, by measured median
+  std::size_t unmeasured = 0;              // answers that kMostMeasured left out, so they are none
   /// Whether it may be an answer.
   bool admits(const Evaluation& evaluation) const { return !measured || inside.contains(evaluation.id); }
 };

@@ -116,9 +116,14 @@ std::string measured_text(const MeasuredFinalists& latency) {
   if (!latency.measured)
     return fmt::format("latency: as predicted by the table of {}, guard band {:.1f} %; not measured here\n", latency.table,
                        100 * latency.guard);
-  return fmt::format("latency: predicted by {}, guard band {:.1f} %; of {} measured here {} outside of the budget and left out\n",
-                     latency.table, 100 * latency.guard, latency.inside.size() + latency.outside.size(),
-                     latency.outside.size() == 1 ? "1 is" : fmt::format("{} are", latency.outside.size()));
+  std::string text =
+      fmt::format("latency: predicted by {}, guard band {:.1f} %; of {} measured here {} outside of the budget and left out\n",
+                  latency.table, 100 * latency.guard, latency.inside.size() + latency.outside.size(),
+                  latency.outside.size() == 1 ? "1 is" : fmt::format("{} are", latency.outside.size()));
+  if (latency.unmeasured > 0)
+    text += fmt::format("    at most {} are measured a search, so {} more that would be answers {} not, and left out\n", kMostMeasured,
+                        latency.unmeasured, latency.unmeasured == 1 ? "was" : "were");
+  return text;
 }
 
 std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among, const Metric& metric) {
@@ -266,7 +271,8 @@ std::string outcome_json(const SearchOutcome& outcome) {
     JsonObject latency;
     latency.add("table", outcome.latency->table).add("guard", outcome.latency->guard).add("measured", outcome.latency->measured);
     latency.add("inside", static_cast<std::int64_t>(outcome.latency->inside.size()));
-    object.add_json("latency", latency.add("outside", static_cast<std::int64_t>(outcome.latency->outside.size())).text());
+    latency.add("outside", static_cast<std::int64_t>(outcome.latency->outside.size()));
+    object.add_json("latency", latency.add("unmeasured", static_cast<std::int64_t>(outcome.latency->unmeasured)).text());
   }
   const ParetoFront front = front_of(outcome);
   std::vector<std::string> members;

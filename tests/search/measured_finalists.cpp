@@ -106,6 +106,8 @@ TEST_CASE("At most so many networks are measured", "[search][latency]") {
   for (auto& [subnet, ms] : searched.clock.milliseconds) ms = 9;
   const MeasuredFinalists finalists = searched.measure(2);
   CHECK(finalists.outside.size() == kMostMeasured);
+  CHECK(finalists.unmeasured == 1);  // the best that is left, which is the front
+  CHECK(Searched(6, true).measure(2).unmeasured == 0);
   CHECK(finalists.inside.empty());
 }
 
