@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -36,7 +37,8 @@ struct Milliseconds {
 Milliseconds quantiles_of(std::vector<double> samples);
 
 /// Each subnet's whole inferences: `rounds` visits of `passes` each, all subnets in turn, so that what a machine does meanwhile meets all
-/// of them alike.
-std::vector<Milliseconds> time_in_turn(InferenceClock& clock, std::span<const Subnet> subnets, int rounds, int passes);
+/// of them alike. `stop` is asked before every visit; once it is true, Interrupted (search/evaluator.hpp) is thrown.
+std::vector<Milliseconds> time_in_turn(InferenceClock& clock, std::span<const Subnet> subnets, int rounds, int passes,
+                                       const std::function<bool()>& stop = {});
 
 }  // namespace elastiform

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -27,9 +28,10 @@ bool within(const Limit& limit, double milliseconds);
 
 /// Measures the best of each list, the `best` best of both and the members of their common front against `cost`, and whoever follows those
 /// that turn out to be outside, until all of them are inside or kMostMeasured networks have been measured. Medians join the evaluations and
-/// the store; those that the store has count.
+/// the store; those that the store has count. `stop` as in time_in_turn(): what was measured in full stays.
 constexpr std::size_t kMostMeasured = 64;
 MeasuredFinalists measure_finalists(const Limit& limit, Cost cost, std::size_t best, std::vector<Evaluation>& found,
-                                    std::vector<Evaluation>& rivals, InferenceClock& clock, ResultStore& store);
+                                    std::vector<Evaluation>& rivals, InferenceClock& clock, ResultStore& store,
+                                    const std::function<bool()>& stop = {});
 
 }  // namespace elastiform

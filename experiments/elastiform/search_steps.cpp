@@ -169,7 +169,13 @@ void judge_latency(const Run& run, const SearchRequest& request, const Limit& li
   fmt::print(text_stream(common.json), "measuring the best and the front\n");
   std::fflush(text_stream(common.json));
   RunClock clock(run, run.costs().deploy(), parse_device(model.device, run.paths().latency()));
-  outcome.latency = measure_finalists(limit, outcome.cost, request.finalists, outcome.found, outcome.homogeneous, clock, store);
+  try {
+    outcome.latency =
+        measure_finalists(limit, outcome.cost, request.finalists, outcome.found, outcome.homogeneous, clock, store, interrupted);
+  } catch (const Interrupted&) {  // answers as predicted; the same command measures them
+    outcome.interrupted = true;
+    outcome.latency = MeasuredFinalists{};
+  }
   outcome.latency->table = model.origin;
   outcome.latency->guard = model.guard;
 }

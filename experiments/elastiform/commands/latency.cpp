@@ -36,7 +36,7 @@ class LatencyCommand final : public Command {
     std::vector<Subnet> subnets;
     for (const std::string& text : subnets_.empty() ? std::vector<std::string>{"largest"} : subnets_) subnets.push_back(run.subnet(text));
     RunClock clock(run, deploy, common.device);
-    const std::vector<Milliseconds> times = time_in_turn(clock, subnets, small(rounds_), small(passes_));
+    const std::vector<Milliseconds> times = time_in_turn(clock, subnets, small(rounds_), small(passes_), interrupted);
     // The table's [deploy] is the run's, which the options may have left, and its device may be another.
     const bool predicts =
         run.costs().latency() && deploy == run.costs().deploy() && run.costs().latency()->device == name_of(common.device);
