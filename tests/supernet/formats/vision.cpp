@@ -177,8 +177,13 @@ TEST_CASE("a classifier's file with a wrong weight or normalisation is refused a
     wrong.reading.deviation.back() *= 1.001;
     write(model, wrong, path);
   };
-  if (planted.read != nullptr)
-    CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), sample_of(space), folder / "model"), Contains("normalisation"));
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), sample_of(space), folder / "model"), Contains("normalisation"));
+  planted.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    ModelCard wrong = card;
+    std::swap(wrong.class_names[0], wrong.class_names[1]);
+    write(model, wrong, path);
+  };
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), sample_of(space), folder / "model"), Contains("names of classes"));
   CHECK(fs::is_empty(folder.path()));
 }
 
