@@ -132,7 +132,7 @@ std::optional<LatencyTable> measure_table(const CostModel& costs, InferenceClock
   for (int round = 0; round < plan.rounds; ++round)
     for (std::size_t i = 0; i < visited.size(); ++i) {
       Collected& half = halves[2 * round < plan.rounds ? 0 : 1];
-      for (const PassTimes& pass : clock.time(visited[i], plan.passes))
+      for (const PassTimes& pass : clock.time(visited[i], plan.passes, i < carriers ? Timed::parts : Timed::whole))
         if (i < carriers) half.add(visited[i], pass);
         else half.networks[i - carriers].push_back(pass.whole);
       if (!progress(++done, static_cast<std::int64_t>(visited.size()) * plan.rounds)) return std::nullopt;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/cpu/identity.hpp"
+#include "kernels/errors.hpp"
 #include "search/latency_file.hpp"
 #include "supernet/sha256.hpp"
 
@@ -85,9 +86,30 @@ std::vector<int> choices(const SearchSpace& space, bool heads, int embed) {
   return all;
 }
 
+/// Before anything is added up in integers.
+void check_sums(const LatencyModel& model, const SearchSpace& space, const std::string& label) {
+  if (!(model.guard <= kMostGuard))
+    throw InputError({"latency table " + label,
+                      "networks within " + std::to_string(static_cast<int>(kMostGuard)) + " times their prediction",
+                      std::to_string(model.guard), "measure the table again"});
+  for (const LatencyLine& line : model.lines) {
+    int heads = 0, ffn = 0;
+    for (const int choice : choices(space, true, line.embed)) heads = std::max(heads, choice);
+    for (const int choice : choices(space, false, line.embed)) ffn = std::max(ffn, choice);
+    const auto real = [](std::int64_t value) { return static_cast<double>(value); };
+    const double block = real(line.attention) + real(line.head) * heads + real(line.feed_forward) + real(line.column) * ffn;
+    const double most = (real(line.frame) + space.max_depth() * block) * (1 + model.guard);
+    if (!(most < 0x1p62))
+      throw InputError({"latency table " + label, "networks of less than 2^62 ps, 53 days, with the guard band",
+                        std::to_string(most / kPicoseconds) + " ms at embed " + std::to_string(line.embed), "measure the table again"});
+  }
+}
+
 }  // namespace
 
-std::string Machine::hash() const { return sha256_hex(processor + "\n" + isa + "\n" + std::to_string(cores)).substr(0, 16); }
+std::string Machine::hash() const {
+  return sha256_hex(processor + "\n" + isa + "\n" + std::to_string(cores) + (accelerator.empty() ? "" : "\n" + accelerator)).substr(0, 16);
+}
 
 Machine this_machine() {
   return {.processor = processor_name(), .isa = isa_name(Precision::f32), .cores = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF))};
@@ -95,7 +117,8 @@ Machine this_machine() {
 
 std::string LatencyTable::label() const {
   const std::string where = machine.processor.empty() ? "" : " on " + machine.processor;
-  return (imported ? "imported: " : "") + source + where + (device == "cpu" ? "" : ", " + device);
+  return (imported ? "imported: " : "") + source + where +
+         (device == "cpu" ? "" : ", " + (machine.accelerator.empty() ? device : machine.accelerator));
 }
 
 std::string LatencyTable::missing(const SearchSpace& space) const {
@@ -165,6 +188,7 @@ LatencyModel latency_lines(const LatencyTable& table, const SearchSpace& space) 
     }
     model.guard = std::max(kLeastGuard, error_of(predicted, measured).under);
   }
+  check_sums(model, space, table.label());
   model.origin = table.label();
   model.device = table.device;
   model.imported = table.imported;

@@ -14,10 +14,11 @@ namespace elastiform {
 struct Machine {
   std::string processor, isa;
   int cores = 0;
-  std::string hash() const;  // first 16 hex digits of the SHA-256 of the fields
+  std::string accelerator = {};  // the device that computed, where it was not the processor: its name and what multiplies on it
+  std::string hash() const;      // first 16 hex digits of the SHA-256 of the fields
   bool operator==(const Machine&) const = default;
 };
-Machine this_machine();
+Machine this_machine();  // without an accelerator: only a backend knows its device (RunClock::machine)
 
 /// Times of an inference's parts by their shapes, measured inside whole inferences, and what whole networks took (docs/latency.md).
 /// Additive: embedding and head of the embed width, and of every block its attention and its FFN.
@@ -70,9 +71,10 @@ PredictionError error_of(const std::vector<double>& predicted, const std::vector
 /// What searches limit (CostModel): at each embed width straight lines through the rows of the space's choices, least squares of relative
 /// errors, slopes not negative. The sums that a FeasibleSet counts with have no room for an arbitrary row; what the lines miss is in the
 /// guard band: the 95 % quantile of measurement / line - 1 over the networks, or without networks the most that a row exceeds its line; at
-/// least kLeastGuard.
+/// least kLeastGuard. InputError where the band exceeds kMostGuard or a network of the space takes 2^62 ps or more with it: a table that
+/// somebody wrote must not overflow what searches add up.
 LatencyModel latency_lines(const LatencyTable& table, const SearchSpace& space);
-constexpr double kLeastGuard = 0.01;
+constexpr double kLeastGuard = 0.01, kMostGuard = 100;
 
 /// Of the lines alone, without the guard band.
 double line_of(const LatencyModel& model, const Subnet& subnet);

@@ -3,6 +3,7 @@
 #include "kernels/backend.hpp"
 #include "search/inference_clock.hpp"
 #include "supernet/cost_model.hpp"
+#include "supernet/inference_pass.hpp"
 #include "supernet/weights.hpp"
 
 namespace elastiform {
@@ -13,9 +14,12 @@ class MachineClock final : public InferenceClock {
  public:
   /// Both are borrowed. deploy.context 0: the model's.
   MachineClock(Backend& backend, const Weights& supernet, const Deploy& deploy);
-  std::vector<PassTimes> time(const Subnet& subnet, int passes) override;
+  std::vector<PassTimes> time(const Subnet& subnet, int passes, Timed timed) override;
 
  private:
+  PassTimes whole_of(InferencePass& pass);
+  PassTimes parts_of(InferencePass& pass, std::size_t blocks);
+
   Backend& backend_;
   const Weights& supernet_;
   Deploy deploy_;

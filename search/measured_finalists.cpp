@@ -51,7 +51,8 @@ bool within(const Limit& limit, double milliseconds) {
 }
 
 MeasuredFinalists measure_finalists(const Limit& limit, Cost cost, std::size_t best, std::vector<Evaluation>& found,
-                                    std::vector<Evaluation>& rivals, InferenceClock& clock, ResultStore& store) {
+                                    std::vector<Evaluation>& rivals, InferenceClock& clock, ResultStore& store,
+                                    const std::function<bool()>& stop) {
   MeasuredFinalists finalists;
   finalists.measured = true;
   const Lists lists{&found, &rivals};
@@ -63,12 +64,16 @@ MeasuredFinalists measure_finalists(const Limit& limit, Cost cost, std::size_t b
   std::size_t measured = 0;
   while (true) {
     std::vector<Evaluation> answers = unmeasured_answers(lists, cost, best, finalists);
-    answers.resize(std::min(answers.size(), kMostMeasured - measured));
-    if (answers.empty()) break;
+    const std::size_t wanted = answers.size();
+    answers.resize(std::min(wanted, kMostMeasured - measured));
+    if (answers.empty()) {
+      finalists.unmeasured = wanted;
+      break;
+    }
     measured += answers.size();
     std::vector<Subnet> subnets;
     for (const Evaluation& answer : answers) subnets.push_back(answer.subnet);
-    const std::vector<Milliseconds> times = time_in_turn(clock, subnets, kRounds, kPasses);
+    const std::vector<Milliseconds> times = time_in_turn(clock, subnets, kRounds, kPasses, stop);
     std::vector<std::pair<std::int64_t, double>> medians;
     for (std::size_t i = 0; i < answers.size(); ++i) medians.emplace_back(answers[i].id, times[i].median);
     store.set_latencies(medians);

@@ -8,7 +8,10 @@
 
 namespace elastiform {
 
-/// The non-dominated evaluations in (cost, loss): both smaller is better; equal points keep the smaller id.
+/// What an evaluation costs where answers are compared: of a latency the measured median where there is one, in picoseconds.
+std::int64_t cost_of(const Evaluation& evaluation, Cost cost);
+
+/// The non-dominated evaluations in (cost_of, loss): both smaller is better; equal points keep the smaller id.
 class ParetoFront {
  public:
   explicit ParetoFront(Cost cost = Cost::parameters) : cost_(cost) {}

@@ -142,8 +142,9 @@ ConsumerReport check_with(const Consumer& consumer, const std::string& python, c
     difference = std::max(difference, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
     if (!std::isfinite(found[i])) difference = INFINITY;
   }
-  ConsumerReport report{
-      .version = child.out.substr(0, line), .difference = difference / largest, .allowed = std::max(consumer.tolerance, format.tolerance)};
+  ConsumerReport report{.version = child.out.substr(0, line),
+                        .difference = largest > 0 ? difference / largest : difference,
+                        .allowed = std::max(consumer.tolerance, format.tolerance)};
   if (!(report.difference <= report.allowed))
     throw std::runtime_error(
         fmt::format("export --check: {} gives logits that differ by {:.3g} of the largest, and {:.3g} is allowed; nothing was written",

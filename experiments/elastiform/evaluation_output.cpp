@@ -92,16 +92,16 @@ std::string front_plot(const std::vector<Evaluation>& all, const ParetoFront& fr
   PlotSeries evaluated{.mark = '.', .label = "evaluated", .points = {}}, equal{.mark = 'h', .label = "all blocks equal", .points = {}};
   PlotSeries best{.mark = 'O', .label = "front", .points = {}};
   const auto point = [&](const Evaluation& evaluation) {
-    // A latency as it is predicted, in microseconds; the guard band is the limit's.
-    return std::pair{front.cost() == Cost::latency ? static_cast<double>(evaluation.costs.latency) / 1e6
-                                                   : static_cast<double>(value_of(evaluation.costs, front.cost())),
+    const auto cost = static_cast<double>(cost_of(evaluation, front.cost()));
+    return std::pair{front.cost() == Cost::latency ? cost / 1e6 : cost,  // microseconds
                      units_per_nat(evaluation, metric) * evaluation.score.loss};
   };
   for (const Evaluation& evaluation : all) (is_homogeneous(evaluation.subnet) ? equal : evaluated).points.push_back(point(evaluation));
   for (const Evaluation& evaluation : front.members()) best.points.push_back(point(evaluation));
-  return scatter_plot({evaluated, equal, best},
-                      std::string(name_of(front.cost())) + (front.cost() == Cost::latency ? ", us predicted" : ""),
-                      std::string(metric.loss));
+  return scatter_plot(
+      {evaluated, equal, best},
+      std::string(name_of(front.cost())) + (front.cost() == Cost::latency ? ", us, measured or predicted with the guard band" : ""),
+      std::string(metric.loss));
 }
 
 }  // namespace elastiform

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/errors.hpp"
+#include "search/latency_file.hpp"
 #include "search/machine_clock.hpp"
 
 namespace elastiform {
@@ -12,13 +13,22 @@ namespace elastiform {
 std::string why_unusable(const LatencyTable& table, const SearchSpace& space, const Deploy& deploy, const std::string& file,
                          const std::string& run) {
   const std::string again = fmt::format("elastiform profile {} measures one", run);
-  const Machine here = this_machine();
+  Machine here = this_machine();
+  here.accelerator = table.machine.accelerator;  // check_device() asks the device itself; who only predicts needs none
   if (!table.imported && table.machine.hash() != here.hash())
     return fmt::format("{} of another machine ({}, {}; this is {}, {}): {}, profile --import {} takes it as it is and labels it", file,
                        table.machine.processor, table.machine.hash(), here.processor, here.hash(), again, file);
   if (deploy_text(table.deploy) != deploy_text(deploy))
     return fmt::format("{} under [deploy] {}, not {}: {}", file, deploy_text(table.deploy), deploy_text(deploy), again);
   if (const std::string missing = table.missing(space); !missing.empty()) return fmt::format("{} with {}: {}", file, missing, again);
+  for (const LatencyTable::Network& network : table.networks)
+    if (!space.contains(network.subnet))
+      return fmt::format("{} with the network {}, which is none of {}: {}", file, format(network.subnet), run, again);
+  try {
+    latency_lines(table, space);
+  } catch (const InputError& error) {
+    return fmt::format("{}, which cannot be used: {}", file, error.what());
+  }
   return "";
 }
 
@@ -26,7 +36,25 @@ RunClock::RunClock(const Run& run, const Deploy& deploy, Device device)
     : pool_(deploy.threads), backend_(make_backend(Compute(device, Precision::f32), pool_)),
       clock_(std::make_unique<MachineClock>(*backend_, run.weights(), deploy)) {}
 RunClock::~RunClock() = default;
-std::vector<PassTimes> RunClock::time(const Subnet& subnet, int passes) { return clock_->time(subnet, passes); }
+std::vector<PassTimes> RunClock::time(const Subnet& subnet, int passes, Timed timed) { return clock_->time(subnet, passes, timed); }
+
+Machine RunClock::machine() const {
+  Machine machine = this_machine();
+  if (backend_->name() != "cpu") machine.accelerator = backend_->arithmetic();
+  return machine;
+}
+
+void check_device(const Run& run) {
+  const LatencyModel& model = *run.costs().latency();
+  const Device device = parse_device(model.device, run.paths().latency());
+  if (model.imported || device == Device::cpu) return;
+  const LatencyTable table = load_latency(run.paths().latency());
+  const Machine here = RunClock(run, run.costs().deploy(), device).machine();
+  if (table.machine != here)
+    throw InputError({run.paths().latency(), "a table of " + here.accelerator,
+                      table.machine.accelerator.empty() ? "one that names no device" : table.machine.accelerator,
+                      fmt::format("elastiform profile {} --device {} measures one", run.name(), model.device)});
+}
 
 TableErrors errors_of(const LatencyTable& table, const SearchSpace& space) {
   const LatencyModel model = latency_lines(table, space);

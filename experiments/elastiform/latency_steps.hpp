@@ -13,7 +13,7 @@
 namespace elastiform {
 
 /// Empty, or why a table cannot predict latencies for `run` here: measured by us on another machine or under another [deploy], or shapes of
-/// the space are missing. In the words that follow "found"; `file` is where it is.
+/// the space are missing, networks are none of it, or sums overflow. In the words that follow "found"; `file` is where it is.
 std::string why_unusable(const LatencyTable& table, const SearchSpace& space, const Deploy& deploy, const std::string& file,
                          const std::string& run);
 
@@ -22,13 +22,18 @@ class RunClock final : public InferenceClock {
  public:
   RunClock(const Run& run, const Deploy& deploy, Device device);
   ~RunClock() override;
-  std::vector<PassTimes> time(const Subnet& subnet, int passes) override;
+  std::vector<PassTimes> time(const Subnet& subnet, int passes, Timed timed) override;
+  /// This machine and, of another device than the processor, its name.
+  Machine machine() const;
 
  private:
   ThreadPool pool_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<InferenceClock> clock_;
 };
+
+/// Before a search whose answers are measured: the device of the run's table is here and is the one that it was measured on. InputError else.
+void check_device(const Run& run);
 
 /// How well a table predicts its measured networks: sums of its rows by median and by 10 % quantile, and the lines that searches limit
 /// with.

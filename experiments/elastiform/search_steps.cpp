@@ -116,9 +116,14 @@ std::string measured_text(const MeasuredFinalists& latency) {
   if (!latency.measured)
     return fmt::format("latency: as predicted by the table of {}, guard band {:.1f} %; not measured here\n", latency.table,
                        100 * latency.guard);
-  return fmt::format("latency: predicted by {}, guard band {:.1f} %; of {} measured here {} outside of the budget and left out\n",
-                     latency.table, 100 * latency.guard, latency.inside.size() + latency.outside.size(),
-                     latency.outside.size() == 1 ? "1 is" : fmt::format("{} are", latency.outside.size()));
+  std::string text =
+      fmt::format("latency: predicted by {}, guard band {:.1f} %; of {} measured here {} outside of the budget and left out\n",
+                  latency.table, 100 * latency.guard, latency.inside.size() + latency.outside.size(),
+                  latency.outside.size() == 1 ? "1 is" : fmt::format("{} are", latency.outside.size()));
+  if (latency.unmeasured > 0)
+    text += fmt::format("    at most {} are measured a search, so {} more that would be answers {} not, and left out\n", kMostMeasured,
+                        latency.unmeasured, latency.unmeasured == 1 ? "was" : "were");
+  return text;
 }
 
 std::string best_line(const char* what, const std::optional<Evaluation>& best, std::size_t among, const Metric& metric) {
@@ -164,7 +169,13 @@ void judge_latency(const Run& run, const SearchRequest& request, const Limit& li
   fmt::print(text_stream(common.json), "measuring the best and the front\n");
   std::fflush(text_stream(common.json));
   RunClock clock(run, run.costs().deploy(), parse_device(model.device, run.paths().latency()));
-  outcome.latency = measure_finalists(limit, outcome.cost, request.finalists, outcome.found, outcome.homogeneous, clock, store);
+  try {
+    outcome.latency =
+        measure_finalists(limit, outcome.cost, request.finalists, outcome.found, outcome.homogeneous, clock, store, interrupted);
+  } catch (const Interrupted&) {  // answers as predicted; the same command measures them
+    outcome.interrupted = true;
+    outcome.latency = MeasuredFinalists{};
+  }
   outcome.latency->table = model.origin;
   outcome.latency->guard = model.guard;
 }
@@ -196,6 +207,7 @@ SearchOutcome run_budget_search(const Run& run, ResultStore& store, const Search
   outcome.law = std::string(name_of(request.law));
   outcome.deployable = std::string(name_of(request.deployable));
   outcome.cost = leading_cost(feasible.budget());
+  if (feasible.budget().limit_of(Cost::latency)) check_device(run);
   std::FILE* text = text_stream(common.json);
   fmt::print(text, "budget {}{}: {} feasible subnets; {}{}\n", outcome.budget.empty() ? "(none)" : outcome.budget,
              request.deployable == Deployable::any ? "" : ", deployable as " + outcome.deployable, grouped(outcome.feasible),
@@ -265,7 +277,8 @@ std::string outcome_json(const SearchOutcome& outcome) {
     JsonObject latency;
     latency.add("table", outcome.latency->table).add("guard", outcome.latency->guard).add("measured", outcome.latency->measured);
     latency.add("inside", static_cast<std::int64_t>(outcome.latency->inside.size()));
-    object.add_json("latency", latency.add("outside", static_cast<std::int64_t>(outcome.latency->outside.size())).text());
+    latency.add("outside", static_cast<std::int64_t>(outcome.latency->outside.size()));
+    object.add_json("latency", latency.add("unmeasured", static_cast<std::int64_t>(outcome.latency->unmeasured)).text());
   }
   const ParetoFront front = front_of(outcome);
   std::vector<std::string> members;
@@ -281,7 +294,7 @@ bool inside(const Budget& budget, const Evaluation& evaluation) {
   const Limit* limit = budget.limit_of(Cost::latency);
   if (limit == nullptr || !std::isfinite(evaluation.latency_ms)) return budget.admits(evaluation.costs);
   Costs costs = evaluation.costs;
-  costs.latency_bound = static_cast<std::int64_t>(std::clamp(evaluation.latency_ms * 1e9, 0.0, 9e18));
+  costs.latency_bound = cost_of(evaluation, Cost::latency);
   return budget.admits(costs);
 }
 

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "kernels/errors.hpp"
+#include "supernet/data/class_names.hpp"
 #include "supernet/data/image_set.hpp"
 #include "supernet/data/pictures.hpp"
 
@@ -40,7 +41,9 @@ std::vector<std::string> class_names(const ImageOptions& options, const ModelCon
   std::vector<std::string> names;
   if (!options.images.empty() && fs::is_directory(options.images, error))
     for (const fs::path& folder : entries_of(options.images, is_folder)) names.push_back(folder.filename().string());
-  return names.size() == static_cast<std::size_t>(model.vocabulary) ? names : std::vector<std::string>{};
+  if (names.size() != static_cast<std::size_t>(model.vocabulary) || are_default_labels(names)) return {};
+  check_class_names(names, options.images);
+  return names;
 }
 
 ImageSet read_folder(const std::string& path, const ImageShape& shape) {

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "kernels/errors.hpp"
+#include "supernet/data/class_names.hpp"
 #include "supernet/data/image_data.hpp"
 #include "supernet/formats/foreign_model.hpp"
 #include "supernet/storage/hdf5_file.hpp"
@@ -63,6 +64,7 @@ void read_reading(const Hdf5Reader& file, const std::string& path, DenseModel& m
   if (model.class_names.size() != static_cast<std::size_t>(model.model.vocabulary))
     throw InputError(
         {path + ": " + names, std::to_string(model.model.vocabulary) + " names", std::to_string(model.class_names.size()), ""});
+  check_class_names(model.class_names, path + ": " + names);
 }
 
 std::string tokenizer_of(const Hdf5Reader& file) {

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
+#include "supernet/data/class_names.hpp"
 #include "supernet/formats/elastiform_file.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/formats/padding.hpp"
@@ -114,6 +115,7 @@ double export_model(const Format& format, const Weights& weights, const Subnet& 
   const SearchSpace& space = weights.table().space();
   space.check(subnet, "the supernet");
   check_export(format, space, subnet, path, options.pad, card.tokenizer, card.end_token);
+  check_class_names(card.class_names, "export: names of classes");
   if (weights.dtype() != DType::float32) throw std::logic_error("export: weights must be float32");
   const Sample compared =
       sample.first(space.model().classifies() ? kProofImages : std::min<std::int64_t>(space.model().context, kProofTokens));

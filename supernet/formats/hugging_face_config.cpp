@@ -12,7 +12,7 @@
 namespace elastiform::hugging_face {
 namespace {
 
-constexpr std::size_t kMaxConfig = 1 << 20;
+constexpr std::size_t kMaxConfig = 16 << 20;  // id2label and label2id of 65,536 classes are some MiB
 
 /// Keys whose value changes what a layer computes, wherever they stand.
 void refuse_foreign_arithmetic(const Config& config) {

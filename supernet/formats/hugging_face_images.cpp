@@ -1,5 +1,6 @@
 #include "supernet/formats/hugging_face_images.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -11,6 +12,7 @@ namespace elastiform::hugging_face {
 namespace {
 
 constexpr std::size_t kMaxText = 1 << 20;
+constexpr double kPictureWhite = 255;
 
 /// A number for each channel.
 std::vector<double> of_channels(const std::vector<double>& values, int channels) {
@@ -63,12 +65,16 @@ class Settings {
 }  // namespace
 
 std::string preprocessor_config(const ImageShape& image, const ImageOptions& reading) {
-  const nlohmann::ordered_json json{{"image_processor_type", "ViTImageProcessor"},
+  // The shorter side is scaled and the middle cut out, as resized() does (exactly so for square images); ViT's own processor would squash.
+  const nlohmann::ordered_json json{{"image_processor_type", "BitImageProcessor"},
+                                    {"do_convert_rgb", image.channels == 3},
                                     {"do_resize", true},
-                                    {"size", {{"height", image.height}, {"width", image.width}}},
+                                    {"size", {{"shortest_edge", std::min(image.height, image.width)}}},
                                     {"resample", 2},  // bilinear
+                                    {"do_center_crop", true},
+                                    {"crop_size", {{"height", image.height}, {"width", image.width}}},
                                     {"do_rescale", true},
-                                    {"rescale_factor", 1 / reading.white},
+                                    {"rescale_factor", 1 / kPictureWhite},  // white is that of files of numbers; a picture has 255
                                     {"do_normalize", true},
                                     {"image_mean", of_channels(reading.mean, image.channels)},
                                     {"image_std", of_channels(reading.deviation, image.channels)}};
@@ -84,10 +90,17 @@ ImageOptions reading_of_folder(const std::string& folder, const ImageShape& imag
   const bool rescales = settings.flag("do_rescale", true), normalises = settings.flag("do_normalize", true);
   reading.white = rescales ? 1 / settings.number("rescale_factor", 1 / 255.0) : 1;
   // A factor is the inverse of a whole number nearly always, whose digits it cannot hold.
-  if (std::abs(reading.white - std::round(reading.white)) < 1e-9 * reading.white) reading.white = std::round(reading.white);
+  if (std::abs(reading.white - std::round(reading.white)) < 1e-9 * std::abs(reading.white)) reading.white = std::round(reading.white);
   reading.mean = normalises ? settings.numbers("image_mean", {0.5}) : std::vector<double>{0};
   reading.deviation = normalises ? settings.numbers("image_std", {0.5}) : std::vector<double>{1};
   check_normalisation(reading, image.channels, path + ": ");
+  if (reading.white == kPictureWhite) return reading;
+  // Pictures are always read with 255 as white: (v factor - mean) / deviation is the same with both in its units.
+  const double unit = reading.white / kPictureWhite;
+  for (double& mean : reading.mean) mean *= unit;
+  for (double& deviation : reading.deviation) deviation *= unit;
+  reading.white = kPictureWhite;
+  check_normalisation(reading, image.channels, path + ": with rescale_factor, ");
   return reading;
 }
 

@@ -109,7 +109,7 @@ class Config {
       fail(key, "sides of 1 to " + std::to_string(limit) + " pixels", json_[key]);
     return {both[0], both[1]};
   }
-  /// "id2label": the names of classes 0, 1, …; LABEL_N, which stands for no name, is the empty text. Two classes where the key is absent.
+  /// "id2label": the names of classes 0, 1, …, as they are. Empty ones where the key is absent, two unless num_labels says how many.
   std::vector<std::string> labels() const {
     if (!has("id2label"))
       return std::vector<std::string>(has("num_labels") ? static_cast<std::size_t>(at_most("num_labels", kMaxLabels)) : 2);
@@ -119,8 +119,7 @@ class Config {
     for (std::size_t i = 0; i < names.size(); ++i) {
       const std::string key = std::to_string(i);
       if (!names.contains(key) || !names[key].is_string()) fail("id2label." + key, "the name of class " + key, "none");
-      const std::string name = names[key].get<std::string>();
-      labels.push_back(name == "LABEL_" + key ? "" : name);
+      labels.push_back(names[key].get<std::string>());
     }
     return labels;
   }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "supernet/data/class_names.hpp"
 #include "supernet/formats/hugging_face_keys.hpp"
 
 namespace elastiform::hugging_face {
@@ -39,7 +40,11 @@ Architecture parse_body(const Config& config, const std::string& type, bool dist
   model.branch_scale = 1;
   std::vector<std::string> names = config.labels();
   model.vocabulary = static_cast<int>(names.size());
-  if (std::none_of(names.begin(), names.end(), [](const std::string& name) { return name.empty(); })) found.class_names = std::move(names);
+  // A class may be called LABEL_n among others that have names of their own.
+  if (!are_default_labels(names) && std::none_of(names.begin(), names.end(), [](const std::string& name) { return name.empty(); })) {
+    check_class_names(names, config.where() + ": id2label");
+    found.class_names = std::move(names);
+  }
   found.positions = model.context = model.tokens_of_image();
   found.subnet = uniform(embed, config.at_most("num_hidden_layers", kMaxSubnetBlocks), {heads, heads, 1});
   return found;

@@ -1,5 +1,7 @@
 #include "supernet/formats/hugging_face.hpp"
 
+#include "supernet/formats/hugging_face_keys.hpp"
+
 namespace elastiform::hugging_face {
 namespace {
 
@@ -60,6 +62,8 @@ std::string why_not_gpt2(const ModelConfig& model, const Subnet& subnet) {
 std::string why_not_vit(const ModelConfig& model, const Subnet& subnet) {
   if (!model.classifies()) return "it is a language model; ViT's class is a classifier of images";
   if (std::string reason = why_not_plain_blocks(model); !reason.empty()) return reason;
+  if (model.vocabulary > Config::kMaxLabels)
+    return "it has " + std::to_string(model.vocabulary) + " classes; at most " + std::to_string(Config::kMaxLabels) + " are read back";
   if (model.norm != Norm::layer) return "its norm is RMSNorm; ViT's is LayerNorm";
   if (model.ffn == FeedForwardKind::swiglu) return "its FFN is SwiGLU; ViT's is GELU";
   if (model.readout != Readout::class_token) return "its head reads the mean of the tokens; ViT's reads the class token";

@@ -104,13 +104,14 @@ std::string classify_an_image(Loader loader, const ImageShape& image, const Imag
   const bool onnx = loader == Loader::onnxruntime;
   std::string text = "```python\nimport numpy as np\n";
   text += onnx ? "import onnxruntime\n" : "import torch\nfrom transformers import AutoModelForImageClassification\n";
-  text += fmt::format(R"(from PIL import Image
+  text += fmt::format(R"(from PIL import Image, ImageOps
 
-image = Image.open("image.png").convert("{}").resize(({}, {}))  # a full channel is {} where the files were numbers
+image = Image.open("image.png").convert("{}")  # a full channel is {} where the files were numbers
+image = ImageOps.fit(image, ({}, {}), Image.Resampling.BILINEAR)  # the shorter side scaled, the middle kept
 pixels = np.asarray(image, np.float32).reshape({}, {}, {}) / 255
 pixels = ((pixels - np.array({})) / np.array({})).transpose(2, 0, 1)[None].astype(np.float32)
 )",
-                      image.channels == 1 ? "L" : "RGB", image.width, image.height, reading.white, image.height, image.width,
+                      image.channels == 1 ? "L" : "RGB", reading.white, image.width, image.height, image.height, image.width,
                       image.channels, numbers_of(reading.mean), numbers_of(reading.deviation));
   if (onnx)
     text +=

@@ -107,7 +107,10 @@ Tensor range(const Tensor& from, const Tensor& to, const Tensor& step) {
   const std::int64_t first = from.integers[0], last = to.integers[0];
   if (first < 0 || last > kMost) fail("a Range without limits");
   std::vector<std::int64_t> values;
-  for (std::int64_t i = first; i < last; i += step.integers[0]) values.push_back(i);
+  for (std::int64_t i = first; i < last; i += step.integers[0]) {
+    values.push_back(i);
+    if (step.integers[0] > last - i) break;  // the next might be no number of 64 bits
+  }
   const auto size = static_cast<std::int64_t>(values.size());
   return Tensor::of({size}, std::move(values));
 }
@@ -121,7 +124,12 @@ Tensor cast_to_boolean(const Tensor& x, std::int64_t type) {
 
 Tensor arithmetic(const std::string& type, const Tensor& a, const Tensor& b) {
   if (!a.is_float) {
-    if (type == "Sub") return combined_integers(a, b, [](std::int64_t x, std::int64_t y) { return x - y; });
+    if (type == "Sub")
+      return combined_integers(a, b, [](std::int64_t x, std::int64_t y) {
+        std::int64_t difference = 0;
+        if (__builtin_sub_overflow(x, y, &difference)) fail("a difference of more than 64 bits");
+        return difference;
+      });
     if (type == "And") return combined_integers(a, b, [](std::int64_t x, std::int64_t y) { return x & y; });
     if (type == "LessOrEqual") return combined_integers(a, b, [](std::int64_t x, std::int64_t y) { return std::int64_t{x <= y}; });
     fail(type + " of whole numbers");

@@ -17,14 +17,20 @@ void need(bool holds, const char* what) {
 
 constexpr std::int64_t kMostElements = std::int64_t{1} << 31;  // of one value; a file of a kilobyte can ask for any number
 
+/// The limit holds without the axes of size 0 too, so that strides of an empty value stay inside 64 bits.
 std::int64_t count(const Shape& shape) {
   std::int64_t product = 1;
+  bool empty = false;
   for (const std::int64_t size : shape) {
     need(size >= 0, "a negative size");
-    need(size == 0 || product <= kMostElements / size, "a value of more than 2147483648 elements");
+    if (size == 0) {
+      empty = true;
+      continue;
+    }
+    need(product <= kMostElements / size, "a value of more than 2147483648 elements");
     product *= size;
   }
-  return product;
+  return empty ? 0 : product;
 }
 
 std::size_t axis_of(std::int64_t axis, const Tensor& x) {
@@ -159,6 +165,7 @@ Tensor product(const Tensor& a, const Tensor& b) {
   shape.insert(shape.end(), {rows, columns});
   std::vector<float> values(static_cast<std::size_t>(count(shape)), 0.0f);
   float* out = values.data();
+  if (values.empty()) return Tensor::of(std::move(shape), std::move(values));
   walk(batch, strides(batch_a, batch), strides(batch_b, batch), [&](std::int64_t i, std::int64_t j) {
     const float *x = a.floats.data() + i * rows * inner, *w = b.floats.data() + j * inner * columns;
     for (std::int64_t row = 0; row < rows; ++row, out += columns)
@@ -214,9 +221,9 @@ Tensor joined(const Tensor& a, const Tensor& b, std::int64_t axis) {
   need(a.shape.size() == b.shape.size() && a.is_float == b.is_float, "a Concat of different ranks");
   const std::size_t at = axis_of(axis, a);
   Shape shape = a.shape;
+  for (std::size_t i = 0; i < shape.size(); ++i) need(i == at || shape[i] == b.shape[i], "a Concat of different sizes");
   shape[at] += b.shape[at];
   const std::int64_t outer = outside(a, at), first = a.shape[at] * inside(a, at), second = b.shape[at] * inside(a, at);
-  need(a.size() == outer * first && b.size() == outer * second, "a Concat of different sizes");
   const auto joined_values = [&](const auto& x, const auto& y) {
     std::decay_t<decltype(x)> values(static_cast<std::size_t>(count(shape)));
     copy_rows(x, first, 0, values, first + second, 0, first, outer);
@@ -228,12 +235,12 @@ Tensor joined(const Tensor& a, const Tensor& b, std::int64_t axis) {
 
 std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& sizes, std::int64_t axis) {
   const std::size_t at = axis_of(axis, x);
+  for (const std::int64_t size : sizes) need(size >= 0 && size <= x.shape[at], "a Split into sizes that are none of its axis");
   need(x.is_float && std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.shape[at], "a Split into other sizes");
   const std::int64_t inner = inside(x, at), width = x.shape[at] * inner;
   const std::int64_t outer = width == 0 ? 0 : x.size() / width;
   std::vector<Tensor> parts;
   std::int64_t begin = 0;
-  for (const std::int64_t size : sizes) need(size >= 0, "a Split into a negative size");
   for (const std::int64_t size : sizes) {
     Shape shape = x.shape;
     shape[at] = size;
@@ -252,10 +259,12 @@ Tensor gathered(const Tensor& x, const Tensor& indices, std::int64_t axis) {
   Shape shape(x.shape.begin(), x.shape.begin() + static_cast<std::ptrdiff_t>(at));
   shape.insert(shape.end(), indices.shape.begin(), indices.shape.end());
   shape.insert(shape.end(), x.shape.begin() + static_cast<std::ptrdiff_t>(at) + 1, x.shape.end());
+  const std::int64_t total = count(shape);  // before anything is filled
   for (const std::int64_t index : indices.integers) need(index >= 0 && index < x.shape[at], "a Gather outside");
   const auto picked = [&](const auto& values) {
     std::decay_t<decltype(values)> result;
-    for (std::int64_t row = 0; row < outer; ++row)
+    result.reserve(static_cast<std::size_t>(total));
+    for (std::int64_t row = 0; total > 0 && row < outer; ++row)
       for (const std::int64_t index : indices.integers) {
         const auto from = values.begin() + row * width + index * inner;
         result.insert(result.end(), from, from + inner);
@@ -269,6 +278,7 @@ Tensor expanded(const Tensor& x, const std::vector<std::int64_t>& shape) {
   need(x.is_float, "an Expand of whole numbers");
   const Shape result = broadcast(x.shape, shape);
   std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(count(result)));
   walk(result, strides(x.shape, result), strides(x.shape, result),
        [&](std::int64_t i, std::int64_t) { values.push_back(element(x.floats, i)); });
   return Tensor::of(result, std::move(values));
@@ -291,8 +301,10 @@ Tensor mean_of(const Tensor& x, std::int64_t axis) {
   const std::size_t at = axis_of(axis, x);
   const std::int64_t outer = outside(x, at), inner = inside(x, at), size = x.shape[at];
   Shape shape = x.shape;
+  need(size > 0, "a ReduceMean of nothing");
   shape[at] = 1;
   std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(count(shape)));
   for (std::int64_t row = 0; row < outer; ++row)
     for (std::int64_t column = 0; column < inner; ++column) {
       double sum = 0;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <stdexcept>
 
 #include <fmt/format.h>
 
+#include "supernet/formats/hugging_face_images.hpp"
 #include "supernet/tokenizers/oniguruma.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
 
@@ -77,18 +79,29 @@ void prove_config(const Format& format, const ModelConfig& written, const ModelC
 }
 
 /// What turns pixels into what a classifier reads; as float32, like the weights.
-void prove_reading(const Format& format, const ModelCard& card, const DenseModel& read) {
+void prove_reading(const Format& format, const ModelCard& card, int channels, const ImageOptions& found,
+                   const std::vector<std::string>& names) {
   const auto same = [](double a, double b) { return static_cast<float>(a) == static_cast<float>(b); };
   const auto same_lists = [&](const std::vector<double>& a, const std::vector<double>& b) {
     const auto of = [](const std::vector<double>& list, std::size_t channel) { return list.size() == 1 ? list.front() : list.at(channel); };
-    for (std::size_t channel = 0; channel < static_cast<std::size_t>(read.model.image.channels); ++channel)
+    for (std::size_t channel = 0; channel < static_cast<std::size_t>(channels); ++channel)
       if (!same(of(a, channel), of(b, channel))) return false;
     return true;
   };
-  const ImageOptions &written = card.reading, &found = read.reading;
-  if (!same(written.white, found.white) || !same_lists(written.mean, found.mean) || !same_lists(written.deviation, found.deviation))
+  const ImageOptions& written = card.reading;
+  // A format of pictures says nothing of white, which is about files of numbers.
+  const double white = format.name == "elastiform" ? written.white : ImageOptions{}.white;
+  if (!same(white, found.white) || !same_lists(written.mean, found.mean) || !same_lists(written.deviation, found.deviation))
     fail(format, "another normalisation of images");
-  if (card.class_names != read.class_names) fail(format, "other names of classes");
+  if (card.class_names != names) fail(format, "other names of classes");
+}
+
+/// The names of classes that stand beside a graph, a line a name.
+std::vector<std::string> names_in(const std::string& path) {
+  std::vector<std::string> names;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) names.push_back(line);
+  return names;
 }
 
 /// A text that has every kind of piece, and the texts of some 4,000 ids.
@@ -118,6 +131,9 @@ std::vector<float> logits_of(const Format& format, const DenseModel& written, co
   constexpr std::int64_t kInterpretedTokens = 32, kInterpretedImages = 4;
   if (format.run != nullptr) {
     if (format.check_constants != nullptr) format.check_constants(written, path);
+    const ImageShape& image = written.model.image;
+    if (written.model.classifies())  // a graph knows neither: they stand beside it
+      prove_reading(format, card, image.channels, hugging_face::reading_of_folder(path, image), names_in(path + "/labels.txt"));
     return format.run(path, sample.first(written.model.classifies() ? kInterpretedImages : kInterpretedTokens));
   }
   const DenseModel read = format.read(path, std::nullopt);
@@ -126,7 +142,7 @@ std::vector<float> logits_of(const Format& format, const DenseModel& written, co
                              elastiform::format(written.subnet));
   prove_config(format, written.model, read.model);
   prove_weights(format, written.weights, read.weights);
-  if (written.model.classifies()) prove_reading(format, card, read);
+  if (written.model.classifies()) prove_reading(format, card, read.model.image.channels, read.reading, read.class_names);
   else prove_tokenizer(format, card.tokenizer, read.tokenizer);
   return sample_logits(read.weights, read.subnet, sample, threads);
 }

@@ -153,6 +153,14 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
              Contains("imported: a made table on Other") && Contains("no measured networks"));
   CHECK(own.table()["imported"] == true);
   // 1 + 1 ms, and of each block its heads and width: at most 2 + 34 of one or two blocks e16, none of e32, whose narrowest FFN is 64.
+  // A table of another device says nothing of this one.
+  const std::string timed = "latency runs/micro --subnet smallest --rounds 1 --passes 1";
+  CHECK(own.json_of(timed)[0].contains("predicted_ms"));
+  json of_gpu = own.table();
+  of_gpu["device"] = "cuda";
+  own.write_table(of_gpu);
+  CHECK(!own.json_of(timed)[0].contains("predicted_ms"));
+  own.succeed("profile runs/micro --import other.json");
   const json drawn = own.json_of("sample runs/micro --budget latency=..40ms --count 2");
   CHECK(drawn["feasible"] == "2");
   CHECK(drawn["latency_table"] == "imported: a made table on Other");
@@ -171,8 +179,15 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
   elsewhere["networks"] = json::array({{{"subnet", "e16:h7f32"}, {"ms", 1}}});
   own.folder.write("elsewhere.json", elsewhere.dump());
   own.refused("profile runs/micro --import elsewhere.json", "h7");
+  json foreign = own.table();
+  foreign["networks"] = json::array({{{"subnet", "e999:h1f8"}, {"ms", 1}}});
+  own.write_table(foreign);
+  CHECK(own.json_of("sample runs/micro").contains("subnets"));  // who asks for no latency is not kept from working
+  own.refused("sample runs/micro --budget latency=..5ms", "the network e999:h1f8, which is none of runs/micro");
   own.refused("profile runs/micro --import none.json", "none.json");
   own.refused("profile runs/micro --import other.json --rounds 4", "--rounds: expected nothing beside --import");
+  own.refused("profile runs/micro --import other.json --threads 2", "--threads: expected nothing beside --import");
+  own.refused("profile runs/micro --import other.json --device cuda-on-host", "--device: expected nothing beside --import");
   own.refused("profile runs/micro --rounds 3", "an even number");
   own.refused("profile runs/micro --threads 2", "--threads: expected 1, deploy.threads of ");
   own.refused("profile runs/micro --improt x", "nearest --import");
@@ -200,6 +215,14 @@ TEST_CASE("measured medians go with the table they belong to", "[experiments][la
   json other = made_table(own.table());
   other["machine"] = {{"processor", "Other"}, {"isa", "NEON"}, {"cores", 8}};
   own.folder.write("other.json", other.dump());
+  own.succeed("profile runs/micro --import other.json");
+  CHECK(medians() == 0);
+
+  // Without the table nobody knows whose medians they are.
+  own.json_of(kProfile);
+  own.json_of("search runs/micro --budget latency=..1s --evaluations 3 --algorithm random");
+  CHECK(medians() > 0);
+  fs::remove(own.folder / "runs/micro/latency.json");
   own.succeed("profile runs/micro --import other.json");
   CHECK(medians() == 0);
 }

@@ -1,5 +1,6 @@
 // The program on a classifier of images: everything that a user does with a run.
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -150,6 +151,40 @@ TEST_CASE("a classifier is exported, found deployable, and classifies from its f
   CHECK(own.run("import model --run a --text bars.csv").status == 2);
   CHECK(own.run("import model --run a --images bars.csv --classes 4").status == 2);
   CHECK(own.run("import model --run a").status == 2);
+}
+
+namespace {
+
+/// A safetensors file without the tensors whose names begin so.
+void take_out(const std::string& path, const std::string& prefix) {
+  const std::string file = content_of(path);
+  std::uint64_t length = 0;
+  std::memcpy(&length, file.data(), sizeof length);
+  nlohmann::json header;
+  std::string data;
+  for (const auto& [name, tensor] : nlohmann::json::parse(file.substr(8, length)).items()) {
+    if (name.starts_with(prefix)) continue;
+    header[name] = tensor;
+    if (!tensor.contains("data_offsets")) continue;
+    const auto begin = tensor["data_offsets"][0].get<std::size_t>(), end = tensor["data_offsets"][1].get<std::size_t>();
+    header[name]["data_offsets"] = {data.size(), data.size() + end - begin};
+    data += file.substr(8 + length + begin, end - begin);
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  length = text.size();
+  write_durably(path, std::string(reinterpret_cast<const char*>(&length), sizeof length) + text + data);
+}
+
+}  // namespace
+
+TEST_CASE("a body without a head is not classified with, but made a run with classes", "[program][vision]") {
+  const OwnRun own;
+  REQUIRE(own.run("export runs/bars --subnet e16:2xh2f32 --format hf-vit --to model").status == 0);
+  take_out(own.folder / "model/model.safetensors", "classifier.");
+  const ProgramResult refused = own.run("classify model bars.csv");
+  CHECK(refused.status == 2);
+  CHECK_THAT(refused.err, Catch::Matchers::Contains("a body without a head") && Catch::Matchers::Contains("--classes N"));
 }
 
 TEST_CASE("classes are called as the folders of their pictures", "[program][vision]") {

@@ -1,8 +1,10 @@
 // Tables of latencies and what searches make of them, with a clock that tells no time.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <functional>
 #include <set>
+#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
@@ -37,7 +39,7 @@ struct FakeClock final : InferenceClock {
     for (const double part : times.feed_forward) times.whole += part;
     return times;
   }
-  std::vector<PassTimes> time(const Subnet& subnet, int count) override {
+  std::vector<PassTimes> time(const Subnet& subnet, int count, Timed timed) override {
     visits.push_back(subnet);
     std::vector<PassTimes> all;
     for (int i = 0; i < count; ++i) {
@@ -46,6 +48,9 @@ struct FakeClock final : InferenceClock {
       for (double* part : {&times.whole, &times.embedding, &times.head}) *part *= by;
       for (double& part : times.attention) part *= by;
       for (double& part : times.feed_forward) part *= by;
+      // What was not asked for is in no table: a machine's clock has none of it.
+      if (timed == Timed::parts) times.whole = NAN;
+      else times.embedding = times.head = NAN, times.attention.clear(), times.feed_forward.clear();
       all.push_back(std::move(times));
     }
     return all;
@@ -191,6 +196,32 @@ TEST_CASE("The guard band of measured networks is the 95 % quantile of what pred
   CHECK(error.under == 1);
 }
 
+TEST_CASE("Tables whose sums would overflow are refused in one line", "[search][latency]") {
+  const SearchSpace space = random_space(8);
+  FakeClock clock;
+  const LatencyTable table = measured(plain_costs(space), clock);
+  const auto refused = [&](const LatencyTable& wrong, const std::string& says) {
+    try {
+      latency_lines(wrong, space);
+      FAIL("accepted");
+    } catch (const InputError& error) {
+      CHECK_THAT(error.what(), Contains(says));
+      CHECK(std::string(error.what()).find('\n') == std::string::npos);
+    }
+  };
+  LatencyTable far = table;
+  for (auto& network : far.networks) network.time.median *= 1000;
+  refused(far, "within 100 times");
+  LatencyTable endless = table;
+  endless.networks.clear();
+  for (auto& row : endless.attentions) row.time.median = 4e9;  // beyond what a file may say
+  for (auto& row : endless.feed_forwards) row.time.median = 4e9;
+  refused(endless, "2^62 ps");
+  for (auto& row : endless.attentions) row.time.median = 1e6;
+  for (auto& row : endless.feed_forwards) row.time.median = 1e6;
+  CHECK(CostModel(with_latency(space, endless)).of(space.largest()).latency_bound > 0);
+}
+
 TEST_CASE("Feasible sets count latency beside other costs exactly", "[search][latency]") {
   const auto number = static_cast<std::uint64_t>(GENERATE(range(0, 20)));
   const SearchSpace space = random_space(number);
@@ -257,6 +288,30 @@ TEST_CASE("A table's file reads back as it was", "[search][latency]") {
   CHECK(read.networks.front().time == table.networks.front().time);
   CHECK(read.label() == "imported: a test on none");
   CHECK(latency_lines(read, space).hash == latency_lines(table, space).hash);
+  table.device = "cuda";
+  table.machine.accelerator = "NVIDIA H100";
+  CHECK(parse_latency(latency_text(table), "t.json").machine == table.machine);
+  CHECK(table.machine.hash() != read.machine.hash());  // the GPU is part of what measured
+  CHECK(table.label() == "imported: a test on none, NVIDIA H100");
+}
+
+TEST_CASE("The table that docs/latency.md shows is one", "[search][latency]") {
+  std::ifstream file(ELASTIFORM_TEST_DATA "/../../docs/latency.md");
+  std::stringstream all;
+  all << file.rdbuf();
+  const std::string page = all.str(), fence = "```json\n";
+  const std::size_t begin = page.find(fence);
+  REQUIRE(begin != std::string::npos);
+  std::string example = page.substr(begin + fence.size(), page.find("```", begin + fence.size()) - begin - fence.size());
+  CHECK(parse_latency(example, "docs/latency.md").source == "llama.cpp b4000, Q8_0");
+  // What can only be timed whole has one half of the frame.
+  const std::string half = "\"embedding_ms\": 0.002";
+  REQUIRE(example.find(half) != std::string::npos);
+  example.replace(example.find(half), half.size(), "\"embedding_ms\": 0");
+  CHECK(parse_latency(example, "half").frames.front().embedding.median == 0);
+  const std::string other = "\"head_ms\": 0.05";
+  example.replace(example.find(other), other.size(), "\"head_ms\": 0");
+  CHECK_THROWS_WITH(parse_latency(example, "neither"), Contains("more than 0 ms"));
 }
 
 TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {
@@ -293,8 +348,8 @@ TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {
       {with("\"embed\": 16, \"emb", "\"embed\": 1.5, \"emb"), "an integer"},
       {with("\"embed\": 16, \"heads\"", "\"embed\": -16, \"heads\""), "from 1 to"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": -1"), "attention[0]: ms"},
-      {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 0"), "above 0"},
-      {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 1e300"), "0 to 1e9"},
+      {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 0"), "above 0, found 0"},
+      {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 1e300"), "0.0 to 1000000.0"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": 1e999"), "JSON"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"ms\": null"), "a number"},
       {with("\"groups\": 2, \"ms\": 1", "\"groups\": 2, \"mss\": 1"), "ms"},

@@ -15,7 +15,8 @@ namespace {
 struct ListedClock final : InferenceClock {
   std::map<Subnet, double> milliseconds;
   std::map<Subnet, int> visits;
-  std::vector<PassTimes> time(const Subnet& subnet, int passes) override {
+  std::vector<PassTimes> time(const Subnet& subnet, int passes, Timed timed) override {
+    CHECK(timed == Timed::whole);  // no waiting between parts where answers are judged
     ++visits[subnet];
     PassTimes times;
     times.whole = milliseconds.at(subnet);
@@ -92,6 +93,17 @@ TEST_CASE("Who is outside is left out, and who follows is measured", "[search][l
   CHECK(nobody.outside.size() == 6);
 }
 
+TEST_CASE("Measuring stops between visits when it is told to, and keeps nothing half", "[search][latency]") {
+  Searched searched(6, true);
+  int asked = 0;
+  const Limit limit{.cost = Cost::latency, .low = 0, .high = 2'000'000'000};
+  CHECK_THROWS_AS(measure_finalists(limit, Cost::parameters, 0, searched.found, searched.rivals, searched.clock, searched.store,
+                                    [&] { return ++asked > 4; }),
+                  Interrupted);
+  CHECK(searched.clock.visits.size() == 4);
+  for (int id = 1; id <= 6; ++id) CHECK(std::isnan(searched.store.find(id)->latency_ms));
+}
+
 TEST_CASE("Both ends of a limit on latency are included", "[search][latency]") {
   const Limit limit{.cost = Cost::latency, .low = 1'000'000'000, .high = 2'000'000'000};
   CHECK(within(limit, 1));
@@ -105,6 +117,8 @@ TEST_CASE("At most so many networks are measured", "[search][latency]") {
   for (auto& [subnet, ms] : searched.clock.milliseconds) ms = 9;
   const MeasuredFinalists finalists = searched.measure(2);
   CHECK(finalists.outside.size() == kMostMeasured);
+  CHECK(finalists.unmeasured == 1);  // the best that is left, which is the front
+  CHECK(Searched(6, true).measure(2).unmeasured == 0);
   CHECK(finalists.inside.empty());
 }
 

@@ -1,6 +1,7 @@
 #include "search/pareto_front.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/random.hpp"
 #include "tests/support/catch.hpp"
@@ -53,6 +54,25 @@ TEST_CASE("A loss that is no number is on no front", "[search]") {
   CHECK(front.add(point(2, 5, 1.0)));
   CHECK_FALSE(front.add(point(3, 1, INFINITY)));
   CHECK(front.members().size() == 1);
+}
+
+TEST_CASE("A front against latency goes by the measured median where there is one", "[search][latency]") {
+  const auto timed = [](std::int64_t id, double predicted, double measured, double loss) {
+    Evaluation evaluation = point(id, 1, loss);
+    evaluation.costs.latency_bound = static_cast<std::int64_t>(predicted * 1e9);
+    evaluation.latency_ms = measured;
+    return evaluation;
+  };
+  ParetoFront front(Cost::latency);
+  front.add(timed(1, 1, 3, 1.0));  // predicted to dominate 2, measured not to
+  CHECK(front.add(timed(2, 2, 1.5, 1.5)));
+  CHECK_FALSE(front.add(timed(3, 1.6, NAN, 1.6)));  // a prediction beside medians
+  CHECK_FALSE(front.add(timed(4, 1, 5, 1.0)));
+  REQUIRE(front.members().size() == 2);
+  CHECK(front.members()[0].id == 2);
+  CHECK(front.members()[1].id == 1);
+  CHECK(cost_of(front.members()[0], Cost::latency) == 1'500'000'000);
+  CHECK(cost_of(front.members()[0], Cost::macs) == 1);
 }
 
 }  // namespace elastiform

@@ -66,6 +66,9 @@ class ClassifyCommand final : public Command {
     }
     const DenseModel model = load_model(path_);
     require_images(model.model);
+    if (model.headless)
+      throw InputError({path_, "a classifier", "a body without a head",
+                        fmt::format("elastiform import {} --run DIR --images DATA --classes N makes one, to be fine-tuned", path_)});
     for (const auto& [given, option] : {std::pair{subnet_.has_value(), "--subnet"},
                                         std::pair{weights_ != kWeightChoices.front(), "--weights"}, std::pair{rank_.has_value(), "--rank"}})
       if (given)

@@ -36,16 +36,18 @@ class LatencyCommand final : public Command {
     std::vector<Subnet> subnets;
     for (const std::string& text : subnets_.empty() ? std::vector<std::string>{"largest"} : subnets_) subnets.push_back(run.subnet(text));
     RunClock clock(run, deploy, common.device);
-    const std::vector<Milliseconds> times = time_in_turn(clock, subnets, small(rounds_), small(passes_));
-    // The table's [deploy] is the run's, which the options may have left.
-    const bool predicts = run.costs().latency() && deploy == run.costs().deploy();
+    const std::vector<Milliseconds> times = time_in_turn(clock, subnets, small(rounds_), small(passes_), interrupted);
+    // The table's [deploy] is the run's, which the options may have left, and its device may be another.
+    const bool predicts =
+        run.costs().latency() && deploy == run.costs().deploy() && run.costs().latency()->device == name_of(common.device);
+    const Machine here = clock.machine();
     std::vector<std::string> documents;
     if (!common.json)
-      fmt::print("{} inferences each under {} on {}{}, {}\n", rounds_ * passes_, deploy_text(deploy), this_machine().processor,
-                 common.device == Device::cpu ? "" : ", " + std::string(name_of(common.device)), this_machine().hash());
+      fmt::print("{} inferences each under {} on {}{}, {}\n", std::int64_t{small(rounds_)} * small(passes_), deploy_text(deploy),
+                 here.processor, here.accelerator.empty() ? "" : ", " + here.accelerator, here.hash());
     for (std::size_t i = 0; i < subnets.size(); ++i) {
       const double predicted = predicts ? line_of(*run.costs().latency(), subnets[i]) : NAN;
-      if (common.json) documents.push_back(document(subnets[i], times[i], predicted, deploy, common.device));
+      if (common.json) documents.push_back(document(subnets[i], times[i], predicted, deploy, common.device, here));
       else
         fmt::print("{}: {}{}\n", format(subnets[i]), time_text(times[i]),
                    predicts ? fmt::format("; predicted {} ({:+.1f} %) by {}", time_text(predicted), 100 * (predicted / times[i].median - 1),
@@ -81,11 +83,12 @@ class LatencyCommand final : public Command {
     return deploy;
   }
 
-  static std::string document(const Subnet& subnet, const Milliseconds& time, double predicted, const Deploy& deploy, Device device) {
+  static std::string document(const Subnet& subnet, const Milliseconds& time, double predicted, const Deploy& deploy, Device device,
+                              const Machine& here) {
     JsonObject object;
     object.add("subnet", format(subnet)).add("median_ms", time.median).add("low_ms", time.low).add("high_ms", time.high);
     if (std::isfinite(predicted)) object.add("predicted_ms", predicted);
-    object.add("deploy", deploy_text(deploy)).add("device", name_of(device)).add("machine", this_machine().hash());
+    object.add("deploy", deploy_text(deploy)).add("device", name_of(device)).add("machine", here.hash());
     return object.text();
   }
 

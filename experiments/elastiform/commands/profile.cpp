@@ -31,7 +31,7 @@ class ProfileCommand final : public Command {
   int run(const CommonOptions& common) override {
     Run run(run_);
     const bool taken = import_.has_value();
-    const std::optional<LatencyTable> table = taken ? imported(run) : measured(run, common);
+    const std::optional<LatencyTable> table = taken ? imported(run, common) : measured(run, common);
     if (!table) {
       fmt::print(stderr, "interrupted: {} was not written\n", run.paths().latency());
       return kInterruptedStatus;
@@ -44,11 +44,13 @@ class ProfileCommand final : public Command {
   }
 
  private:
-  LatencyTable imported(const Run& run) const {
+  LatencyTable imported(const Run& run, const CommonOptions& common) const {
     for (const auto& [given, option] : {std::pair{rounds_.has_value(), "--rounds"},
                                         {passes_.has_value(), "--passes"},
                                         {networks_.has_value(), "--networks"},
-                                        {seed_.has_value(), "--seed"}})
+                                        {seed_.has_value(), "--seed"},
+                                        {common.threads > 0, "--threads"},
+                                        {common.device != Device::cpu, "--device"}})
       if (given)
         throw InputError(
             {std::string("elastiform profile: ") + option, "nothing beside --import, which measures nothing", option, "leave it out"});
@@ -82,22 +84,22 @@ class ProfileCommand final : public Command {
     });
     if (!table) return std::nullopt;
     table->source = "elastiform " ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT;
-    table->machine = this_machine();
+    table->machine = clock.machine();
     table->device = std::string(name_of(common.device));
     table->deploy = deploy;
     return table;
   }
 
-  /// Medians of results.h5 belong to the machine of the run's table: those of another one, or of a table that was imported, go with it.
+  /// Medians of results.h5 belong to the machine of the run's table: those of another one, of a table that was imported, or of one that is
+  /// not there to say whose it was, go.
   static void forget_other_medians(const Run& run, const LatencyTable& table) {
-    std::error_code error;
-    if (!std::filesystem::exists(run.paths().latency(), error)) return;
     try {
       const LatencyTable before = load_latency(run.paths().latency());
       if (before.machine == table.machine && before.imported == table.imported && before.device == table.device) return;
-    } catch (const InputError&) {  // it could not be used, so nothing was measured beside it
+    } catch (const InputError&) {  // gone, or no table
+    } catch (const std::system_error&) {
     }
-    run.results(ResultStore::Mode::write)->forget_latencies();
+    if (!run.results(ResultStore::Mode::read)->evaluations().empty()) run.results(ResultStore::Mode::write)->forget_latencies();
   }
 
   std::string run_;

@@ -110,7 +110,7 @@ TEST_CASE("a classifier read back, or run from its file, gives the logits of the
   CHECK(model.subnet.blocks == subnet.blocks);
   CHECK(model.model.image == space.model().image);
   CHECK(model.model.distillation_token == row.distillation);
-  CHECK(model.reading.white == 16);
+  CHECK(model.reading.white == (row.format == std::string("elastiform") ? 16 : 255));  // of files of numbers
   CHECK(model.reading.mean == std::vector<double>{0.25, 0.5});
   CHECK(model.reading.deviation == std::vector<double>{0.3, 0.4});
   CHECK(model.class_names == card().class_names);
@@ -144,6 +144,11 @@ TEST_CASE("what a format cannot express of a classifier is refused with the reas
   CAPTURE(row.format, row.subnet);
   const SearchSpace space = space_of(row.readout);
   CHECK_THROWS_WITH(check_export(find_format(row.format), space, parse_subnet(row.subnet), "nowhere"), Contains(row.reason));
+  ModelConfig many = space_of().model();
+  many.vocabulary = 65536;
+  CHECK(find_format("hf-vit").why_not(many, parse_subnet("e32:2xh4f24")).empty());
+  ++many.vocabulary;
+  CHECK(find_format("hf-vit").why_not(many, parse_subnet("e32:2xh4f24")).find("65537 classes") != std::string::npos);
   CHECK(find_format("hf-vit").why_not(preset_model("gpt2"), parse_subnet("e32:2xh4f24")).find("language model") != std::string::npos);
 }
 
@@ -172,9 +177,47 @@ TEST_CASE("a classifier's file with a wrong weight or normalisation is refused a
     wrong.reading.deviation.back() *= 1.001;
     write(model, wrong, path);
   };
-  if (planted.read != nullptr)
-    CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), sample_of(space), folder / "model"), Contains("normalisation"));
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), sample_of(space), folder / "model"), Contains("normalisation"));
+  planted.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    ModelCard wrong = card;
+    std::swap(wrong.class_names[0], wrong.class_names[1]);
+    write(model, wrong, path);
+  };
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, card(), sample_of(space), folder / "model"), Contains("names of classes"));
   CHECK(fs::is_empty(folder.path()));
+}
+
+TEST_CASE("a config.json with the names of very many classes is read", "[formats][import][vision]") {
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of();
+  export_model(find_format("hf-vit"), random_weights(space, DType::float32, 4), parse_subnet("e32:2xh4f24"), card(), sample_of(space),
+               folder / "model");
+  auto config = nlohmann::json::parse(content(folder / "model/config.json"));
+  config["_about"] = std::string(3 << 20, 'x');  // as long as some 40,000 names
+  folder.write("model/config.json", config.dump());
+  CHECK(load_model(folder / "model").class_names == card().class_names);
+}
+
+TEST_CASE("names of classes are printable lines, or nothing is written", "[formats][export][vision]") {
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of();
+  const Weights weights = random_weights(space, DType::float32, 4);
+  const std::string format = GENERATE("elastiform", "hf-vit");
+  const auto exported = [&](const std::string& name) {
+    ModelCard named = card();
+    named.class_names[1] = name;
+    export_model(find_format(format), weights, parse_subnet("e32:2xh4f24"), named, sample_of(space), folder / "model");
+    return load_model(folder / "model").class_names[1];
+  };
+  for (const char* wrong : {"two\nlines", "\x1b[2J", "\xff", "", "\xc2\x9b"}) CHECK_THROWS_AS(exported(wrong), InputError);
+  CHECK(fs::is_empty(folder.path()));
+  CHECK(exported("LABEL_1") == "LABEL_1");  // one that has this name among others
+
+  if (format != "hf-vit") return;
+  auto config = nlohmann::json::parse(content(folder / "model/config.json"));
+  config["id2label"]["1"] = "two\nlines";
+  folder.write("model/config.json", config.dump());
+  CHECK_THROWS_WITH(load_model(folder / "model"), Contains("id2label") && Contains("control characters"));
 }
 
 TEST_CASE("what stands beside a classifier says how to read images and how good it is", "[formats][export][vision]") {
@@ -186,10 +229,15 @@ TEST_CASE("what stands beside a classifier says how to read images and how good 
   CHECK(config["image_size"] == nlohmann::json{6, 8});
   CHECK(config["id2label"]["1"] == "bee");
   const auto reading = nlohmann::json::parse(content(folder / "model/preprocessor_config.json"));
-  CHECK(reading["rescale_factor"] == 1.0 / 16);
+  CHECK(reading["rescale_factor"] == 1.0 / 255);  // of pictures, which `classify` reads so whatever white says of numbers
   CHECK(reading["image_mean"] == nlohmann::json{0.25, 0.5});
+  CHECK(reading["image_processor_type"] == "BitImageProcessor");
+  CHECK(reading["size"] == nlohmann::json{{"shortest_edge", 6}});
+  CHECK(reading["do_center_crop"] == true);
+  CHECK(reading["crop_size"] == nlohmann::json{{"height", 6}, {"width", 8}});
   const std::string text = content(folder / "model/README.md");
-  for (const char* part : {"image-classification", "85.00 %", "per image", "AutoModelForImageClassification", "[0.25, 0.5]"})
+  for (const char* part :
+       {"image-classification", "85.00 %", "per image", "AutoModelForImageClassification", "[0.25, 0.5]", "ImageOps.fit(image, (8, 6)"})
     CHECK(text.find(part) != std::string::npos);
   CHECK(text.find("token") == std::string::npos);
 }
@@ -227,6 +275,22 @@ TEST_CASE("the interpreter's operators for images do what ONNX's list says", "[f
   CHECK_THROWS_AS(onnx_folder::joined(first, row, 0), std::runtime_error);
 }
 
+TEST_CASE("an imported rescale_factor is what a picture meets", "[formats][import][vision]") {
+  const TemporaryFolder folder;
+  const ImageShape shape{6, 8, 3, 2};
+  const auto value_read = [&](const std::string& text, double pixel) {
+    folder.write("preprocessor_config.json", text);
+    const ImageOptions reading = hugging_face::reading_of_folder(folder.path(), shape);
+    CHECK(reading.white == 255);  // all that a picture is ever divided by
+    return (pixel / 255 - reading.mean.front()) / reading.deviation.front();
+  };
+  CHECK(value_read(R"({"rescale_factor": 0.00784313725490196, "image_mean": [1, 1, 1], "image_std": [0.5, 0.5, 0.5]})", 51) ==
+        Approx((51 / 127.5 - 1) / 0.5));
+  CHECK(value_read(R"({"do_rescale": false, "image_mean": 127, "image_std": 64})", 255) == Approx(2));
+  CHECK(value_read(R"({"do_rescale": false, "do_normalize": false})", 200) == Approx(200));
+  CHECK(value_read(R"({"do_normalize": false})", 51) == Approx(0.2));
+}
+
 TEST_CASE("a preprocessor_config.json that makes no sense ends in one line", "[formats][import][vision]") {
   const TemporaryFolder folder;
   const ImageShape shape{6, 8, 2, 2};
@@ -235,7 +299,7 @@ TEST_CASE("a preprocessor_config.json that makes no sense ends in one line", "[f
     folder.write("preprocessor_config.json", text);
     return hugging_face::reading_of_folder(folder.path(), shape);
   };
-  CHECK(reads(R"({"do_normalize": false, "do_rescale": false})").white == 1);
+  CHECK(reads(R"({"do_normalize": false, "do_rescale": false})").deviation == std::vector<double>{1 / 255.0});
   CHECK(reads(R"({"image_mean": 0.1, "image_std": [0.2, 0.3]})").deviation == std::vector<double>{0.2, 0.3});
   for (const auto& [text, part] : std::vector<std::pair<std::string, std::string>>{{"[]", "an object"},
                                                                                    {"{", "JSON"},
