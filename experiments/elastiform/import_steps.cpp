@@ -14,9 +14,11 @@
 #include "kernels/device.hpp"
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
+#include "supernet/data/image_set.hpp"
 #include "supernet/importance.hpp"
 #include "supernet/storage/durable_file.hpp"
 #include "trainers/checkpoint.hpp"
+#include "trainers/objectives/objective.hpp"
 
 namespace elastiform {
 namespace {
@@ -43,8 +45,9 @@ bool alike(const Subnet& subnet) {
 }
 
 // Small steps from weights that are good already; every step trains the largest and two others, and the checkpoint as it was teaches them all
-// (arXiv 2003.11142, 2110.08460).
-constexpr const char* kTraining = R"(
+// (arXiv 2003.11142, 2110.08460). A body whose head is zeros has no predictions yet, so there the largest teaches as it learns.
+std::string training_tables(bool headless) {
+  return fmt::format(R"(
 [train]
 steps = 1000
 sequences = 8
@@ -54,11 +57,13 @@ log_every = 50
 
 [[stage]]
 sampler = "sandwich"
-objective = "labels+teacher"
+objective = "{}"
 
 [search]
 budgets = ["parameters=..85%", "parameters=..70%"]
-)";
+)",
+                     headless ? "labels+largest" : "labels+teacher");
+}
 
 /// Text of the tokenizer.json that goes into the run; empty: bytes.
 std::string tokenizer_of(const ImportRequest& request, const DenseModel& model) {
@@ -117,6 +122,7 @@ DenseModel with_classes(const DenseModel& body, std::optional<int> classes) {
     for (std::int64_t row = 0; row < to.rows; ++row) std::copy_n(from.row<float>(row), to.columns, to.row<float>(row));
   }
   made.reading = body.reading;
+  made.headless = true;
   return made;
 }
 
@@ -131,6 +137,25 @@ DenseModel load(const ImportRequest& request) {
   return model.headless ? with_classes(model, request.classes) : std::move(model);
 }
 
+/// Whether they are more than their numbers, which is what is written where there are no names.
+bool are_names(const std::vector<std::string>& classes) {
+  for (std::size_t i = 0; i < classes.size(); ++i)
+    if (const std::string number = std::to_string(i); classes[i] != number && classes[i] != "LABEL_" + number) return true;
+  return false;
+}
+
+/// A class that both sides know must have one number. A name that one side has alone, as a WordNet id, says nothing of the order.
+void check_classes(const ImportRequest& request, const std::vector<std::string>& ours, const std::vector<std::string>& theirs) {
+  if (!are_names(ours) || !are_names(theirs)) return;
+  for (std::size_t i = 0; i < theirs.size(); ++i) {
+    const auto found = std::find(ours.begin(), ours.end(), theirs[i]);
+    if (found == ours.end() || (i < ours.size() && ours[i] == theirs[i])) continue;
+    throw InputError({request.images, fmt::format("class {} to be \"{}\", as in {}", i, theirs[i], request.path),
+                      fmt::format("\"{}\" as class {}", theirs[i], found - ours.begin()),
+                      fmt::format("name the folders so that they sort in the checkpoint's order, e.g. {:03}_{}", i, theirs[i])});
+  }
+}
+
 Recipe recipe_of(const ImportRequest& request, const DenseModel& model, const std::string& tokenizer) {
   std::vector<std::string> overrides;
   for (const std::string& text : request.space) overrides.push_back("space." + text);
@@ -141,12 +166,17 @@ Recipe recipe_of(const ImportRequest& request, const DenseModel& model, const st
     overrides.push_back(text);
   }
   const std::string toml = (model.model.classifies() ? images_table(request, model) : text_table(request, tokenizer)) +
-                           space_tables(default_import_space(model.model, model.subnet)) + kTraining;
+                           space_tables(default_import_space(model.model, model.subnet)) + training_tables(model.headless);
   Recipe recipe = Recipe::parse(toml, "of the import", overrides);
+  for (const Stage& stage : recipe.stages)
+    if (model.headless && make_objective(stage)->needs_teacher())
+      throw InputError({"elastiform import: --set", "objectives without a frozen teacher: a head of zeros finds all classes equally likely",
+                        stage.objective, "labels+largest, or labels"});
   if (recipe.space.largest() != model.subnet)
     throw InputError({"elastiform import: --space", "a space whose largest subnet is the checkpoint, " + format(model.subnet),
                       format(recipe.space.largest()), "let every list hold the checkpoint's own size as its largest"});
   if (!(recipe.space.model() == model.model)) throw std::logic_error("import: the recipe describes another model");
+  if (model.model.classifies()) check_classes(request, class_names(recipe.data.image, recipe.space.model()), model.class_names);
   return recipe;
 }
 
