@@ -26,8 +26,7 @@ Tuning tuning_for(const FinetuneRequest& request, const ModelConfig& model) {
   if (!method.how->has_rank() && request.rank) refuse("--rank");
   if (!method.how->has_rank() && request.ranks) refuse("--ranks");
   if (request.rank && request.ranks)
-    throw InputError(
-        {request.where + ": --ranks", "one of --rank and --ranks", "both", "leave --rank out: it is the last of --ranks"});
+    throw InputError({request.where + ": --ranks", "one of --rank and --ranks", "both", "leave --rank out: it is the last of --ranks"});
   if (!method.how->has_rank() && request.alpha) refuse("--alpha");
   if (!method.how->has_width() && request.width) refuse("--width");
   if (!method.how->has_keys() && request.keys) refuse("--keys");
@@ -87,7 +86,8 @@ Recipe finetune_recipe(const Run& from, const LoadedSupernet& base, const Finetu
   recipe.train.rate = request.rate.value_or(recipe.train.rate * parametrization_of(recipe.space.model().tuning).usual_rate);
   recipe.stages = stages_of(request);
   resolve_stages(recipe.stages, recipe.train.steps);
-  if (request.subnet) recipe.search.budgets.clear();  // of a space with other subnets
+  recipe.train.teacher.reset(), recipe.teacher.clear();  // finetune_teacher names the one that it has
+  if (request.subnet) recipe.search.budgets.clear();     // of a space with other subnets
   if (request.text && has_images(recipe.data))
     throw InputError(
         {request.where + ": --text", "a run of a language model", "a classifier of images", "--set data.images=PATH names other images"});
@@ -101,7 +101,6 @@ Recipe finetune_recipe(const Run& from, const LoadedSupernet& base, const Finetu
 }
 
 std::optional<LoadedSupernet> finetune_teacher(const Run& from, Recipe& recipe) {
-  recipe.train.teacher.reset(), recipe.teacher.clear();
   if (!needs_teacher(recipe)) return std::nullopt;
   const LoadedSupernet& now = from.supernet();
   std::optional<LoadedSupernet> teacher(from.recipe().train.teacher

@@ -160,6 +160,11 @@ TEST_CASE("a subnet that is tuned alone can learn from the run's largest, or fro
   const auto line_of = [](const std::string& toml) { return toml.substr(toml.find("[teacher]"), 100); };
   CHECK(line_of(content_of(own.folder / "runs/two/recipe.toml")) == line_of(recipe));
 
+  // A finalist of a search learns from labels alone.
+  own.succeed("search runs/one --finalists 1 --finetune-steps 5 --algorithm homogeneous");
+  for (const auto& finalist : fs::directory_iterator(own.folder / "runs/one/finalists"))
+    CHECK_THAT(content_of(finalist.path().string() + "/recipe.toml"), !Contains("[teacher]"));
+
   // Another teacher in its place, or none.
   fs::copy_file(own.folder / "runs/micro/supernet.h5", own.folder / "runs/two/teacher.h5", fs::copy_options::overwrite_existing);
   for (const bool absent : {false, true}) {
