@@ -64,6 +64,13 @@ void take_defaults_of_optimizer(const FinetuneRequest& request, TrainOptions& tr
 
 }  // namespace
 
+void check_tunable(const Run& from, const std::string& where) {
+  if (const Tuning& before = from.space().model().tuning; before.method != TuningMethod::full)
+    throw InputError({where, "a run whose weights are a plain network's",
+                      fmt::format("{}, tuned with {}, which does not merge", from.name(), parametrization_of(before).name),
+                      "tune the run that it came from"});
+}
+
 LoadedSupernet finetune_base(const Run& from, const std::optional<Subnet>& subnet) {
   const LoadedSupernet& all = from.supernet();
   if (!subnet)
@@ -74,10 +81,7 @@ LoadedSupernet finetune_base(const Run& from, const std::optional<Subnet>& subne
 }
 
 Recipe finetune_recipe(const Run& from, const LoadedSupernet& base, const FinetuneRequest& request) {
-  if (const Tuning& before = from.space().model().tuning; before.method != TuningMethod::full)
-    throw InputError({request.where, "a run whose weights are a plain network's",
-                      fmt::format("{}, tuned with {}, which does not merge", from.name(), parametrization_of(before).name),
-                      "tune the run that it came from"});
+  check_tunable(from, request.where);
   Recipe recipe = from.recipe();
   take_defaults_of_optimizer(request, recipe.train);
   recipe.space = tuned_space(base.space, tuning_for(request, base.space.model()), request.where);

@@ -21,6 +21,9 @@ struct FinetuneRequest {
   std::vector<std::string> set = {};  // table.key=value of the new recipe
 };
 
+/// Throws InputError for a run whose own tuning is no part of its weights, so that none can go on from there.
+void check_tunable(const Run& from, const std::string& where);
+
 /// What the tuning begins with: the run's supernet, or the subnet alone, cut out.
 LoadedSupernet finetune_base(const Run& from, const std::optional<Subnet>& subnet);
 

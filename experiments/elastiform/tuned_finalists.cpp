@@ -31,7 +31,9 @@ bool train(const Run& run, const Subnet& subnet, std::int64_t steps, const std::
   if (is_trained(folder)) return true;
   if (is_run_folder(folder)) return !train_resume(folder, {}, std::nullopt, {}, common).interrupted;
   const LoadedSupernet base = finetune_base(run, subnet);
-  const FinetuneRequest request{.where = "elastiform search: --finalists", .subnet = subnet, .method = "full", .steps = steps};
+  // All tokens: random_ltd needs three blocks, which not every finalist has, and they are compared with each other.
+  const FinetuneRequest request{
+      .where = "elastiform search: --finalists", .subnet = subnet, .method = "full", .steps = steps, .set = {"train.tokens=all"}};
   return !train_new(finetune_recipe(run, base, request), folder, {}, common, {&base, nullptr}).interrupted;
 }
 

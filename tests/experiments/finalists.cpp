@@ -101,6 +101,27 @@ TEST_CASE("finalists that are killed in the middle of a training go on with the 
   CHECK(part.run("inspect runs/micro --digest").out == whole.run("inspect runs/micro --digest").out);
 }
 
+TEST_CASE("finalists of a run with a tuning that does not merge are refused before the search", "[experiments][finalists][wrong]") {
+  const OwnRun own;
+  REQUIRE(own.run("finetune runs/micro --method prefix --steps 2 --run runs/prefixed").status == 0);
+  const std::string before = state_of(own.folder.path());
+  const ProgramResult refused = own.run("search runs/prefixed --algorithm random --evaluations 3 --finalists 2 --finetune-steps 2");
+  CHECK(refused.status == 2);
+  CHECK_THAT(refused.err, Contains("--finalists: expected a run whose weights are a plain network's"));
+  CHECK(state_of(own.folder.path()) == before);
+}
+
+TEST_CASE("shallow finalists of a run that drops tokens learn from all of them", "[experiments][finalists]") {
+  const OwnRun own;
+  REQUIRE(own.run("train micro.toml --run runs/dropped --set space.depth=1,3 --set train.tokens=random_ltd --set train.steps=4").status ==
+          0);
+  const json tuned = own.json_of(
+      "search runs/dropped --budget parameters=..40% --algorithm random --evaluations 3 --finalists 1 --finetune-steps 2")[0]["finalists"];
+  REQUIRE(tuned["ranking"].size() == 1);
+  CHECK_THAT(tuned["ranking"][0]["subnet"].get<std::string>(), !Contains("3x"));
+  CHECK_THAT(content_of(own.folder / (tuned["ranking"][0]["run"].get<std::string>() + "/recipe.toml")), !Contains("random_ltd"));
+}
+
 TEST_CASE("finalists without steps, and steps without finalists, are refused", "[experiments][finalists][wrong]") {
   const auto& folder = micro_folder();
   const std::string before = state_of(folder.path());

@@ -4,6 +4,7 @@
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/export_steps.hpp"
+#include "experiments/elastiform/finetune_steps.hpp"
 #include "experiments/elastiform/output.hpp"
 #include "experiments/elastiform/search_evaluator.hpp"
 #include "experiments/elastiform/search_steps.hpp"
@@ -43,6 +44,7 @@ class SearchCommand final : public Command {
                         finalists_ ? "--finetune-steps N beside it" : "--finalists K beside it", "it alone",
                         "--finalists 5 --finetune-steps 200"});
     Run run(run_, weights_, rank_);
+    if (finalists_) check_tunable(run, "elastiform search: --finalists");
     if (!ranks_of(common).leads()) {
       SearchEvaluator(run, common).follow();
       return 0;
