@@ -112,7 +112,7 @@ TunedFinalists tune_finalists(const Run& run, ResultStore& store, const std::str
       break;
     }
   }
-  if (!tuned.finalists.empty()) keep(run, store, search, tuned);
+  if (!tuned.interrupted && !tuned.finalists.empty()) keep(run, store, search, tuned);
   rank(tuned);
   return tuned;
 }
@@ -126,7 +126,8 @@ std::string finalists_text(const TunedFinalists& tuned, const Metric& metric) {
     table.row({format(finalist.before.subnet), std::to_string(finalist.before.id), std::to_string(finalist.rank),
                fmt::format("{:.4f}", units_per_nat(finalist.before, metric) * finalist.before.score.loss),
                std::to_string(finalist.rank_after), fmt::format("{:.4f}", units * finalist.after.score.loss),
-               fmt::format("{:.4f}", kNormal95 * units * finalist.after.score.loss_se), std::to_string(finalist.after.id)});
+               fmt::format("{:.4f}", kNormal95 * units * finalist.after.score.loss_se),
+               tuned.interrupted ? "-" : std::to_string(finalist.after.id)});
     if (finalist.rank_after == 1) best = &finalist;
   }
   std::string text = fmt::format("finalists, each fine-tuned alone for {} steps{}\n\n{}\n", tuned.steps,
