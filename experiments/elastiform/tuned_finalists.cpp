@@ -60,7 +60,7 @@ SearchDescription description_of(const Run& run, const std::string& search, std:
   return description;
 }
 
-/// Keeps the rows as a round, unless every one of them is there.
+/// Keeps the rows as a round, unless this search has a round and every one of them is there.
 void keep(const Run& run, ResultStore& store, const std::string& search, TunedFinalists& tuned) {
   std::vector<Evaluation> round;
   bool known = true;
@@ -69,8 +69,9 @@ void keep(const Run& run, ResultStore& store, const std::string& search, TunedFi
     else known = false;
     round.push_back(finalist.after);
   }
-  if (known) return;
-  store.append(description_of(run, search, tuned.steps), round);
+  const SearchDescription description = description_of(run, search, tuned.steps);
+  if (known && !store.rounds(description.name()).empty()) return;
+  store.append(description, round);
   for (std::size_t i = 0; i < round.size(); ++i) tuned.finalists[i].after = round[i];
 }
 

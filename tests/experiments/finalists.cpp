@@ -101,6 +101,25 @@ TEST_CASE("finalists that are killed in the middle of a training go on with the 
   CHECK(part.run("inspect runs/micro --digest").out == whole.run("inspect runs/micro --digest").out);
 }
 
+TEST_CASE("a second search with the same finalists keeps its own ranking, once", "[experiments][finalists]") {
+  const OwnRun own;
+  // Both see the whole space, so the best is the same.
+  const std::string line = "search runs/micro --budget parameters=..60% --algorithm random --evaluations 4000 --seed ";
+  const auto id = [&](const std::string& seed) {
+    return own.json_of(line + seed + " --finalists 1 --finetune-steps 3")[0]["finalists"]["ranking"][0]["after"]["id"].get<int>();
+  };
+  const auto digest = [&] { return own.run("inspect runs/micro --digest").out; };
+  const int first = id("1");
+  REQUIRE(own.run(line + "2").status == 0);
+  const std::string before = digest();
+  CHECK(id("2") == first);
+  const std::string after = digest();
+  CHECK(after != before);  // a round of the second ranking
+  CHECK(id("2") == first);
+  CHECK(id("1") == first);
+  CHECK(digest() == after);
+}
+
 TEST_CASE("finalists of a run with a tuning that does not merge are refused before the search", "[experiments][finalists][wrong]") {
   const OwnRun own;
   REQUIRE(own.run("finetune runs/micro --method prefix --steps 2 --run runs/prefixed").status == 0);
