@@ -98,9 +98,10 @@ Recipe finetune_recipe(const Run& from, const LoadedSupernet& base, const Finetu
   if (request.text) recipe.data.text = *request.text;
   const Recipe changed = Recipe::parse(recipe.text(), request.where, request.set, true);
   const bool other_teacher = changed.teacher != recipe.teacher || changed.train.teacher != recipe.train.teacher;
-  if (changed.base != recipe.base || other_teacher || without_tuning(changed.space) != base.space)
+  if (changed.base != recipe.base || other_teacher || changed.space != recipe.space)
     throw InputError({request.where + ": --set", "keys of [data], [train], [[stage]], [deploy] and [search]",
-                      "one that changes the network", "a run's network stays as it is; train a new one to change it"});
+                      "one that changes the network or its tuning",
+                      "a run's network stays as it is; of its tuning --method, --rank and the like decide"});
   return changed;
 }
 
