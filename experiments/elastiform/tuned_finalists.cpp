@@ -140,7 +140,7 @@ std::string finalists_text(const TunedFinalists& tuned, const Metric& metric) {
         fmt::format("the best after fine-tuning was number {} of the search; minus the search's best, both tuned: {}", best->rank,
                     difference_text(difference_in_bits(best->after, tuned.finalists.front().after, 0, metric),
                                     verdict(difference_in_bits(best->after, tuned.finalists.front().after, 0, metric), kMargin), metric));
-  return text + fmt::format("\nnext: elastiform export {} --subnet largest --format hf-llama --to PATH\n", best->folder);
+  return text + fmt::format("\nnext: elastiform export {} --subnet largest --format elastiform --to PATH\n", best->folder);
 }
 
 std::string finalists_json(const TunedFinalists& tuned, const Metric& metric) {
