@@ -213,7 +213,7 @@ struct Trainer::Parts {
   static double squared(double x) { return x * x; }
 
   View teacher_of(std::int64_t micro_batch, const RunningStage& stage) {
-    if (teacher_bytes == 0) return {};
+    if (teacher_bytes == 0 || !stage.objective->is_taught()) return {};  // another stage's may be smaller
     const int embed = stage.objective->needs_teacher() ? frozen->embed() : largest.embed;
     return {teachers.get() + micro_batch * teacher_bytes, batch.targets_count(), embed, padded_ld(batch.targets_count(), embed),
             backend.dtype()};

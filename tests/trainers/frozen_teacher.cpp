@@ -143,6 +143,24 @@ TEST_CASE("where a step uphill moves no bit, the teacher of SAM's second pass is
   CHECK(Trainer::plan(f.space, f.options, f.stages, cpu.backend).rule == f.trainer(cpu.backend)->memory().rule);
 }
 
+TEST_CASE("where another stage has a teacher, ESAM chooses among the sequences of one without", "[trainers][teacher][bits]") {
+  Taught f;
+  f.options.step_rule = "esam", f.options.accumulation = 2;
+  f.options.teacher = f.space.smallest();  // its hidden states are narrower than those of the largest, so no stage without it may keep any
+  f.stages = {{.share = 0.5, .steps = 0, .sampler = "largest", .objective = "labels"},
+              {.share = 0.5, .steps = 0, .sampler = "largest", .objective = "labels+teacher"}};
+  resolve_stages(f.stages, f.options.steps);
+  Cpu one(1), two(2);
+  const std::string expected = f.hash(one.backend);
+  CHECK(f.hash(two.backend) == expected);
+  // The first half is that of a training whose every stage goes without.
+  const auto mixed = f.trainer(two.backend);
+  f.stages = {{.share = 1, .steps = 0, .sampler = "largest", .objective = "labels"}};
+  resolve_stages(f.stages, f.options.steps);
+  const auto plain = f.trainer(two.backend);
+  for (int step = 0; step < 6; ++step) CHECK(mixed->step().gradient_norm == plain->step().gradient_norm);
+}
+
 TEST_CASE("an objective that needs a teacher is refused where there is none", "[trainers][teacher][wrong]") {
   Taught f(GENERATE("labels+teacher", "teacher"));
   f.options.teacher.reset();
