@@ -1,6 +1,7 @@
 #include "trainers/step_flops.hpp"
 
 #include "supernet/activation_plan.hpp"
+#include "trainers/frozen_teacher.hpp"
 
 namespace elastiform {
 namespace {
@@ -43,11 +44,9 @@ double forward_flops(const CostModel& costs, const TrainOptions& options, const 
   return 2 * macs_of(costs, subnet, costs.space().model().context, kept).all * units_of_step(costs, options);
 }
 
-double teacher_flops(const CostModel& costs, const TrainOptions& options) {
-  const std::int64_t context = costs.space().model().context;
-  std::int64_t macs = costs.frame(options.teacher->embed).macs;
-  for (const BlockGenes& genes : options.teacher->blocks) macs += costs.block(options.teacher->embed, genes, context).macs;
-  return 2.0 * static_cast<double>(macs) * static_cast<double>(sequences_of_step(options) * costs.units(context));
+double teacher_flops(const ModelConfig& model, const TrainOptions& options) {
+  const CostModel costs(teacher_space(model, *options.teacher), {}, options.sequences, [](const WeightTable&) { return 0; });
+  return forward_flops(costs, options, *options.teacher, 0);
 }
 
 }  // namespace elastiform

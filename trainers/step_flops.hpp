@@ -14,7 +14,7 @@ double pass_flops(const CostModel& costs, const TrainOptions& options, std::span
 /// Of the forward pass of one subnet.
 double forward_flops(const CostModel& costs, const TrainOptions& options, const Subnet& subnet, std::int64_t kept);
 
-/// Of the frozen teacher's pass over a step's batch, forward alone.
-double teacher_flops(const CostModel& costs, const TrainOptions& options);
+/// Of the frozen teacher's pass over a step's batch, forward alone: of a plain network of the model, whatever tuning its students have.
+double teacher_flops(const ModelConfig& model, const TrainOptions& options);
 
 }  // namespace elastiform

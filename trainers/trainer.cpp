@@ -39,6 +39,7 @@ struct Trainer::Parts {
   PlanCache plans;
   const Subnet largest;
   std::optional<FrozenTeacher> frozen;
+  double flops_of_teacher = 0;  // of its pass over a step's batch
   Communicator& ranks;
   GradientSum gradients;
   State state;
@@ -85,6 +86,7 @@ struct Trainer::Parts {
       if (!teacher || !(teacher->table().space() == teacher_space(space.model(), *options.teacher)))
         throw std::logic_error("trainer: an objective needs a teacher, and it is not the recipe's");
       frozen.emplace(std::move(teacher), backend);
+      flops_of_teacher = teacher_flops(space.model(), options);
     }
     if (away_space) away.emplace(*away_space).of_at_least(largest_plan.away);  // too little room is said now
     initialize(state.weights, options.seed, &backend);
@@ -311,7 +313,7 @@ StepReport Trainer::step() {
   const ModelConfig& model = p.space.model();
   report.tokens =
       static_cast<std::int64_t>(report.subnets.size()) * p.options.accumulation * model.head_rows(p.options.sequences, model.context);
-  if (stage.objective->needs_teacher()) report.flops += teacher_flops(p.costs, p.options);  // once, whatever the step rule
+  if (stage.objective->needs_teacher()) report.flops += p.flops_of_teacher;  // once, whatever the step rule
   ++p.state.next_step;
   return report;
 }

@@ -89,7 +89,7 @@ double expected_flops(const Recipe& recipe) {
     }
     if (sampled > 0) flops += sum / static_cast<double>(sampled) * static_cast<double>(stage.steps);
     if (recipe.train.teacher && make_objective(stage)->needs_teacher())
-      taught += teacher_flops(costs, recipe.train) * static_cast<double>(stage.steps);
+      taught += teacher_flops(recipe.space.model(), recipe.train) * static_cast<double>(stage.steps);
     begin += stage.steps;
   }
   return flops + taught;

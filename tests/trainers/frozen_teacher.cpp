@@ -7,6 +7,7 @@
 #include "tests/support/cpu.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/frozen_teacher.hpp"
+#include "trainers/step_flops.hpp"
 
 namespace elastiform {
 namespace {
@@ -131,6 +132,16 @@ TEST_CASE("a frozen teacher is part of the planned memory and of a step's FLOPs"
   f.stages.front().objective = "labels+teacher", f.options.teacher = parse_subnet("e256:h16k8f512");
   const auto large = f.trainer(cpu.backend, Trainer::plan(f.space, f.options, f.stages, cpu.backend).least_arena);
   CHECK_FALSE(large->step().skipped);
+}
+
+TEST_CASE("a teacher costs what a plain network does, whatever tuning its students have", "[trainers][teacher]") {
+  Taught f;
+  f.options.teacher = f.space.largest();
+  ModelConfig tuned = f.space.model();
+  tuned.tuning = {.method = TuningMethod::lora, .rank = 4, .alpha = 8};
+  const CostModel plain(f.space, {}, f.options.sequences, [](const WeightTable&) { return 0; });
+  CHECK(teacher_flops(tuned, f.options) == forward_flops(plain, f.options, f.space.largest(), 0));
+  CHECK(teacher_flops(f.space.model(), f.options) == forward_flops(plain, f.options, f.space.largest(), 0));
 }
 
 TEST_CASE("where a step uphill moves no bit, the teacher of SAM's second pass is that of the first", "[trainers][teacher][bits]") {
