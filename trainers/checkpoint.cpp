@@ -15,6 +15,7 @@
 #include "supernet/sha256.hpp"
 #include "supernet/storage/hdf5_file.hpp"
 #include "supernet/weights_file.hpp"
+#include "trainers/rank_hash.hpp"
 #include "trainers/trainer_state.hpp"
 #include "version.hpp"
 
@@ -285,11 +286,11 @@ int checked_rank(const Tuning& tuning, std::optional<std::int64_t> rank) {
   return static_cast<int>(*rank);
 }
 
+}  // namespace
+
 std::string hash_at_rank(const std::string& hash, int rank) {
   return rank == 0 || hash.empty() ? hash : sha256_hex(hash + " at rank " + std::to_string(rank));
 }
-
-}  // namespace
 
 LoadedSupernet load_supernet(const std::string& path, Which which, std::optional<std::int64_t> asked) {
   const Hdf5Reader file(path, kKind);

@@ -72,6 +72,9 @@ TEST_CASE("a tuning of several ranks is evaluated, said and exported at each", "
   CHECK(one["loss"] != four["loss"]);
   CHECK(four == four_again);
   CHECK(own.json_of("evaluate runs/ranked --subnet middle --rank 1")["loss"] == one["loss"]);
+  const auto shown = [&](const json& row) { return own.succeed("show runs/ranked " + std::to_string(row["id"].get<int>())).out; };
+  CHECK_THAT(shown(one), Contains("(at rank 1)"));
+  CHECK_THAT(shown(four), !Contains("at rank") && !Contains("stale"));
   const json exported = own.json_of("export runs/ranked --subnet largest --rank 1 --format hf-llama --to model");
   CHECK(exported["difference"] < 1e-5);
   const std::string prompt = " --tokens 20 --prompt the";

@@ -138,7 +138,7 @@ TEST_CASE("a teacher costs what a plain network does, whatever tuning its studen
   Taught f;
   f.options.teacher = f.space.largest();
   ModelConfig tuned = f.space.model();
-  tuned.tuning = {.method = TuningMethod::lora, .rank = 4, .alpha = 8};
+  tuned.tuning.method = TuningMethod::lora, tuned.tuning.rank = 4, tuned.tuning.alpha = 8;
   const CostModel plain(f.space, {}, f.options.sequences, [](const WeightTable&) { return 0; });
   CHECK(teacher_flops(tuned, f.options) == forward_flops(plain, f.options, f.space.largest(), 0));
   CHECK(teacher_flops(f.space.model(), f.options) == forward_flops(plain, f.options, f.space.largest(), 0));

@@ -8,6 +8,7 @@
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/tuned_finalists.hpp"
 #include "kernels/errors.hpp"
+#include "trainers/rank_hash.hpp"
 
 namespace elastiform {
 namespace {
@@ -28,12 +29,20 @@ bool is_tuned(const ResultStore& store, const Evaluation& evaluation) {
   return found != searches.end() && found->algorithm == kFinetuneSearch;
 }
 
-std::string weights_text(const LoadedSupernet& now, const std::string& hash, bool tuned) {
-  const char* const which = tuned                      ? " (a fine-tuned finalist of a search, alone)"
-                            : hash == now.weights_hash ? ""
-                            : hash == now.average_hash ? " (the running average)"
-                                                       : " (stale: the run was trained further)";
-  return hash.substr(0, 16) + which;
+/// Which of the run's weights have the hash. `now` is merged at the largest rank, whose hash is that of the weights.
+std::string which_weights(const Run& run, const std::string& hash) {
+  const LoadedSupernet& now = run.supernet();
+  if (hash == now.weights_hash) return "";
+  if (hash == now.average_hash) return " (the running average)";
+  for (const int rank : run.recipe().space.model().tuning.ranks) {
+    if (hash == hash_at_rank(now.weights_hash, rank)) return fmt::format(" (at rank {})", rank);
+    if (hash == hash_at_rank(now.average_hash, rank)) return fmt::format(" (the running average, at rank {})", rank);
+  }
+  return " (stale: the run was trained further)";
+}
+
+std::string weights_text(const Run& run, const std::string& hash, bool tuned) {
+  return hash.substr(0, 16) + (tuned ? " (a fine-tuned finalist of a search, alone)" : which_weights(run, hash));
 }
 
 std::string text_of(const Run& run, const ResultStore& store, const Evaluation& evaluation) {
@@ -54,7 +63,7 @@ std::string text_of(const Run& run, const ResultStore& store, const Evaluation& 
   line("blocks", fmt::format("best {:.4f}, worst {:.4f} {}", best, worst, metric.loss));
   line(metric.classifies ? "accuracy" : "next-token accuracy", fmt::format("{:.2f} %", 100 * evaluation.score.accuracy));
   line("scored on", fmt::format("{} split, {}, {}", evaluation.split, evaluation.blocks, evaluation.precision));
-  line("weights", weights_text(run.supernet(), evaluation.weights_hash, is_tuned(store, evaluation)));
+  line("weights", weights_text(run, evaluation.weights_hash, is_tuned(store, evaluation)));
   line("parameters", fmt::format("{} ({} in blocks)", grouped(evaluation.costs.parameters), grouped(evaluation.costs.block_parameters)));
   line("macs", fmt::format("{} per {}", grouped(evaluation.costs.macs), metric.input));
   line("inference", bytes_text(static_cast<double>(evaluation.costs.inference_bytes)));
