@@ -188,7 +188,7 @@ std::vector<double> embed_importance(const Weights& weights, const ActivationSta
     for (std::size_t c = 0; whole > 0 && c < embed; ++c) total[c] += std::sqrt(squares[c]) / whole;
   };
   for (const TensorSpec& tensor : weights.table().tensors()) {
-    if (tensor.role == Role::gain || tensor.role == Role::bias) continue;
+    if (tensor.role == Role::gain || tensor.role == Role::bias || tensor.name == "head") continue;  // the head is below
     const std::vector<double>& given = input_of(statistics, tensor);
     if (tensor.row_axis == Axis::embed) add_share(row_effects(weights.view(tensor), given, 1));
     else if (tensor.column_axis == Axis::embed) add_share(column_effects(weights.view(tensor), given));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/random.hpp"
@@ -158,6 +159,17 @@ TEST_CASE("weights in order of what activations say compute what they did", "[su
     difference = std::max(difference, std::abs(static_cast<double>(before[i]) - static_cast<double>(after[i])));
   }
   CHECK(difference <= 1e-5 * largest);
+}
+
+TEST_CASE("by activations every matrix of channels counts once, and a tied table as embedding and as head", "[supernet][importance]") {
+  const SearchSpace space = space_of(GENERATE("llama", "gpt2"), 1);
+  const Weights weights = random_weights(space);
+  double whole = space.model().tied ? 1 : 0;  // each counts by shares, whose sum is 1
+  for (const TensorSpec& tensor : weights.table().tensors())
+    if (tensor.role != Role::gain && tensor.role != Role::bias)
+      whole += tensor.row_axis == Axis::embed || tensor.column_axis == Axis::embed ? 1 : 0;
+  const std::vector<double> importance = embed_importance(weights, statistics_of(weights));
+  CHECK(std::accumulate(importance.begin(), importance.end(), 0.0) == Approx(whole));
 }
 
 TEST_CASE("a neuron with large weights that never fires is the most important by magnitude and the least by activations",
