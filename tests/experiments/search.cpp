@@ -35,7 +35,7 @@ TEST_CASE("a list of subnets is scored as a search scores them, from the same me
   const RunCopy copy;
   const json search = copy.document("search runs/micro --budget parameters=..80% --evaluations 3 --algorithm random");
   const std::string best = search[0]["best"]["subnet"], other = "e32:h2f64";
-  copy.folder.write("list.txt", other + "\n\n" + best + "\nlargest\n");
+  copy.folder.write("list.txt", other + "\r\n \n\t" + best + " \nlargest\n");
   const json list = copy.document("evaluate runs/micro --subnets list.txt");
   REQUIRE(list.size() == 3);
   CHECK(list[0]["subnet"] == other);

@@ -1,6 +1,8 @@
 #include <fmt/core.h>
 
+#include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/evaluation_output.hpp"
@@ -63,12 +65,7 @@ class EvaluateCommand final : public Command {
     for (const auto& other : {subnet_, against_})
       if (other) throw InputError({where, "no --subnet and --against beside it", *other, "leave one of them out"});
     if (split_ != name_of(Split::search)) throw InputError({where, "--split search", split_, "reports are of one subnet, or two"});
-    std::vector<Subnet> subnets;
-    std::ifstream file(*list_);
-    if (!file) throw InputError({where, "a file of subnets, one a line", "nothing that can be read at " + *list_, ""});
-    for (std::string line; std::getline(file, line);)
-      if (!line.empty()) subnets.push_back(run.subnet(line));
-    if (subnets.empty()) throw InputError({where, "a subnet a line", "an empty file, " + *list_, ""});
+    const std::vector<Subnet> subnets = read_list(run, *list_, where);
     const auto store = run.results(ResultStore::Mode::write);
     const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, run.search_set(), *store, common);
     std::vector<std::string> documents;
@@ -78,6 +75,30 @@ class EvaluateCommand final : public Command {
     }
     if (common.json) fmt::print("{}\n", json_list(documents));
     return 0;
+  }
+
+  /// A subnet a line; blanks around it, empty lines and the CR of other systems' lines say nothing.
+  static std::vector<Subnet> read_list(Run& run, const std::string& path, const std::string& where) {
+    std::error_code error;
+    std::ifstream file(path);
+    if (!file || std::filesystem::is_directory(path, error))
+      throw InputError({where, "a file of subnets, one a line", file ? "a folder, " + path : "nothing that can be read at " + path, ""});
+    std::vector<Subnet> subnets;
+    std::string line;
+    for (int number = 1; std::getline(file, line); ++number) {
+      const std::size_t begin = line.find_first_not_of(" \t\r"), end = line.find_last_not_of(" \t\r");
+      if (begin == std::string::npos) continue;
+      try {
+        subnets.push_back(run.subnet(line.substr(begin, end - begin + 1)));
+      } catch (const InputError& wrong) {
+        InputError::Parts parts = wrong.parts();
+        parts.where = fmt::format("{}:{}: {}", path, number, parts.where);
+        throw InputError(std::move(parts));
+      }
+    }
+    if (file.bad()) throw InputError({where, "a file of subnets, one a line", path + ", which could not be read to its end", ""});
+    if (subnets.empty()) throw InputError({where, "a subnet a line", "none in " + path, ""});
+    return subnets;
   }
 
   /// What is printed beside the evaluations.
