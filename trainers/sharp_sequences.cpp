@@ -27,6 +27,10 @@ SharpSequences::SharpSequences(int sequences, std::int64_t micro_batches)
     : sequences_(static_cast<std::size_t>(sequences)), before_(sequences_ * static_cast<std::size_t>(micro_batches)), rise_(sequences_),
       order_(sequences_) {}
 
+std::int64_t SharpSequences::bytes(int sequences, std::int64_t micro_batches) {
+  return sequences * ((micro_batches + 1) * static_cast<std::int64_t>(sizeof(double)) + static_cast<std::int64_t>(sizeof(int)));
+}
+
 void SharpSequences::before(std::int64_t micro_batch, const Batch& batch, ConstView losses) {
   sum_losses(batch, losses, std::span(before_).subspan(static_cast<std::size_t>(micro_batch) * sequences_, sequences_));
 }

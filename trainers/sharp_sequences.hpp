@@ -15,6 +15,8 @@ class SharpSequences {
   SharpSequences() = default;
   /// For so many micro-batches of so many sequences.
   SharpSequences(int sequences, std::int64_t micro_batches);
+  /// What that takes.
+  static std::int64_t bytes(int sequences, std::int64_t micro_batches);
   /// Whether there is anything to choose.
   bool chooses() const { return !before_.empty(); }
 

@@ -345,7 +345,7 @@ Trainer::Memory Trainer::memory() const {
   return {.weights = p.state.weights.bytes() + p.state.precision->bytes(),
           .gradients = p.gradients.bytes(),
           .optimizer = p.state.optimizer->bytes(),
-          .rule = p.state.rule->bytes() + p.gradients.count() * p.teacher_bytes,
+          .rule = p.state.rule->bytes() + p.gradients.count() * p.teacher_bytes + sharp_bytes(p.network, p.options, p.gradients.count()),
           .average = p.state.average ? p.state.average->bytes() : 0,
           .teacher = p.frozen ? p.frozen->bytes() : 0,
           .arena = p.arena.capacity(),

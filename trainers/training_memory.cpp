@@ -9,6 +9,7 @@
 #include "trainers/gradient_sum.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/precision/precision_rule.hpp"
+#include "trainers/sharp_sequences.hpp"
 #include "trainers/step_rules/step_rule.hpp"
 #include "trainers/token_selection/token_selection.hpp"
 #include "trainers/trainer.hpp"
@@ -76,6 +77,12 @@ std::int64_t kept_teacher_bytes(const Network& network, const TrainOptions& opti
   if (!teaches_again(options, stages)) return most;
   for (const RunningStage& stage : stages) most = std::max(most, hidden_bytes(network, options, *stage.objective));
   return most;
+}
+
+std::int64_t sharp_bytes(const Network& network, const TrainOptions& options, std::int64_t micro_batches) {
+  if (find_step_rule(options.step_rule).sharpest_of(options) == 0) return 0;
+  return SharpSequences::bytes(options.sequences, micro_batches) +
+         options.sequences * network.space().model().context * bytes_of(network.dtype());
 }
 
 ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
@@ -188,10 +195,12 @@ Trainer::Memory Trainer::plan(const SearchSpace& space, const TrainOptions& opti
   const ArenaNeeds needs = arena_needs(network, options, running, backend.traits(), choices);
   const ArenaBytes arena = arena_bytes(needs, options, activation_limit);
   const LargestPlan largest = plan_of_largest(network, options, running, backend.traits(), arena.limit, choices);
+  const std::int64_t micro_batches = options.accumulation / ranks.size();
   return {.weights = weights + precision_bytes(options, table),
           .gradients = GradientSum::plan_bytes(table, backend.dtype(), options.accumulation, ranks),
           .optimizer = find_optimizer(options.optimizer).state_bytes(options, table),
-          .rule = rule_bytes(options, table, options.accumulation / ranks.size() * kept_teacher_bytes(network, options, running)),
+          .rule = rule_bytes(options, table, micro_batches * kept_teacher_bytes(network, options, running)) +
+                  sharp_bytes(network, options, micro_batches),
           .average = average_bytes(options, table),
           .teacher = teacher_bytes(options, running, space.model(), backend.dtype()),
           .arena = arena.capacity,

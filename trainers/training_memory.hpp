@@ -20,6 +20,8 @@ struct ArenaBytes {
   std::int64_t capacity = 0, limit = 0;
 };
 
+/// What a step rule that chooses among sequences keeps of their losses (sharp_sequences.hpp), those of a micro-batch's tokens included.
+std::int64_t sharp_bytes(const Network& network, const TrainOptions& options, std::int64_t micro_batches);
 ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
                        const BackendTraits& traits, const ActivationChoices& choices);
 /// Under a limit, which may be none. Throws InputError where it is less than any plan takes.

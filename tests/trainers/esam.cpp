@@ -289,6 +289,10 @@ TEST_CASE("ESAM composes with token selection, a teacher, smoothed labels and pl
   CHECK(hash == hash_of(f, serial));
   const Trainer::Memory plan = Trainer::plan(f.space, f.options, f.stages, parallel);
   Trainer trainer(f.space, f.options, f.stages, *f.data, parallel, plan.least_arena);
+  CHECK(trainer.memory().rule == plan.rule);
+  TrainOptions sam = f.options;
+  sam.step_rule = "sam";  // ESAM keeps losses besides: of a micro-batch's tokens, of two micro-batches' sequences, and their order
+  CHECK(plan.rule - Trainer::plan(f.space, sam, f.stages, parallel).rule == 4 * (f.space.model().context * 4 + 3 * 8 + 4));
   while (!trainer.done()) trainer.step();
   CHECK(weights_hash(trainer.weights()) == hash);
 }
