@@ -273,12 +273,12 @@ void save_base(const LoadedSupernet& base, const std::string& path) {
 namespace {
 
 /// Subnet::rank of one that was asked for.
-int checked_rank(const Tuning& tuning, std::optional<std::int64_t> rank) {
+int checked_rank(const std::string& path, const Tuning& tuning, std::optional<std::int64_t> rank) {
   if (!rank || *rank == tuning.rank) return 0;
   std::string known;
   for (const int one : tuning.ranks) known += (known.empty() ? "one of " : ", ") + std::to_string(one);
   if (std::find(tuning.ranks.begin(), tuning.ranks.end(), *rank) == tuning.ranks.end())
-    throw InputError({"rank",
+    throw InputError({path + ": --rank",
                       !known.empty()    ? known
                       : tuning.rank > 0 ? std::to_string(tuning.rank)
                                         : "a run that lora has tuned",
@@ -298,7 +298,7 @@ LoadedSupernet load_supernet(const std::string& path, Which which, std::optional
     throw InputError({path, "a running average of the weights", "none", "train with train.ema, or use the trained weights"});
   const char* const group = which == Which::average ? kAverage : kWeights;
   const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
-  const int rank = checked_rank(space.model().tuning, asked);
+  const int rank = checked_rank(path, space.model().tuning, asked);
   const auto table = std::make_shared<const WeightTable>(space);
   check_weights(file, group, *table, Held::trained);
   const bool whole = table->trained_elements() == table->elements();
