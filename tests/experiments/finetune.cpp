@@ -225,7 +225,7 @@ TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune
       {"finetune runs/micro --set model.norm_eps=0.001", "one that changes the network"},
       {"finetune runs/micro --set tune.base=0", "one that changes the network"},
       {"finetune runs/micro --set tune.rank=2", "one that changes the network or its tuning"},
-      {"finetune runs/micro --set tune.method=adapter --set tune.width=4", "one that changes the network or its tuning"},
+      {"finetune runs/micro --set tune.alpha=4", "one that changes the network or its tuning"},
       {"finetune runs/micro --set teacher.subnet=e16:h1f32 --set teacher.weights=0", "one that changes the network"},
       {"finetune runs/micro --set train.rat=1", "nearest rate"},
       {"finetune runs/micro --text none.txt --run x", "none.txt"},

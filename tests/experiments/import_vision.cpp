@@ -25,7 +25,7 @@ struct Exported {
     folder.write("small.toml", R"(
 data  = { images = "images.csv", splits = [40, 20, 20] }
 model = { family = "vit", image = [4, 4, 1], patch = 2, classes = 4, head_dim = 8 }
-space = { embed = [16], depth = [1], heads = [1], ffn_ratio = [1] }
+space = { embed = [16], depth = [1], heads = [2], ffn_ratio = [1] }
 train = { steps = 2, sequences = 4 }
 )");
     ok("train small.toml --run runs/small");
