@@ -1,7 +1,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <filesystem>
+#include <system_error>
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/latency_steps.hpp"
