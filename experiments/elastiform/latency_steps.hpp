@@ -32,7 +32,7 @@ class RunClock final : public InferenceClock {
   std::unique_ptr<InferenceClock> clock_;
 };
 
-/// Before a search whose answers are measured: the device of the run's table is here and is the one that it was measured on. InputError else.
+/// Before a search whose answers are measured: InputError unless the device of the run's table is here and the one that it was measured on.
 void check_device(const Run& run);
 
 /// How well a table predicts its measured networks: sums of its rows by median and by 10 % quantile, and the lines that searches limit

@@ -162,7 +162,8 @@ void take_out(const std::string& path, const std::string& prefix) {
   std::memcpy(&length, file.data(), sizeof length);
   nlohmann::json header;
   std::string data;
-  for (const auto& [name, tensor] : nlohmann::json::parse(file.substr(8, length)).items()) {
+  const nlohmann::json whole = nlohmann::json::parse(file.substr(8, length));
+  for (const auto& [name, tensor] : whole.items()) {
     if (name.starts_with(prefix)) continue;
     header[name] = tensor;
     if (!tensor.contains("data_offsets")) continue;

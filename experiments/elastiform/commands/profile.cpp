@@ -1,7 +1,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/latency_steps.hpp"
@@ -97,7 +96,6 @@ class ProfileCommand final : public Command {
       const LatencyTable before = load_latency(run.paths().latency());
       if (before.machine == table.machine && before.imported == table.imported && before.device == table.device) return;
     } catch (const InputError&) {  // gone, or no table
-    } catch (const std::system_error&) {
     }
     if (!run.results(ResultStore::Mode::read)->evaluations().empty()) run.results(ResultStore::Mode::write)->forget_latencies();
   }
