@@ -19,7 +19,7 @@ def measured():
             described = tomllib.load(file)["arm"]
         baseline = arms[described[0]["name"]]
         for arm in described[1:]:
-            if arm.get("set"):
+            if arm.get("set") and arm["name"] in arms:  # an arm that is newer than the results has none
                 found.setdefault(arm["set"][0], []).append((result.stem, arms[arm["name"]], baseline, arm["set"][1:]))
     return found
 
