@@ -1,8 +1,7 @@
 #include "supernet/data/class_names.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include "kernels/errors.hpp"
+#include "supernet/formats/json.hpp"
 
 namespace elastiform {
 namespace {

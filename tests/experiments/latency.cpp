@@ -169,8 +169,13 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
   const ProgramResult searched = own.succeed("search runs/micro --budget latency=..40ms --evaluations 3");
   CHECK_THAT(searched.out, Contains("imported: a made table on Other") && Contains("not measured here"));
   CHECK(own.json_of("search runs/micro --budget latency=..40ms --evaluations 3")[0]["best"]["latency_ms"].is_null());
+}
 
-  // What no longer fits the run is refused where it is needed.
+TEST_CASE("a table that does not fit the run, or a wrong profile, is refused in one line", "[experiments][latency]") {
+  const OwnRun own;
+  own.json_of(kProfile);
+  const json other = made_table(own.table());
+  own.folder.write("other.json", other.dump());
   json missing = other;
   missing["ffn"].erase(0);
   own.folder.write("missing.json", missing.dump());
@@ -179,7 +184,7 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
   elsewhere["networks"] = json::array({{{"subnet", "e16:h7f32"}, {"ms", 1}}});
   own.folder.write("elsewhere.json", elsewhere.dump());
   own.refused("profile runs/micro --import elsewhere.json", "h7");
-  json foreign = own.table();
+  json foreign = other;
   foreign["networks"] = json::array({{{"subnet", "e999:h1f8"}, {"ms", 1}}});
   own.write_table(foreign);
   CHECK(own.json_of("sample runs/micro").contains("subnets"));  // who asks for no latency is not kept from working
