@@ -5,7 +5,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <set>
 
 #include "supernet/storage/hdf5_file.hpp"
@@ -16,11 +15,6 @@ namespace elastiform {
 namespace {
 
 using nlohmann::json;
-
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 json json_of(const std::string& line, const std::string& folder = micro_folder().path()) {
   auto arguments = words(line);
@@ -115,7 +109,7 @@ TEST_CASE("training.h5 holds the rows of training.jsonl", "[experiments][command
     CHECK(table.reals("rate")[i] == rows[i]["rate"]);
     CHECK(table.reals("tokens_per_second")[i] > 0);
   }
-  CHECK(file.text_attribute("/", "recipe") == content(micro_folder() / "runs/micro/recipe.toml"));
+  CHECK(file.text_attribute("/", "recipe") == content_of(micro_folder() / "runs/micro/recipe.toml"));
 }
 
 TEST_CASE("a run without its text says where to name it", "[experiments][commands]") {
@@ -125,7 +119,7 @@ TEST_CASE("a run without its text says where to name it", "[experiments][command
   CHECK(lost.status == 2);
   CHECK(lost.err.find("set data.text in moved/recipe.toml") != std::string::npos);
   CHECK(run_program_in(elsewhere.path(), words("cost moved")).status == 0);  // costs never open the data
-  auto recipe = content(elsewhere / "moved/recipe.toml");
+  auto recipe = content_of(elsewhere / "moved/recipe.toml");
   recipe.replace(recipe.find("../../text.txt"), 14, micro_folder() / "text.txt");
   elsewhere.write("moved/recipe.toml", recipe);
   CHECK(run_program_in(elsewhere.path(), words("evaluate moved")).status == 0);
@@ -149,11 +143,11 @@ TEST_CASE("a dry run writes nothing", "[experiments][commands]") {
 
 TEST_CASE("a run folder holds what the documentation says", "[experiments][train]") {
   const auto run = micro_folder() / "runs/micro";
-  CHECK(content(run + "/recipe.toml").find("text = \"../../text.txt\"") != std::string::npos);
-  CHECK((content(run + "/checkpoints/step-000060.h5") == content(run + "/supernet.h5")));
-  CHECK_FALSE(content(run + "/checkpoints/step-000040.h5").empty());
-  CHECK(content(run + "/checkpoints/step-000020.h5").empty());  // the last two are kept
-  CHECK_FALSE(content(run + "/checkpoints/best.h5").empty());
+  CHECK(content_of(run + "/recipe.toml").find("text = \"../../text.txt\"") != std::string::npos);
+  CHECK((content_of(run + "/checkpoints/step-000060.h5") == content_of(run + "/supernet.h5")));
+  CHECK_FALSE(content_of(run + "/checkpoints/step-000040.h5").empty());
+  CHECK(content_of(run + "/checkpoints/step-000020.h5").empty());  // the last two are kept
+  CHECK_FALSE(content_of(run + "/checkpoints/best.h5").empty());
   const auto rows = log_of(run);
   REQUIRE(rows.size() == 3);
   CHECK(rows[2]["step"] == 60);
@@ -174,10 +168,10 @@ TEST_CASE("interrupted and resumed, on other threads, is bit for bit uninterrupt
                                    });
   CHECK(part.status == 130);
   CHECK(part.out.find("go on with: elastiform train --resume resumed/part") != std::string::npos);
-  CHECK((content(folder / "resumed/part/supernet.h5") != content(folder / "resumed/whole/supernet.h5")));
+  CHECK((content_of(folder / "resumed/part/supernet.h5") != content_of(folder / "resumed/whole/supernet.h5")));
   const auto rest = run_program_in(folder.path(), words("train --resume resumed/part --threads 2"));
   CHECK(rest.status == 0);
-  CHECK((content(folder / "resumed/part/supernet.h5") == content(folder / "resumed/whole/supernet.h5")));
+  CHECK((content_of(folder / "resumed/part/supernet.h5") == content_of(folder / "resumed/whole/supernet.h5")));
   CHECK(log_of(folder / "resumed/part") == log_of(folder / "resumed/whole"));
 }
 
@@ -192,7 +186,7 @@ TEST_CASE("killed and resumed is bit for bit uninterrupted", "[experiments][trai
       });
   CHECK(part.status == 128 + SIGKILL);
   CHECK(run_program_in(folder.path(), words("train --resume killed/part")).status == 0);
-  CHECK((content(folder / "killed/part/supernet.h5") == content(folder / "killed/whole/supernet.h5")));
+  CHECK((content_of(folder / "killed/part/supernet.h5") == content_of(folder / "killed/whole/supernet.h5")));
   CHECK(log_of(folder / "killed/part") == log_of(folder / "killed/whole"));
 }
 
@@ -234,7 +228,7 @@ TEST_CASE("a constant schedule can be lengthened", "[experiments][train]") {
   CHECK(longer["step"] == 80);
   CHECK(longer["interrupted"] == false);
   CHECK(log_of(folder / "longer").back()["step"] == 80);
-  const auto resolved = content(folder / "longer/recipe.toml");
+  const auto resolved = content_of(folder / "longer/recipe.toml");
   CHECK(resolved.find("steps = 18\n") != std::string::npos);  // the first stage stays, the last one grows
   CHECK(resolved.find("steps = 62\n") != std::string::npos);
   CHECK(resolved.find("warmup = 0.075\n") != std::string::npos);  // 6 steps, as before

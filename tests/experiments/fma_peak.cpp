@@ -1,8 +1,6 @@
 #include "experiments/elastiform/fma_peak.hpp"
 
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/catch.hpp"
@@ -11,10 +9,7 @@
 namespace elastiform {
 namespace {
 
-nlohmann::json cached(const std::string& path) {
-  std::ifstream file(path);
-  return nlohmann::json::parse(file);
-}
+nlohmann::json cached(const std::string& path) { return nlohmann::json::parse(content_of(path)); }
 
 TEST_CASE("the peak is measured once, kept for the machine, and replaced by what is faster", "[experiments][peak]") {
   const TemporaryFolder folder;

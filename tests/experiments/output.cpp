@@ -6,16 +6,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary_folder.hpp"
 
-#include <fstream>
-#include <iterator>
-
 namespace elastiform {
 namespace {
-
-std::string content(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 TEST_CASE("numbers carry units and three digits", "[experiments][output]") {
   CHECK(bytes_text(0) == "0 bytes");
@@ -65,22 +57,22 @@ TEST_CASE("a training log drops what came after the checkpoint and what was torn
     log.append(first);
     log.append(second);
   }
-  CHECK(content(path) == first + "\n" + second + "\n");
+  CHECK(content_of(path) == first + "\n" + second + "\n");
   folder.write("training.jsonl", first + "\n" + second + "\n" + torn);
   {
     const TrainingLog log(path, 20);
     CHECK(log.best_middle() == 2.5);  // only checkpointed rows: another state has no file
     CHECK(log.seconds() == 3);
   }
-  CHECK(content(path) == first + "\n" + second + "\n");
+  CHECK(content_of(path) == first + "\n" + second + "\n");
   { const TrainingLog log(path, 19); }
-  CHECK(content(path) == first + "\n");
+  CHECK(content_of(path) == first + "\n");
   // Damage before whole rows is no torn end: cutting there would lose them for good.
   for (const std::string damaged : {"not json", "{\"loss\": 1}", "{\"step\": \"ten\"}", "[10]", ""}) {
     const auto text = first + "\n" + damaged + "\n" + second + "\n";
     folder.write("training.jsonl", text);
     CHECK_THROWS_WITH(TrainingLog(path, 20), Catch::Contains(path + ": line 2: expected a row of a training"));
-    CHECK(content(path) == text);
+    CHECK(content_of(path) == text);
   }
 }
 

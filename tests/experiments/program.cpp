@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <sstream>
 #include <stdexcept>
@@ -44,15 +43,6 @@ std::string synthetic_text(std::size_t bytes) {
   while (text.size() < bytes) text += vocabulary[random.below(200)] + (random.below(9) == 0 ? ".\n" : " ");
   return text;
 }
-
-}  // namespace
-
-std::string content_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-namespace {
 
 ProgramResult run_line_in(const std::string& folder, const std::vector<std::string>& command,
                           const std::function<void(int, const std::string&)>& on_line) {

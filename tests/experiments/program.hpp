@@ -42,6 +42,4 @@ std::string staged_micro_recipe();  // first the largest alone, then draws with 
 /// folder edits it further.
 std::string edited_run(const TemporaryFolder& folder, const std::string& line, const std::string& instead);
 
-std::string content_of(const std::string& path);
-
 }  // namespace elastiform

@@ -1,8 +1,6 @@
 #include "experiments/elastiform/recipe.hpp"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include "kernels/errors.hpp"
@@ -254,8 +252,7 @@ TEST_CASE("files that are no recipe end in one line", "[experiments][recipe]") {
 }
 
 TEST_CASE("docs/recipes.md explains every key, and its example is a recipe", "[experiments][recipe]") {
-  std::ifstream file(ELASTIFORM_TEST_DATA "/../../docs/recipes.md");
-  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::string page = content_of(ELASTIFORM_TEST_DATA "/../../docs/recipes.md");
   const auto begin = page.find("```toml\n") + 8;
   const auto example = Recipe::parse(page.substr(begin, page.find("```", begin) - begin), "docs/recipes.md");
   CHECK(example.stages.size() == 2);

@@ -1,10 +1,8 @@
 // Tables of latencies and what searches make of them, with a clock that tells no time.
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <functional>
 #include <set>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "search/feasible_set.hpp"
@@ -12,6 +10,7 @@
 #include "search/latency_profile.hpp"
 #include "tests/search/small_spaces.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace elastiform {
 namespace {
@@ -296,10 +295,7 @@ TEST_CASE("A table's file reads back as it was", "[search][latency]") {
 }
 
 TEST_CASE("The table that docs/latency.md shows is one", "[search][latency]") {
-  std::ifstream file(ELASTIFORM_TEST_DATA "/../../docs/latency.md");
-  std::stringstream all;
-  all << file.rdbuf();
-  const std::string page = all.str(), fence = "```json\n";
+  const std::string page = content_of(ELASTIFORM_TEST_DATA "/../../docs/latency.md"), fence = "```json\n";
   const std::size_t begin = page.find(fence);
   REQUIRE(begin != std::string::npos);
   std::string example = page.substr(begin + fence.size(), page.find("```", begin + fence.size()) - begin - fence.size());

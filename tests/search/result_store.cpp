@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 
 #include "kernels/errors.hpp"
 #include "supernet/storage/hdf5_file.hpp"
@@ -64,11 +63,6 @@ void check_same(const Evaluation& found, const Evaluation& wanted) {
   CHECK(found.score.seconds == wanted.score.seconds);
   CHECK(found.costs == wanted.costs);
   CHECK(std::isnan(found.latency_ms) == std::isnan(wanted.latency_ms));
-}
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 std::string digest_of(const TemporaryFolder& folder) { return Hdf5Reader(folder / "results.h5", "results").digest({}); }
@@ -253,15 +247,15 @@ TEST_CASE("opening to read writes nothing, and sees what only the journal has", 
     store.append(search_of("random"), last);
     ::_exit(0);
   });
-  const std::string file = bytes_of(folder / "results.h5"), journal = bytes_of(folder / "results.journal");
+  const std::string file = content_of(folder / "results.h5"), journal = content_of(folder / "results.journal");
   CHECK(Hdf5Reader(folder / "results.h5", "results").table("/evaluations").rows() == 80);
   CHECK(open_store(folder, Mode::read).evaluations().size() == 81);
   ResultStore reader = open_store(folder, Mode::read);
   auto round = round_of(100, 1);
   CHECK_THROWS_AS(reader.append(search_of("random"), round), std::logic_error);
   CHECK_THROWS_AS(reader.fold(), std::logic_error);
-  CHECK(bytes_of(folder / "results.h5") == file);
-  CHECK(bytes_of(folder / "results.journal") == journal);
+  CHECK(content_of(folder / "results.h5") == file);
+  CHECK(content_of(folder / "results.journal") == journal);
   { const ResultStore writer = open_store(folder, Mode::write); }
   CHECK(Hdf5Reader(folder / "results.h5", "results").table("/evaluations").rows() == 81);
 }
@@ -276,15 +270,15 @@ TEST_CASE("a fold that is repeated changes nothing", "[search][store]") {
       store.append(search_of("random"), round);
       auto repeat = round_of(r * 30, 2);
       store.append(search_of("evolution"), repeat);
-      journal = bytes_of(folder / "results.journal");
+      journal = content_of(folder / "results.journal");
     }
   }
-  const std::string folded = bytes_of(folder / "results.h5");
+  const std::string folded = content_of(folder / "results.h5");
   REQUIRE(journal.size() > 100);  // rounds of both searches that results.h5 has too
   folder.write("results.journal", journal);
   CHECK(open_store(folder, Mode::read).evaluations().size() == 90);
   { const ResultStore store = open_store(folder, Mode::write); }
-  CHECK(bytes_of(folder / "results.h5") == folded);
+  CHECK(content_of(folder / "results.h5") == folded);
   fs::remove(folder / "results.h5");  // now the journal hangs in the air
   folder.write("results.journal", journal);
   CHECK_THROWS_AS(open_store(folder, Mode::read), InputError);
@@ -363,7 +357,7 @@ TEST_CASE("foreign folders, spaces and files are refused in one line", "[search]
   CHECK_NOTHROW(ResultStore(folder.path(), Mode::read, "", ""));
   CHECK_THROWS_AS(ResultStore(folder / "none", Mode::read, kSpace, ""), InputError);
 
-  const std::string file = bytes_of(folder / "results.h5");
+  const std::string file = content_of(folder / "results.h5");
   folder.write("results.h5", file.substr(0, file.size() - 100));
   CHECK_THROWS_WITH(open_store(folder, Mode::read), Catch::Contains("results.h5") && Catch::Contains("truncated"));
   CHECK_THROWS_AS(open_store(folder, Mode::write), InputError);

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
@@ -36,13 +34,6 @@ std::string text_of(std::size_t bytes, std::uint64_t seed) {
   std::string text;
   while (text.size() < bytes) text += "abc \n"[random.below(5)];
   return text;
-}
-
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 void write_shard(const std::string& path, const Tokenizer& tokenizer, const std::string& text, int vocabulary = 0) {
@@ -109,9 +100,9 @@ TEST_CASE("damaged shards, and those of another tokenizer, end in one line", "[s
   const Tokenizer tokenizer = Tokenizer::parse(tokenizer_json(), "test");
   const std::string path = folder / "shard";
   write_shard(path, tokenizer, text_of(3000, 1));
-  const std::string whole = content(path);
+  const std::string whole = content_of(path);
   const auto opened = [&](std::string bytes) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+    overwrite(path, bytes);
     return open_tokens(path, tokenizer);
   };
   CHECK_NOTHROW(opened(whole));

@@ -22,4 +22,10 @@ class TemporaryFolder {
   std::string path_;
 };
 
+/// The bytes of a file; none where no file can be read.
+std::string content_of(const std::string& path);
+
+/// The file holds these bytes from now on.
+void overwrite(const std::string& path, std::string_view content);
+
 }  // namespace elastiform

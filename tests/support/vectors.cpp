@@ -1,24 +1,15 @@
 #include "tests/support/vectors.hpp"
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <stdexcept>
+
+#include "tests/support/temporary_folder.hpp"
 
 namespace elastiform {
 namespace {
 
-std::string content_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error("cannot read " + path.string());
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 const nlohmann::json& all_vectors() {
-  static const nlohmann::json file =
-      nlohmann::json::parse(content_of(std::filesystem::path(ELASTIFORM_TEST_DATA) / "reference_vectors.json"));
+  static const nlohmann::json file = nlohmann::json::parse(content_of(ELASTIFORM_TEST_DATA "/reference_vectors.json"));
   return file;
 }
 
@@ -49,7 +40,7 @@ Tolerance vector_tolerance(const nlohmann::json& entry, DType dtype) {
 std::vector<std::string> unused_vectors() {
   std::string sources;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(std::filesystem::path(ELASTIFORM_TEST_DATA).parent_path()))
-    if (entry.path().extension() == ".cpp") sources += content_of(entry.path());
+    if (entry.path().extension() == ".cpp") sources += content_of(entry.path().string());
   std::vector<std::string> unused;
   for (const auto& item : all_vectors().items())
     if (item.key() != "_meta" && sources.find("vector(\"" + item.key() + "\")") == std::string::npos) unused.push_back(item.key());

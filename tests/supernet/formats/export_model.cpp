@@ -1,7 +1,5 @@
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
@@ -70,18 +68,11 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 void replace_in(const std::string& path, const std::string& from, const std::string& to) {
-  std::string text = content(path);
+  std::string text = content_of(path);
   const auto at = text.find(from);
   REQUIRE(at != std::string::npos);
-  std::ofstream(path, std::ios::binary) << text.replace(at, from.size(), to);
+  overwrite(path, text.replace(at, from.size(), to));
 }
 
 bool same_values(const Weights& a, const Weights& b) {
@@ -222,7 +213,7 @@ TEST_CASE("an export never replaces what is there, and needs a folder to stand i
     CHECK_THROWS_AS(export_model(find_format(format), weights, parse_subnet("e48:2xh4f40"), card(), tokens(), folder / "absent/model"),
                     InputError);
   }
-  CHECK(content(there) == "mine");
+  CHECK(content_of(there) == "mine");
   CHECK(names_in(folder.path()) == std::vector<std::string>{"there"});
   CHECK_THROWS_WITH(find_format("hf-lama"), Catch::Contains("hf-llama"));
 }
@@ -232,7 +223,7 @@ TEST_CASE("the model card says what the model is, how good, and that it was not 
   export_model(find_format("hf-llama"), weights_of(space_of("llama")), parse_subnet("e48:2xh4f40"), card(), tokens(), folder / "model");
   CHECK(names_in(folder / "model") == std::vector<std::string>{"README.md", "config.json", "generation_config.json", "model.safetensors",
                                                                "tokenizer.json", "tokenizer_config.json"});
-  const std::string text = content(folder / "model/README.md");
+  const std::string text = content_of(folder / "model/README.md");
   for (const char* words :
        {"`e48:2xh4f40`", "was not fine-tuned", "| search | 1.5000 ± 0.0196 |", "| report | 1.6000 ± 0.0392 |", "from_pretrained", "dddddd"})
     CHECK(text.find(words) != std::string::npos);
@@ -249,10 +240,10 @@ TEST_CASE("a folder with Python files of its own says what every block is", "[fo
                                                                "generation_config.json", "model.safetensors", "modeling_elastiform.py",
                                                                "tokenizer.json", "tokenizer_config.json"});
   CHECK(load_model(folder / "model").subnet == parse_subnet("e48:h4k2f40,h0f24,h2k1f0"));
-  CHECK(content(folder / "model/README.md").find("trust_remote_code=True") != std::string::npos);
-  CHECK(content(folder / "model/modeling_elastiform.py").find("Apache License, Version 2.0") != std::string::npos);
+  CHECK(content_of(folder / "model/README.md").find("trust_remote_code=True") != std::string::npos);
+  CHECK(content_of(folder / "model/modeling_elastiform.py").find("Apache License, Version 2.0") != std::string::npos);
 
-  const std::string config = folder / "model/config.json", whole = content(config);
+  const std::string config = folder / "model/config.json", whole = content_of(config);
   struct Row {
     const char *from, *to;
   };
@@ -274,7 +265,7 @@ TEST_CASE("a folder with Python files of its own says what every block is", "[fo
     replace_in(config, row.from, row.to);
     // LayerNorm without biases has the tensors of RMSNorm: another network, but no lie.
     if (std::string(row.to).find("layernorm") == std::string::npos) CHECK_THROWS_AS(load_model(folder / "model"), InputError);
-    std::ofstream(config, std::ios::binary) << whole;
+    overwrite(config, whole);
   }
   CHECK_NOTHROW(load_model(folder / "model"));
 }
@@ -355,13 +346,13 @@ TEST_CASE("damaged weights end in one line", "[formats][export][hostile]") {
   const char* format = GENERATE("hf-gpt2", "elastiform");
   const std::string path = folder / "model", file = std::string(format) == "elastiform" ? path : path + "/model.safetensors";
   export_model(find_format(format), weights_of(space_of("gpt2")), parse_subnet("e32:2xh4f24"), card(), tokens(), path);
-  const std::string whole = content(file);
+  const std::string whole = content_of(file);
   for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{600}, whole.size() / 2, whole.size() - 1}) {
     CAPTURE(format, size);
-    std::ofstream(file, std::ios::binary | std::ios::trunc) << whole.substr(0, size);
+    overwrite(file, whole.substr(0, size));
     CHECK_THROWS_AS(load_model(path), InputError);
   }
-  std::ofstream(file, std::ios::binary | std::ios::trunc) << whole;
+  overwrite(file, whole);
   CHECK_NOTHROW(load_model(path));
   CHECK_THROWS_AS(load_model(folder / "absent"), InputError);
   CHECK_THROWS_AS(load_model(folder.path()), InputError);

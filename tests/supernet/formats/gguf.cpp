@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "tests/support/catch.hpp"
@@ -151,10 +149,9 @@ TEST_CASE("of a vocabulary of bytes with rows over, those stand for nothing", "[
   CHECK(read.tokenizer.empty());
   CHECK_FALSE(read.end_token.has_value());
   if (format == "hf-llama") {  // no tokenizer there, and the card promises none
-    std::stringstream card;
-    card << std::ifstream(exported.path + "/README.md").rdbuf();
-    CHECK(card.str().find("from_pretrained") != std::string::npos);
-    CHECK(card.str().find("AutoTokenizer") == std::string::npos);
+    const std::string card = content_of(exported.path + "/README.md");
+    CHECK(card.find("from_pretrained") != std::string::npos);
+    CHECK(card.find("AutoTokenizer") == std::string::npos);
   }
   if (format != "gguf") return;
   const gguf::Reader file(exported.path);
@@ -261,8 +258,6 @@ TEST_CASE("what llama.cpp's deci cannot express is refused with the reason", "[f
 
 TEST_CASE("GGUF: metadata that lie about the model end in one line", "[formats][gguf][hostile]") {
   const Exported exported(space_of(1, false), "gguf", "e32:h2f32,h4f64");
-  std::stringstream whole;
-  whole << std::ifstream(exported.path, std::ios::binary).rdbuf();
   const auto number = [](std::uint32_t value) { return std::string(reinterpret_cast<const char*>(&value), sizeof value); };
   struct Row {
     const char* key;
@@ -297,7 +292,7 @@ TEST_CASE("GGUF: metadata that lie about the model end in one line", "[formats][
                                          {"deci.rope.freq_base", 0, 8},
                                          {"tokenizer.ggml.tokens", 4, 4}}));
   CAPTURE(row.key, row.value);
-  std::string bytes = whole.str();
+  std::string bytes = content_of(exported.path);
   const std::string name(row.key);
   const std::size_t at = bytes.find(name + (row.skip == 4 || row.skip == 0 ? "" : "\t"));  // \t: type 9, an array
   REQUIRE(at != std::string::npos);

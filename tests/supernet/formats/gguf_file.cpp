@@ -4,9 +4,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "kernels/random.hpp"
@@ -18,13 +15,6 @@ using gguf::Element;
 using gguf::Reader;
 
 namespace {
-
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 template <class T>
 std::string number(T value) {
@@ -87,7 +77,7 @@ TEST_CASE("GGUF: what is written is read back, byte for byte as the format says"
   std::string expected = file_of(begin(2, 7) + pairs + tensor("w", {3, 2}, 0, 0) + tensor("v", {2}, 1, 32), 0);
   for (const float value : {1, 2, 3, 4, 5, 6}) expected += number(value);
   expected += std::string(8, '\0') + std::string("\x00\xBC\x00\x38", 4) + std::string(28, '\0');
-  CHECK(content(path) == expected);
+  CHECK(content_of(path) == expected);
 
   const Reader reader(path);
   CHECK(reader.integer("a.b") == 7);

@@ -3,9 +3,7 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "supernet/formats/onnx_tensor.hpp"
@@ -38,13 +36,6 @@ std::vector<std::int32_t> tokens() {
   std::vector<std::int32_t> ids;
   for (int i = 0; i < 40; ++i) ids.push_back((i * 37 + 11) % 256);
   return ids;
-}
-
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 }  // namespace
@@ -96,7 +87,7 @@ TEST_CASE("weights above the limit stand in a file of their own, at whole pages"
   CHECK_FALSE(fs::exists(folder / "inside/model.onnx.data"));
   CHECK(fs::file_size(folder / "apart/model.onnx") < fs::file_size(folder / "inside/model.onnx"));
 
-  const auto config = nlohmann::json::parse(content(folder / "inside/genai_config.json"));
+  const auto config = nlohmann::json::parse(content_of(folder / "inside/genai_config.json"));
   CHECK(config["model"]["decoder"]["num_hidden_layers"] == 2);
   CHECK(config["model"]["decoder"]["head_size"] == 8);
   CHECK(config["search"]["past_present_share_buffer"] == false);
@@ -145,7 +136,7 @@ TEST_CASE("an ONNX graph with a wrong row that no token reads is refused", "[for
   ModelCard card;
   card.end_token = 7;
   export_model(find_format("onnx"), weights, parse_subnet("e24:h1f24,h3f33"), card, tokens(), folder / "model");
-  CHECK(nlohmann::json::parse(content(folder / "model/genai_config.json"))["model"]["eos_token_id"] == 7);
+  CHECK(nlohmann::json::parse(content_of(folder / "model/genai_config.json"))["model"]["eos_token_id"] == 7);
 }
 
 TEST_CASE("an ONNX graph with rotary tables of another base is refused, however near", "[formats][onnx][export]") {

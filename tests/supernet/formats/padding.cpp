@@ -1,8 +1,5 @@
 #include "supernet/formats/padding.hpp"
 
-#include <fstream>
-#include <sstream>
-
 #include "kernels/errors.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/spaces.hpp"
@@ -55,9 +52,7 @@ TEST_CASE("a padded export computes what the subnet computes", "[formats][paddin
   CHECK(export_model(format, random_weights(space, DType::float32, 3), subnet, described, kTokens, folder / "model", {.pad = true}) <
         kExportTolerance);
   CHECK(load_model(folder / "model").subnet == parse_subnet(row.padded));
-  std::stringstream card;
-  card << std::ifstream(folder / "model/README.md").rdbuf();
-  CHECK(card.str().find("padded with zeros to `" + std::string(row.padded)) != std::string::npos);
+  CHECK(content_of(folder / "model/README.md").find("padded with zeros to `" + std::string(row.padded)) != std::string::npos);
 }
 
 TEST_CASE("what padding costs is counted from the shapes", "[formats][padding]") {

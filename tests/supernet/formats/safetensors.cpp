@@ -4,8 +4,6 @@
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "tests/support/catch.hpp"
@@ -22,13 +20,6 @@ std::string file_of(const std::string& header, const std::string& data) {
   std::string text(sizeof length, '\0');
   std::memcpy(text.data(), &length, sizeof length);
   return text + header + data;
-}
-
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 // A header of one F32 tensor with two elements, whose parts a case replaces.
@@ -59,7 +50,7 @@ TEST_CASE("safetensors: what is written is read back, byte for byte as the forma
   CHECK_NOTHROW(reader.require("b", {2, 3}));
   CHECK_THROWS_AS(reader.require("b", {3, 2}), InputError);
   CHECK_THROWS_AS(reader.require("c", {3, 2}), InputError);
-  const std::string text = content(path);
+  const std::string text = content_of(path);
   std::uint64_t length = 0;
   std::memcpy(&length, text.data(), sizeof length);
   CHECK(length % 8 == 0);

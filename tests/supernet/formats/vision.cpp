@@ -1,8 +1,6 @@
 // Classifiers of images as files: our own, ONNX and Hugging Face's. tests/consumers has the real programs load them.
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "kernels/errors.hpp"
 #include "supernet/data/image_data.hpp"
@@ -54,13 +52,6 @@ Sample sample_of(const SearchSpace& space, int images = 6) { return {random_batc
 
 bool built(const Format& format) {
   return format.name != "onnx" || onnx_folder::why_not(space_of().model(), space_of().smallest()).empty();
-}
-
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 bool same_values(const Weights& a, const Weights& b) {
@@ -192,7 +183,7 @@ TEST_CASE("a config.json with the names of very many classes is read", "[formats
   const SearchSpace space = space_of();
   export_model(find_format("hf-vit"), random_weights(space, DType::float32, 4), parse_subnet("e32:2xh4f24"), card(), sample_of(space),
                folder / "model");
-  auto config = nlohmann::json::parse(content(folder / "model/config.json"));
+  auto config = nlohmann::json::parse(content_of(folder / "model/config.json"));
   config["_about"] = std::string(3 << 20, 'x');  // as long as some 40,000 names
   folder.write("model/config.json", config.dump());
   CHECK(load_model(folder / "model").class_names == card().class_names);
@@ -214,7 +205,7 @@ TEST_CASE("names of classes are printable lines, or nothing is written", "[forma
   CHECK(exported("LABEL_1") == "LABEL_1");  // one that has this name among others
 
   if (format != "hf-vit") return;
-  auto config = nlohmann::json::parse(content(folder / "model/config.json"));
+  auto config = nlohmann::json::parse(content_of(folder / "model/config.json"));
   config["id2label"]["1"] = "two\nlines";
   folder.write("model/config.json", config.dump());
   CHECK_THROWS_WITH(load_model(folder / "model"), Contains("id2label") && Contains("control characters"));
@@ -225,17 +216,17 @@ TEST_CASE("what stands beside a classifier says how to read images and how good 
   const SearchSpace space = space_of();
   const Weights weights = random_weights(space, DType::float32, 4);
   export_model(find_format("hf-vit"), weights, parse_subnet("e32:2xh4f24"), card(), sample_of(space), folder / "model");
-  const auto config = nlohmann::json::parse(content(folder / "model/config.json"));
+  const auto config = nlohmann::json::parse(content_of(folder / "model/config.json"));
   CHECK(config["image_size"] == nlohmann::json{6, 8});
   CHECK(config["id2label"]["1"] == "bee");
-  const auto reading = nlohmann::json::parse(content(folder / "model/preprocessor_config.json"));
+  const auto reading = nlohmann::json::parse(content_of(folder / "model/preprocessor_config.json"));
   CHECK(reading["rescale_factor"] == 1.0 / 255);  // of pictures, which `classify` reads so whatever white says of numbers
   CHECK(reading["image_mean"] == nlohmann::json{0.25, 0.5});
   CHECK(reading["image_processor_type"] == "BitImageProcessor");
   CHECK(reading["size"] == nlohmann::json{{"shortest_edge", 6}});
   CHECK(reading["do_center_crop"] == true);
   CHECK(reading["crop_size"] == nlohmann::json{{"height", 6}, {"width", 8}});
-  const std::string text = content(folder / "model/README.md");
+  const std::string text = content_of(folder / "model/README.md");
   for (const char* part :
        {"image-classification", "85.00 %", "per image", "AutoModelForImageClassification", "[0.25, 0.5]", "ImageOps.fit(image, (8, 6)"})
     CHECK(text.find(part) != std::string::npos);

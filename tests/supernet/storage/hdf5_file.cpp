@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 
 #include "kernels/errors.hpp"
@@ -52,15 +51,6 @@ void write_sample(const std::string& path, double seconds = 1.5, const std::stri
   const auto row = ramp(700);
   file.ragged("/ragged", {std::span(row).first(3), std::span<const float>(), std::span(row)});
   file.close();
-}
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void overwrite(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 /// The message with which a file is refused; fails the test when it is not, or not by InputError.
@@ -150,7 +140,7 @@ TEST_CASE("equal content gives equal bytes, and other content another digest", "
   const TemporaryFolder folder;
   write_sample(folder / "a.h5");
   write_sample(folder / "b.h5");
-  CHECK(bytes_of(folder / "a.h5") == bytes_of(folder / "b.h5"));
+  CHECK(content_of(folder / "a.h5") == content_of(folder / "b.h5"));
   const std::string digest = Hdf5Reader(folder / "a.h5", "").digest({});
   CHECK(digest == Hdf5Reader(folder / "b.h5", "").digest({}));
   CHECK(digest.size() == 64);
@@ -216,7 +206,7 @@ TEST_CASE("truncated files and files with a tail are refused at every length", "
   const TemporaryFolder folder;
   const std::string path = folder / "file.h5";
   write_sample(path);
-  const std::string whole = bytes_of(path);
+  const std::string whole = content_of(path);
   for (std::size_t i = 0; i < 64; ++i) {
     const std::size_t length = i < 16 ? i * 34 : whole.size() * i / 64;
     overwrite(path, whole.substr(0, length));
@@ -231,7 +221,7 @@ TEST_CASE("a flipped byte anywhere is refused", "[storage][hostile]") {
   const TemporaryFolder folder;
   const std::string path = folder / "file.h5";
   write_sample(path);
-  const std::string whole = bytes_of(path);
+  const std::string whole = content_of(path);
   for (std::size_t at = 0; at < whole.size(); at += at < kUserBlockBytes ? 1 : 911) {
     std::string damaged = whole;
     damaged[at] = static_cast<char>(damaged[at] ^ 0x04);
@@ -245,7 +235,7 @@ TEST_CASE("foreign, newer, wrong and unreadable files end in one line each", "[s
   const TemporaryFolder folder;
   const std::string path = folder / "file.h5";
   write_sample(path);
-  const std::string whole = bytes_of(path);
+  const std::string whole = content_of(path);
   CHECK_THAT(refusal(path, "supernet"), Catch::Contains("an Elastiform supernet file") && Catch::Contains("a results file"));
   CHECK_THAT(refusal(folder.path()), Catch::Contains("a folder"));
   CHECK_THAT(refusal(folder / "none"), Catch::Contains("No such file"));
@@ -269,7 +259,7 @@ TEST_CASE("a file that lies about a size, under a right checksum, allocates noth
   const TemporaryFolder folder;
   const std::string path = folder / "file.h5";
   write_sample(path);
-  std::string bytes = bytes_of(path);
+  std::string bytes = content_of(path);
   const std::int64_t huge = std::int64_t{1} << 42;
   std::int64_t changed = 0;
   for (std::size_t at = 0; at + 8 <= bytes.size(); at += 1) {

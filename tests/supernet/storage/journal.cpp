@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -27,15 +26,6 @@ std::uint64_t last_sequence(const std::string& path) {
   std::uint64_t last = 0;
   Journal::read(path, [&](std::uint64_t sequence, std::string_view) { last = sequence; });
   return last;
-}
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void overwrite(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 std::string record_of(int i) { return "record " + std::to_string(i) + std::string(static_cast<std::size_t>(37 * i % 101), '.'); }
@@ -96,13 +86,13 @@ TEST_CASE("a journal torn at any length keeps its whole records, for readers and
       ends.push_back(24 + journal.bytes());
     }
   }
-  const std::string whole = bytes_of(path);
+  const std::string whole = content_of(path);
   REQUIRE(whole.size() == ends.back());
   for (std::size_t length = 24; length <= whole.size(); ++length) {
     overwrite(path, whole.substr(0, length));
     const auto kept = static_cast<std::size_t>(std::count_if(ends.begin(), ends.end(), [&](std::size_t end) { return end <= length; }));
     if (records_of(path).size() != kept) FAIL("torn at " << length);
-    if (bytes_of(path).size() != length) FAIL("reading changed a file torn at " << length);
+    if (content_of(path).size() != length) FAIL("reading changed a file torn at " << length);
     if (length % 7 != 0) continue;  // each writer syncs twice
     Journal journal(path);
     journal.append("next");
@@ -125,7 +115,7 @@ TEST_CASE("a flipped byte never changes a record: the last is cut off, damage be
     }
     journal.commit();
   }
-  const std::string whole = bytes_of(path);
+  const std::string whole = content_of(path);
   for (std::size_t at = 0; at < whole.size(); ++at) {
     std::string damaged = whole;
     damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
@@ -136,7 +126,7 @@ TEST_CASE("a flipped byte never changes a record: the last is cut off, damage be
       const std::string byte = "byte " + std::to_string(begins[at < begins[1] ? 0 : 1]) + ",";
       CHECK_THROWS_WITH(records_of(path), Catch::Contains(path) && Catch::Contains(byte) && Catch::Contains("truncate"));
       CHECK_THROWS_AS(Journal(path), InputError);
-      if (bytes_of(path) != damaged) FAIL("opening changed a file damaged at " << at);
+      if (content_of(path) != damaged) FAIL("opening changed a file damaged at " << at);
     } else if (records_of(path) != std::vector<std::string>{written[0], written[1]}) {
       FAIL("byte " << at);
     }
@@ -155,7 +145,7 @@ TEST_CASE("damage of any length before a whole record is refused, and the remedy
       ends.push_back(24 + journal.bytes());
     }
   }
-  const std::string whole = bytes_of(path);
+  const std::string whole = content_of(path);
   const auto zeros = std::string(whole).replace(ends[1], ends[3] - ends[1], ends[3] - ends[1], '\0');
   const auto missing = std::string(whole).erase(ends[1], ends[2] - ends[1]);
   const auto extra = std::string(whole).insert(ends[1], "x");
@@ -163,7 +153,7 @@ TEST_CASE("damage of any length before a whole record is refused, and the remedy
     overwrite(path, damaged);
     CHECK_THROWS_AS(records_of(path), InputError);
     CHECK_THROWS_AS(Journal(path), InputError);
-    CHECK(bytes_of(path) == damaged);
+    CHECK(content_of(path) == damaged);
     fs::resize_file(path, ends[1]);
     Journal journal(path);
     journal.append("next");
@@ -174,14 +164,14 @@ TEST_CASE("damage of any length before a whole record is refused, and the remedy
   overwrite(path, whole.substr(0, ends[2]) + std::string(5000, '\0'));
   CHECK(records_of(path).size() == 2);
   Journal(path).append("");
-  CHECK(bytes_of(path).size() == ends[2]);
+  CHECK(content_of(path).size() == ends[2]);
 }
 
 TEST_CASE("a journal made of heads does not cost the square of its size", "[storage][hostile]") {
   const TemporaryFolder folder;
   const std::string path = folder / "journal";
   Journal(path).commit();
-  std::string bytes = bytes_of(path);
+  std::string bytes = content_of(path);
   const std::uint32_t head[4] = {1, 0, 8 << 20, 7};  // number 1, 8 MiB long, with a wrong checksum
   for (int i = 0; i < (16 << 20) / 16; ++i) bytes.append(reinterpret_cast<const char*>(head), sizeof head);
   overwrite(path, bytes);
@@ -194,7 +184,7 @@ TEST_CASE("what is no journal is refused and not changed", "[storage]") {
     const std::string path = folder.write("other", content);
     CHECK_THROWS_AS(Journal(path), InputError);
     CHECK_THROWS_AS(records_of(path), InputError);
-    CHECK(bytes_of(path) == content);
+    CHECK(content_of(path) == content);
   }
   CHECK_THROWS_AS(records_of(folder.path()), InputError);
   const std::string pipe = folder / "pipe", sparse = folder / "sparse";

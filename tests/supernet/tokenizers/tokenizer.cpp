@@ -1,7 +1,5 @@
 #include "supernet/tokenizers/tokenizer.hpp"
 
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -9,6 +7,7 @@
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/tokenizers/oniguruma.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace elastiform {
 namespace {
@@ -17,10 +16,7 @@ using Json = nlohmann::json;
 using Catch::Matchers::Contains;
 
 const Json& cases() {
-  static const Json file = [] {
-    std::ifstream stream(std::filesystem::path(ELASTIFORM_TEST_DATA) / "tokenizer_cases.json");
-    return Json::parse(stream);
-  }();
+  static const Json file = Json::parse(content_of(ELASTIFORM_TEST_DATA "/tokenizer_cases.json"));
   return file;
 }
 
