@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -54,8 +54,8 @@ int status_when_interrupted(std::unique_ptr<Command> command, const std::string&
 }
 
 TEST_CASE("Ctrl-C ends an evaluation, an export and a dry run, which keep and write nothing", "[experiments][interrupt]") {
-  const TemporaryFolder folder;
-  fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive);
+  const OwnRun own;
+  const TemporaryFolder& folder = own.folder;
   fs::remove(folder / "runs/micro/results.h5");
   fs::remove(folder / "runs/micro/results.journal");
   const auto line = [](const char* text) { return words(text); };
@@ -95,13 +95,10 @@ TEST_CASE("every command refuses a wrong environment variable in one line", "[ex
 
 TEST_CASE("more threads than a pool has are refused by the option's name", "[experiments][environment]") {
   const auto& folder = micro_folder();
-  const auto refused = run_program_in(folder.path(), words("cost micro.toml --threads 257"));
-  CHECK(refused.status == 2);
-  CHECK_THAT(refused.err, Contains("elastiform cost: --threads: expected at most 256, found 257"));
+  check_refused(folder.path(), words("cost micro.toml --threads 257"), "elastiform cost: --threads: expected at most 256, found 257");
   CHECK(run_program_in(folder.path(), words("cost micro.toml --threads 256")).status == 0);
-  const auto recipe = run_program_in(folder.path(), words("train micro.toml --dry-run --set deploy.threads=257"));
-  CHECK(recipe.status == 2);
-  CHECK_THAT(recipe.err, Contains("deploy.threads") && Contains("256"));
+  const auto recipe = check_refused(folder.path(), words("train micro.toml --dry-run --set deploy.threads=257"), "deploy.threads");
+  CHECK_THAT(recipe.err, Contains("256"));
 }
 
 TEST_CASE("a network that is worse than guessing is not trained, evaluated or exported without a word", "[experiments][diverged]") {

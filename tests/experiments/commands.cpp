@@ -8,22 +8,13 @@
 #include <set>
 
 #include "supernet/storage/hdf5_file.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
 namespace {
 
 using nlohmann::json;
-
-json json_of(const std::string& line, const std::string& folder = micro_folder().path()) {
-  auto arguments = words(line);
-  arguments.emplace_back("--json");
-  const auto result = run_program_in(folder, arguments);
-  INFO("elastiform " << line << "\n" << result.err);
-  REQUIRE(result.status == 0);
-  return json::parse(result.out);  // one document, nothing else
-}
 
 // Rows without their timings.
 std::vector<json> log_of(const std::string& run) {

@@ -93,16 +93,12 @@ TEST_CASE("compare leaves a training alone that another process writes, and its 
   write_durably(trial + "/recipe.toml", "somebody's");
   {
     const FolderLock lock(trial);
-    const auto result = here.run("compare two.toml");
-    CHECK(result.status == 2);
-    CHECK_THAT(result.err, Contains("no other writer"));
+    here.refused("compare two.toml", "no other writer");
     CHECK(content_of(trial + "/recipe.toml") == "somebody's");
   }
   // No trial is done, and still another experiment does not go on with what this one began.
   write_durably(here.folder.path() + "/two.toml", "recipe = \"micro.toml\"\nset = [\"train.steps=8\"]\nseeds = 3\n" + kTwoArms);
-  const auto other = here.run("compare two.toml");
-  CHECK(other.status == 2);
-  CHECK_THAT(other.err, Contains("this experiment"));
+  here.refused("compare two.toml", "this experiment");
 }
 
 TEST_CASE("a run of another recipe in a trial's folder is not continued", "[experiments][compare]") {

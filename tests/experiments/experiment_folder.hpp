@@ -6,14 +6,13 @@
 #include <nlohmann/json.hpp>
 
 #include "supernet/storage/durable_file.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
 
 /// two.toml, an experiment over the micro recipe, in a folder of its own.
-struct ExperimentFolder {
-  TemporaryFolder folder;
+struct ExperimentFolder : OwnFolder {
   explicit ExperimentFolder(const std::string& head, const std::string& arms, int steps = 8) {
     std::filesystem::copy(micro_folder().path() + "/text.txt", folder.path() + "/text.txt");
     std::filesystem::copy(micro_folder().path() + "/micro.toml", folder.path() + "/micro.toml");
@@ -21,7 +20,6 @@ struct ExperimentFolder {
     write_durably(folder.path() + "/two.toml",
                   "recipe = \"micro.toml\"\nset = [\"train.steps=" + std::to_string(steps) + "\"]\n" + seeds + head + arms);
   }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
 };
 
 inline const std::string kTwoArms = "[[arm]]\nname = \"one\"\n[[arm]]\nname = \"other\"\nset = [\"train.clip=0.001\"]\n";

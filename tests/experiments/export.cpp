@@ -1,10 +1,9 @@
 // export and generate, each through the real program; every test writes to a folder of its own.
-#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "experiments/elastiform/utf8_stream.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -12,24 +11,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-/// A copy of the trained run: an export writes into it.
-struct OwnRun {
-  TemporaryFolder folder;
-  OwnRun() { fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing); }
-  ProgramResult run(const std::string& line, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> arguments = words(line);
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run_program_in(folder.path(), arguments);
-  }
-  json json_of(const std::string& line, std::vector<std::string> more = {}) const {
-    more.emplace_back("--json");
-    const ProgramResult result = run(line, more);
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-    return json::parse(result.out);
-  }
-};
 
 TEST_CASE("an export says what it wrote, and generates what the run generates", "[experiments][export]") {
   const OwnRun own;
@@ -68,9 +49,7 @@ TEST_CASE("an export without --to stands in the run under its id, and its scores
   const json again = own.json_of("export runs/micro --subnet " + std::to_string(first["id"].get<int>()) + " --to again");
   CHECK(again["subnet"] == first["subnet"]);
   CHECK(again["quality"] == first["quality"]);
-  const ProgramResult twice = own.run("export runs/micro --subnet smallest --format hf-llama");
-  CHECK(twice.status == 2);
-  CHECK(twice.err.find("nothing there yet") != std::string::npos);
+  own.refused("export runs/micro --subnet smallest --format hf-llama", "nothing there yet");
 }
 
 TEST_CASE("an export that a real consumer cannot run gets no name", "[experiments][export]") {
@@ -107,10 +86,7 @@ TEST_CASE("wrong uses of export and generate end in one line and write nothing",
         "export runs/micro --subnet largest --to text.txt", "export absent --subnet largest", "generate absent", "generate text.txt",
         "generate runs", "generate runs/micro --subnet e1:h1f1", "generate runs/micro --temperature -1"}) {
     INFO(line);
-    const ProgramResult result = own.run(line);
-    CHECK(result.status == 2);
-    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-    CHECK(result.out.empty());
+    CHECK(own.refused(line, "").out.empty());
   }
   CHECK(state_of(own.folder.path()) == before);
 }

@@ -1,30 +1,16 @@
 // search --finalists, through the real program: the best of a search are trained alone and ranked again.
 #include <algorithm>
 #include <csignal>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
 namespace {
 
 using Catch::Matchers::Contains;
-namespace fs = std::filesystem;
 using nlohmann::json;
-
-struct OwnRun {
-  TemporaryFolder folder;
-  OwnRun() { fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing); }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
-  json json_of(const std::string& line) const {
-    const ProgramResult result = run(line + " --json");
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-    return json::parse(result.out);
-  }
-};
 
 const std::string kLine =
     "search runs/micro --budget parameters=..90% --algorithm random --evaluations 6 --finalists 3 --finetune-steps 25";
@@ -124,9 +110,8 @@ TEST_CASE("finalists of a run with a tuning that does not merge are refused befo
   const OwnRun own;
   REQUIRE(own.run("finetune runs/micro --method prefix --steps 2 --run runs/prefixed").status == 0);
   const std::string before = state_of(own.folder.path());
-  const ProgramResult refused = own.run("search runs/prefixed --algorithm random --evaluations 3 --finalists 2 --finetune-steps 2");
-  CHECK(refused.status == 2);
-  CHECK_THAT(refused.err, Contains("--finalists: expected a run whose weights are a plain network's"));
+  own.refused("search runs/prefixed --algorithm random --evaluations 3 --finalists 2 --finetune-steps 2",
+              "--finalists: expected a run whose weights are a plain network's");
   CHECK(state_of(own.folder.path()) == before);
 }
 
@@ -142,9 +127,7 @@ TEST_CASE("shallow finalists of a run that drops tokens learn from all of them",
 }
 
 TEST_CASE("finalists without steps, and steps without finalists, are refused", "[experiments][finalists][wrong]") {
-  const auto& folder = micro_folder();
-  const std::string before = state_of(folder.path());
-  const std::vector<std::pair<std::string, std::string>> cases = {
+  check_all_refused({
       {"search runs/micro --finalists 2", "--finalists: expected --finetune-steps N beside it"},
       {"search runs/micro --finetune-steps 5", "--finetune-steps: expected --finalists K beside it"},
       {"search runs/micro --finalists 0 --finetune-steps 5", "an integer of at least 1, found 0"},
@@ -152,15 +135,7 @@ TEST_CASE("finalists without steps, and steps without finalists, are refused", "
       {"search runs/micro --finalists 2 --finetune-steps 0", "an integer of at least 1, found 0"},
       {"search runs/micro --finalist 2 --finetune-steps 5", "nearest --finalists"},
       {"search runs/micro --finalists 2 --finetune-step 5", "nearest --finetune-steps"},
-  };
-  for (const auto& [line, says] : cases) {
-    const ProgramResult result = run_program_in(folder.path(), words(line));
-    INFO("elastiform " << line << "\n" << result.err);
-    CHECK(result.status == 2);
-    CHECK_THAT(result.err, Contains(says));
-    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-  }
-  CHECK((state_of(folder.path()) == before));
+  });
 }
 
 }  // namespace elastiform

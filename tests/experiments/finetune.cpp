@@ -1,10 +1,9 @@
 // finetune, through the real program: a run becomes another one, which every command understands.
-#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -14,24 +13,10 @@ using Catch::Matchers::Contains;
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// A copy of the micro run, and its tunings.
-struct OwnRuns {
-  TemporaryFolder folder;
-  OwnRuns() { fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing); }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
-  ProgramResult succeed(const std::string& line) const {
-    const ProgramResult result = run(line);
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-    return result;
-  }
-  json json_of(const std::string& line) const { return json::parse(succeed(line + " --json").out); }
-};
-
 constexpr const char* kSteps = " --steps 20 --set train.log_every=10 --set train.checkpoint_every=10";
 
 TEST_CASE("a supernet is tuned into a run that evaluates, generates, searches and exports", "[experiments][finetune]") {
-  const OwnRuns own;
+  const OwnRun own;
   const ProgramResult tuned = own.succeed("finetune runs/micro --rank 2 --run runs/tuned" + std::string(kSteps));
   CHECK_THAT(tuned.out, Contains("parameters learn") && Contains("next: elastiform evaluate runs/tuned"));
   // Rank 2 at the largest, 2 blocks: q, k, v 32x16, out 16x32, gate, up 32x128, down 128x32.
@@ -55,7 +40,7 @@ TEST_CASE("a supernet is tuned into a run that evaluates, generates, searches an
 }
 
 TEST_CASE("a subnet is tuned alone: the new space is that subnet", "[experiments][finetune]") {
-  const OwnRuns own;
+  const OwnRun own;
   own.succeed("finetune runs/micro --subnet smallest --targets query,value --run runs/one" + std::string(kSteps));
   CHECK(own.json_of("space runs/one")["size"] == "1");
   CHECK(own.json_of("evaluate runs/one --subnet largest")["subnet"] == "e16:h1f32");
@@ -64,7 +49,7 @@ TEST_CASE("a subnet is tuned alone: the new space is that subnet", "[experiments
 }
 
 TEST_CASE("a tuning of several ranks is evaluated, said and exported at each", "[experiments][finetune][ranks]") {
-  const OwnRuns own;
+  const OwnRun own;
   own.succeed("finetune runs/micro --ranks 1,4 --run runs/ranked" + std::string(kSteps));
   CHECK_THAT(content_of(own.folder / "runs/ranked/recipe.toml"), Contains("[tune]\nmethod = \"lora\"\nranks = [1, 4]\nalpha = 16\n"));
   const json one = own.json_of("evaluate runs/ranked --subnet middle --rank 1"), four = own.json_of("evaluate runs/ranked --subnet middle"),
@@ -89,17 +74,13 @@ TEST_CASE("a tuning of several ranks is evaluated, said and exported at each", "
            {"finetune runs/micro --ranks 4", "ranks: expected two or more, ascending"},
            {"finetune runs/micro --ranks 2,x", "as in 2,4,8"},
            {"finetune runs/micro --ranks 2,4 --rank 4", "leave --rank out"},
-           {"finetune runs/micro --ranks 2,4 --method ssf", "--ranks: expected a method that takes it"}}) {
-    const ProgramResult refused = own.run(line);
-    INFO("elastiform " << line << "\n" << refused.err);
-    CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, Contains(says));
-  }
+           {"finetune runs/micro --ranks 2,4 --method ssf", "--ranks: expected a method that takes it"}})
+    own.refused(line, says);
 }
 
 TEST_CASE("a tuned prompt stays: it evaluates, generates, is exported as it is, and other formats refuse it",
           "[experiments][finetune][prompt]") {
-  const OwnRuns own;
+  const OwnRun own;
   const ProgramResult tuned = own.succeed("finetune runs/micro --method prompt --tokens 5 --run runs/prompted" + std::string(kSteps));
   CHECK_THAT(tuned.out, Contains("160 of "));  // 5 vectors of 32
   CHECK_THAT(content_of(own.folder / "runs/prompted/recipe.toml"), Contains("[tune]\nmethod = \"prompt\"\ntokens = 5\n"));
@@ -110,14 +91,13 @@ TEST_CASE("a tuned prompt stays: it evaluates, generates, is exported as it is, 
   const std::string prompt = " --tokens 40 --prompt the";
   CHECK(own.json_of("generate model" + prompt)["ids"] == own.json_of("generate runs/prompted --subnet largest" + prompt)["ids"]);
   CHECK(own.succeed("search runs/prompted --budget parameters=..80%").status == 0);
-  const ProgramResult refused = own.run("export runs/prompted --subnet largest --format hf-llama --to other");
-  CHECK(refused.status == 2);
-  CHECK_THAT(refused.err, Contains("tuned with prompt") && Contains("use --format elastiform"));
+  const ProgramResult refused = own.refused("export runs/prompted --subnet largest --format hf-llama --to other", "tuned with prompt");
+  CHECK_THAT(refused.err, Contains("use --format elastiform"));
   CHECK_THAT(own.run("finetune runs/prompted --run runs/twice").err, Contains("tuned with prompt, which does not merge"));
 }
 
 TEST_CASE("a tuned prefix stays: it evaluates, generates and is exported as it is", "[experiments][finetune][prompt]") {
-  const OwnRuns own;
+  const OwnRun own;
   const ProgramResult tuned = own.succeed("finetune runs/micro --method prefix --keys 5 --run runs/prefixed" + std::string(kSteps));
   CHECK_THAT(tuned.out, Contains("320 of "));  // 2 blocks, keys and values of 5 x 16
   CHECK_THAT(content_of(own.folder / "runs/prefixed/recipe.toml"), Contains("[tune]\nmethod = \"prefix\"\nkeys = 5\n"));
@@ -129,14 +109,14 @@ TEST_CASE("a tuned prefix stays: it evaluates, generates and is exported as it i
 }
 
 TEST_CASE("smaller subnets of a tuning can learn from the largest", "[experiments][finetune]") {
-  const OwnRuns own;
+  const OwnRun own;
   own.succeed("finetune runs/micro --distill --run runs/taught" + std::string(kSteps));
   CHECK_THAT(content_of(own.folder / "runs/taught/recipe.toml"), Contains("objective = \"labels+largest\""));
 }
 
 TEST_CASE("a subnet that is tuned alone can learn from the run's largest, or from what taught the run",
           "[experiments][finetune][teacher]") {
-  const OwnRuns own;
+  const OwnRun own;
   const std::string subnet = "finetune runs/micro --subnet smallest --method full --distill --run ";
   CHECK_THAT(own.succeed(subnet + "runs/x --dry-run").out, Contains("teacher: e32:"));
   CHECK_FALSE(fs::exists(own.folder / "runs/x"));
@@ -172,17 +152,14 @@ TEST_CASE("a subnet that is tuned alone can learn from the run's largest, or fro
   fs::copy_file(own.folder / "runs/micro/supernet.h5", own.folder / "runs/two/teacher.h5", fs::copy_options::overwrite_existing);
   for (const bool absent : {false, true}) {
     if (absent) fs::remove(own.folder / "runs/two/teacher.h5");
-    const ProgramResult refused = own.run("train --resume runs/two");
-    CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, Contains("runs/two/teacher.h5"));
-    CHECK(std::count(refused.err.begin(), refused.err.end(), '\n') == 1);
+    own.refused("train --resume runs/two", "runs/two/teacher.h5");
   }
   const ProgramResult scratch = own.run("train runs/one/recipe.toml --run runs/y --set stage.0.objective=labels");
   CHECK(scratch.status == 2);
 }
 
 TEST_CASE("a tuning that is stopped and resumed is the one that was not, and its base cannot change", "[experiments][finetune][resume]") {
-  const OwnRuns own;
+  const OwnRun own;
   own.succeed("finetune runs/micro --run runs/whole --threads 1" + std::string(kSteps));
   const auto stop = [](int process, const std::string& line) {
     if (line.find("step 10") != std::string::npos) ::kill(process, SIGINT);
@@ -196,17 +173,11 @@ TEST_CASE("a tuning that is stopped and resumed is the one that was not, and its
 
   own.succeed("finetune runs/micro --method full --run runs/other" + std::string(kSteps));
   fs::copy_file(own.folder / "runs/other/supernet.h5", own.folder / "runs/part/base.h5", fs::copy_options::overwrite_existing);
-  for (const std::string line : {"evaluate runs/part --subnet largest", "train --resume runs/part"}) {
-    const ProgramResult refused = own.run(line);
-    CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, Contains("runs/part/"));
-  }
+  for (const char* line : {"evaluate runs/part --subnet largest", "train --resume runs/part"}) own.refused(line, "runs/part/");
 }
 
 TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune][wrong]") {
-  const auto& folder = micro_folder();
-  const std::string before = state_of(folder.path());
-  const std::vector<std::pair<std::string, std::string>> cases = {
+  check_all_refused({
       {"finetune", "expected from, found nothing"},
       {"finetune none", "none: expected a run folder"},
       {"finetune runs/micro --method loar", "nearest lora"},
@@ -230,15 +201,7 @@ TEST_CASE("what cannot be tuned is refused in one line", "[experiments][finetune
       {"finetune runs/micro --set train.rat=1", "nearest rate"},
       {"finetune runs/micro --text none.txt --run x", "none.txt"},
       {"finetune runs/micro --run runs/micro", "a run"},
-  };
-  for (const auto& [line, says] : cases) {
-    const ProgramResult result = run_program_in(folder.path(), words(line));
-    INFO("elastiform " << line << "\n" << result.err);
-    CHECK(result.status == 2);
-    CHECK_THAT(result.err, Contains(says));
-    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-  }
-  CHECK((state_of(folder.path()) == before));
+  });
 }
 
 TEST_CASE("a recipe with [tune] belongs to a run", "[experiments][finetune][wrong]") {

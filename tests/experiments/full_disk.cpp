@@ -4,7 +4,7 @@
 #include <csignal>
 #include <filesystem>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -42,45 +42,40 @@ void check_full(const ProgramResult& result, const std::string& path) {
 }
 
 TEST_CASE("a full disk ends a training with the reason, and nothing that was kept is lost", "[experiments][full-disk]") {
-  const TemporaryFolder folder;
-  fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive);
-  const auto before = run_program_in(folder.path(), words("inspect runs/micro/supernet.h5 --digest")).out;
+  const OwnRun own;
+  const auto before = own.run("inspect runs/micro/supernet.h5 --digest").out;
   // Small enough to fail inside the weights, inside the structure after them, and near the end.
   for (const rlim_t bytes : {4096, 65'536, 131'072}) {
     CAPTURE(bytes);
-    REQUIRE(bytes < fs::file_size(folder / "runs/micro/supernet.h5"));
-    fs::remove_all(folder / "runs/full");
+    REQUIRE(bytes < fs::file_size(own.folder / "runs/micro/supernet.h5"));
+    fs::remove_all(own.folder / "runs/full");
     {
       const FileSizeLimit limit(bytes);
-      check_full(run_program_in(folder.path(), words("train micro.toml --run runs/full --set train.checkpoint_every=10")),
-                 "runs/full/checkpoints/best.h5");
+      check_full(own.run("train micro.toml --run runs/full --set train.checkpoint_every=10"), "runs/full/checkpoints/best.h5");
     }
-    const auto resumed = run_program_in(folder.path(), words("train --resume runs/full --set train.checkpoint_every=20"));
+    const auto resumed = own.run("train --resume runs/full --set train.checkpoint_every=20");
     INFO(resumed.err);
     CHECK(resumed.status == 0);
-    CHECK(run_program_in(folder.path(), words("inspect runs/full/supernet.h5 --digest")).status == 0);
+    CHECK(own.run("inspect runs/full/supernet.h5 --digest").status == 0);
   }
-  CHECK(run_program_in(folder.path(), words("inspect runs/micro/supernet.h5 --digest")).out == before);
+  CHECK(own.run("inspect runs/micro/supernet.h5 --digest").out == before);
 }
 
 TEST_CASE("a full disk ends an export with the reason and the path as typed", "[experiments][full-disk]") {
-  const TemporaryFolder folder;
-  fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive);
-  REQUIRE(run_program_in(folder.path(), words("export runs/micro --subnet largest --to first.h5")).status == 0);  // both scores are stored
+  const OwnRun own;
+  REQUIRE(own.run("export runs/micro --subnet largest --to first.h5").status == 0);  // both scores are stored
   const FileSizeLimit limit(50'000);
-  check_full(run_program_in(folder.path(), words("export runs/micro --subnet largest --to full.h5")), "full.h5");
-  check_full(run_program_in(folder.path(), words("export runs/micro --subnet largest --format hf-llama --to full")),
-             "full/model.safetensors");
-  CHECK_FALSE(fs::exists(folder / "full.h5"));
-  CHECK_FALSE(fs::exists(folder / "full"));
+  check_full(own.run("export runs/micro --subnet largest --to full.h5"), "full.h5");
+  check_full(own.run("export runs/micro --subnet largest --format hf-llama --to full"), "full/model.safetensors");
+  CHECK_FALSE(fs::exists(own.folder / "full.h5"));
+  CHECK_FALSE(fs::exists(own.folder / "full"));
 }
 
 TEST_CASE("a lock that cannot note its owner still locks", "[experiments][full-disk]") {
-  const TemporaryFolder folder;
-  fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive);
-  REQUIRE(run_program_in(folder.path(), words("evaluate runs/micro --subnet largest")).status == 0);
+  const OwnRun own;
+  REQUIRE(own.run("evaluate runs/micro --subnet largest").status == 0);
   const FileSizeLimit limit(0);  // not one byte, as on a disk without a free block
-  const auto known = run_program_in(folder.path(), words("evaluate runs/micro --subnet largest"));
+  const auto known = own.run("evaluate runs/micro --subnet largest");
   INFO(known.err);
   CHECK(known.err.empty());
   CHECK(known.status == 0);

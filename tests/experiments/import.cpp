@@ -1,12 +1,11 @@
 // import and tokenize, each through the real program; every test writes to a folder of its own.
-#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 #include "trainers/checkpoint.hpp"
 
@@ -17,20 +16,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 /// A copy of the trained run, whose largest subnet was exported as `model`.
-struct Exported {
-  TemporaryFolder folder;
-  explicit Exported(const std::string& format) {
-    fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
-    ok("export runs/micro --subnet largest --to model --format " + format);
-  }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
-  std::string ok(const std::string& line) const {
-    const ProgramResult result = run(line);
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-    return result.out;
-  }
-  json json_of(const std::string& line) const { return json::parse(ok(line + " --json")); }
+struct Exported : OwnRun {
+  explicit Exported(const std::string& format) { succeed("export runs/micro --subnet largest --to model --format " + format); }
 };
 
 /// The byte tokenizer with merges of what the micro text is full of; no patterns, so it needs no Oniguruma.
@@ -57,14 +44,14 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   CHECK(after["loss"].get<double>() == Approx(before["loss"].get<double>()).epsilon(1e-5));
   CHECK(after["tokens"] == before["tokens"]);
 
-  own.ok("export runs/back --subnet largest --to first --format " + format);
-  own.ok("import first --run runs/again --text text.txt");
-  own.ok("export runs/again --subnet largest --to second --format " + format);
+  own.succeed("export runs/back --subnet largest --to first --format " + format);
+  own.succeed("import first --run runs/again --text text.txt");
+  own.succeed("export runs/again --subnet largest --to second --format " + format);
   CHECK(weights_hash(load_model(own.folder / "first").weights) == weights_hash(load_model(own.folder / "second").weights));
 
-  own.ok("train --resume runs/back");
+  own.succeed("train --resume runs/back");
   CHECK(own.json_of("evaluate runs/back --subnet largest")["weights_hash"] != after["weights_hash"]);
-  own.ok("search runs/back --budget parameters=..90% --evaluations 4");
+  own.succeed("search runs/back --budget parameters=..90% --evaluations 4");
   // It learns from the checkpoint as it was, which stays in the run.
   const std::string recipe = content_of(own.folder / "runs/back/recipe.toml");
   CHECK_THAT(recipe, Catch::Matchers::Contains("objective = \"labels+teacher\"") && Catch::Matchers::Contains("[teacher]\nsubnet = "));
@@ -73,7 +60,7 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   // As if it had been killed between its first weights and its first checkpoint, or never.
   const json one = own.json_of(
       "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4");
-  own.ok("train --resume runs/one --threads 1");
+  own.succeed("train --resume runs/one --threads 1");
   CHECK(own.json_of("evaluate runs/one --subnet largest")["weights_hash"] ==
         own.json_of("evaluate runs/back --subnet largest")["weights_hash"]);
 }
@@ -85,12 +72,12 @@ TEST_CASE("an import in the order of activations is the same network, whatever t
   const json made = own.json_of(import + "runs/one --threads 1");
   CHECK(made["calibration_tokens"] == 8 * 2048);
   CHECK(made["importance"] == "activations");
-  own.ok(import + "runs/two --threads 2");
+  own.succeed(import + "runs/two --threads 2");
   const auto evaluate = [&](const std::string& run) { return own.json_of("evaluate " + run + " --subnet largest"); };
   CHECK(evaluate("runs/one")["weights_hash"] == evaluate("runs/two")["weights_hash"]);
   CHECK(evaluate("runs/one")["loss"].get<double>() == Approx(evaluate("runs/micro")["loss"].get<double>()).epsilon(1e-5));
   own.folder.write("other.txt", std::string(60000, 'z') + content_of(own.folder / "text.txt").substr(0, 20000));
-  own.ok(import + "runs/three --calibration other.txt");
+  own.succeed(import + "runs/three --calibration other.txt");
   CHECK(evaluate("runs/three")["weights_hash"] != evaluate("runs/one")["weights_hash"]);
   CHECK(evaluate("runs/three")["tokens"] == evaluate("runs/one")["tokens"]);
 }
@@ -106,8 +93,8 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
 
   const std::string recipe =
       " --set data.tokenizer=tokenizer.json --set model.vocabulary=264 --set train.steps=20 --set data.split_block=4096";
-  own.ok("train micro.toml --run runs/text" + recipe);
-  own.ok("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
+  own.succeed("train micro.toml --run runs/text" + recipe);
+  own.succeed("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
   const json text = own.json_of("evaluate runs/text --subnet largest"), tokens = own.json_of("evaluate runs/shards --subnet largest");
   CHECK(text["weights_hash"].is_string());
   CHECK(text["loss"] == tokens["loss"]);
@@ -115,11 +102,11 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
   const double ratio = text["loss"].get<double>() / std::log(2.0) / text["bits_per_byte"].get<double>();
   CHECK(ratio == Approx(bytes_per_token).epsilon(0.02));  // of the search split
   CHECK(text["blocks"].get<std::string>().find(",bytes_per_token=") != std::string::npos);
-  own.ok("search runs/text --evaluations 4");
-  own.ok("front runs/text");
+  own.succeed("search runs/text --evaluations 4");
+  own.succeed("front runs/text");
 
-  own.ok("export runs/text --subnet largest --format hf-llama --to folder");
-  own.ok("export runs/text --subnet largest --to file.h5");
+  own.succeed("export runs/text --subnet largest --format hf-llama --to folder");
+  own.succeed("export runs/text --subnet largest --to file.h5");
   const ProgramResult unnamed = own.run("export runs/text --subnet largest --format gguf --to file.gguf");
   CHECK(own.run("space runs/text --deployable gguf").status == 2);
   CHECK(own.run("sample runs/text --deployable gguf").status == 2);
@@ -131,9 +118,9 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
   CHECK(from_run["prompt_ids"] == json({'b', 256, 256, 'a'}));
   for (const char* model : {"folder", "file.h5"})
     CHECK(own.json_of(std::string("generate ") + model + " --prompt banana --tokens 12")["ids"] == from_run["ids"]);
-  own.ok("import folder --run runs/beside --text text.txt --tokenizer tokenizer.json --set data.split_block=4096");
+  own.succeed("import folder --run runs/beside --text text.txt --tokenizer tokenizer.json --set data.split_block=4096");
   CHECK(fs::exists(own.folder / "runs/beside/tokenizer.json"));
-  own.ok("import folder --run runs/back --text text.tokens --set data.split_block=4096");
+  own.succeed("import folder --run runs/back --text text.tokens --set data.split_block=4096");
   CHECK(fs::exists(own.folder / "runs/back/tokenizer.json"));
   const json back = own.json_of("evaluate runs/back --subnet largest");
   CHECK(back["bits_per_byte"].get<double>() == Approx(text["bits_per_byte"].get<double>()).epsilon(1e-5));
@@ -170,10 +157,7 @@ TEST_CASE("wrong uses of import and tokenize end in one line and write nothing",
                            "tokenize absent --tokenizer tokenizer.json --to x",
                            "tokenize text.txt --tokenizer tokenizer.json --to model"}) {
     INFO(line);
-    const ProgramResult result = own.run(line);
-    CHECK(result.status == 2);
-    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-    CHECK(result.out.empty());
+    CHECK(own.refused(line, "").out.empty());
   }
   CHECK(state_of(own.folder.path()) == before);
 }

@@ -1,10 +1,9 @@
 // import of classifiers, through the real program: bodies without a head, and the order of classes.
-#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "supernet/formats/safetensors.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -13,8 +12,7 @@ namespace {
 using Catch::Matchers::Contains;
 
 /// An exported classifier of four classes and images of 4 x 4.
-struct Exported {
-  TemporaryFolder folder;
+struct Exported : OwnFolder {
   Exported() {
     std::string rows;
     for (int image = 0; image < 80; ++image) {
@@ -28,21 +26,8 @@ model = { family = "vit", image = [4, 4, 1], patch = 2, classes = 4, head_dim = 
 space = { embed = [16], depth = [1], heads = [2], ffn_ratio = [1] }
 train = { steps = 2, sequences = 4 }
 )");
-    ok("train small.toml --run runs/small");
-    ok("export runs/small --subnet largest --format hf-vit --to model");
-  }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
-  void ok(const std::string& line) const {
-    const ProgramResult result = run(line);
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-  }
-  void refused(const std::string& line, const std::string& part) const {
-    const ProgramResult result = run(line);
-    INFO("elastiform " << line << "\n" << result.err);
-    CHECK(result.status == 2);
-    CHECK_THAT(result.err, Contains(part));
-    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+    succeed("train small.toml --run runs/small");
+    succeed("export runs/small --subnet largest --format hf-vit --to model");
   }
   void name_classes(const std::vector<std::string>& names) const {
     nlohmann::json config = nlohmann::json::parse(content_of(folder / "model/config.json"));
@@ -71,16 +56,16 @@ const std::string kImport = "import model --images images.csv --set data.splits=
 
 TEST_CASE("a body without a head learns from labels and its own largest subnet, not from a head of zeros", "[program][import][vision]") {
   const Exported own;
-  own.ok(kImport + "--run runs/whole");
+  own.succeed(kImport + "--run runs/whole");
   CHECK_THAT(content_of(own.folder / "runs/whole/recipe.toml"), Contains("objective = \"labels+teacher\""));
   own.behead();
-  own.ok(kImport + "--run runs/body --classes 4");
+  own.succeed(kImport + "--run runs/body --classes 4");
   const std::string recipe = content_of(own.folder / "runs/body/recipe.toml");
   CHECK_THAT(recipe, Contains("objective = \"labels+largest\"") && !Contains("[teacher]"));
   CHECK_FALSE(std::filesystem::exists(own.folder / "runs/body/teacher.h5"));
   for (const char* objective : {"teacher", "labels+teacher"})
     own.refused(kImport + "--run runs/other --classes 4 --set stage.0.objective=" + objective, "head of zeros");
-  own.ok(kImport + "--run runs/other --classes 4 --set stage.0.objective=labels");
+  own.succeed(kImport + "--run runs/other --classes 4 --set stage.0.objective=labels");
 }
 
 TEST_CASE("classes that a checkpoint and its folders of pictures number differently are refused", "[program][import][vision]") {

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -13,24 +13,8 @@ using Catch::Matchers::Contains;
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct OwnRun {
-  TemporaryFolder folder;
-  OwnRun() { fs::copy(micro_folder().path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing); }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
-  ProgramResult succeed(const std::string& line) const {
-    const ProgramResult result = run(line);
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-    return result;
-  }
-  json json_of(const std::string& line) const { return json::parse(succeed(line + " --json").out); }
-  void refused(const std::string& line, const std::string& says) const {
-    const ProgramResult result = run(line);
-    INFO("elastiform " << line << "\n" << result.out << result.err);
-    CHECK(result.status == 2);
-    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-    CHECK_THAT(result.err, Contains(says));
-  }
+/// A run with its table of latencies.
+struct TimedRun : OwnRun {
   json table() const { return json::parse(content_of(folder / "runs/micro/latency.json")); }
   void write_table(const json& table) const { folder.write("runs/micro/latency.json", table.dump()); }
 };
@@ -54,7 +38,7 @@ json made_table(const json& measured) {
 }  // namespace
 
 TEST_CASE("latency measures extracted subnets under the run's [deploy] or what is asked for", "[experiments][latency]") {
-  const OwnRun own;
+  const TimedRun own;
   const json times = own.json_of("latency runs/micro --subnet smallest --subnet largest --rounds 2 --passes 3");
   REQUIRE(times.size() == 2);
   CHECK(times[0]["subnet"] == "e16:h1f32");
@@ -78,7 +62,7 @@ TEST_CASE("latency measures extracted subnets under the run's [deploy] or what i
 }
 
 TEST_CASE("profile measures a complete table, prints its error, and budgets use it", "[experiments][latency]") {
-  const OwnRun own;
+  const TimedRun own;
   own.refused("sample runs/micro --budget latency=..5ms", "elastiform profile runs/micro measures one");
   const json made = own.json_of(kProfile);
   CHECK(made["networks"] == 6);
@@ -101,7 +85,7 @@ TEST_CASE("profile measures a complete table, prints its error, and budgets use 
 }
 
 TEST_CASE("a search under a latency budget measures its answers and keeps those inside", "[experiments][latency][search]") {
-  const OwnRun own;
+  const TimedRun own;
   own.json_of(kProfile);
   const std::string line = "search runs/micro --budget latency=..1s --evaluations 6 --algorithm random";
   const json first = own.json_of(line)[0];
@@ -140,7 +124,7 @@ TEST_CASE("a search under a latency budget measures its answers and keeps those 
 }
 
 TEST_CASE("a table of another machine is refused, and taken over with a label", "[experiments][latency]") {
-  const OwnRun own;
+  const TimedRun own;
   own.json_of(kProfile);
   json other = made_table(own.table());
   other["machine"] = {{"processor", "Other"}, {"isa", "NEON"}, {"cores", 8}};
@@ -172,7 +156,7 @@ TEST_CASE("a table of another machine is refused, and taken over with a label", 
 }
 
 TEST_CASE("a table that does not fit the run, or a wrong profile, is refused in one line", "[experiments][latency]") {
-  const OwnRun own;
+  const TimedRun own;
   own.json_of(kProfile);
   const json other = made_table(own.table());
   own.folder.write("other.json", other.dump());
@@ -207,7 +191,7 @@ TEST_CASE("a table that does not fit the run, or a wrong profile, is refused in 
 }
 
 TEST_CASE("measured medians go with the table they belong to", "[experiments][latency]") {
-  const OwnRun own;
+  const TimedRun own;
   own.json_of(kProfile);
   own.json_of("search runs/micro --budget latency=..1s --evaluations 3 --algorithm random");
   const auto medians = [&] {
@@ -233,7 +217,7 @@ TEST_CASE("measured medians go with the table they belong to", "[experiments][la
 }
 
 TEST_CASE("a recipe may search under a latency that no table predicts yet", "[experiments][latency]") {
-  const OwnRun own;
+  const TimedRun own;
   std::string recipe = micro_recipe();
   const std::string budgets = "budgets = [\"parameters=..60%\"]";
   const std::size_t at = recipe.find(budgets);

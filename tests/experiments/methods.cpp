@@ -4,7 +4,7 @@
 #include "experiments/elastiform/method_list.hpp"
 #include "experiments/elastiform/recipe.hpp"
 #include "kernels/errors.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -23,9 +23,7 @@ TEST_CASE("methods lists what recipes can choose, with where it comes from", "[e
   CHECK(lion);
   const ProgramResult some = run_program_in(".", words("methods --of train.step_rule"));
   CHECK_THAT(some.out, Contains("looksam") && !Contains("lion"));
-  const ProgramResult none = run_program_in(".", words("methods --of train.optimizr"));
-  CHECK(none.status == 2);
-  CHECK_THAT(none.err, Contains("nearest train.optimizer"));
+  check_refused(".", words("methods --of train.optimizr"), "nearest train.optimizer");
 }
 
 TEST_CASE("a recipe takes every line of the list that stands for one key alone", "[experiments][methods]") {

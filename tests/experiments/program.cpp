@@ -75,11 +75,6 @@ ProgramResult run_line_in(const std::string& folder, const std::vector<std::stri
   return result;
 }
 
-std::vector<std::string> joined(std::vector<std::string> line, const std::vector<std::string>& arguments) {
-  line.insert(line.end(), arguments.begin(), arguments.end());
-  return line;
-}
-
 }  // namespace
 
 ProgramResult run_program_in(const std::string& folder, const std::vector<std::string>& arguments,
@@ -120,6 +115,11 @@ int process_of_rank(int mpirun, int rank) {
 std::vector<std::string> words(const std::string& line) {
   std::istringstream stream(line);
   return {std::istream_iterator<std::string>(stream), std::istream_iterator<std::string>()};
+}
+
+std::vector<std::string> joined(std::vector<std::string> line, const std::vector<std::string>& arguments) {
+  line.insert(line.end(), arguments.begin(), arguments.end());
+  return line;
 }
 
 std::string state_of(const std::string& folder) {

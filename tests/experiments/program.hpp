@@ -28,6 +28,8 @@ int process_of_rank(int mpirun, int rank);
 
 /// "cost micro.toml --subnet largest" as arguments.
 std::vector<std::string> words(const std::string& line);
+/// `arguments` after `line`: those with spaces in them.
+std::vector<std::string> joined(std::vector<std::string> line, const std::vector<std::string>& arguments);
 
 /// Every file below a folder with size, time of last change and content's hash: equal states mean that nothing was written.
 std::string state_of(const std::string& folder);

@@ -5,7 +5,7 @@
 
 #include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/bf16_tiles.hpp"
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/sanitized.hpp"
 
@@ -37,9 +37,7 @@ TEST_CASE("a resume refuses a recipe that its checkpoint was not trained with, b
   CAPTURE(c.instead);
   const TemporaryFolder folder;
   const auto run = edited_run(folder, c.line, c.instead);
-  const auto result = run_program_in(folder.path(), words("train --resume runs/edited"));
-  CHECK(result.status == 2);
-  CHECK_THAT(result.err, Contains(c.says));
+  const auto result = check_refused(folder.path(), words("train --resume runs/edited"), c.says);
   CHECK_THAT(result.err, Contains("runs/edited/recipe.toml"));
 }
 

@@ -1,22 +1,12 @@
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
 namespace {
 
-using Catch::Matchers::Contains;
-using nlohmann::json;
 namespace fs = std::filesystem;
-
-json document(const TemporaryFolder& folder, const std::string& line) {
-  const auto result = run_program_in(folder.path(), words(line + " --json"));
-  INFO("elastiform " << line << "\n" << result.err);
-  REQUIRE(result.status == 0);
-  return json::parse(result.out);
-}
 
 // With other splits what is scored as held out would be text that was trained on.
 TEST_CASE("a run whose recipe names other splits is not scored, searched or exported", "[experiments][run-folder]") {
@@ -31,12 +21,8 @@ TEST_CASE("a run whose recipe names other splits is not scored, searched or expo
   edited_run(folder, c.line, c.instead);
   const auto before = state_of(folder.path());
   for (const char* line : {"evaluate runs/edited --subnet largest", "search runs/edited", "export runs/edited --subnet largest --to x",
-                           "generate runs/edited --prompt a", "front runs/edited", "show runs/edited 1"}) {
-    const auto result = run_program_in(folder.path(), words(line));
-    CAPTURE(line, result.err);
-    CHECK(result.status == 2);
-    CHECK_THAT(result.err, Contains(c.says));
-  }
+                           "generate runs/edited --prompt a", "front runs/edited", "show runs/edited 1"})
+    check_refused(folder.path(), words(line), c.says);
   CHECK((state_of(folder.path()) == before));
 }
 
@@ -50,19 +36,19 @@ TEST_CASE("what may be edited in a run's recipe, may", "[experiments][run-folder
 TEST_CASE("costs are those of today's [deploy], also of what was evaluated under another", "[experiments][run-folder]") {
   const TemporaryFolder folder;
   edited_run(folder, "evaluations = 6", "evaluations = 3");
-  const auto first = document(folder, "evaluate runs/edited --subnet largest");
+  const auto first = json_of("evaluate runs/edited --subnet largest", folder.path());
   const auto stored = run_program_in(folder.path(), words("inspect runs/edited/results.h5 --digest")).out;
   edited_run(folder, "[deploy]\ndtype = \"f32\"\nbatch = 1", "[deploy]\ndtype = \"f32\"\nbatch = 8");
-  const auto cost = document(folder, "cost runs/edited --subnet largest");
+  const auto cost = json_of("cost runs/edited --subnet largest", folder.path());
   REQUIRE(cost["inference_bytes"] > first["inference_bytes"]);
   const auto id = std::to_string(first["id"].get<int>());
-  CHECK(document(folder, "show runs/edited " + id)["inference_bytes"] == cost["inference_bytes"]);
-  const auto again = document(folder, "evaluate runs/edited --subnet largest");  // the memo answers
+  CHECK(json_of("show runs/edited " + id, folder.path())["inference_bytes"] == cost["inference_bytes"]);
+  const auto again = json_of("evaluate runs/edited --subnet largest", folder.path());  // the memo answers
   CHECK(again["id"] == first["id"]);
   CHECK(again["inference_bytes"] == cost["inference_bytes"]);
-  document(folder, "evaluate runs/edited --subnet smallest");  // folds both into results.h5
+  json_of("evaluate runs/edited --subnet smallest", folder.path());  // folds both into results.h5
   edited_run(folder, "batch = 8", "batch = 1");
-  CHECK(document(folder, "show runs/edited " + id)["inference_bytes"] == first["inference_bytes"]);
+  CHECK(json_of("show runs/edited " + id, folder.path())["inference_bytes"] == first["inference_bytes"]);
   CHECK(stored != run_program_in(folder.path(), words("inspect runs/edited/results.h5 --digest")).out);
 }
 
@@ -83,11 +69,8 @@ TEST_CASE("a training that was killed before it wrote its recipe can be started 
   CHECK(again.status == 0);
   // Somebody else's file is no leftover, and no run to resume either.
   folder.write("other/notes.txt", "mine");
-  for (const char* target : {"other", "text.txt"}) {
-    const auto refused = run_program_in(folder.path(), words(std::string("train micro.toml --run ") + target));
-    CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, Contains("found something else; --run another\n"));
-  }
+  for (const char* target : {"other", "text.txt"})
+    check_refused(folder.path(), words(std::string("train micro.toml --run ") + target), "found something else; --run another\n");
 }
 
 }  // namespace

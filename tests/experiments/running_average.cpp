@@ -1,7 +1,7 @@
 // --weights ema through the commands that take it.
 #include <nlohmann/json.hpp>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
 namespace elastiform {
@@ -18,20 +18,13 @@ std::string with_lines_after(const std::string& recipe, const std::string& line,
 }
 
 /// A run with a running average.
-struct AveragedRun {
-  TemporaryFolder folder;
+struct AveragedRun : OwnFolder {
   AveragedRun() {
     folder.write("text.txt", content_of(micro_folder() / "text.txt"));
     folder.write("micro.toml", with_lines_after(micro_recipe(), "sequences = 4\n", "ema = 0.9\naccumulation = 2\nnoise_scale = true\n"));
     CHECK(text_of("train micro.toml").find("noise scale -") == std::string::npos);
   }
-  std::string text_of(const std::string& line) const {
-    const ProgramResult result = run_program_in(folder.path(), words(line));
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-    return result.out;
-  }
-  json json_of(const std::string& line) const { return json::parse(text_of(line + " --json")); }
+  std::string text_of(const std::string& line) const { return succeed(line).out; }
 };
 
 }  // namespace
@@ -66,10 +59,8 @@ TEST_CASE("search, front, show, generate and export of a run's running average",
 TEST_CASE("a running average is refused where there is none", "[experiments][average][wrong]") {
   const TemporaryFolder& folder = micro_folder();
   for (const char* line : {"front runs/micro --weights ema", "generate runs/micro --weights ema --prompt a"}) {
-    const ProgramResult result = run_program_in(folder.path(), words(line));
-    CAPTURE(line, result.err);
-    CHECK(result.status == 2);
-    CHECK_THAT(result.err, Contains("a running average of the weights") && Contains("train.ema"));
+    const ProgramResult result = check_refused(folder.path(), words(line), "a running average of the weights");
+    CHECK_THAT(result.err, Contains("train.ema"));
   }
 }
 

@@ -1,11 +1,9 @@
 // search, front, show and evaluate through the real program, on a copy of the trained micro run.
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
-
 #include <nlohmann/json.hpp>
 
-#include "tests/experiments/program.hpp"
+#include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/sanitized.hpp"
 
@@ -14,39 +12,27 @@ namespace {
 
 using nlohmann::json;
 
-struct RunCopy {
-  TemporaryFolder folder;
-  RunCopy() { std::filesystem::copy(micro_folder().path(), folder.path(), std::filesystem::copy_options::recursive); }
-  ProgramResult run(const std::string& line) const { return run_program_in(folder.path(), words(line)); }
-  json document(const std::string& line) const {
-    const auto result = run(line + " --json");
-    INFO("elastiform " << line << "\n" << result.err);
-    REQUIRE(result.status == 0);
-    return json::parse(result.out);
-  }
-};
-
 // Losses are means over tokens, differences over blocks, and a last block may be short: they differ by less than this here.
 constexpr double kBlockMean = 0.003;
 
 }  // namespace
 
 TEST_CASE("a list of subnets is scored as a search scores them, from the same memo", "[experiments][search]") {
-  const RunCopy copy;
-  const json search = copy.document("search runs/micro --budget parameters=..80% --evaluations 3 --algorithm random");
+  const OwnRun copy;
+  const json search = copy.json_of("search runs/micro --budget parameters=..80% --evaluations 3 --algorithm random");
   const std::string best = search[0]["best"]["subnet"], other = "e32:h2f64";
   copy.folder.write("list.txt", other + "\r\n \n\t" + best + " \nlargest\n");
-  const json list = copy.document("evaluate runs/micro --subnets list.txt");
+  const json list = copy.json_of("evaluate runs/micro --subnets list.txt");
   REQUIRE(list.size() == 3);
   CHECK(list[0]["subnet"] == other);
   CHECK(list[1]["id"] == search[0]["best"]["id"]);
   CHECK(list[1]["loss"] == search[0]["best"]["loss"]);
-  CHECK(copy.document("evaluate runs/micro --subnets list.txt") == list);
+  CHECK(copy.json_of("evaluate runs/micro --subnets list.txt") == list);
 }
 
 TEST_CASE("search finds, stores, continues, and compares with every homogeneous subnet", "[experiments][search]") {
-  const RunCopy copy;
-  const json first = copy.document("search runs/micro --budget parameters=..80% --evaluations 6 --algorithm random");
+  const OwnRun copy;
+  const json first = copy.json_of("search runs/micro --budget parameters=..80% --evaluations 6 --algorithm random");
   REQUIRE(first.size() == 1);
   CHECK(first[0]["evaluations"] == 6);
   CHECK(first[0]["homogeneous"].get<int>() > 0);
@@ -56,16 +42,16 @@ TEST_CASE("search finds, stores, continues, and compares with every homogeneous 
         Approx(first[0]["best_of_algorithm"]["bits_per_byte"].get<double>() - first[0]["best_homogeneous"]["bits_per_byte"].get<double>())
             .margin(kBlockMean));
 
-  const json longer = copy.document("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random");
+  const json longer = copy.json_of("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random");
   CHECK(longer[0]["search"] == first[0]["search"]);
   CHECK(longer[0]["evaluations"] == 9);
   CHECK(longer[0]["best"]["bits_per_byte"].get<double>() <= first[0]["best"]["bits_per_byte"].get<double>());
   // The same command again evaluates nothing.
   const std::string before = state_of(copy.folder.path() + "/runs/micro/checkpoints");
-  CHECK(copy.document("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random") == longer);
+  CHECK(copy.json_of("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random") == longer);
   CHECK(state_of(copy.folder.path() + "/runs/micro/checkpoints") == before);
 
-  const json front = copy.document("front runs/micro");
+  const json front = copy.json_of("front runs/micro");
   REQUIRE(!front.empty());
   for (std::size_t i = 1; i < front.size(); ++i) {
     CHECK(front[i]["parameters"].get<std::int64_t>() > front[i - 1]["parameters"].get<std::int64_t>());
@@ -73,7 +59,7 @@ TEST_CASE("search finds, stores, continues, and compares with every homogeneous 
   }
   CHECK(front == longer[0]["front"]);
   const std::string id = std::to_string(front[0]["id"].get<int>());
-  CHECK(copy.document("show runs/micro " + id) == front[0]);
+  CHECK(copy.json_of("show runs/micro " + id) == front[0]);
   CHECK_THAT(copy.run("show runs/micro " + id).out, Catch::Contains(front[0]["subnet"].get<std::string>()) && Catch::Contains("bits/byte"));
 
   const auto text = copy.run("search runs/micro --budget parameters=..80% --evaluations 9 --algorithm random");
@@ -86,56 +72,49 @@ TEST_CASE("search finds, stores, continues, and compares with every homogeneous 
 }
 
 TEST_CASE("evaluate counts looks at the report split, and compares two subnets on the same blocks", "[experiments][search]") {
-  const RunCopy copy;
-  const json one = copy.document("evaluate runs/micro --subnet largest --split report");
+  const OwnRun copy;
+  const json one = copy.json_of("evaluate runs/micro --subnet largest --split report");
   for (const char* key : {"id", "subnet", "split", "loss", "loss_se", "bits_per_byte", "tokens"}) CHECK(one.contains(key));
   CHECK(one["report_looks"] == 1);
-  const json two = copy.document("evaluate runs/micro --subnet largest --split report --against smallest");
+  const json two = copy.json_of("evaluate runs/micro --subnet largest --split report --against smallest");
   CHECK(two["report_looks"] == 3);
   CHECK(two["loss"] == one["loss"]);
   CHECK(two["id"] == one["id"]);
   CHECK(two["against"]["difference"].get<double>() ==
         Approx(two["bits_per_byte"].get<double>() - two["against"]["bits_per_byte"].get<double>()).margin(kBlockMean));
-  const json same = copy.document("evaluate runs/micro --subnet largest --against largest");
+  const json same = copy.json_of("evaluate runs/micro --subnet largest --against largest");
   CHECK(same["against"]["verdict"] == "equivalent");
   CHECK(same["report_looks"] == 3);
   CHECK(copy.run("front runs/micro").status == 0);  // nothing a search could be compared with yet: says so
 }
 
 TEST_CASE("search refuses what cannot be, in one line and before it writes", "[experiments][search]") {
-  const RunCopy copy;
+  const OwnRun copy;
   const std::string before = state_of(copy.folder.path());
-  const auto refused = [&](const std::string& line, const char* reason) {
-    const auto result = copy.run(line);
-    CAPTURE(line, result.err);
-    CHECK(result.status == 2);
-    CHECK(std::ranges::count(result.err, '\n') == 1);
-    CHECK_THAT(result.err, Catch::Contains(reason));
-  };
-  refused("search runs/micro --budget parameters=..9", "nearest parameters");
-  refused("search runs/micro --budget parameters", "unquoted");
-  refused("search runs/micro --budget latency=..5ms", "elastiform profile runs/micro measures one");
-  refused("search runs/micro --budget training_bytes=..5MiB", "cannot be limited yet");
-  refused("search runs/micro --algorithm evolutoin", "evolution");
-  refused("search runs/micro --algorithm homogeneous --seed 3", "--seed: expected nothing beside --algorithm homogeneous");
-  refused("search runs/micro --algorithm homogeneous --law uniform", "--law: expected nothing");
-  refused("search runs/micro --algorithm homogeneous --evaluations 5", "--evaluations: expected nothing");
-  refused("search runs/micro --deployable hf-gpt2", "hf-gpt2");
-  refused("show runs/micro 99", "front");
-  refused("show runs/micro best", "number");
-  refused("evaluate runs/micro --subnet e7:h1f1", "nearest");
+  copy.refused("search runs/micro --budget parameters=..9", "nearest parameters");
+  copy.refused("search runs/micro --budget parameters", "unquoted");
+  copy.refused("search runs/micro --budget latency=..5ms", "elastiform profile runs/micro measures one");
+  copy.refused("search runs/micro --budget training_bytes=..5MiB", "cannot be limited yet");
+  copy.refused("search runs/micro --algorithm evolutoin", "evolution");
+  copy.refused("search runs/micro --algorithm homogeneous --seed 3", "--seed: expected nothing beside --algorithm homogeneous");
+  copy.refused("search runs/micro --algorithm homogeneous --law uniform", "--law: expected nothing");
+  copy.refused("search runs/micro --algorithm homogeneous --evaluations 5", "--evaluations: expected nothing");
+  copy.refused("search runs/micro --deployable hf-gpt2", "hf-gpt2");
+  copy.refused("show runs/micro 99", "front");
+  copy.refused("show runs/micro best", "number");
+  copy.refused("evaluate runs/micro --subnet e7:h1f1", "nearest");
   CHECK(state_of(copy.folder.path()) == before);
 }
 
 TEST_CASE("a search killed at any sync or rename and continued has the digest of one that was not", "[experiments][search]") {
   const std::string line = "search runs/micro --budget parameters=..80% --algorithm evolution --evaluations 12 --threads 1";
-  const RunCopy whole;
+  const OwnRun whole;
   REQUIRE(whole.run(line).status == 0);
   const std::string digest = whole.run("inspect runs/micro --digest").out;
   int killed = 0;
   for (int n = 1;; n += kFailPointStep) {
     CAPTURE(n);
-    const RunCopy part;
+    const OwnRun part;
     ::setenv("ELASTIFORM_FAIL_POINT", std::to_string(n).c_str(), 1);
     const auto result = part.run(line);
     ::unsetenv("ELASTIFORM_FAIL_POINT");
@@ -151,7 +130,7 @@ TEST_CASE("a search killed at any sync or rename and continued has the digest of
 
 // The homogeneous rival evaluates between the two sessions, so ids differ; what was found does not.
 TEST_CASE("a search that was stopped and continued has the digest of one in one go", "[experiments][search]") {
-  const RunCopy parts, whole;
+  const OwnRun parts, whole;
   const std::string line = "search runs/micro --algorithm random --evaluations ";
   for (const char* evaluations : {"3", "9"}) REQUIRE(parts.run(line + evaluations).status == 0);
   REQUIRE(whole.run(line + "9").status == 0);
