@@ -48,13 +48,7 @@ struct Setting {
 bool same_bits(const Pass& a, const Pass& b) {
   if (std::memcmp(&a.report.label_loss, &b.report.label_loss, sizeof(double)) != 0) return false;
   if (std::memcmp(&a.report.teacher_loss, &b.report.teacher_loss, sizeof(double)) != 0) return false;
-  for (const TensorSpec& tensor : a.gradients.table().tensors()) {
-    const ConstView x = a.gradients.view(tensor), y = b.gradients.view(tensor);
-    for (std::int64_t row = 0; row < x.rows; ++row)
-      if (std::memcmp(x.row_range(row, 1).data, y.row_range(row, 1).data, static_cast<std::size_t>(x.columns * bytes_of(x.dtype))) != 0)
-        return false;
-  }
-  return true;
+  return same_bits(a.gradients, b.gradients);
 }
 
 /// Every combination of what branches drop, in all blocks alike.

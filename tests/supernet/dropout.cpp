@@ -1,15 +1,14 @@
 #include "supernet/dropout.hpp"
 
-#include <cstring>
 #include <set>
 
 #include "kernels/cpu/cpu_backend.hpp"
-#include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "supernet/network.hpp"
+#include "tests/supernet/gradient_check.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
-#include "tests/support/finite_difference.hpp"
 #include "tests/support/residual.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
@@ -19,32 +18,11 @@ namespace {
 
 constexpr PassDropout kDropout{.rate = 0.3, .seed = 5, .step = 17, .rows_before = 40};
 
-struct Pass {
-  LossReport report;
-  Weights gradients;
-};
-
 Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
          const PassDropout& dropout, std::int64_t limit = kNoLimit) {
-  Weights gradients(weights.shared_table(), weights.dtype());
-  const PassShape shape{.batch = batch.sequences, .tokens = batch.tokens, .dropout = dropout.rate};
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, shape, limit);
-  Arena arena(plan.arena_bytes);
-  const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, {.dropout = dropout}, {}, {}, plan, arena);
-  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
-  return {report, std::move(gradients)};
+  return training_pass(network, backend, weights, subnet, batch, {.options = {.dropout = dropout}, .limit = limit});
 }
 
-bool same_bits(const Weights& a, const Weights& b) {
-  for (const TensorSpec& tensor : a.table().tensors())
-    for (std::int64_t row = 0; row < tensor.rows; ++row)
-      if (std::memcmp(a.view(tensor).row_range(row, 1).data, b.view(b.table().at(tensor.name)).row_range(row, 1).data,
-                      static_cast<std::size_t>(tensor.columns * bytes_of(a.dtype()))) != 0)
-        return false;
-  return true;
-}
-
-/// Central differences of the loss at a few elements of every tensor.
 void check_gradients(const SearchSpace& space) {
   ReferenceBackend backend;
   const Network network(space, DType::float64);
@@ -54,17 +32,7 @@ void check_gradients(const SearchSpace& space) {
   const Pass pass = run(network, backend, weights, subnet, batch, kDropout);
   CHECK(pass.report.label_loss != run(network, backend, weights, subnet, batch, {}).report.label_loss);
   const auto loss = [&] { return run(network, backend, weights, subnet, batch, kDropout).report.label_loss; };
-  for (const TensorSpec& tensor : weights.table().tensors()) {
-    const Extent extent = weights.table().extent(tensor, subnet);
-    RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
-    for (int sample = 0; extent.rows > 0 && sample < 3; ++sample) {
-      const auto row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(extent.rows)));
-      const auto column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(extent.columns)));
-      double& w = weights.view(tensor).row<double>(row)[column];
-      CAPTURE(tensor.name, row, column);
-      CHECK(pass.gradients.view(tensor).row<double>(row)[column] == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
-    }
-  }
+  check_differences(weights, pass.gradients, subnet, loss, {.inside = true});
 }
 
 }  // namespace

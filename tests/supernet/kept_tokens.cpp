@@ -7,8 +7,9 @@
 #include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "supernet/network.hpp"
+#include "tests/supernet/gradient_check.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
-#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
 
@@ -36,29 +37,9 @@ void keep(const SearchSpace& space, Batch& batch, std::int64_t count, std::uint6
     }
 }
 
-struct Pass {
-  LossReport report;
-  Weights gradients;
-  std::vector<double> hidden;
-  std::int64_t flops = 0;
-};
-
 Pass run(const SearchSpace& space, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
          std::int64_t limit = kNoLimit) {
-  const Network network(space, backend.dtype());
-  Pass pass{{}, Weights(weights.shared_table(), weights.dtype()), {}};
-  const ActivationPlan plan =
-      network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens, false, batch.kept.count}, limit);
-  Arena arena(plan.arena_bytes), kept(Arena::bytes_for(batch.rows(), subnet.embed, backend.dtype()));
-  const View hidden = kept.matrix(batch.rows(), subnet.embed, backend.dtype());
-  pass.report = network.forward_backward(backend, weights, pass.gradients, subnet, batch, {}, {}, hidden, plan, arena);
-  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
-  pass.flops = plan.forward_flops;
-  dispatch(backend.dtype(), [&]<class T>() {
-    for (std::int64_t row = 0; row < hidden.rows; ++row)
-      pass.hidden.insert(pass.hidden.end(), hidden.row<T>(row), hidden.row<T>(row) + hidden.columns);
-  });
-  return pass;
+  return training_pass(Network(space, backend.dtype()), backend, weights, subnet, batch, {.limit = limit, .hidden = true});
 }
 
 }  // namespace
@@ -72,16 +53,7 @@ TEST_CASE("gradients agree with finite differences where middle blocks process s
   keep(space, batch, 4, 1);
   const Pass pass = run(space, backend, weights, subnet, batch);
   const auto loss = [&] { return run(space, backend, weights, subnet, batch).report.label_loss; };
-  for (const TensorSpec& tensor : weights.table().tensors()) {
-    RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
-    for (int sample = 0; sample < 3; ++sample) {
-      const auto row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.rows)));
-      const auto column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.columns)));
-      double& w = weights.view(tensor).row<double>(row)[column];
-      CAPTURE(tensor.name, row, column);
-      CHECK(pass.gradients.view(tensor).row<double>(row)[column] == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
-    }
-  }
+  check_differences(weights, pass.gradients, subnet, loss);
 }
 
 TEST_CASE("the CPU agrees with float64 on kept tokens, on any number of threads and under every plan", "[supernet][tokens][bits]") {

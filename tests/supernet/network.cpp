@@ -8,6 +8,8 @@
 #include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "supernet/layers/head.hpp"
+#include "tests/supernet/gradient_check.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
 #include "tests/support/finite_difference.hpp"
@@ -19,60 +21,17 @@ namespace {
 
 constexpr double kMark = -98304.5;
 
-struct Pass {
-  LossReport report;
-  Weights gradients;
-};
-
-Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
-         const LossOptions& options = {}, const Teacher& teacher = {}) {
-  Weights gradients(weights.shared_table(), weights.dtype());
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens, !teacher.hidden.empty()});
-  Arena arena(plan.arena_bytes);
-  const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, options, teacher, {}, plan, arena);
-  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
-  return {report, std::move(gradients)};
-}
-
-double& element(Weights& weights, const TensorSpec& tensor, std::int64_t row, std::int64_t column) {
-  return weights.view(tensor).row<double>(row)[column];
-}
-
-/// Compares a few elements of every tensor's gradient with central differences of the loss; elements outside the subnet must be 0.
 void check_gradients(const SearchSpace& space, const Subnet& subnet, const LossOptions& options, const Teacher& teacher) {
   ReferenceBackend backend;
   const Network network(space, DType::float64);
   Weights weights = random_weights(space, DType::float64, 5);
   const Batch batch = random_batch(space, 2, 7, 3);
-  const Pass pass = run(network, backend, weights, subnet, batch, options, teacher);
+  const Pass pass = training_pass(network, backend, weights, subnet, batch, {.options = options, .teacher = teacher});
   const auto loss = [&] {
-    const LossReport report = run(network, backend, weights, subnet, batch, options, teacher).report;
+    const LossReport report = training_pass(network, backend, weights, subnet, batch, {.options = options, .teacher = teacher}).report;
     return options.share * (options.label_weight * report.label_loss + options.teacher_weight * report.teacher_loss);
   };
-  for (const TensorSpec& tensor : weights.table().tensors()) {
-    const Extent extent = weights.table().extent(tensor, subnet);
-    RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
-    for (int sample = 0; sample < 4; ++sample) {
-      const std::int64_t row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.rows)));
-      const std::int64_t column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.columns)));
-      const double gradient = pass.gradients.view(tensor).row<double>(row)[column];
-      CAPTURE(tensor.name, row, column, format(subnet));
-      if (row >= extent.rows || column >= extent.columns) {
-        CHECK(gradient == 0);
-        continue;
-      }
-      double& w = element(weights, tensor, row, column);
-      CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
-    }
-  }
-}
-
-bool same_bits(ConstView a, ConstView b) {
-  if (a.rows != b.rows || a.columns != b.columns) return false;
-  for (std::int64_t row = 0; row < a.rows; ++row)
-    if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns * bytes_of(a.dtype))) != 0)
-      return false;
-  return true;
+  check_differences(weights, pass.gradients, subnet, loss, {.elements = 4});
 }
 
 }  // namespace
@@ -121,15 +80,15 @@ TEST_CASE("distillation gradients agree and leave the teacher alone", "[supernet
   const Teacher teacher{.hidden = view_of(hidden.data(), 14, 24, 24), .embed = 24};
   const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2, .share = 0.5};
   const Subnet subnet = untied.middle();
-  const Pass pass = run(network, backend, weights, subnet, batch, options, teacher);
+  const Pass pass = training_pass(network, backend, weights, subnet, batch, {.options = options, .teacher = teacher});
   const auto loss = [&] {
-    const LossReport r = run(network, backend, weights, subnet, batch, options, teacher).report;
+    const LossReport r = training_pass(network, backend, weights, subnet, batch, {.options = options, .teacher = teacher}).report;
     return 0.5 * (0.25 * r.label_loss + 0.75 * r.teacher_loss);
   };
   for (const char* name : {"block.0.attention.query", "block.1.ffn.down", "embedding.token", "final.norm.gain"}) {
     const TensorSpec& tensor = weights.table().at(name);
     const double gradient = pass.gradients.view(tensor).row<double>(0)[1];
-    double& w = element(weights, tensor, 0, 1);
+    double& w = weights.view(tensor).row<double>(0)[1];
     CAPTURE(name);
     CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
   }
@@ -147,8 +106,8 @@ TEST_CASE("a vocabulary that workers share has the same bits on every number of 
   for (std::size_t i = 0; i < hidden.size(); ++i) exact_hidden[i] = hidden[i] = static_cast<float>(random.normal());
   const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2};
   const auto pass = [&](Backend& backend, ConstView taught) {
-    return run(Network(space, backend.dtype()), backend, random_weights(space, backend.dtype(), 5), space.largest(), batch, options,
-               {.hidden = taught, .embed = 24});
+    return training_pass(Network(space, backend.dtype()), backend, random_weights(space, backend.dtype(), 5), space.largest(), batch,
+                         {.options = options, .teacher = {.hidden = taught, .embed = 24}});
   };
   ReferenceBackend reference;
   const Pass exact = pass(reference, view_of(exact_hidden.data(), 600, 24, 24));
@@ -184,12 +143,12 @@ TEST_CASE("loss and gradients of 200 subnets are those of the copied-out dense n
     const Subnet subnet = random_subnet(space, i);
     Weights masked = extract(weights, space.largest());  // same shapes as the supernet
     fill_outside(masked, subnet, std::numeric_limits<double>::quiet_NaN());
-    const Pass sliced = run(network, backend, masked, subnet, batch);
+    const Pass sliced = training_pass(network, backend, masked, subnet, batch);
 
     const Weights dense_weights = extract(weights, subnet);
     const SearchSpace& dense_space = dense_weights.table().space();
     const Network dense_network(dense_space, DType::float32);
-    const Pass dense = run(dense_network, backend, dense_weights, dense_space.largest(), batch);
+    const Pass dense = training_pass(dense_network, backend, dense_weights, dense_space.largest(), batch);
     CAPTURE(preset, name_of(precision), format(subnet));
     REQUIRE(std::isfinite(sliced.report.label_loss));
     CHECK(std::memcmp(&sliced.report.label_loss, &dense.report.label_loss, sizeof(double)) == 0);
@@ -251,7 +210,7 @@ TEST_CASE("a pass that does not accumulate writes every gradient but those of lo
   const Weights weights = random_weights(space, DType::float32, 5);
   const Batch batch = random_batch(space, 60, 24, 3);  // several panels and chunks of logits
   const Subnet subnet = space.middle();
-  const Pass expected = run(network, backend, weights, subnet, batch);
+  const Pass expected = training_pass(network, backend, weights, subnet, batch);
   Weights gradients(weights.shared_table(), DType::float32);
   int written = 0;
   for (const TensorSpec& tensor : gradients.table().tensors()) {
@@ -284,7 +243,7 @@ TEST_CASE("forward in pieces gives the training pass's losses, and decoding with
   const Weights weights = random_weights(space, DType::float32, 2);
   const Batch batch = random_batch(space, 2, 20, 1);
   const Subnet subnet = random_subnet(space, 6);
-  const Pass pass = run(network, backend, weights, subnet, batch);
+  const Pass pass = training_pass(network, backend, weights, subnet, batch);
 
   Arena arena(1 << 22);
   View x = arena.matrix(40, subnet.embed, DType::float32), y = arena.matrix(40, subnet.embed, DType::float32);

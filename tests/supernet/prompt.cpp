@@ -8,6 +8,7 @@
 #include "supernet/generation.hpp"
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/merge.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/cpu.hpp"
 #include "tests/support/spaces.hpp"
@@ -19,10 +20,7 @@ namespace {
 constexpr int kPrompt = 3;
 
 double training_loss(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch) {
-  Weights gradients(weights.shared_table(), DType::float32, host_memory(), Held::trained);
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {.batch = batch.sequences, .tokens = batch.tokens});
-  Arena arena(plan.arena_bytes);
-  return network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena).label_loss;
+  return training_pass(network, backend, weights, subnet, batch).report.label_loss;
 }
 
 }  // namespace

@@ -5,15 +5,15 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
-#include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "supernet/cost_model.hpp"
 #include "supernet/initialization.hpp"
 #include "supernet/network.hpp"
 #include "supernet/residual_rules/rules.hpp"
 #include "supernet/skip_profile.hpp"
+#include "tests/supernet/gradient_check.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
-#include "tests/support/finite_difference.hpp"
 #include "tests/support/residual.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
@@ -22,51 +22,18 @@
 namespace elastiform {
 namespace {
 
-struct Pass {
-  LossReport report;
-  Weights gradients;
-  std::vector<double> hidden;  // what the head multiplies
-};
-
 Pass run(const SearchSpace& space, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
          std::int64_t limit = kNoLimit) {
-  const Network network(space, backend.dtype());
-  Pass pass{{}, Weights(weights.shared_table(), weights.dtype()), {}};
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens}, limit);
-  Arena arena(plan.arena_bytes), kept(Arena::bytes_for(batch.rows(), subnet.embed, backend.dtype()));
-  const View hidden = kept.matrix(batch.rows(), subnet.embed, backend.dtype());
-  pass.report = network.forward_backward(backend, weights, pass.gradients, subnet, batch, {}, {}, hidden, plan, arena);
-  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
-  dispatch(backend.dtype(), [&]<class T>() {
-    for (std::int64_t row = 0; row < hidden.rows; ++row)
-      pass.hidden.insert(pass.hidden.end(), hidden.row<T>(row), hidden.row<T>(row) + hidden.columns);
-  });
-  return pass;
+  return training_pass(Network(space, backend.dtype()), backend, weights, subnet, batch, {.limit = limit, .hidden = true});
 }
 
-/// Central differences at a few elements of every tensor; elements outside the subnet have no gradient.
 void check_gradients(const SearchSpace& space, const Subnet& subnet) {
   ReferenceBackend backend;
   Weights weights = random_weights(space, DType::float64, 5);
   const Batch batch = random_batch(space, 2, 7, 3);
   const Pass pass = run(space, backend, weights, subnet, batch);
   const auto loss = [&] { return run(space, backend, weights, subnet, batch).report.label_loss; };
-  for (const TensorSpec& tensor : weights.table().tensors()) {
-    const Extent extent = weights.table().extent(tensor, subnet);
-    RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
-    for (int sample = 0; sample < 3; ++sample) {
-      const auto row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.rows)));
-      const auto column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.columns)));
-      const double gradient = pass.gradients.view(tensor).row<double>(row)[column];
-      CAPTURE(tensor.name, row, column, format(subnet));
-      if (row >= extent.rows || column >= extent.columns) {
-        CHECK(gradient == 0);
-        continue;
-      }
-      double& w = weights.view(tensor).row<double>(row)[column];
-      CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
-    }
-  }
+  check_differences(weights, pass.gradients, subnet, loss);
 }
 
 Weights initialized(const SearchSpace& space, DType dtype, std::uint64_t seed = 1) {

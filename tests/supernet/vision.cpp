@@ -2,16 +2,16 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "supernet/cost_model.hpp"
 #include "supernet/initialization.hpp"
 #include "supernet/layers/pooling.hpp"
 #include "supernet/network.hpp"
+#include "tests/supernet/gradient_check.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/conformance.hpp"
 #include "tests/support/cpu.hpp"
-#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
 
@@ -29,20 +29,6 @@ SearchSpace space_with(Readout readout, ResidualRule residual = ResidualRule::br
     model.branch_scale = constants.branch_scale, model.skip_scale = constants.skip_scale;
   }
   return {model, base.embed(), base.depth(), base.blocks()};
-}
-
-struct Pass {
-  LossReport report;
-  Weights gradients;
-};
-Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
-         const LossOptions& options = {}) {
-  Weights gradients(weights.shared_table(), weights.dtype());
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens});
-  Arena arena(plan.arena_bytes);
-  const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, options, {}, {}, plan, arena);
-  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
-  return {report, std::move(gradients)};
 }
 
 std::vector<float> logits_of(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch) {
@@ -189,23 +175,11 @@ TEST_CASE("gradients of classifiers agree with finite differences, with mixed an
   batch.images.mixed_share = {0.25f, 0.0f, 0.5f};
   const LossOptions options{.label_weight = 0.75, .share = 0.5, .label_smoothing = 0.1};
   const Subnet subnet = GENERATE_COPY(space.largest(), random_subnet(space, 3));
-  const Pass pass = run(network, backend, weights, subnet, batch, options);
-  const auto loss = [&] { return 0.5 * 0.75 * run(network, backend, weights, subnet, batch, options).report.label_loss; };
-  for (const TensorSpec& tensor : weights.table().tensors()) {
-    const Extent extent = weights.table().extent(tensor, subnet);
-    RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
-    for (int sample = 0; sample < 3; ++sample) {
-      const auto row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.rows)));
-      const auto column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.columns)));
-      const double gradient = pass.gradients.view(tensor).row<double>(row)[column];
-      CAPTURE(tensor.name, row, column, format(subnet));
-      if (row >= extent.rows || column >= extent.columns) {
-        CHECK(gradient == 0);
-        continue;
-      }
-      CHECK(gradient == Approx(central_difference(weights.view(tensor).row<double>(row)[column], loss)).epsilon(2e-6).margin(2e-9));
-    }
-  }
+  const Pass pass = training_pass(network, backend, weights, subnet, batch, {.options = options});
+  const auto loss = [&] {
+    return 0.5 * 0.75 * training_pass(network, backend, weights, subnet, batch, {.options = options}).report.label_loss;
+  };
+  check_differences(weights, pass.gradients, subnet, loss);
 }
 
 TEST_CASE("forward in pieces gives the training pass's loss, and where the logits point", "[supernet][vision]") {
@@ -215,7 +189,7 @@ TEST_CASE("forward in pieces gives the training pass's loss, and where the logit
   const Weights weights = random_weights(space, DType::float32, 2);
   const Batch batch = random_batch(space, 7, 0, 1);
   const Subnet subnet = random_subnet(space, 6);
-  const Pass pass = run(network, cpu.backend, weights, subnet, batch);
+  const Pass pass = training_pass(network, cpu.backend, weights, subnet, batch);
   Arena arena(1 << 22);
   View x = arena.matrix(batch.rows(), subnet.embed, DType::float32), y = arena.matrix(batch.rows(), subnet.embed, DType::float32);
   network.embed(cpu.backend, weights, subnet.embed, batch, x, arena);

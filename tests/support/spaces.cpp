@@ -1,6 +1,8 @@
 #include "tests/support/spaces.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/random.hpp"
 #include "supernet/data/image_data.hpp"
@@ -81,6 +83,39 @@ Batch random_batch(const SearchSpace& space, std::int64_t sequences, std::int64_
     }
   }
   return batch;
+}
+
+namespace {
+
+template <class Same>
+bool same_tensors(const Weights& a, const Weights& b, Same same) {
+  const auto& tensors = a.table().tensors();
+  return tensors.size() == b.table().tensors().size() && std::all_of(tensors.begin(), tensors.end(), [&](const TensorSpec& tensor) {
+           return b.table().has(tensor.name) && same(a.view(tensor), b.view(tensor.name));
+         });
+}
+
+}  // namespace
+
+bool same_bits(ConstView a, ConstView b) {
+  if (a.rows != b.rows || a.columns != b.columns || a.dtype != b.dtype) return false;
+  for (std::int64_t row = 0; row < a.rows; ++row)
+    if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns * bytes_of(a.dtype))) != 0)
+      return false;
+  return true;
+}
+
+bool same_bits(const Weights& a, const Weights& b) {
+  return same_tensors(a, b, [](ConstView x, ConstView y) { return same_bits(x, y); });
+}
+
+bool same_values(const Weights& a, const Weights& b) {
+  return same_tensors(a, b, [](ConstView x, ConstView y) {
+    if (x.rows != y.rows || x.columns != y.columns) return false;
+    for (std::int64_t row = 0; row < x.rows; ++row)
+      if (!std::equal(x.row<float>(row), x.row<float>(row) + x.columns, y.row<float>(row))) return false;
+    return true;
+  });
 }
 
 void fill_outside(Weights& weights, const Subnet& subnet, double value) {

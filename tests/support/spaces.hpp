@@ -29,4 +29,11 @@ Batch random_batch(const SearchSpace& space, std::int64_t sequences, std::int64_
 /// Every element of `weights` outside the slices that `subnet` uses becomes `value`.
 void fill_outside(Weights& weights, const Subnet& subnet, double value);
 
+/// The same shape and the same bits inside.
+bool same_bits(ConstView a, ConstView b);
+/// The same tensors, by name, with the same bits.
+bool same_bits(const Weights& a, const Weights& b);
+/// The same tensors, by name, with equal float32 values: a zero has no sign.
+bool same_values(const Weights& a, const Weights& b);
+
 }  // namespace elastiform

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <limits>
 
@@ -149,18 +148,13 @@ TEST_CASE("bands that no subnet of a step touches stay bitwise unchanged under t
         trainer.weights().table(), [&](std::int64_t band) { return active[band] ? -1 : 0; }, idle);
     band_rectangles(
         trainer.weights().table(), [&](std::int64_t band) { return active[band] ? 0 : -1; }, touched);
-    const auto same = [](ConstView a, ConstView b) {
-      for (std::int64_t row = 0; row < a.rows; ++row)
-        if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns) * 4) != 0) return false;
-      return true;
-    };
     for (const BandRectangle& r : idle) {
       some_idle = true;
-      REQUIRE(same(r.of(trainer.weights()), r.of(before)));
-      REQUIRE(same(r.of(std::as_const(*trainer.state().optimizer->moments().at("m"))), r.of(m_before)));
+      REQUIRE(same_bits(r.of(trainer.weights()), r.of(before)));
+      REQUIRE(same_bits(r.of(std::as_const(*trainer.state().optimizer->moments().at("m"))), r.of(m_before)));
     }
     int moved = 0;
-    for (const BandRectangle& r : touched) moved += same(r.of(trainer.weights()), r.of(before)) ? 0 : 1;
+    for (const BandRectangle& r : touched) moved += same_bits(r.of(trainer.weights()), r.of(before)) ? 0 : 1;
     CHECK(moved > 0);
   }
   CHECK(some_idle);

@@ -1,6 +1,5 @@
 // Trainings of which a part of the weights learns.
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -56,12 +55,6 @@ Tuned tuning_of(const std::string& method) {
   if (method == "prompt") return Tuned(byte_space(), prompts(4));
   if (method == "ssf") return Tuned(biased_space(), ssf(biased_space().model()));
   return Tuned(byte_space(), lora(byte_space().model(), 4, 8));
-}
-
-bool same_bits(ConstView a, ConstView b) {
-  for (std::int64_t row = 0; row < a.rows; ++row)
-    if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns) * 4) != 0) return false;
-  return true;
 }
 
 TEST_CASE("tuning learns and leaves frozen weights bitwise as they were", "[trainers][tuning]") {

@@ -1,9 +1,9 @@
 // LoRA of several ranks: nested slices of one pair of matrices, with one factor.
-#include <cstring>
 #include <set>
 
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/merge.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/cpu.hpp"
 #include "tests/support/spaces.hpp"
@@ -14,26 +14,8 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-bool same_bits(ConstView a, ConstView b) {
-  if (a.rows != b.rows || a.columns != b.columns) return false;
-  for (std::int64_t row = 0; row < a.rows; ++row)
-    if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns) * sizeof(float)) != 0)
-      return false;
-  return true;
-}
-
-bool same_bits(const Weights& a, const Weights& b) {
-  for (const TensorSpec& tensor : a.table().tensors())
-    if (!b.table().has(tensor.name) || !same_bits(a.view(tensor), b.view(tensor.name))) return false;
-  return true;
-}
-
 double loss_of(Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch) {
-  const Network network(weights.table().space(), DType::float32);
-  Weights gradients(weights.shared_table(), DType::float32, host_memory(), Held::trained);
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {.batch = batch.sequences, .tokens = batch.tokens});
-  Arena arena(plan.arena_bytes);
-  return network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena).label_loss;
+  return training_pass(Network(weights.table().space(), DType::float32), backend, weights, subnet, batch).report.label_loss;
 }
 
 SearchSpace ranked_space() {

@@ -2,48 +2,19 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/random.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "supernet/cost_model.hpp"
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/merge.hpp"
+#include "tests/supernet/gradient_check.hpp"
+#include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/cpu.hpp"
-#include "tests/support/finite_difference.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tuned_spaces.hpp"
 
 namespace elastiform {
 namespace {
-
-struct Pass {
-  LossReport report;
-  Weights gradients;
-};
-
-Pass run(const Network& network, Backend& backend, const Weights& weights, const Subnet& subnet, const Batch& batch,
-         std::int64_t limit = kNoLimit) {
-  Weights gradients(weights.shared_table(), weights.dtype(), host_memory(), Held::trained);
-  const ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens}, limit);
-  Arena arena(plan.arena_bytes);
-  const LossReport report = network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena);
-  CHECK(arena.peak() == arena.capacity());  // planned == used, to the byte
-  return {report, std::move(gradients)};
-}
-
-bool same_bits(ConstView a, ConstView b) {
-  if (a.rows != b.rows || a.columns != b.columns) return false;
-  for (std::int64_t row = 0; row < a.rows; ++row)
-    if (std::memcmp(a.row_range(row, 1).data, b.row_range(row, 1).data, static_cast<std::size_t>(a.columns * bytes_of(a.dtype))) != 0)
-      return false;
-  return true;
-}
-
-bool same_bits(const Weights& a, const Weights& b) {
-  for (const TensorSpec& tensor : a.table().tensors())
-    if (!same_bits(a.view(tensor), b.view(b.table().at(tensor.name)))) return false;
-  return a.table().tensors().size() == b.table().tensors().size();
-}
 
 /// Every kind of tuning that there is, of both presets.
 std::vector<SearchSpace> tuned_spaces() {
@@ -71,28 +42,10 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet, std::int64_
   const Network network(space, DType::float64);
   Weights weights = random_weights(space, DType::float64, 5);
   const Batch batch = random_batch(space, 2, 7, 3);
-  const Pass pass = run(network, backend, weights, subnet, batch, limit);
-  const auto loss = [&] { return run(network, backend, weights, subnet, batch, limit).report.label_loss; };
-  for (const TensorSpec& tensor : weights.table().tensors()) {
-    CAPTURE(tensor.name, format(subnet), limit);
-    if (!tensor.trained) {
-      CHECK(pass.gradients.view(tensor).empty());
-      continue;
-    }
-    const Extent extent = weights.table().extent(tensor, subnet);
-    RandomStream random(9, Purpose::test, static_cast<std::uint64_t>(tensor.offset));
-    for (int sample = 0; sample < 3; ++sample) {
-      const auto row = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.rows)));
-      const auto column = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tensor.columns)));
-      const double gradient = pass.gradients.view(tensor).row<double>(row)[column];
-      if (row >= extent.rows || column >= extent.columns) {
-        CHECK(gradient == 0);
-        continue;
-      }
-      double& w = weights.view(tensor).row<double>(row)[column];
-      CHECK(gradient == Approx(central_difference(w, loss)).epsilon(2e-6).margin(2e-9));
-    }
-  }
+  const Pass pass = training_pass(network, backend, weights, subnet, batch, {.limit = limit});
+  CAPTURE(limit);
+  const auto loss = [&] { return training_pass(network, backend, weights, subnet, batch, {.limit = limit}).report.label_loss; };
+  check_differences(weights, pass.gradients, subnet, loss);
 }
 
 TEST_CASE("gradients of what learns agree with finite differences, frozen tensors have none", "[supernet][tuning]") {
@@ -114,10 +67,10 @@ TEST_CASE("a tuned network has the same bits on every number of threads and unde
   const Weights weights = random_weights(space, DType::float32, 5);
   const Network network(space, DType::float32);
   Cpu serial(1, precision);
-  const Pass expected = run(network, serial.backend, weights, space.largest(), batch);
+  const Pass expected = training_pass(network, serial.backend, weights, space.largest(), batch);
   for (const std::int64_t limit : {kNoLimit, std::int64_t{0}}) {
     Cpu cpu(3, precision);
-    const Pass found = run(network, cpu.backend, weights, space.largest(), batch, limit);
+    const Pass found = training_pass(network, cpu.backend, weights, space.largest(), batch, {.limit = limit});
     CHECK(found.report.label_loss == expected.report.label_loss);
     CHECK(same_bits(found.gradients, expected.gradients));
   }
@@ -133,10 +86,10 @@ TEST_CASE("a slice of a tuned supernet has the loss and gradients of its dense c
     const Subnet subnet = random_subnet(space, i);
     Weights masked = extract(weights, space.largest());
     fill_outside(masked, subnet, std::numeric_limits<double>::quiet_NaN());
-    const Pass sliced = run(network, cpu.backend, masked, subnet, batch);
+    const Pass sliced = training_pass(network, cpu.backend, masked, subnet, batch);
     const Weights dense_weights = extract(weights, subnet);
     const SearchSpace& dense_space = dense_weights.table().space();
-    const Pass dense = run(Network(dense_space, DType::float32), cpu.backend, dense_weights, dense_space.largest(), batch);
+    const Pass dense = training_pass(Network(dense_space, DType::float32), cpu.backend, dense_weights, dense_space.largest(), batch);
     CAPTURE(format(subnet));
     CHECK(sliced.report.label_loss == dense.report.label_loss);
     for (const TensorSpec& tensor : dense.gradients.table().tensors()) {
@@ -158,8 +111,8 @@ TEST_CASE("merged weights compute what the tuned network does, and merging commu
   for (std::uint64_t i = 0; i < 10; ++i) {
     const Subnet subnet = random_subnet(space, i);
     CAPTURE(format(subnet));
-    const LossReport apart = run(Network(space, DType::float32), cpu.backend, weights, subnet, batch).report;
-    const LossReport together = run(Network(plain.table().space(), DType::float32), cpu.backend, plain, subnet, batch).report;
+    const LossReport apart = training_pass(Network(space, DType::float32), cpu.backend, weights, subnet, batch).report;
+    const LossReport together = training_pass(Network(plain.table().space(), DType::float32), cpu.backend, plain, subnet, batch).report;
     CHECK(apart.label_loss == together.label_loss);
     CHECK(same_bits(extract(plain, subnet), merged(extract(weights, subnet))));
   }
