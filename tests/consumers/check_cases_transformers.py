@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import cases
+import checkpoints
 
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"  # until 5.x
 TOLERANCE = 1e-4  # of the largest logit: two float32 implementations that add in different orders
@@ -55,9 +56,7 @@ def check(report, case, kind, own_code):
 
 
 def main():
-    transformers.logging.set_verbosity_error()
-    if hasattr(transformers.logging, "disable_progress_bar"):
-        transformers.logging.disable_progress_bar()
+    checkpoints.be_quiet()
     torch.set_num_threads(1)
     report = cases.Report(f"transformers {transformers.__version__}")
     for case in cases.cases(sys.argv[1]):

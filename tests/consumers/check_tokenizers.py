@@ -4,7 +4,6 @@
 Tokenizers trained on TEXT with the pre-tokenizers of GPT-2, Llama 3 and SmolLM, on TEXT and on every code point of Unicode in several contexts:
 about 12 MB in all.
 """
-import json
 import pathlib
 import random
 import subprocess

@@ -8,22 +8,13 @@ import tempfile
 
 import numpy as np
 import torch
-import transformers
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from checkpoints import be_quiet, check, logits_of
+
 TOLERANCE = 1e-4  # of the largest logit: two float32 implementations that add in different orders
 GREEDY_TOKENS = 50
-
-
-def check(condition, message):
-    if not condition:
-        sys.exit(f"check_transformers.py: {message}")
-
-
-def our_logits(build, folder, text):
-    run = subprocess.run([build / "consumer_logits", folder], input=text, stdout=subprocess.PIPE, check=True)
-    return np.frombuffer(run.stdout, np.float32).reshape(len(text), 256)
 
 
 def our_tokens(build, folder, prompt):
@@ -49,7 +40,7 @@ def check_logits(build, folder, model, text):
         window = text[begin:begin + context]
         with torch.no_grad():
             theirs = model(torch.tensor([list(window)])).logits[0].numpy()
-        ours = our_logits(build, folder, window)
+        ours = logits_of(build, folder, window, len(window))
         check(np.isfinite(ours).all() and np.abs(ours).max() > 1, "our logits say something")
         worst = max(worst, np.abs(ours - theirs).max() / np.abs(ours).max())
     check(worst <= TOLERANCE, f"logits differ by {worst:.2e} of the largest, {TOLERANCE:.0e} is allowed")
@@ -58,8 +49,7 @@ def check_logits(build, folder, model, text):
 
 def main():
     build, folder, text_file, architecture = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    be_quiet()
     text = pathlib.Path(text_file).read_bytes()
     model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     model.eval()
@@ -82,7 +72,8 @@ def main():
 
     with tempfile.TemporaryDirectory() as saved:  # what transformers writes is read here, and means the same
         model.save_pretrained(saved)
-        check(np.array_equal(our_logits(build, saved, text[:32]), our_logits(build, folder, text[:32])), "the folder that transformers saved gives other logits")
+        again, before = (logits_of(build, where, text[:32], 32) for where in (saved, folder))
+        check(np.array_equal(again, before), "the folder that transformers saved gives other logits")
     print(f"ok: {architecture} {folder}: logits within {worst:.1e} of the largest, {GREEDY_TOKENS} greedy tokens equal: {bytes(ours)!r}")
 
 
