@@ -8,9 +8,9 @@
 #include "experiments/bench/support/kernel_table.hpp"
 #include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
-#include "kernels/errors.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace elastiform {
 namespace {
@@ -19,14 +19,11 @@ using Catch::Matchers::Contains;
 
 std::string mistake(const std::string& line) {
   const ThreadPool pool(1);
-  try {
+  return input_error([&] {
     const CaseLine parsed = CaseLine::parse(line);
     CpuBackend backend(pool, parsed.precision);
     KernelCase(parsed, backend).run();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "none";
+  });
 }
 
 TEST_CASE("every row of the kernel table is a case line that says what it runs", "[experiments][bench]") {
@@ -70,7 +67,7 @@ TEST_CASE("what ELASTIFORM_VERBOSE=kernels prints runs as a case", "[experiments
     if (line.find(" dtype=float32") == std::string::npos || !seen.insert(operation).second) continue;
     CAPTURE(line);
     CHECK(known.count(operation) == 1);
-    CHECK(mistake(line) == "none");
+    CHECK(mistake(line) == kNoError);
     CHECK(CaseLine::parse(line).text() == line);
     const bool narrow = has_bf16_products(operation) || line.find(":bf16") != std::string::npos;
     CHECK((CaseLine::parse(line).precision == Precision::bf16) == (narrow && precision == "bf16"));

@@ -6,6 +6,7 @@
 #include "kernels/errors.hpp"
 #include "tests/experiments/program.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace elastiform {
 namespace {
@@ -13,12 +14,7 @@ namespace {
 using Catch::Matchers::Contains;
 
 std::string message_of(const std::string& toml, const std::vector<std::string>& set = {}) {
-  try {
-    Recipe::parse(toml, "micro.toml", set);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
+  return input_error([&] { Recipe::parse(toml, "micro.toml", set); });
 }
 
 // The micro recipe with one line replaced or added.

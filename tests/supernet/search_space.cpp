@@ -4,9 +4,9 @@
 #include <cmath>
 #include <set>
 
-#include "kernels/errors.hpp"
 #include "kernels/random.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace elastiform {
 namespace {
@@ -71,18 +71,8 @@ Subnet random_member(const SearchSpace& space, RandomStream& random) {
   return subnet;
 }
 
-template <class Body>
-std::string message_of(Body body) {
-  try {
-    body();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 std::string objection(const SearchSpace& space, const std::string& text) {
-  return message_of([&] { space.check(parse_subnet(text), "runs/demo"); });
+  return input_error([&] { space.check(parse_subnet(text), "runs/demo"); });
 }
 
 }  // namespace
@@ -92,7 +82,7 @@ TEST_CASE("the presets", "[supernet][space]") {
   CHECK((llama.norm == Norm::rms && llama.ffn == FeedForwardKind::swiglu && llama.positions == Positions::rope && !llama.biases));
   CHECK((gpt2.norm == Norm::layer && gpt2.ffn == FeedForwardKind::gelu_tanh && gpt2.positions == Positions::learned && gpt2.biases));
   CHECK(gpt2.preset == "gpt2");
-  CHECK(message_of([] { preset_model("lama"); }) == "model preset: expected one of llama, gpt2, vit, found 'lama'; nearest llama");
+  CHECK(input_error([] { preset_model("lama"); }) == "model preset: expected one of llama, gpt2, vit, found 'lama'; nearest llama");
 }
 
 TEST_CASE("FFN ratios become the nearest multiple of 8, once each and ascending", "[supernet][space]") {
@@ -132,7 +122,7 @@ TEST_CASE("a subnet outside the space is answered with the rule it breaks and th
         "subnet e320:2xh6f1280@1,6: the blocks kept after @ are not 2 ascending indices of blocks; runs/demo allows 0 to 5; nearest "
         "e320:2xh6f1280");
   CHECK_THAT(objection(space, "e320:2xh4f1280@0,5"), Contains("block 5 has 4 heads; runs/demo allows 6; nearest e320:h4f1280,h6f1280@0,5"));
-  CHECK(objection(space, "e320:h4f1280,h6f640@2,5") == "no error");
+  CHECK(objection(space, "e320:h4f1280,h6f640@2,5") == kNoError);
 }
 
 TEST_CASE("kept lists must be canonical", "[supernet][space]") {
@@ -184,7 +174,7 @@ TEST_CASE("the space of one subnet holds exactly that subnet, its blocks renumbe
   CHECK(dense.largest() == dense.smallest());
   CHECK(dense.model() == demo().model());
   CHECK_FALSE(dense.contains(subnet));
-  CHECK(message_of([&] { SearchSpace::of(demo().model(), parse_subnet("e320:h6k2f8")); }) ==
+  CHECK(input_error([&] { SearchSpace::of(demo().model(), parse_subnet("e320:h6k2f8")); }) ==
         "space: subnet e320:h6k2f8: expected 1 heads in each KV group, found 6 heads over 2 groups");
 }
 
@@ -229,12 +219,12 @@ TEST_CASE("what no space may be is refused with its place", "[supernet][space]")
     std::vector<int> embed = {64}, depth = {1};
     std::vector<Block> blocks = {widths({2}, {8})};
     change(model, embed, depth, blocks);
-    return message_of([&] { SearchSpace(model, embed, depth, blocks); });
+    return input_error([&] { SearchSpace(model, embed, depth, blocks); });
   };
   using M = ModelConfig&;
   using L = std::vector<int>&;
   using B = std::vector<Block>&;
-  CHECK(refused([](M, L, L, B) {}) == "no error");
+  CHECK(refused([](M, L, L, B) {}) == kNoError);
   CHECK(refused([](M, L e, L, B) { e = {}; }) == "space: embed: expected at least one choice, found none");
   CHECK(refused([](M, L e, L, B) { e = {64, -1}; }) == "space: embed: expected 1 to 65536, found -1");
   CHECK(refused([](M, L, L d, B) { d = {0, 1}; }) == "space: depth: expected 1 to 4096, found 0");
@@ -253,7 +243,7 @@ TEST_CASE("what no space may be is refused with its place", "[supernet][space]")
              }),
              Contains("widths of at most 1048576"));
   CHECK_THAT(refused([](M, L, L, B b) { b[0] = widths({0, 2}, {0, 8}); }), Contains("0 in at most one of the two lists"));
-  CHECK(refused([](M, L, L, B b) { b[0] = widths({0, 2}, {8}); }) == "no error");
+  CHECK(refused([](M, L, L, B b) { b[0] = widths({0, 2}, {8}); }) == kNoError);
   CHECK_THAT(refused([](M m, L, L, B) { m.head_dim = 33; }), Contains("even number"));
   CHECK_THAT(refused([](M m, L, L, B) { m.vocabulary = 1; }), Contains("vocabulary"));
   CHECK_THAT(refused([](M m, L, L, B) { m.norm_eps = NAN; }), Contains("norm_eps"));
@@ -267,7 +257,7 @@ TEST_CASE("lying space texts are refused in one line", "[supernet][space]") {
     std::string text = good;
     const std::size_t at = text.find(from);
     REQUIRE(at != std::string::npos);
-    return message_of([&] { SearchSpace::parse(text.replace(at, from.size(), to), "run.h5"); });
+    return input_error([&] { SearchSpace::parse(text.replace(at, from.size(), to), "run.h5"); });
   };
   CHECK(replaced("\"embed\":[192", "\"embed\":[1.5") == "run.h5: embed: expected a whole number, found a JSON number");
   CHECK(replaced("\"embed\":[192", "\"embed\":[99999999999") == "run.h5: embed: expected a 32-bit number, found 99999999999");
@@ -280,8 +270,8 @@ TEST_CASE("lying space texts are refused in one line", "[supernet][space]") {
   CHECK_THAT(replaced("\"tied\":true", "\"tied\":true,\"moe\":4"), Contains("it may come from a newer version"));
   CHECK_THAT(replaced("\"tied\":true", "\"tied\":true,\"tied\":true"), Contains("twice"));
   CHECK_THAT(replaced("\"branch_scale\":1.0", "\"branch_scale\":1e999"), Contains("run.h5: "));
-  CHECK_THAT(message_of([] { SearchSpace::parse(std::string(1 << 20, '['), "run.h5"); }), Catch::StartsWith("run.h5: "));
-  CHECK_THAT(message_of([] { SearchSpace::parse(std::string(5 << 20, ' '), "run.h5"); }), Contains("at most 4 MiB"));
+  CHECK_THAT(input_error([] { SearchSpace::parse(std::string(1 << 20, '['), "run.h5"); }), Catch::StartsWith("run.h5: "));
+  CHECK_THAT(input_error([] { SearchSpace::parse(std::string(5 << 20, ' '), "run.h5"); }), Contains("at most 4 MiB"));
 
   RandomStream random(5, Purpose::test);
   for (int i = 0; i < 3000; ++i) {
@@ -291,9 +281,9 @@ TEST_CASE("lying space texts are refused in one line", "[supernet][space]") {
       if (random.below(3) == 0) text.erase(at, 1 + random.below(8));
       else text[at] = "0123456789-.e,:[]{}\"x"[random.below(21)];
     }
-    const std::string message = message_of([&] { SearchSpace::parse(text, "run.h5"); });
+    const std::string message = input_error([&] { SearchSpace::parse(text, "run.h5"); });
     CAPTURE(text, message);
-    REQUIRE((message == "no error" || message.rfind("run.h5", 0) == 0));
+    REQUIRE((message == kNoError || message.rfind("run.h5", 0) == 0));
     REQUIRE(message.find('\n') == std::string::npos);
   }
 }

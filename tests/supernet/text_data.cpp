@@ -13,6 +13,7 @@
 #include "kernels/random.hpp"
 #include "supernet/sha256.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace elastiform {
@@ -37,12 +38,7 @@ DataOptions with(std::vector<int> splits, std::int64_t block) {
 }
 
 std::string message_of(const std::string& path, const DataOptions& options = {}, int context = 16) {
-  try {
-    const TextData data(path, options, context);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "no error";
+  return input_error([&] { const TextData data(path, options, context); });
 }
 
 /// Owner of every position: 't', 's', 'r', or '.' in a gap. Fails when two splits share a byte.
@@ -193,7 +189,7 @@ TEST_CASE("unusable texts are refused in one line", "[supernet][data]") {
              Contains("expected a train split with a stretch of 17 bytes (context + 1), found none; use longer files"));
 
   const std::string path = folder.write("text", random_text(10'000, 1));
-  CHECK(message_of(path, with({90, 5, 5}, 100)) == "no error");
+  CHECK(message_of(path, with({90, 5, 5}, 100)) == kNoError);
   CHECK_THAT(message_of(path, with({1, 1, 1}, 100), 400), Contains("a train split with a stretch of 401 bytes"));
   CHECK(message_of(path, with({90, 10}, 100)) ==
         "data.splits: expected three whole numbers from 1 to 1000000 for train, search and report, found [90, 10]; e.g. [90, 5, 5]");

@@ -2,6 +2,7 @@
 #include "kernels/errors.hpp"
 #include "supernet/weights_file.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/trainers/fixture.hpp"
 #include "trainers/checkpoint.hpp"
 #include "trainers/trainer_state.hpp"
@@ -74,12 +75,7 @@ TEST_CASE("the recipe says what compressed activations take, and what is too lit
   f.options.activations = GENERATE("auto", "4bit");
   const std::int64_t automatic = Trainer::plan(f.space, f.options, f.stages, backend).arena;
   f.options.activation_bytes = 1;
-  std::string message;
-  try {
-    Trainer::plan(f.space, f.options, f.stages, backend);
-  } catch (const InputError& error) {
-    message = error.what();
-  }
+  const std::string message = input_error([&] { Trainer::plan(f.space, f.options, f.stages, backend); });
   CAPTURE(message);
   const std::size_t number = message.find("at least ");
   REQUIRE(number != std::string::npos);

@@ -6,7 +6,6 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "kernels/errors.hpp"
 #include "kernels/random.hpp"
 #include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/gguf.hpp"
@@ -15,6 +14,7 @@
 #include "supernet/tokenizers/oniguruma.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace elastiform {
@@ -90,15 +90,9 @@ void set(Metadata& metadata, const std::string& key, T value) {
 }
 
 std::string refusal(const std::string& path) {
-  try {
-    load_model(path);
-  } catch (const InputError& error) {
-    const std::string line = error.what();
-    CHECK(line.find('\n') == std::string::npos);
-    CHECK(line.find(path) == 0);
-    return line;
-  }
-  return "no error";
+  const std::string line = check_input_error([&] { load_model(path); });
+  CHECK(line.find(path) == 0);
+  return line;
 }
 
 }  // namespace

@@ -5,13 +5,13 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "kernels/errors.hpp"
 #include "kernels/random.hpp"
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/hugging_face.hpp"
 #include "supernet/formats/hugging_face_config.hpp"
 #include "supernet/formats/safetensors_folder.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace elastiform {
@@ -106,14 +106,7 @@ std::string folder_with(const TemporaryFolder& folder, const Json& config, const
 }
 
 std::string refusal(const std::string& path) {
-  try {
-    load_model(path);
-  } catch (const InputError& error) {
-    const std::string line = error.what();
-    CHECK(line.find('\n') == std::string::npos);
-    return line;
-  }
-  return "no error";
+  return check_input_error([&] { load_model(path); });
 }
 
 float at(const Values& values, const std::string& name, std::int64_t row, std::int64_t column) {

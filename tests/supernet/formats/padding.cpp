@@ -1,7 +1,7 @@
 #include "supernet/formats/padding.hpp"
 
-#include "kernels/errors.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -70,13 +70,10 @@ TEST_CASE("what padding costs is counted from the shapes", "[formats][padding]")
 TEST_CASE("what no padding makes alike is refused", "[formats][padding]") {
   const TemporaryFolder folder;
   const auto refusal = [&](const char* format, const SearchSpace& space, const char* subnet) {
-    try {
+    return input_error([&] {
       export_model(find_format(format), random_weights(space, DType::float32, 3), parse_subnet(subnet), ModelCard{}, kTokens,
                    folder / "model", {.pad = true});
-    } catch (const InputError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    });
   };
   CHECK_THAT(refusal("hf-gpt2", space_of("llama", 1, false), "e48:h1f24,h2f1"), Catch::Contains("RMSNorm"));
   CHECK_THAT(refusal("gguf", space_of("llama", 1, false), "e48:h1f24,h2f1"), Catch::Contains("--pad"));

@@ -11,6 +11,7 @@
 #include "kernels/errors.hpp"
 #include "supernet/storage/user_block.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/killed_child.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -55,13 +56,9 @@ void write_sample(const std::string& path, double seconds = 1.5, const std::stri
 
 /// The message with which a file is refused; fails the test when it is not, or not by InputError.
 std::string refusal(const std::string& path, std::string_view kind = "results") {
-  try {
-    const Hdf5Reader file(path, kind);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  FAIL("accepted " << path);
-  return {};
+  const std::string line = input_error([&] { const Hdf5Reader file(path, kind); });
+  if (line == kNoError) FAIL("accepted " << path);
+  return line;
 }
 
 }  // namespace
