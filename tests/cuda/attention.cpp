@@ -5,6 +5,7 @@
 #include "kernels/cuda_on_host/settings.hpp"
 #include "kernels/reference/reference_backend.hpp"
 #include "tests/cuda/device_matrix.hpp"
+#include "tests/support/conformance.hpp"
 #include "tests/support/near.hpp"
 #include "tests/support/sanitized.hpp"
 
@@ -98,14 +99,6 @@ std::vector<Matrix> run(const Case& c, Layout layout) {
   for (const DeviceMatrix* gradient : {&dq, &dk, &dv}) result.push_back(gradient->read());
   free_on_device(scratch);
   return result;
-}
-
-void check_same_bits(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
-  REQUIRE(actual.size() == expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    CAPTURE(i);
-    CHECK(actual[i].same_bits(expected[i]));
-  }
 }
 
 /// Near float64; the same bits wherever the matrices lie, in whatever order blocks and threads run.

@@ -61,14 +61,6 @@ struct Steps {
   }
 };
 
-void check_same(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
-  REQUIRE(actual.size() == expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    CAPTURE(i);
-    CHECK(actual[i].same_bits(expected[i]));
-  }
-}
-
 }  // namespace
 
 TEST_CASE("a device takes all rows as one panel", "[cuda]") {
@@ -111,7 +103,7 @@ TEST_CASE("norm_backward sums its gains over all rows, in place of dy", "[cuda]"
     CAPTURE(i);
     CHECK_THAT(actual[i], near(expected[i], tolerance("norm_backward", DType::float32).scaled(expected[i].largest_magnitude())));
   }
-  check_same(run(k, {DType::float32, 352}), actual);
+  check_same_bits(run(k, {DType::float32, 352}), actual);
 }
 
 TEST_CASE("steps of a loop run as one and have the bits of single ones", "[cuda]") {
@@ -119,7 +111,7 @@ TEST_CASE("steps of a loop run as one and have the bits of single ones", "[cuda]
   const Steps one_by_one(k), together(k);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(kRectangles.size()); ++i) k.adamw(one_by_one.at(i));
   k.for_each(static_cast<std::int64_t>(kRectangles.size()), [&](std::int64_t i) { k.adamw(together.at(i)); });
-  check_same(together.read(), one_by_one.read());
+  check_same_bits(together.read(), one_by_one.read());
 }
 
 TEST_CASE("what one body of a loop asks for stays in its order", "[cuda]") {
@@ -135,7 +127,7 @@ TEST_CASE("what one body of a loop asks for stays in its order", "[cuda]") {
   };
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(kRectangles.size()); ++i) body(expected, i);
   k.for_each(static_cast<std::int64_t>(kRectangles.size()), [&](std::int64_t i) { body(actual, i); });
-  check_same(actual.read(), expected.read());
+  check_same_bits(actual.read(), expected.read());
 }
 
 TEST_CASE("a loop that fails leaves nothing behind", "[cuda]") {
@@ -149,7 +141,7 @@ TEST_CASE("a loop that fails leaves nothing behind", "[cuda]") {
                              }),
                   std::runtime_error);
   k.for_each(1, [](std::int64_t) {});
-  check_same(steps.read(), before);
+  check_same_bits(steps.read(), before);
 }
 
 TEST_CASE("zero, scale and copy reach the elements of a view and no others", "[cuda]") {
@@ -312,7 +304,7 @@ TEST_CASE("losses over a vocabulary of 50,257 agree with float64", "[cuda]") {
     CAPTURE(i);
     CHECK_THAT(actual[i], near(expected[i], tolerance("softmax_loss", DType::float32).scaled(expected[i].largest_magnitude())));
   }
-  check_same(run(k, {DType::float32, 3}), actual);
+  check_same_bits(run(k, {DType::float32, 3}), actual);
 }
 
 TEST_CASE("correct is the first of equal largest logits", "[cuda]") {

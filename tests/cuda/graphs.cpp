@@ -39,11 +39,6 @@ std::vector<Matrix> once(Precision precision, std::int64_t N, std::int64_t I, st
   return products.read();
 }
 
-void check_same(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
-  REQUIRE(actual.size() == expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) CHECK(actual[i].same_bits(expected[i]));
-}
-
 RepeatKey key(std::int64_t n) { return {n}; }
 
 }  // namespace
@@ -56,7 +51,7 @@ TEST_CASE("work that is met again is played with what its memory holds by then",
     k.repeated(key(1), [&] { products.ask(k); });
     CHECK(k.recorded() == (i == 0 ? 0 : 1));
   }
-  check_same(products.read(), once(precision, 70, 40, 24));
+  check_same_bits(products.read(), once(precision, 70, 40, 24));
   k.scale(products.w.view(), 2);  // a power of two: all products are twice what they were
   k.repeated(key(1), [&] { products.ask(k); });
   std::vector<Matrix> expected = once(precision, 70, 40, 24);
@@ -73,7 +68,7 @@ TEST_CASE("recorded work is forgotten when scratch memory has grown", "[cuda]") 
   k.zero(small.dw.view());
   k.repeated(key(1), [&] { small.ask(k); });
   CHECK(k.recorded() == 1);  // anew
-  check_same(small.read(), once(Precision::f32, 1024, 8, 8));
+  check_same_bits(small.read(), once(Precision::f32, 1024, 8, 8));
 }
 
 TEST_CASE("recorded work is forgotten when memory is released, whose addresses others will have", "[cuda]") {
@@ -86,7 +81,7 @@ TEST_CASE("recorded work is forgotten when memory is released, whose addresses o
   // The same key, as if the new weights stood where the old ones were; their shadow is somewhere else.
   const Products second(k, 9, 40, 24, 7);
   k.repeated(key(1), [&] { second.ask(k); });
-  check_same(second.read(), once(Precision::bf16, 9, 40, 24, 7));
+  check_same_bits(second.read(), once(Precision::bf16, 9, 40, 24, 7));
 }
 
 TEST_CASE("what fails while it is recorded leaves the backend as it was", "[cuda]") {
@@ -105,7 +100,7 @@ TEST_CASE("what fails while it is recorded leaves the backend as it was", "[cuda
     k.repeated(key(1), body);
     CHECK(k.recorded() == 1);
   }
-  check_same(products.read(), once(Precision::f32, 9, 40, 24));
+  check_same_bits(products.read(), once(Precision::f32, 9, 40, 24));
 }
 
 TEST_CASE("what the host reads cannot be recorded", "[cuda]") {

@@ -67,14 +67,6 @@ struct AllSteps {
   }
 };
 
-void check_same(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
-  REQUIRE(actual.size() == expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    CAPTURE(i);
-    CHECK(actual[i].same_bits(expected[i]));
-  }
-}
-
 constexpr auto kCount = static_cast<std::int64_t>(5);
 
 }  // namespace
@@ -90,7 +82,7 @@ TEST_CASE("steps of every kind run as one launch a kind in a loop, with the bits
   };
   for (std::int64_t i = 0; i < kCount; ++i) body(expected, i);
   k.for_each(kCount, [&](std::int64_t i) { body(actual, i); });
-  check_same(actual.read(), expected.read());
+  check_same_bits(actual.read(), expected.read());
 }
 
 TEST_CASE("squares of many steps are those of each", "[cuda]") {

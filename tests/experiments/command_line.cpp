@@ -103,8 +103,7 @@ TEST_CASE("more threads than a pool has are refused by the option's name", "[exp
 
 TEST_CASE("a network that is worse than guessing is not trained, evaluated or exported without a word", "[experiments][diverged]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
-  folder.write("micro.toml", micro_recipe());
+  write_micro(folder, micro_recipe());
   const char* says = "worse than guessing (8): the training diverged";
   const auto trained = run_program_in(folder.path(), words("train micro.toml --run bad --set train.rate=10 --set train.clip=0"));
   CHECK(trained.status == 0);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -14,8 +13,7 @@ namespace elastiform {
 /// two.toml, an experiment over the micro recipe, in a folder of its own.
 struct ExperimentFolder : OwnFolder {
   explicit ExperimentFolder(const std::string& head, const std::string& arms, int steps = 8) {
-    std::filesystem::copy(micro_folder().path() + "/text.txt", folder.path() + "/text.txt");
-    std::filesystem::copy(micro_folder().path() + "/micro.toml", folder.path() + "/micro.toml");
+    write_micro(folder, staged_micro_recipe());
     const std::string seeds = head.find("seeds") == std::string::npos ? "seeds = 2\n" : "";
     write_durably(folder.path() + "/two.toml",
                   "recipe = \"micro.toml\"\nset = [\"train.steps=" + std::to_string(steps) + "\"]\n" + seeds + head + arms);

@@ -195,6 +195,11 @@ const TemporaryFolder& micro_folder() {
   return folder;
 }
 
+void write_micro(const TemporaryFolder& folder, const std::string& recipe) {
+  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
+  folder.write("micro.toml", recipe);
+}
+
 std::string edited_run(const TemporaryFolder& folder, const std::string& line, const std::string& instead) {
   namespace fs = std::filesystem;
   folder.write("text.txt", content_of(micro_folder() / "text.txt"));

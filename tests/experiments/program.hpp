@@ -40,6 +40,9 @@ const TemporaryFolder& micro_folder();
 std::string micro_recipe();
 std::string staged_micro_recipe();  // first the largest alone, then draws with returns of both ends
 
+/// The micro text, and this recipe as micro.toml.
+void write_micro(const TemporaryFolder& folder, const std::string& recipe);
+
 /// A copy of the trained micro run as runs/edited of `folder`, beside its text, with one line of its recipe replaced. Once more on the same
 /// folder edits it further.
 std::string edited_run(const TemporaryFolder& folder, const std::string& line, const std::string& instead);

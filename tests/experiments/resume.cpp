@@ -94,8 +94,7 @@ TEST_CASE("killed at any sync or rename of a checkpoint and resumed, every file 
 
 TEST_CASE("a memory limit changes no bit of a run, at its start or when it resumes", "[experiments][resume][memory]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
-  folder.write("micro.toml", staged_micro_recipe());
+  write_micro(folder, staged_micro_recipe());
   const auto run = [&](const std::string& line) { return run_program_in(folder.path(), words(line)); };
   const auto too_low = run("train micro.toml --memory-limit 1KiB");
   const std::string before = "--memory-limit: expected at least ", after = " for this recipe";
@@ -127,8 +126,7 @@ TEST_CASE("a memory limit changes no bit of a run, at its start or when it resum
 TEST_CASE("in bf16 the least --memory-limit that is named suffices, and a dry run names the same memory", "[experiments][memory]") {
   if (!cpu::has_bf16()) return;
   const TemporaryFolder folder;
-  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
-  folder.write("micro.toml", staged_micro_recipe());
+  write_micro(folder, staged_micro_recipe());
   const auto train = [&](const std::string& rest) {
     return run_program_in(folder.path(), words("train micro.toml --set train.steps=2 --set train.precision=bf16 " + rest));
   };
@@ -147,8 +145,7 @@ TEST_CASE("in bf16 the least --memory-limit that is named suffices, and a dry ru
 
 TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it was", "[experiments][environment]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
-  folder.write("micro.toml", staged_micro_recipe());
+  write_micro(folder, staged_micro_recipe());
   const auto train = [&](const std::string& run, const char* isa, const std::string& precision = "f32") {
     ::setenv("ELASTIFORM_ISA", isa, 1);
     auto result =
@@ -182,8 +179,7 @@ TEST_CASE("ELASTIFORM_ISA chooses the instruction set, and files say which it wa
 
 TEST_CASE("ELASTIFORM_VERBOSE names only what does something", "[experiments][environment]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
-  folder.write("micro.toml", staged_micro_recipe());
+  write_micro(folder, staged_micro_recipe());
   const auto with = [&](const char* topics) {
     ::setenv("ELASTIFORM_VERBOSE", topics, 1);
     auto result = run_program_in(folder.path(), words("train micro.toml --set train.steps=1"));

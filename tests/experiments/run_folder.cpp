@@ -54,8 +54,7 @@ TEST_CASE("costs are those of today's [deploy], also of what was evaluated under
 
 TEST_CASE("a training that was killed before it wrote its recipe can be started again", "[experiments][run-folder]") {
   const TemporaryFolder folder;
-  folder.write("text.txt", content_of(micro_folder() / "text.txt"));
-  folder.write("micro.toml", micro_recipe());
+  write_micro(folder, micro_recipe());
   const auto line = words("train micro.toml --run r --set train.steps=1");
   for (const char* point : {"1", "2", "3"}) {
     ::setenv("ELASTIFORM_FAIL_POINT", point, 1);

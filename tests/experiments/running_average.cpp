@@ -20,8 +20,7 @@ std::string with_lines_after(const std::string& recipe, const std::string& line,
 /// A run with a running average.
 struct AveragedRun : OwnFolder {
   AveragedRun() {
-    folder.write("text.txt", content_of(micro_folder() / "text.txt"));
-    folder.write("micro.toml", with_lines_after(micro_recipe(), "sequences = 4\n", "ema = 0.9\naccumulation = 2\nnoise_scale = true\n"));
+    write_micro(folder, with_lines_after(micro_recipe(), "sequences = 4\n", "ema = 0.9\naccumulation = 2\nnoise_scale = true\n"));
     CHECK(text_of("train micro.toml").find("noise scale -") == std::string::npos);
   }
   std::string text_of(const std::string& line) const { return succeed(line).out; }

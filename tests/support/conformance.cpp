@@ -13,15 +13,6 @@ namespace {
 // tight matrix.
 const std::vector<std::int64_t> kPaddings = kSanitized ? std::vector<std::int64_t>{5} : std::vector<std::int64_t>{5, 32, 352};
 
-void check_same_bits(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
-  REQUIRE(actual.size() == expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    CAPTURE(i);
-    CHECK(actual[i].same_bits(expected[i]));
-    CHECK(actual[i].canary_intact());
-  }
-}
-
 void check_near(const char* operation, const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
   REQUIRE(actual.size() == expected.size());
   for (std::size_t i = 0; i < actual.size(); ++i) {
@@ -59,6 +50,15 @@ void check(const char* operation, Precision precision, const Case& run) {
 }
 
 }  // namespace
+
+void check_same_bits(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected) {
+  REQUIRE(actual.size() == expected.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    CAPTURE(i);
+    CHECK(actual[i].same_bits(expected[i]));
+    CHECK(actual[i].canary_intact());
+  }
+}
 
 Matrix Memory::operand(std::int64_t rows, std::int64_t columns, std::uint64_t stream) const {
   Matrix result = normal(rows, columns, columns + padding, operand_dtype(), stream);

@@ -47,6 +47,9 @@ void check_bf16_conformance(const char* operation, const Case& run);
 /// those in float32.
 void check_stored_operands(const Case& run);
 
+/// The same matrices bit for bit, and nothing written beside them.
+void check_same_bits(const std::vector<Matrix>& actual, const std::vector<Matrix>& expected);
+
 /// For the initializer-free return of move-only lists.
 template <class... M>
 std::vector<Matrix> written(M... matrices) {
