@@ -2,9 +2,11 @@
 
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "supernet/arena_bytes.hpp"
 #include "supernet/network_parts.hpp"
+#include "supernet/rotary.hpp"
 
 namespace elastiform {
 
@@ -13,13 +15,12 @@ ConstantTable Network::Parts::rotary(double (*function)(double)) const {
   if (model.positions != Positions::rope) return {};
   const std::int64_t rows = model.stream_tokens(model.context), columns = model.head_dim / 2, bytes = rows * columns * bytes_of(dtype);
   MemoryBlock made = allocate_block(bytes);
+  const std::vector<double> frequencies = rotary_frequencies(model);
   const View values{made.get(), rows, columns, columns, dtype};
   dispatch(dtype, [&]<class T>() {
     for (std::int64_t position = 0; position < rows; ++position)
-      for (std::int64_t i = 0; i < columns; ++i) {
-        const double angle = static_cast<double>(position) * std::pow(model.rope_theta, -2.0 * static_cast<double>(i) / model.head_dim);
-        values.row<T>(position)[i] = static_cast<T>(function(angle));
-      }
+      for (std::int64_t i = 0; i < columns; ++i)
+        values.row<T>(position)[i] = static_cast<T>(function(static_cast<double>(position) * frequencies[static_cast<std::size_t>(i)]));
   });
   const bool stays = &memory == &host_memory();
   ConstantTable table{stays ? std::move(made) : allocate_block(bytes, memory), {}};

@@ -69,6 +69,29 @@ void check_family(const ModelConfig& m) {
   if (m.distillation_token && !classifies) refuse("distillation_token", "false, without images", "true");
 }
 
+void check_rope_scaling(const ModelConfig& m) {
+  const RopeScaling& rule = m.rope_scaling;
+  if (rule.kind == RopeStretch::none) {
+    if (rule != RopeScaling{}) refuse("rope_scaling", "linear or llama3, with a factor", "none");
+    return;
+  }
+  if (m.positions != Positions::rope) refuse("rope_scaling", "none, with learned positions", "another");
+  const auto need = [](const char* what, double value, double low, double high) {
+    if (!(value >= low && value <= high))
+      refuse(what, "a number from " + std::to_string(low) + " to " + std::to_string(high), std::to_string(value));
+  };
+  need("rope_factor", rule.factor, 1, 1e6);
+  if (rule.kind == RopeStretch::linear && rule != RopeScaling{.kind = rule.kind, .factor = rule.factor})
+    refuse("rope_scaling", "llama3, with factors of low and high frequencies", "linear");
+  need("rope_low_freq_factor", rule.low_factor, 1e-3, 1e3);
+  need("rope_high_freq_factor", rule.high_factor, 1e-3, 1e3);
+  if (rule.low_factor >= rule.high_factor)
+    refuse("rope_low_freq_factor", "less than rope_high_freq_factor, " + std::to_string(rule.high_factor), std::to_string(rule.low_factor));
+  need("rope_original_context", rule.original_context, 1, kMaxContext);
+  if (rule.original_context != std::floor(rule.original_context))
+    refuse("rope_original_context", "a whole number", std::to_string(rule.original_context));
+}
+
 void check_model(const ModelConfig& m) {
   const bool printable = std::all_of(m.preset.begin(), m.preset.end(), [](char c) { return c > ' ' && c < 0x7f; });
   if (m.preset.empty() || m.preset.size() > 64 || !printable)
@@ -82,6 +105,7 @@ void check_model(const ModelConfig& m) {
   need_range("queries_per_group", m.queries_per_group, 1, kMaxHeads);
   need_positive("norm_eps", m.norm_eps, 1);
   need_positive("rope_theta", m.rope_theta, 1e12);
+  check_rope_scaling(m);
   need_positive("branch_scale", m.branch_scale, 1e6);
   need_positive("skip_scale", m.skip_scale, 1e6);
   const ResidualRuleEntry& rule = residual_rule(m.residual);

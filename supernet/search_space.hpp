@@ -27,6 +27,17 @@ struct ImageShape {
   bool operator==(const ImageShape&) const = default;
 };
 
+/// How rotary frequencies are lowered for a longer context than a checkpoint was first trained at: not, all alike (arXiv 2306.15595), or the
+/// slow ones alone (Llama 3.1; arXiv 2407.21783).
+enum class RopeStretch : std::uint8_t { none, linear, llama3 };
+struct RopeScaling {
+  RopeStretch kind = RopeStretch::none;
+  double factor = 1;                       // by which frequencies are divided
+  double low_factor = 1, high_factor = 4;  // llama3: waves longer than original_context / low_factor are divided, those shorter than
+  double original_context = 8192;          // original_context / high_factor are not, those between are in part; tokens
+  bool operator==(const RopeScaling&) const = default;
+};
+
 /// What every subnet of a space shares: the family and its fixed sizes.
 struct ModelConfig {
   std::string preset = "llama";  // the name it came from: "llama", "gpt2", "vit"; only for messages and exports
@@ -39,6 +50,7 @@ struct ModelConfig {
   FeedForwardKind ffn = FeedForwardKind::swiglu;
   Positions positions = Positions::rope;
   double rope_theta = 10000;
+  RopeScaling rope_scaling;
   bool biases = false;
   bool tied = true;  // the head is the token embedding
   ResidualRule residual = ResidualRule::branch_scale;

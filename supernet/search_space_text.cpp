@@ -37,6 +37,8 @@ ResidualRule residual_named(std::string_view name, const std::string& where) {
   throw unknown_name(where, name, known);
 }
 constexpr std::array<Name<Positions>, 2> kPositions = {{{Positions::rope, "rope"}, {Positions::learned, "learned"}}};
+constexpr std::array<Name<RopeStretch>, 3> kStretches = {
+    {{RopeStretch::none, "none"}, {RopeStretch::linear, "linear"}, {RopeStretch::llama3, "llama3"}}};
 constexpr std::array<Name<Readout>, 3> kReadouts = {
     {{Readout::every_token, "every_token"}, {Readout::class_token, "class_token"}, {Readout::mean, "mean"}}};
 
@@ -162,6 +164,19 @@ ImageShape parse_image(Object object) {
   return image;
 }
 
+RopeScaling parse_rope_scaling(Object object) {
+  RopeScaling rule;
+  rule.kind = object.named("kind", kStretches);
+  rule.factor = object.number("factor");
+  if (rule.kind == RopeStretch::llama3) {
+    rule.low_factor = object.number("low_factor");
+    rule.high_factor = object.number("high_factor");
+    rule.original_context = object.number("original_context");
+  }
+  object.end();
+  return rule;
+}
+
 ModelConfig parse_model(Object object) {
   ModelConfig model;
   model.preset = object.word("preset");
@@ -174,6 +189,8 @@ ModelConfig parse_model(Object object) {
   model.ffn = object.named("ffn", kFeedForwards);
   model.positions = object.named("positions", kPositions);
   model.rope_theta = object.number("rope_theta");
+  if (object.has("rope_scaling"))
+    model.rope_scaling = parse_rope_scaling({object.member("rope_scaling"), "model.rope_scaling.", object.where()});
   model.biases = object.flag("biases");
   model.tied = object.flag("tied");
   model.branch_scale = object.number("branch_scale");
@@ -220,6 +237,13 @@ std::string SearchSpace::text() const {
                    {"biases", m.biases},
                    {"tied", m.tied},
                    {"branch_scale", m.branch_scale}};
+  if (m.rope_scaling.kind != RopeStretch::none)
+    json["model"]["rope_scaling"] = {{"kind", text_of(kStretches, m.rope_scaling.kind)}, {"factor", m.rope_scaling.factor}};
+  if (m.rope_scaling.kind == RopeStretch::llama3) {
+    json["model"]["rope_scaling"]["low_factor"] = m.rope_scaling.low_factor;
+    json["model"]["rope_scaling"]["high_factor"] = m.rope_scaling.high_factor;
+    json["model"]["rope_scaling"]["original_context"] = m.rope_scaling.original_context;
+  }
   if (m.residual != ResidualRule::branch_scale) {  // unwritten, spaces of before there was a choice keep their hash
     json["model"]["residual"] = std::string(residual_rule(m.residual).name);
     json["model"]["skip_scale"] = m.skip_scale;

@@ -19,6 +19,7 @@ constexpr int kLargestSide = 1 << 12;  // of an image: its patches, and the valu
 const std::vector<std::string_view> kNorms{"rmsnorm", "layernorm"};
 const std::vector<std::string_view> kFeedForwards{"swiglu", "gelu_tanh", "gelu_erf"};
 const std::vector<std::string_view> kPositions{"rope", "learned"};
+const std::vector<std::string_view> kStretches{"none", "linear", "llama3"};
 const std::vector<std::string_view> kReadouts{"class_token", "mean"};
 const std::vector<std::string_view> kFamilies{"decoder", "vit"};
 // Understood, and written out under the full name: what configurations elsewhere, and earlier recipes of ours, say.
@@ -48,6 +49,18 @@ const ResidualRuleEntry& read_residual(TableReader& table) {
   return *residual_rules()[static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
 }
 
+/// Numbers that the rule does not have are keys that nobody knows.
+RopeScaling read_rope_scaling(TableReader& table) {
+  RopeScaling rule;
+  rule.kind = kind_at(table, "rope_scaling", kStretches, rule.kind);
+  if (rule.kind != RopeStretch::none) rule.factor = table.number("rope_factor", 1, 1, 1e6);
+  if (rule.kind != RopeStretch::llama3) return rule;
+  rule.low_factor = table.number("rope_low_freq_factor", rule.low_factor, 1e-3, 1e3);
+  rule.high_factor = table.number("rope_high_freq_factor", rule.high_factor, 1e-3, 1e3);
+  rule.original_context = table.small_integer("rope_original_context", static_cast<int>(rule.original_context), 1, kLargest);
+  return rule;
+}
+
 /// What a decoder reads and where its tokens stand.
 ModelConfig read_decoder(TableReader& table, int vocabulary) {
   auto model = preset_model(table.choice("preset", "llama", {"llama", "gpt2"}));
@@ -58,6 +71,7 @@ ModelConfig read_decoder(TableReader& table, int vocabulary) {
   model.context = table.small_integer("context", model.context, 1, kLargest);
   model.positions = kind_at(table, "positions", kPositions, model.positions);
   model.rope_theta = table.number("rope_theta", model.rope_theta, 1, 1e12);
+  model.rope_scaling = read_rope_scaling(table);
   model.tied = table.boolean("tied", model.tied);
   return model;
 }
@@ -239,10 +253,20 @@ SearchSpace::Block general_block(const SearchSpace& space) {
   return general;
 }
 
+std::string rope_scaling_lines(const RopeScaling& rule) {
+  if (rule.kind == RopeStretch::none) return "";
+  std::string lines = fmt::format("rope_scaling = \"{}\"\nrope_factor = {}\n", kind_name(kStretches, rule.kind), rule.factor);
+  if (rule.kind == RopeStretch::llama3)
+    lines += fmt::format("rope_low_freq_factor = {}\nrope_high_freq_factor = {}\nrope_original_context = {:.0f}\n", rule.low_factor,
+                         rule.high_factor, rule.original_context);
+  return lines;
+}
+
 std::string decoder_lines(const ModelConfig& model) {
-  return fmt::format(
+  const std::string lines = fmt::format(
       "[model]\nfamily = \"decoder\"\npreset = {}\nvocabulary = {}\ncontext = {}\npositions = \"{}\"\nrope_theta = {}\ntied = {}\n",
       toml_text(model.preset), model.vocabulary, model.context, kind_name(kPositions, model.positions), model.rope_theta, model.tied);
+  return lines + rope_scaling_lines(model.rope_scaling);
 }
 
 std::string vit_lines(const ModelConfig& model) {

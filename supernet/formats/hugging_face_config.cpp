@@ -48,7 +48,7 @@ Architecture parse_llama(const Config& config, const std::string& type, std::opt
   model.head_dim = config.has("head_dim") ? config.integer("head_dim") : embed / heads;
   model.queries_per_group = heads / groups;
   model.norm_eps = config.real("rms_norm_eps");
-  model.rope_theta = config.rope_theta();
+  config.rope(model);
   model.tied = config.flag("tie_word_embeddings", false);
   model.branch_scale = 1;
   found.subnet =
@@ -121,6 +121,7 @@ Architecture parse_auto(const Config& config, std::optional<int> context) {
   model.queries_per_group = std::max(queries, 1);
   model.norm_eps = config.real("norm_eps");
   model.rope_theta = config.real("rope_theta");
+  if (config.has("rotary_scaling")) config.scaling(model, "rotary_scaling");
   model.biases = config.flag("biases", false);
   model.tied = config.flag("tie_word_embeddings", true);
   model.branch_scale = 1;

@@ -57,21 +57,36 @@ class Config {
     if (value > limit) fail(key, "at most " + std::to_string(limit), json_[key]);
     return value;
   }
-  /// transformers 5 writes rope_parameters, 4 wrote rope_theta and rope_scaling; before that the kind was called "type".
-  double rope_theta() const {
-    std::optional<double> theta;
-    for (const std::string table : {"rope_parameters", "rope_scaling"}) {
+  /// transformers 5 writes rope_parameters, 4 wrote rope_theta and rope_scaling.
+  void rope(ModelConfig& model) const {
+    model.rope_theta = has("rope_theta") ? real("rope_theta") : 10000;  // the classes' own default
+    for (const std::string table : {"rope_scaling", "rope_parameters"}) {
       if (!has(table.c_str())) continue;
+      scaling(model, table);
       const auto& rope = json_[table];
-      if (!rope.is_object()) fail(table, "an object", rope);
-      for (const char* kind : {"rope_type", "type"})
-        if (rope.contains(kind) && rope[kind] != "default") fail(table + "." + kind, "default", rope[kind]);
       if (rope.contains("partial_rotary_factor") && rope["partial_rotary_factor"] != 1.0)
         fail(table + ".partial_rotary_factor", "1", rope["partial_rotary_factor"]);
-      if (!theta && rope.contains("rope_theta")) theta = real(rope["rope_theta"], table + ".rope_theta");
+      if (rope.contains("rope_theta")) model.rope_theta = real(rope["rope_theta"], table + ".rope_theta");
     }
-    if (theta) return *theta;
-    return has("rope_theta") ? real("rope_theta") : 10000;  // the classes' own default
+  }
+  /// The rule of scaling that a table says; its kind was called "type" once.
+  void scaling(ModelConfig& model, const std::string& table) const {
+    const auto& rope = json_[table];
+    if (!rope.is_object()) fail(table, "an object", rope);
+    for (const char* key : {"rope_type", "type"}) {
+      if (!rope.contains(key) || rope[key] == "default") continue;
+      if (rope[key] != "linear" && rope[key] != "llama3") fail(table + "." + key, "default, linear or llama3", rope[key]);
+      const auto number = [&](const char* name) {
+        if (!rope.contains(name)) fail(table + "." + name, "a number", "none");
+        return real(rope[name], table + "." + name);
+      };
+      RopeScaling rule{.kind = RopeStretch::linear, .factor = number("factor")};
+      if (rope[key] == "llama3")
+        rule = {RopeStretch::llama3, rule.factor, number("low_freq_factor"), number("high_freq_factor"),
+                number("original_max_position_embeddings")};
+      if (model.rope_scaling.kind != RopeStretch::none && model.rope_scaling != rule) fail(table, "one rule of scaling", rope);
+      model.rope_scaling = rule;
+    }
   }
   /// Every layer attends to everything before it, as far as `context` tokens can tell.
   void full_attention(int context) const {

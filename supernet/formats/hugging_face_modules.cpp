@@ -24,7 +24,7 @@ class ElastiformConfig(PretrainedConfig):
 
     def __init__(self, vocab_size=256, hidden_size=32, head_dim=16, block_heads=(2,), block_key_value_heads=(2,), block_ffn=(64,),
                  max_position_embeddings=128, norm="rmsnorm", norm_eps=1e-5, ffn_kind="swiglu", positions="rope", rope_theta=10000.0,
-                 biases=False, use_cache=True, initializer_range=0.02, tie_word_embeddings=True, **kwargs):
+                 rotary_scaling=None, biases=False, use_cache=True, initializer_range=0.02, tie_word_embeddings=True, **kwargs):
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.head_dim = head_dim
@@ -37,6 +37,7 @@ class ElastiformConfig(PretrainedConfig):
         self.ffn_kind = ffn_kind
         self.positions = positions
         self.rope_theta = rope_theta
+        self.rotary_scaling = rotary_scaling
         self.biases = biases
         self.use_cache = use_cache
         self.initializer_range = initializer_range
@@ -150,6 +151,22 @@ class Block(nn.Module):
         return x
 
 
+def frequencies(config, device):
+    """Angle of each pair of a head's channels from one position to the next; rotary_scaling may be "linear", or "llama3", which divides
+    the slow ones alone."""
+    pairs = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32)
+    plain = config.rope_theta ** (-pairs / config.head_dim)
+    rule = config.rotary_scaling
+    if rule is None:
+        return plain
+    if rule["rope_type"] == "linear":
+        return plain / rule["factor"]
+    waves = rule["original_max_position_embeddings"] * plain / (2 * torch.pi)
+    kept = (waves - rule["low_freq_factor"]) / (rule["high_freq_factor"] - rule["low_freq_factor"])
+    kept = kept.clamp(0, 1)
+    return plain * ((1 - kept) / rule["factor"] + kept)
+
+
 class Decoder(nn.Module):
     def __init__(self, config):
         super().__init__()
@@ -162,8 +179,7 @@ class Decoder(nn.Module):
         self.norm = make_norm(config)
 
     def angles(self, positions, dtype):
-        half = torch.arange(0, self.config.head_dim, 2, device=positions.device, dtype=torch.float32)
-        angles = positions[:, None, :, None].float() * self.config.rope_theta ** (-half / self.config.head_dim)
+        angles = positions[:, None, :, None].float() * frequencies(self.config, positions.device)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
     def forward(self, x, attention_mask, positions, cache):

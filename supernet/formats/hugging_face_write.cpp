@@ -178,6 +178,17 @@ Json vit_config(const DenseModel& model, const ModelCard& card) {
   return config;
 }
 
+/// In the words of transformers.
+Json scaling_of(const RopeScaling& rule) {
+  if (rule.kind == RopeStretch::none) return {{"rope_type", "default"}};
+  Json table{{"rope_type", rule.kind == RopeStretch::linear ? "linear" : "llama3"}, {"factor", rule.factor}};
+  if (rule.kind == RopeStretch::linear) return table;
+  table["low_freq_factor"] = rule.low_factor;
+  table["high_freq_factor"] = rule.high_factor;
+  table["original_max_position_embeddings"] = static_cast<std::int64_t>(rule.original_context);
+  return table;
+}
+
 }  // namespace
 
 void write_llama(const DenseModel& model, const ModelCard& card, const std::string& path) {
@@ -195,8 +206,10 @@ void write_llama(const DenseModel& model, const ModelCard& card, const std::stri
   config["rms_norm_eps"] = m.norm_eps;
   config["hidden_act"] = "silu";
   config["attention_dropout"] = 0.0;
-  config["rope_theta"] = m.rope_theta;  // transformers 4 reads this one, 5 the next
-  config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", m.rope_theta}};
+  config["rope_theta"] = m.rope_theta;  // transformers 4 reads this one and rope_scaling, 5 rope_parameters
+  config["rope_parameters"] = scaling_of(m.rope_scaling);
+  config["rope_parameters"]["rope_theta"] = m.rope_theta;
+  if (m.rope_scaling.kind != RopeStretch::none) config["rope_scaling"] = scaling_of(m.rope_scaling);
   if (mistral) config["sliding_window"] = nullptr;
   else config["attention_bias"] = config["mlp_bias"] = m.biases;
 
@@ -284,6 +297,7 @@ void write_auto(const DenseModel& model, const ModelCard& card, const std::strin
   config["ffn_kind"] = m.ffn == FeedForwardKind::swiglu ? "swiglu" : m.ffn == FeedForwardKind::gelu_tanh ? "gelu_tanh" : "gelu_erf";
   config["positions"] = m.positions == Positions::rope ? "rope" : "learned";
   config["rope_theta"] = m.rope_theta;
+  if (m.rope_scaling.kind != RopeStretch::none) config["rotary_scaling"] = scaling_of(m.rope_scaling);  // no name of transformers' own
   config["biases"] = m.biases;
   // Without attention there is nothing to keep, and generate() would take an empty cache for a first step.
   config["use_cache"] = std::any_of(heads.begin(), heads.end(), [](int count) { return count > 0; });

@@ -15,6 +15,7 @@
 #include "supernet/formats/onnx.hpp"
 #include "supernet/formats/onnx_tensor.hpp"
 #include "supernet/formats/untrusted_file.hpp"
+#include "supernet/rotary.hpp"
 
 namespace elastiform::onnx_folder {
 namespace {
@@ -281,8 +282,8 @@ void check_constants(const DenseModel& written, const std::string& path) {
   if (m.positions != Positions::rope || std::none_of(blocks.begin(), blocks.end(), [](const BlockGenes& genes) { return genes.heads > 0; }))
     return;
   const std::int64_t half = m.head_dim / 2;
-  const auto angle = [&](std::int64_t position, std::int64_t i) {
-    return static_cast<double>(position) * std::pow(m.rope_theta, -static_cast<double>(i) / static_cast<double>(half));
+  const auto angle = [frequencies = rotary_frequencies(m)](std::int64_t position, std::int64_t i) {
+    return static_cast<double>(position) * frequencies[static_cast<std::size_t>(i)];
   };
   check("rotary.cos", m.context, half, [&](std::int64_t t, std::int64_t i) { return static_cast<float>(std::cos(angle(t, i))); });
   check("rotary.sin", m.context, half, [&](std::int64_t t, std::int64_t i) { return static_cast<float>(std::sin(angle(t, i))); });

@@ -11,6 +11,7 @@
 #include "supernet/formats/model_card.hpp"
 #include "supernet/formats/onnx.hpp"
 #include "supernet/formats/onnx_blocks.hpp"
+#include "supernet/rotary.hpp"
 #include "supernet/storage/durable_file.hpp"
 
 namespace elastiform::onnx_folder {
@@ -68,13 +69,11 @@ class Decoder final : public BlockGraph {
   void rotary() {
     const std::int64_t half = model_.head_dim / 2, context = model_.context;
     const auto table = [&](const char* name, double (*function)(double)) {
-      const double theta = model_.rope_theta;
-      return g_.weight(name, {context, half}, [=] {
+      return g_.weight(name, {context, half}, [=, frequencies = rotary_frequencies(model_)] {
         std::vector<float> values;
         for (std::int64_t position = 0; position < context; ++position)
-          for (std::int64_t i = 0; i < half; ++i)
-            values.push_back(static_cast<float>(
-                function(static_cast<double>(position) * std::pow(theta, -static_cast<double>(i) / static_cast<double>(half)))));
+          for (const double frequency : frequencies)
+            values.push_back(static_cast<float>(function(static_cast<double>(position) * frequency)));
         return values;
       });
     };

@@ -73,6 +73,10 @@ void prove_config(const Format& format, const ModelConfig& written, const ModelC
   need(read.ffn == written.ffn, "FFN");
   need(read.positions == written.positions, "kind of positions");
   need(read.positions != Positions::rope || same(read.rope_theta, written.rope_theta), "rope_theta");
+  const RopeScaling &a = read.rope_scaling, &b = written.rope_scaling;
+  need(a.kind == b.kind && same(a.factor, b.factor) && same(a.low_factor, b.low_factor) && same(a.high_factor, b.high_factor) &&
+           same(a.original_context, b.original_context),
+       "rope_scaling");
   need(read.tied == written.tied && read.head_bias == written.head_bias, "head");
   need(read.image == written.image, "shape of images");
   need(read.readout == written.readout && read.causal == written.causal, "family");

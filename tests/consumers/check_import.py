@@ -35,6 +35,10 @@ def models():
     yield "llama-attention-biased", llama(attention_bias=True), {}
     yield "mistral", MistralForCausalLM(MistralConfig(**{**BASE, "head_dim": 10, "sliding_window": None})), {}
     yield "qwen2", Qwen2ForCausalLM(Qwen2Config(**BASE)), {}
+    scaled = lambda rule: {"rope_parameters": {"rope_theta": 20000.0, **rule}, "rope_scaling": rule}
+    yield "llama-linear", llama(**scaled({"rope_type": "linear", "factor": 4.0})), {}
+    yield "llama-3", llama(**scaled({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                     "original_max_position_embeddings": 64})), {}
     yield "gpt2", GPT2LMHeadModel(GPT2Config(**GPT2)), {}
     yield "gpt2-untied", GPT2LMHeadModel(GPT2Config(**GPT2, tie_word_embeddings=False, activation_function="gelu", n_inner=100)), {}
     yield "gpt2-sharded", GPT2LMHeadModel(GPT2Config(**GPT2)), {"max_shard_size": "60KB"}
@@ -58,7 +62,7 @@ def check_what_has_no_place(programs, llama, gpt2):
     from transformers import Qwen3Config, Qwen3ForCausalLM
     randomised(Qwen3ForCausalLM(Qwen3Config(**BASE, head_dim=8))).save_pretrained(programs.work / "qwen3")
     rows = [(programs.work / "qwen3", "self_attn.q_norm.weight")]
-    for key, value in (("rope_scaling", {"rope_type": "llama3", "factor": 8.0}), ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}),
+    for key, value in (("rope_scaling", {"rope_type": "dynamic", "factor": 8.0}), ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}),
                        ("hidden_act", "gelu"), ("quantization_config", {"bits": 4}), ("partial_rotary_factor", 0.5),
                        ("sliding_window", 32), ("model_type", "mixtral"), ("auto_map", {"AutoConfig": "x.Y"})):
         rows.append((programs.edited(llama, f"no-{key}-{len(rows)}", {key: value}), key))

@@ -188,7 +188,7 @@ TEST_CASE("a space's text is canonical and its hash follows every field", "[supe
   }
   const auto make = [](const ModelConfig& model) { return SearchSpace(model, {64}, {1}, {widths({2}, {8})}); };
   const ModelConfig base;
-  std::vector<ModelConfig> models(14, base);
+  std::vector<ModelConfig> models(18, base);
   models[1].preset = "gpt2";
   models[2].vocabulary = 257;
   models[3].context = 64;
@@ -202,6 +202,10 @@ TEST_CASE("a space's text is canonical and its hash follows every field", "[supe
   models[11].biases = true;
   models[12].tied = false;
   models[13].branch_scale = 0.5;
+  models[14].rope_scaling = {.kind = RopeStretch::linear, .factor = 2};
+  models[15].rope_scaling = {.kind = RopeStretch::llama3, .factor = 2};
+  models[16].rope_scaling = {.kind = RopeStretch::llama3, .factor = 2, .low_factor = 2};
+  models[17].rope_scaling = {.kind = RopeStretch::llama3, .factor = 2, .low_factor = 2, .high_factor = 8, .original_context = 4096};
   std::set<std::string> hashes;
   for (const ModelConfig& model : models) {
     hashes.insert(make(model).hash());

@@ -199,6 +199,35 @@ TEST_CASE("an FFN whose columns add nothing is still one", "[formats][gguf]") {
   }
 }
 
+TEST_CASE("scaled rotary positions are read back from every format that has them", "[formats][gguf][onnx]") {
+  const RopeScaling rule = GENERATE(RopeScaling{.kind = RopeStretch::linear, .factor = 2.5}, RopeScaling{RopeStretch::llama3, 8, 1, 4, 16},
+                                    RopeScaling{RopeStretch::llama3, 32, 1.5, 6, 12});
+  ModelConfig model = space_of(1).model();
+  model.rope_scaling = rule;
+  const SearchSpace space(model, {32}, {2},
+                          {{.heads = {2}, .ffn = {.widths = {32}, .ratios = {}}}, {.heads = {2}, .ffn = {.widths = {32}, .ratios = {}}}});
+  const std::string name = GENERATE("gguf", "hf-llama", "hf-auto", "elastiform", "onnx");
+  CAPTURE(name, rule.factor);
+  const TemporaryFolder folder;
+  const std::string path = folder / ("model" + std::string(find_format(name).suffix));
+  export_model(find_format(name), calm_weights(space), parse_subnet("e32:2xh2f32"), ModelCard{}, kTokens, path);
+  if (name != "onnx") CHECK(load_model(path).model.rope_scaling == rule);
+}
+
+TEST_CASE("a GGUF whose rotary positions are scaled otherwise is refused", "[formats][gguf][export]") {
+  static const auto write = [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    wrong.model.rope_scaling = {.kind = RopeStretch::linear, .factor = 1.001};
+    gguf::write_deci(wrong, card, path, gguf::Element::f32);
+  };
+  Format planted = find_format("gguf");
+  planted.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) { write(model, card, path); };
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of(1);
+  CHECK_THROWS_WITH(export_model(planted, calm_weights(space), parse_subnet("e32:h2f32"), ModelCard{}, kTokens, folder / "x"),
+                    Catch::Contains("another rope_scaling") && Catch::Contains("nothing was written"));
+}
+
 TEST_CASE("a GGUF that describes another model is refused", "[formats][gguf][export]") {
   using Write = void (*)(const DenseModel&, const ModelCard&, const std::string&);
   struct Row {

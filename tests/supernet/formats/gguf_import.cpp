@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "kernels/random.hpp"
 #include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/gguf.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
+#include "supernet/rotary.hpp"
 #include "supernet/tokenizers/byte_characters.hpp"
 #include "supernet/tokenizers/oniguruma.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
@@ -306,7 +308,7 @@ TEST_CASE("GGUF: what has no place is named", "[formats][gguf][import][hostile]"
   };
   CHECK_THAT(with("general.architecture", std::string("mamba")), Contains("llama or deci") && Contains("'mamba'"));
   CHECK_THAT(with("llama.rope.scaling.type", std::string("yarn")), Contains("llama.rope.scaling.type"));
-  CHECK_THAT(with("llama.rope.scaling.factor", 4.0f), Contains("llama.rope.scaling.factor"));
+  CHECK_THAT(with("llama.rope.scaling.factor", -4.0f), Contains("rope_factor"));
   CHECK_THAT(with("llama.rope.scaling.attn_factor", 1.5f), Contains("llama.rope.scaling.attn_factor"));
   CHECK_THAT(with("llama.rope.scaling.alpha", 2.0f), Contains("llama.rope.scaling.alpha"));
   CHECK_THAT(with("llama.expert_count", std::uint32_t{8}), Contains("llama.expert_count"));
@@ -333,9 +335,43 @@ TEST_CASE("GGUF: what has no place is named", "[formats][gguf][import][hostile]"
 
   std::vector<gguf::Tensor> tensors = llama_tensors();
   tensors.push_back({"blk.1.attn_q_norm.weight", Element::f32, {kHeadDim}, [] { return random_values(kHeadDim, 7); }});
-  tensors.push_back({"rope_freqs.weight", Element::f32, {kHeadDim / 2}, [] { return random_values(kHeadDim / 2, 7); }});
   gguf::write(path, llama_metadata(), tensors);
-  CHECK_THAT(refusal(path), Contains("'blk.N.attn_q_norm.weight'") && Contains("'rope_freqs.weight'"));
+  CHECK_THAT(refusal(path), Contains("'blk.N.attn_q_norm.weight'"));
+}
+
+TEST_CASE("a GGUF's linear scaling is said by its factor, Llama 3's by a tensor", "[formats][gguf][import]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model.gguf";
+  Metadata metadata = llama_metadata();
+  set(metadata, "llama.rope.scaling.factor", 4.0f);
+  gguf::write(path, metadata, llama_tensors());
+  CHECK(load_model(path).model.rope_scaling == RopeScaling{.kind = RopeStretch::linear, .factor = 4});
+  set(metadata, "llama.rope.scaling.type", std::string("none"));
+  gguf::write(path, metadata, llama_tensors());
+  CHECK(load_model(path).model.rope_scaling == RopeScaling{});
+
+  ModelConfig model;
+  model.head_dim = kHeadDim;
+  model.rope_theta = 500000;  // of Llama 3: the slowest waves are longer than its first context
+  model.rope_scaling = {.kind = RopeStretch::llama3, .factor = 32};
+  std::vector<float> divisors;
+  for (const double divisor : rotary_divisors(model)) divisors.push_back(static_cast<float>(divisor));
+  const auto with = [&](std::vector<float> values) {
+    std::vector<gguf::Tensor> tensors = llama_tensors();
+    const auto count = static_cast<std::int64_t>(values.size());
+    tensors.push_back({"rope_freqs.weight", Element::f32, {count}, [values] { return values; }});
+    Metadata of_llama3 = llama_metadata();
+    set(of_llama3, "llama.rope.freq_base", 500000.0f);
+    gguf::write(path, of_llama3, tensors);
+  };
+  with(divisors);
+  CHECK(load_model(path).model.rope_scaling == model.rope_scaling);
+  with({1, 2, 3, 5});
+  CHECK_THAT(refusal(path), Contains("rope_freqs.weight") && Contains("rule of Llama 3"));
+  with({1, 1, 1, std::numeric_limits<float>::quiet_NaN()});
+  CHECK_THAT(refusal(path), Contains("rope_freqs.weight"));
+  with({1, 1, 1});
+  CHECK_THAT(refusal(path), Contains("rope_freqs.weight"));
 }
 
 }  // namespace elastiform

@@ -189,8 +189,11 @@ TEST_CASE("keys and tensors without a place are named", "[formats][import][hosti
     const char *key, *value, *named;
   };
   const auto row = GENERATE(values<Row>({{"hidden_act", "\"gelu\"", "hidden_act"},
-                                         {"rope_scaling", R"({"rope_type": "llama3", "factor": 8.0})", "rope_scaling.rope_type"},
-                                         {"rope_scaling", R"({"type": "linear", "factor": 2.0})", "rope_scaling.type"},
+                                         {"rope_scaling", R"({"rope_type": "llama3", "factor": 8.0})", "rope_scaling.low_freq_factor"},
+                                         {"rope_scaling", R"({"type": "dynamic", "factor": 2.0})", "rope_scaling.type"},
+                                         {"rope_scaling", R"({"type": "linear"})", "rope_scaling.factor"},
+                                         {"rope_scaling", R"({"type": "linear", "factor": 0.5})", "rope_factor"},
+                                         {"rope_scaling", R"({"type": "linear", "factor": "2"})", "rope_scaling.factor"},
                                          {"rope_scaling", "7", "rope_scaling"},
                                          {"rope_parameters", R"({"rope_type": "yarn", "rope_theta": 1e4})", "rope_parameters.rope_type"},
                                          {"rope_parameters", R"({"rope_theta": "x"})", "rope_parameters.rope_theta"},
@@ -219,13 +222,23 @@ TEST_CASE("keys and tensors without a place are named", "[formats][import][hosti
   CHECK_THAT(refusal(folder_with(folder, config, llama_values())), Contains(row.named) && Contains("model"));
 }
 
-TEST_CASE("a scaling is refused beside rope_parameters that scale nothing", "[formats][import][hostile]") {
+TEST_CASE("scaled rotary positions are read as both versions of transformers write them", "[formats][import]") {
   const TemporaryFolder folder;
   Json config = llama_config();
+  const auto read = [&] { return load_model(folder_with(folder, config, llama_values())).model; };
   config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 500.0}};
-  CHECK(load_model(folder_with(folder, config, llama_values())).model.rope_theta == 500);
-  config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 2.0}};
-  CHECK_THAT(refusal(folder_with(folder, config, llama_values())), Contains("rope_scaling.rope_type"));
+  CHECK(read().rope_theta == 500);
+  CHECK(read().rope_scaling == RopeScaling{});
+  config["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}};
+  CHECK(read().rope_scaling == RopeScaling{.kind = RopeStretch::linear, .factor = 2});
+  config["rope_parameters"] = {{"rope_type", "llama3"},  {"rope_theta", 500.0},     {"factor", 8.0},
+                               {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 64}};
+  CHECK_THAT(refusal(folder_with(folder, config, llama_values())), Contains("rope_parameters") && Contains("one rule of scaling"));
+  config.erase("rope_scaling");
+  const RopeScaling llama3{.kind = RopeStretch::llama3, .factor = 8, .low_factor = 1, .high_factor = 4, .original_context = 64};
+  CHECK(read().rope_scaling == llama3);
+  config["rope_scaling"] = config["rope_parameters"];
+  CHECK(read().rope_scaling == llama3);
 }
 
 TEST_CASE("of an unknown architecture the tensors and keys that have no place are named", "[formats][import][hostile]") {
