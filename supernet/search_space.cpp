@@ -1,6 +1,8 @@
 #include "supernet/search_space.hpp"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 
@@ -69,27 +71,33 @@ void check_family(const ModelConfig& m) {
   if (m.distillation_token && !classifies) refuse("distillation_token", "false, without images", "true");
 }
 
+std::string shown(double value) {
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+}
+
 void check_rope_scaling(const ModelConfig& m) {
   const RopeScaling& rule = m.rope_scaling;
-  if (rule.kind == RopeStretch::none) {
-    if (rule != RopeScaling{}) refuse("rope_scaling", "linear or llama3, with a factor", "none");
-    return;
-  }
-  if (m.positions != Positions::rope) refuse("rope_scaling", "none, with learned positions", "another");
+  const char* const name = rule.kind == RopeStretch::linear ? "linear" : rule.kind == RopeStretch::llama3 ? "llama3" : "none";
+  RopeScaling used{.kind = rule.kind};  // of what the kind reads
+  if (rule.kind != RopeStretch::none) used.factor = rule.factor;
+  if (rule.kind == RopeStretch::llama3) used = rule;
+  if (rule != used) refuse("rope_scaling", "a kind that reads all numbers that are set", name);
+  if (rule.kind == RopeStretch::none) return;
+  if (m.positions != Positions::rope) refuse("rope_scaling", "none, with learned positions", name, "remove it");
   const auto need = [](const char* what, double value, double low, double high) {
-    if (!(value >= low && value <= high))
-      refuse(what, "a number from " + std::to_string(low) + " to " + std::to_string(high), std::to_string(value));
+    if (!(value >= low && value <= high)) refuse(what, "a number from " + shown(low) + " to " + shown(high), shown(value));
   };
   need("rope_factor", rule.factor, 1, 1e6);
-  if (rule.kind == RopeStretch::linear && rule != RopeScaling{.kind = rule.kind, .factor = rule.factor})
-    refuse("rope_scaling", "llama3, with factors of low and high frequencies", "linear");
+  if (static_cast<float>(rule.factor) == 1)
+    refuse("rope_factor", "a number above 1", shown(rule.factor), "what divides by 1 scales nothing");
   need("rope_low_freq_factor", rule.low_factor, 1e-3, 1e3);
   need("rope_high_freq_factor", rule.high_factor, 1e-3, 1e3);
   if (rule.low_factor >= rule.high_factor)
-    refuse("rope_low_freq_factor", "less than rope_high_freq_factor, " + std::to_string(rule.high_factor), std::to_string(rule.low_factor));
+    refuse("rope_low_freq_factor", "less than rope_high_freq_factor, " + shown(rule.high_factor), shown(rule.low_factor));
   need("rope_original_context", rule.original_context, 1, kMaxContext);
   if (rule.original_context != std::floor(rule.original_context))
-    refuse("rope_original_context", "a whole number", std::to_string(rule.original_context));
+    refuse("rope_original_context", "a whole number", shown(rule.original_context));
 }
 
 void check_model(const ModelConfig& m) {

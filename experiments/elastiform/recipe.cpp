@@ -32,12 +32,6 @@ constexpr int kByteVocabulary = 256;
 constexpr std::size_t kMaxRecipe = 1 << 20;
 constexpr std::int64_t kLoggedImages = 256;  // that live losses look at: a few percent of accuracy
 
-// A key that nothing would read is a mistake, and silence would hide it.
-void only_with(TableReader& table, const char* key, bool used, const std::string& with, const std::string& chosen) {
-  if (table.typed(key) && !used)
-    throw InputError({table.place(key), "only with " + with, chosen, fmt::format("remove {}, or choose what uses it", key)});
-}
-
 template <class Entry>
 std::vector<std::string_view> names_of(std::span<const Entry> entries) {
   std::vector<std::string_view> names;
@@ -48,22 +42,22 @@ std::vector<std::string_view> names_of(std::span<const Entry> entries) {
 /// That what is there can work together, and that nothing is there that nothing reads.
 void check_train(TableReader& table, const TrainOptions& train) {
   for (const char* key : kOptimizerKeys)
-    only_with(table, key, find_optimizer(train.optimizer).reads(key), "an optimizer that reads it", "optimizer = " + train.optimizer);
+    table.only_with(key, find_optimizer(train.optimizer).reads(key), "an optimizer that reads it", "optimizer = " + train.optimizer);
   for (const char* key : kStepRuleKeys)
-    only_with(table, key, find_step_rule(train.step_rule).reads(key), "a step rule that reads it", "step_rule = " + train.step_rule);
+    table.only_with(key, find_step_rule(train.step_rule).reads(key), "a step rule that reads it", "step_rule = " + train.step_rule);
   check_step_rule(train, table.place("step_rule"));
   check_policy(train);
-  only_with(table, "base_sequences", scales_rate(train), "train.scale_rate = linear or sqrt", "scale_rate = " + train.scale_rate);
+  table.only_with("base_sequences", scales_rate(train), "train.scale_rate = linear or sqrt", "scale_rate = " + train.scale_rate);
   check_noise_scale(train, table.place("noise_scale"));
-  only_with(table, "band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
-  only_with(table, "loss_scale", uses_loss_scale(train), "train.precision = fp16", "precision = " + train.precision);
-  only_with(table, "fp8_window", uses_fp8_window(train), "train.precision = fp8", "precision = " + train.precision);
-  only_with(table, "activation_bytes", uses_activation_bytes(train), "train.activations other than exact", "activations = exact");
-  only_with(table, "cooldown", uses_cooldown(train), "train.schedule = wsd", "schedule = " + train.schedule);
-  only_with(table, "final_rate", uses_final_rate(train), "train.schedule = wsd or cosine", "schedule = " + train.schedule);
+  table.only_with("band_warmup", uses_band_warmup(train), "train.policy other than dense", "policy = " + train.policy);
+  table.only_with("loss_scale", uses_loss_scale(train), "train.precision = fp16", "precision = " + train.precision);
+  table.only_with("fp8_window", uses_fp8_window(train), "train.precision = fp8", "precision = " + train.precision);
+  table.only_with("activation_bytes", uses_activation_bytes(train), "train.activations other than exact", "activations = exact");
+  table.only_with("cooldown", uses_cooldown(train), "train.schedule = wsd", "schedule = " + train.schedule);
+  table.only_with("final_rate", uses_final_rate(train), "train.schedule = wsd or cosine", "schedule = " + train.schedule);
   for (const char* key : {"tokens_kept", "tokens_step"})
-    only_with(table, key, uses_tokens_kept(train), "train.tokens other than all", "tokens = " + train.tokens);
-  only_with(table, "tokens_full", uses_tokens_full(train), "train.tokens = random_ltd", "tokens = " + train.tokens);
+    table.only_with(key, uses_tokens_kept(train), "train.tokens other than all", "tokens = " + train.tokens);
+  table.only_with("tokens_full", uses_tokens_full(train), "train.tokens = random_ltd", "tokens = " + train.tokens);
   if (uses_cooldown(train) && train.warmup + train.cooldown > 1 + 1e-9)  // decimal shares of 1 may add up to a bit more
     throw InputError({table.place("cooldown"), "warmup + cooldown of at most 1", fmt::format("{}", train.warmup + train.cooldown), ""});
 }
@@ -75,7 +69,7 @@ void read_augmentation(TableReader& table, TrainOptions& train, bool images) {
   a.flip = table.number("flip", a.flip, 0, 1);
   a.mixup = table.number("mixup", a.mixup, 0, 100);
   a.cutmix = table.number("cutmix", a.cutmix, 0, 100);
-  for (const char* key : {"crop", "flip", "mixup", "cutmix"}) only_with(table, key, images, "data.images", "text");
+  for (const char* key : {"crop", "flip", "mixup", "cutmix"}) table.only_with(key, images, "data.images", "text");
 }
 
 // An image that is moved by its whole side is gone.
@@ -158,10 +152,10 @@ Stage read_stage(TableReader& table) {
   stage.temperature = table.number("temperature", stage.temperature, 0.01, 100);
   table.finish();
   for (const char* key : {"largest", "smallest"})
-    only_with(table, key, uses_ends(stage), "sampler = balanced", "sampler = " + stage.sampler);
-  only_with(table, "random", uses_random(stage), "sampler = sandwich", "sampler = " + stage.sampler);
+    table.only_with(key, uses_ends(stage), "sampler = balanced", "sampler = " + stage.sampler);
+  table.only_with("random", uses_random(stage), "sampler = sandwich", "sampler = " + stage.sampler);
   for (const char* key : kObjectiveKeys)
-    only_with(table, key, find_objective(stage.objective).reads(key), "an objective that reads it", "objective = " + stage.objective);
+    table.only_with(key, find_objective(stage.objective).reads(key), "an objective that reads it", "objective = " + stage.objective);
   if (stage.largest + stage.smallest > 1)
     throw InputError({table.place("largest"), "largest + smallest of at most 1", fmt::format("{}", stage.largest + stage.smallest), ""});
   return stage;

@@ -198,6 +198,11 @@ void TableReader::refuse(const RecipeValue& value, const char* key, std::string 
 }
 
 bool TableReader::has(const char* key) { return value(key) != nullptr; }
+void TableReader::only_with(const char* key, bool used, const std::string& with, const std::string& chosen) {
+  if (typed(key) && !used)
+    throw InputError({place(key), "only with " + with, chosen, fmt::format("remove {}, or choose what uses it", key)});
+}
+
 bool TableReader::typed(const char* key) {
   const RecipeValue* const found = value(key);
   return found != nullptr && !found->inherited;

@@ -49,6 +49,8 @@ class TableReader {
   bool has(const char* key);
   bool typed(const char* key);  // there, and not inherited
   void require(const char* key);
+  /// Refuses a key that was typed although nothing reads it: a mistake that silence would hide. `with`: what it goes with; chosen: what is there.
+  void only_with(const char* key, bool used, const std::string& with, const std::string& chosen);
   std::string place(const char* key);  // for an InputError's `where`
   void finish() const;
 

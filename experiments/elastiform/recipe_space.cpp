@@ -49,12 +49,17 @@ const ResidualRuleEntry& read_residual(TableReader& table) {
   return *residual_rules()[static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
 }
 
-/// Numbers that the rule does not have are keys that nobody knows.
 RopeScaling read_rope_scaling(TableReader& table) {
   RopeScaling rule;
   rule.kind = kind_at(table, "rope_scaling", kStretches, rule.kind);
-  if (rule.kind != RopeStretch::none) rule.factor = table.number("rope_factor", 1, 1, 1e6);
-  if (rule.kind != RopeStretch::llama3) return rule;
+  const std::string chosen = fmt::format("rope_scaling = {}", kind_name(kStretches, rule.kind));
+  const bool scales = rule.kind != RopeStretch::none, llama3 = rule.kind == RopeStretch::llama3;
+  table.only_with("rope_factor", scales, "model.rope_scaling = linear or llama3", chosen);
+  for (const char* key : {"rope_low_freq_factor", "rope_high_freq_factor", "rope_original_context"})
+    table.only_with(key, llama3, "model.rope_scaling = llama3", chosen);
+  if (scales) table.require("rope_factor");
+  if (scales) rule.factor = table.number("rope_factor", rule.factor, 1, 1e6);
+  if (!llama3) return rule;
   rule.low_factor = table.number("rope_low_freq_factor", rule.low_factor, 1e-3, 1e3);
   rule.high_factor = table.number("rope_high_freq_factor", rule.high_factor, 1e-3, 1e3);
   rule.original_context = table.small_integer("rope_original_context", static_cast<int>(rule.original_context), 1, kLargest);

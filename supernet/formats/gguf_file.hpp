@@ -35,10 +35,6 @@ struct Tensor {
 using Value = std::variant<std::uint32_t, float, bool, std::string, std::vector<std::int32_t>, std::vector<std::string>>;
 using Metadata = std::vector<std::pair<std::string, Value>>;
 
-// What made rope_freqs.weight, in files of ours.
-constexpr const char *kRopeFactor = "elastiform.rope.factor", *kRopeLow = "elastiform.rope.low_freq_factor",
-                     *kRopeHigh = "elastiform.rope.high_freq_factor", *kRopeContext = "elastiform.rope.original_context_length";
-
 void write(const std::string& path, const Metadata& metadata, const std::vector<Tensor>& tensors);
 
 /// A file whose header was checked in full before anything was allocated for its tensors: lengths, types, sizes, offsets that follow each

@@ -7,13 +7,11 @@
 #include "kernels/errors.hpp"
 #include "supernet/formats/foreign_model.hpp"
 #include "supernet/formats/gguf.hpp"
+#include "supernet/formats/gguf_rotary.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
-#include "supernet/rotary.hpp"
 
 namespace elastiform::gguf {
 namespace {
-
-constexpr const char* kRopeDivisors = "rope_freqs.weight";
 
 constexpr std::int64_t kMaxSize = 1 << 24;  // of any one number of the metadata; products stay far inside 64 bits
 constexpr std::int64_t kMaxBlocks = 512;    // LLAMA_MAX_LAYERS
@@ -40,9 +38,8 @@ class Description {
   explicit Description(const Reader& file) : file_(file), architecture_(file.text("general.architecture")) {
     if (architecture_ != "llama" && architecture_ != "deci")
       throw InputError({file.path() + ": general.architecture", "llama or deci", "'" + architecture_.substr(0, 64) + "'", ""});
-    for (const char* name :
-         {"rope.scaling.type", "rope.scaling.attn_factor", "rope.scaling.alpha", "attention.sliding_window", "expert_count", "logit_scale",
-          "attention.scale", "attention.clamp_kqv", "attention.max_alibi_bias", "attention.causal"})
+    for (const char* name : {"rope.scaling.attn_factor", "rope.scaling.alpha", "attention.sliding_window", "expert_count", "logit_scale",
+                             "attention.scale", "attention.clamp_kqv", "attention.max_alibi_bias", "attention.causal"})
       if (has(name) && !is_neutral(name))
         throw InputError({file.path() + ": " + key(name), "none, which is plain Llama", "another arithmetic", "it has no place here"});
   }
@@ -52,12 +49,11 @@ class Description {
   int size(const std::string& name, std::int64_t most = kMaxSize) const { return size_of(file_, key(name), 1, most); }
   int size_or(const std::string& name, int otherwise) const { return has(name) ? size(name) : otherwise; }
   double real(const std::string& name) const { return file_.real(key(name)); }
-  std::string text(const std::string& name) const { return file_.text(key(name)); }
+  const std::string& architecture() const { return architecture_; }
   std::vector<std::int64_t> sizes(const std::string& name, int blocks) const { return sizes_of(file_, key(name), blocks); }
 
  private:
   bool is_neutral(const std::string& name) const {
-    if (name == "rope.scaling.type") return file_.text(key(name)) == "none" || file_.text(key(name)) == "linear";
     if (name == "rope.scaling.alpha") return file_.real(key(name)) == 0;
     if (name == "rope.scaling.attn_factor") return file_.real(key(name)) == 1;
     if (name == "attention.causal") return file_.flag(key(name));
@@ -172,41 +168,6 @@ bool has_biases(const Reader& file) {
   });
 }
 
-/// Llama 3's scaling, which stands in a tensor of what frequencies are divided by: the rule that makes these numbers. Whoever wrote them, the
-/// factor is the largest; files of ours say the rest too, and for others it is what Llama 3.1 and 3.2 have.
-RopeScaling llama3_scaling(const Reader& file, ModelConfig model) {
-  const std::string where = file.path() + ": " + kRopeDivisors;
-  file.require(kRopeDivisors, {model.head_dim / 2});
-  const std::vector<float> divisors = file.floats(kRopeDivisors);
-  RopeScaling& rule = model.rope_scaling = {.kind = RopeStretch::llama3};
-  rule.factor = divisors.empty() ? 1 : *std::max_element(divisors.begin(), divisors.end());
-  for (const auto& [key, number] : {std::pair{kRopeFactor, &rule.factor},
-                                    {kRopeLow, &rule.low_factor},
-                                    {kRopeHigh, &rule.high_factor},
-                                    {kRopeContext, &rule.original_context}})
-    if (file.has_key(key)) *number = file.real(key);
-  const std::vector<double> expected = rotary_divisors(model);
-  constexpr double kRounding = 1e-5;  // of float32, and of converters that compute in it
-  for (std::size_t i = 0; i < divisors.size(); ++i)
-    if (!(std::abs(divisors[i] / expected[i] - 1) <= kRounding))
-      throw InputError({where,
-                        "the rule of Llama 3 with factor " + std::to_string(rule.factor) + " over " +
-                            std::to_string(static_cast<std::int64_t>(rule.original_context)) + " tokens",
-                        std::to_string(divisors[i]) + " for pair " + std::to_string(i),
-                        "import the Hugging Face folder, which names its rule"});
-  return rule;
-}
-
-/// llama.cpp's: linear unless "none" is said, by a factor that an older key had too; 0 is 1.
-RopeScaling scaling_of(const Reader& file, const Description& description, const ModelConfig& model) {
-  if (file.has(kRopeDivisors)) return llama3_scaling(file, model);
-  if (description.has("rope.scaling.type") && description.text("rope.scaling.type") == "none") return {};
-  for (const char* key : {"rope.scaling.factor", "rope.scale_linear"})
-    if (description.has(key) && description.real(key) != 0 && description.real(key) != 1)
-      return {.kind = RopeStretch::linear, .factor = description.real(key)};
-  return {};
-}
-
 ModelConfig model_of(const Reader& file, const Description& description, int embed, const BlockGenes& first, std::optional<int> context) {
   ModelConfig model = preset_model("llama");
   const std::uint64_t tokens = file.has_key("tokenizer.ggml.tokens") ? file.array_length("tokenizer.ggml.tokens") : 0;
@@ -222,7 +183,7 @@ ModelConfig model_of(const Reader& file, const Description& description, int emb
           {file.path() + ": " + description.key(name), "the key length, " + std::to_string(model.head_dim), std::to_string(size), ""});
   model.norm_eps = description.real("attention.layer_norm_rms_epsilon");
   model.rope_theta = description.has("rope.freq_base") ? description.real("rope.freq_base") : 10000;  // llama.cpp's own default
-  model.rope_scaling = scaling_of(file, description, model);
+  model.rope_scaling = read_scaling(file, description.architecture(), model);
   model.tied = !file.has("output.weight");
   model.biases = has_biases(file);
   model.branch_scale = 1;

@@ -1,10 +1,10 @@
 #include <stdexcept>
 
 #include "supernet/formats/gguf.hpp"
+#include "supernet/formats/gguf_rotary.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
 #include "supernet/formats/model_card.hpp"
 #include "supernet/formats/weight_rows.hpp"
-#include "supernet/rotary.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -64,10 +64,6 @@ class Tensors {
     for (const std::int64_t extent : shape) size *= static_cast<std::size_t>(extent);
     list_.push_back({to, element, std::move(shape), [size, value] { return std::vector<float>(size, value); }});
   }
-  void numbers(const std::string& to, const std::vector<double>& values) {
-    const auto size = static_cast<std::int64_t>(values.size());
-    list_.push_back({to, Element::f32, {size}, [values] { return std::vector<float>(values.begin(), values.end()); }});
-  }
   std::vector<Tensor> take() { return std::move(list_); }
 
  private:
@@ -107,17 +103,6 @@ Metadata metadata_of(const DenseModel& model, const ModelCard& card, Element ele
                     {"deci.feed_forward_length", widths},
                     {"deci.attention.layer_norm_rms_epsilon", static_cast<float>(m.norm_eps)},
                     {"deci.rope.freq_base", static_cast<float>(m.rope_theta)}};
-  const RopeScaling& rule = m.rope_scaling;
-  if (rule.kind == RopeStretch::linear) {
-    metadata.emplace_back("deci.rope.scaling.type", std::string("linear"));
-    metadata.emplace_back("deci.rope.scaling.factor", static_cast<float>(rule.factor));
-  }
-  if (rule.kind == RopeStretch::llama3)  // llama.cpp reads a tensor; the numbers that made it are for our own import
-    for (const auto& [key, number] : {std::pair{kRopeFactor, rule.factor},
-                                      {kRopeLow, rule.low_factor},
-                                      {kRopeHigh, rule.high_factor},
-                                      {kRopeContext, rule.original_context}})
-      metadata.emplace_back(key, static_cast<float>(number));
   for (const char* key : {"deci.attention.key_length", "deci.attention.value_length", "deci.rope.dimension_count"})
     metadata.emplace_back(key, number(m.head_dim));
   return metadata;
@@ -135,7 +120,6 @@ void write_deci(const DenseModel& model, const ModelCard& card, const std::strin
   const std::int64_t embed = model.subnet.embed, idle = idle_width(element);
   Tensors tensors(model.weights, element, m.head_dim);
   tensors.lookup("token_embd.weight", "embedding.token");
-  if (m.rope_scaling.kind == RopeStretch::llama3) tensors.numbers("rope_freqs.weight", rotary_divisors(m));
   for (int block = 0; block < model.subnet.depth(); ++block) {
     const BlockGenes& genes = model.subnet.blocks[static_cast<std::size_t>(block)];
     const std::string to = "blk." + std::to_string(block) + ".", from = "block." + std::to_string(block) + ".";
@@ -160,7 +144,9 @@ void write_deci(const DenseModel& model, const ModelCard& card, const std::strin
   }
   tensors.vector("output_norm.weight", "final.norm.gain");
   if (!m.tied) tensors.lookup("output.weight", "head");
-  write(path, metadata, tensors.take());
+  std::vector<Tensor> list = tensors.take();
+  add_scaling(metadata, list, m);
+  write(path, metadata, list);
 }
 
 }  // namespace elastiform::gguf

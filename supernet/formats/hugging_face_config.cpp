@@ -121,7 +121,7 @@ Architecture parse_auto(const Config& config, std::optional<int> context) {
   model.queries_per_group = std::max(queries, 1);
   model.norm_eps = config.real("norm_eps");
   model.rope_theta = config.real("rope_theta");
-  if (config.has("rotary_scaling")) config.scaling(model, "rotary_scaling");
+  if (config.has("rotary_scaling")) model.rope_scaling = config.scaling("rotary_scaling");
   model.biases = config.flag("biases", false);
   model.tied = config.flag("tie_word_embeddings", true);
   model.branch_scale = 1;

@@ -27,7 +27,7 @@ struct Architecture {
 constexpr const char* kModelTypes = "llama, mistral, qwen2, gpt2, vit, deit, dinov2 or elastiform";
 
 /// Reads the text of a config.json. `context`: tokens of the network, at most what the model was made for (the default). Every key that would
-/// change the arithmetic into one that is not ours is an InputError that names it: other activations, scaled or partial rotary positions,
+/// change the arithmetic into one that is not ours is an InputError that names it: other activations, partial rotary positions and scalings of them other than linear and Llama 3's,
 /// sliding windows shorter than the context, quantized weights, code of its own.
 Architecture parse_config(std::string_view json, const std::string& where, std::optional<int> context = std::nullopt);
 

@@ -57,36 +57,35 @@ class Config {
     if (value > limit) fail(key, "at most " + std::to_string(limit), json_[key]);
     return value;
   }
-  /// transformers 5 writes rope_parameters, 4 wrote rope_theta and rope_scaling.
+  /// transformers 5 writes rope_parameters, 4 wrote rope_theta and rope_scaling. Where both stand, both versions go by rope_scaling and rope_theta.
   void rope(ModelConfig& model) const {
     model.rope_theta = has("rope_theta") ? real("rope_theta") : 10000;  // the classes' own default
-    for (const std::string table : {"rope_scaling", "rope_parameters"}) {
-      if (!has(table.c_str())) continue;
-      scaling(model, table);
-      const auto& rope = json_[table];
-      if (rope.contains("partial_rotary_factor") && rope["partial_rotary_factor"] != 1.0)
-        fail(table + ".partial_rotary_factor", "1", rope["partial_rotary_factor"]);
-      if (rope.contains("rope_theta")) model.rope_theta = real(rope["rope_theta"], table + ".rope_theta");
-    }
+    const std::string table = has("rope_scaling") ? "rope_scaling" : "rope_parameters";
+    if (!has(table.c_str())) return;
+    model.rope_scaling = scaling(table);
+    const auto& rope = json_[table];
+    if (rope.contains("partial_rotary_factor") && rope["partial_rotary_factor"] != 1.0)
+      fail(table + ".partial_rotary_factor", "1", rope["partial_rotary_factor"]);
+    if (rope.contains("rope_theta")) model.rope_theta = real(rope["rope_theta"], table + ".rope_theta");
   }
   /// The rule of scaling that a table says; its kind was called "type" once.
-  void scaling(ModelConfig& model, const std::string& table) const {
+  RopeScaling scaling(const std::string& table) const {
     const auto& rope = json_[table];
     if (!rope.is_object()) fail(table, "an object", rope);
-    for (const char* key : {"rope_type", "type"}) {
-      if (!rope.contains(key) || rope[key] == "default") continue;
-      if (rope[key] != "linear" && rope[key] != "llama3") fail(table + "." + key, "default, linear or llama3", rope[key]);
-      const auto number = [&](const char* name) {
-        if (!rope.contains(name)) fail(table + "." + name, "a number", "none");
-        return real(rope[name], table + "." + name);
-      };
-      RopeScaling rule{.kind = RopeStretch::linear, .factor = number("factor")};
-      if (rope[key] == "llama3")
-        rule = {RopeStretch::llama3, rule.factor, number("low_freq_factor"), number("high_freq_factor"),
-                number("original_max_position_embeddings")};
-      if (model.rope_scaling.kind != RopeStretch::none && model.rope_scaling != rule) fail(table, "one rule of scaling", rope);
-      model.rope_scaling = rule;
-    }
+    const std::string key = rope.contains("rope_type") ? "rope_type" : "type";
+    if (!rope.contains(key) || rope[key] == "default") return {};
+    if (rope[key] != "linear" && rope[key] != "llama3") fail(table + "." + key, "default, linear or llama3", rope[key]);
+    const auto number = [&](const std::string& name, double least, double most) {
+      if (!rope.contains(name)) fail(table + "." + name, "a number", "none");
+      const double value = real(rope[name], table + "." + name);
+      if (!(value >= least && value <= most)) fail(table + "." + name, "a number in its range", rope[name]);
+      return value;
+    };
+    RopeScaling rule{.kind = RopeStretch::linear, .factor = number("factor", 1, 1e6)};
+    if (rope[key] == "llama3")
+      rule = {RopeStretch::llama3, rule.factor, number("low_freq_factor", 1e-3, 1e3), number("high_freq_factor", 1e-3, 1e3),
+              number("original_max_position_embeddings", 1, kMaxSize)};
+    return static_cast<float>(rule.factor) == 1 ? RopeScaling{} : rule;
   }
   /// Every layer attends to everything before it, as far as `context` tokens can tell.
   void full_attention(int context) const {

@@ -39,6 +39,8 @@ def models():
     yield "llama-linear", llama(**scaled({"rope_type": "linear", "factor": 4.0})), {}
     yield "llama-3", llama(**scaled({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                      "original_max_position_embeddings": 64})), {}
+    yield "mistral-scaled", MistralForCausalLM(MistralConfig(**{**BASE, "head_dim": 10, "sliding_window": None},
+                                                             **scaled({"rope_type": "linear", "factor": 2.0}))), {}
     yield "gpt2", GPT2LMHeadModel(GPT2Config(**GPT2)), {}
     yield "gpt2-untied", GPT2LMHeadModel(GPT2Config(**GPT2, tie_word_embeddings=False, activation_function="gelu", n_inner=100)), {}
     yield "gpt2-sharded", GPT2LMHeadModel(GPT2Config(**GPT2)), {"max_shard_size": "60KB"}
@@ -84,8 +86,8 @@ def main():
         programs = Programs(sys.argv[1], work, "--text", text, "--tokenizer", "bytes")
         for name, model, options in models():
             check_model(programs, text.read_bytes(), name, model, options)
-        for name in ("llama", "gpt2"):
-            transformers.AutoModelForCausalLM.from_pretrained(check_round_trip(programs, name, f"hf-{name}"))
+        for name in ("llama", "gpt2", "llama-3"):
+            transformers.AutoModelForCausalLM.from_pretrained(check_round_trip(programs, name, f"hf-{name.removesuffix('-3')}"))
         gpt2 = programs.work / "gpt2"
         check_what_has_no_place(programs, programs.work / "llama", gpt2)
         # The base models' own classes save without the head and without a prefix.

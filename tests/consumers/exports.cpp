@@ -100,7 +100,7 @@ std::vector<Case> cases_of(std::uint64_t seed) {
                           {"gpt2-untied-groups", gpt2(16, 2, false), parse_subnet("e64:h4k2f96,h2k1f33")},
                           {"gpt2-wide-heads", gpt2(16, 1, true), parse_subnet("e32:h5f48,h0f64,h1f0")}};
   cases[15].model.ffn = FeedForwardKind::gelu_erf;
-  cases.push_back({"rope-linear", llama(16, 1, true), parse_subnet("e64:h4f96,h2f64")});
+  cases.push_back({"rope-linear", llama(16, 1, true), parse_subnet("e64:2xh4f96")});
   cases.back().model.rope_scaling = {.kind = RopeStretch::linear, .factor = 4};
   cases.push_back({"rope-llama3", llama(32, 1, true), parse_subnet("e64:2xh2f96")});
   cases.back().model.rope_scaling = {.kind = RopeStretch::llama3, .factor = 8, .low_factor = 1, .high_factor = 4, .original_context = 32};

@@ -38,6 +38,9 @@ TEST_CASE("a resolved recipe reads back equal", "[experiments][recipe]") {
   const auto set =
       GENERATE(as<std::vector<std::string>>{}, std::vector<std::string>{},
                std::vector<std::string>{"model.preset=gpt2", "train.steps=61", "train.rate=0.1", "train.seed=7"},
+               std::vector<std::string>{"model.rope_scaling=linear", "model.rope_factor=2.5"},
+               std::vector<std::string>{"model.rope_scaling=llama3", "model.rope_factor=8", "model.rope_low_freq_factor=1.5",
+                                        "model.rope_high_freq_factor=6", "model.rope_original_context=64"},
                std::vector<std::string>{"space.pin=0.heads=2", "model.tied=false", "search.budgets=parameters=..50%,macs=..60%"},
                std::vector<std::string>{"space.pin=1.ffn=24", "model.queries_per_group=2", "space.heads=2,4"},
                std::vector<std::string>{"space.pin=embed=32", "deploy.phase=prefill", "deploy.context=16", "search.stride=8"},
@@ -101,6 +104,18 @@ TEST_CASE("a residual rule brings its constants, and only one of them a branch s
   }
   CHECK_THAT(message_of(micro_recipe(), {"model.residual=rezer"}), Contains("rezero"));
   CHECK_THAT(message_of(micro_recipe(), {"model.residual=fixup"}), Contains("tied = false"));
+}
+
+TEST_CASE("numbers of a scaling of rotary positions stand only beside a rule that reads them", "[experiments][recipe]") {
+  const auto scaled = Recipe::parse(micro_recipe(), "m", {"model.rope_scaling=llama3", "model.rope_factor=8"});
+  CHECK(scaled.space.model().rope_scaling == RopeScaling{.kind = RopeStretch::llama3, .factor = 8});
+  CHECK_THAT(message_of(micro_recipe(), {"model.rope_factor=8"}), Contains("rope_factor") && Contains("only with model.rope_scaling"));
+  CHECK_THAT(message_of(micro_recipe(), {"model.rope_scaling=linear"}), Contains("rope_factor"));
+  CHECK_THAT(message_of(micro_recipe(), {"model.rope_scaling=linear", "model.rope_factor=1"}), Contains("above 1"));
+  CHECK_THAT(message_of(micro_recipe(), {"model.rope_scaling=linear", "model.rope_factor=2", "model.rope_original_context=64"}),
+             Contains("rope_original_context") && Contains("llama3"));
+  CHECK_THAT(message_of(micro_recipe(), {"model.rope_scaling=yarn"}), Contains("linear"));
+  CHECK_THAT(message_of(micro_recipe(), {"model.preset=gpt2", "model.rope_scaling=linear", "model.rope_factor=2"}), Contains("learned"));
 }
 
 TEST_CASE("stages resolve to steps and stay where they are", "[experiments][recipe]") {

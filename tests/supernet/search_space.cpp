@@ -255,6 +255,34 @@ TEST_CASE("what no space may be is refused with its place", "[supernet][space]")
   CHECK_THAT(refused([](M m, L, L, B) { m.preset = "\xff"; }), Contains("preset"));
 }
 
+TEST_CASE("a scaling of rotary positions that means nothing is refused", "[supernet][space][rotary]") {
+  const auto refused = [](const RopeScaling& rule, Positions positions = Positions::rope) {
+    ModelConfig model;
+    model.rope_scaling = rule;
+    model.positions = positions;
+    return input_error([&] { SearchSpace(model, {64}, {1}, {widths({2}, {8})}); });
+  };
+  const RopeScaling llama3{.kind = RopeStretch::llama3, .factor = 8};
+  const auto with = [&](double RopeScaling::*field, double value) {
+    RopeScaling rule = llama3;
+    rule.*field = value;
+    return refused(rule);
+  };
+  CHECK(refused(llama3) == kNoError);
+  CHECK(with(&RopeScaling::factor, 0.5) == "space: rope_factor: expected a number from 1 to 1e+06, found 0.5");
+  CHECK_THAT(with(&RopeScaling::factor, 1), Contains("rope_factor: expected a number above 1"));
+  CHECK_THAT(with(&RopeScaling::factor, 1 + 1e-9), Contains("rope_factor: expected a number above 1"));
+  CHECK_THAT(with(&RopeScaling::factor, NAN), Contains("rope_factor"));
+  CHECK(with(&RopeScaling::factor, 1e308) == "space: rope_factor: expected a number from 1 to 1e+06, found 1e+308");
+  CHECK_THAT(with(&RopeScaling::low_factor, 4), Contains("less than rope_high_freq_factor, 4, found 4"));
+  CHECK_THAT(with(&RopeScaling::high_factor, INFINITY), Contains("rope_high_freq_factor"));
+  CHECK_THAT(with(&RopeScaling::original_context, 64.5), Contains("rope_original_context: expected a whole number, found 64.5"));
+  CHECK_THAT(with(&RopeScaling::original_context, 0), Contains("rope_original_context"));
+  CHECK_THAT(refused(llama3, Positions::learned), Contains("none, with learned positions, found llama3"));
+  CHECK_THAT(refused({.kind = RopeStretch::linear, .factor = 2, .low_factor = 2}), Contains("found linear"));
+  CHECK_THAT(refused({.kind = RopeStretch::none, .factor = 2}), Contains("found none"));
+}
+
 TEST_CASE("lying space texts are refused in one line", "[supernet][space]") {
   const std::string good = demo().text();
   const auto replaced = [&](const std::string& from, const std::string& to) {

@@ -308,7 +308,7 @@ TEST_CASE("GGUF: what has no place is named", "[formats][gguf][import][hostile]"
   };
   CHECK_THAT(with("general.architecture", std::string("mamba")), Contains("llama or deci") && Contains("'mamba'"));
   CHECK_THAT(with("llama.rope.scaling.type", std::string("yarn")), Contains("llama.rope.scaling.type"));
-  CHECK_THAT(with("llama.rope.scaling.factor", -4.0f), Contains("rope_factor"));
+  CHECK_THAT(with("llama.rope.scaling.factor", -4.0f), Contains("llama.rope.scaling.factor"));
   CHECK_THAT(with("llama.rope.scaling.attn_factor", 1.5f), Contains("llama.rope.scaling.attn_factor"));
   CHECK_THAT(with("llama.rope.scaling.alpha", 2.0f), Contains("llama.rope.scaling.alpha"));
   CHECK_THAT(with("llama.expert_count", std::uint32_t{8}), Contains("llama.expert_count"));
@@ -346,6 +346,11 @@ TEST_CASE("a GGUF's linear scaling is said by its factor, Llama 3's by a tensor"
   set(metadata, "llama.rope.scaling.factor", 4.0f);
   gguf::write(path, metadata, llama_tensors());
   CHECK(load_model(path).model.rope_scaling == RopeScaling{.kind = RopeStretch::linear, .factor = 4});
+  set(metadata, "llama.rope.scale_linear", 2.0f);  // read only where the newer key is absent
+  set(metadata, "llama.rope.scaling.factor", 1.0f);
+  gguf::write(path, metadata, llama_tensors());
+  CHECK(load_model(path).model.rope_scaling == RopeScaling{});
+  set(metadata, "llama.rope.scaling.factor", 4.0f);
   set(metadata, "llama.rope.scaling.type", std::string("none"));
   gguf::write(path, metadata, llama_tensors());
   CHECK(load_model(path).model.rope_scaling == RopeScaling{});
@@ -356,18 +361,27 @@ TEST_CASE("a GGUF's linear scaling is said by its factor, Llama 3's by a tensor"
   model.rope_scaling = {.kind = RopeStretch::llama3, .factor = 32};
   std::vector<float> divisors;
   for (const double divisor : rotary_divisors(model)) divisors.push_back(static_cast<float>(divisor));
-  const auto with = [&](std::vector<float> values) {
+  const auto with = [&](std::vector<float> values, const std::string& key = "llama.rope.freq_base", float number = 500000) {
     std::vector<gguf::Tensor> tensors = llama_tensors();
     const auto count = static_cast<std::int64_t>(values.size());
     tensors.push_back({"rope_freqs.weight", Element::f32, {count}, [values] { return values; }});
     Metadata of_llama3 = llama_metadata();
     set(of_llama3, "llama.rope.freq_base", 500000.0f);
+    set(of_llama3, key, number);
     gguf::write(path, of_llama3, tensors);
   };
   with(divisors);
   CHECK(load_model(path).model.rope_scaling == model.rope_scaling);
   with({1, 2, 3, 5});
   CHECK_THAT(refusal(path), Contains("rope_freqs.weight") && Contains("rule of Llama 3"));
+  with({1, 1, 1, 1});
+  CHECK(load_model(path).model.rope_scaling == RopeScaling{});
+  with(divisors, "llama.rope.scaling.factor", 4);
+  CHECK_THAT(refusal(path), Contains("rope_freqs.weight") && Contains("linear scaling"));
+  for (const float number : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -1.0f, 1e30f}) {
+    with(divisors, "elastiform.rope.original_context_length", number);
+    CHECK_THAT(refusal(path), Contains("elastiform.rope.original_context_length"));
+  }
   with({1, 1, 1, std::numeric_limits<float>::quiet_NaN()});
   CHECK_THAT(refusal(path), Contains("rope_freqs.weight"));
   with({1, 1, 1});

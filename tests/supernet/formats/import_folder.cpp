@@ -192,7 +192,7 @@ TEST_CASE("keys and tensors without a place are named", "[formats][import][hosti
                                          {"rope_scaling", R"({"rope_type": "llama3", "factor": 8.0})", "rope_scaling.low_freq_factor"},
                                          {"rope_scaling", R"({"type": "dynamic", "factor": 2.0})", "rope_scaling.type"},
                                          {"rope_scaling", R"({"type": "linear"})", "rope_scaling.factor"},
-                                         {"rope_scaling", R"({"type": "linear", "factor": 0.5})", "rope_factor"},
+                                         {"rope_scaling", R"({"type": "linear", "factor": 0.5})", "rope_scaling.factor"},
                                          {"rope_scaling", R"({"type": "linear", "factor": "2"})", "rope_scaling.factor"},
                                          {"rope_scaling", "7", "rope_scaling"},
                                          {"rope_parameters", R"({"rope_type": "yarn", "rope_theta": 1e4})", "rope_parameters.rope_type"},
@@ -229,16 +229,25 @@ TEST_CASE("scaled rotary positions are read as both versions of transformers wri
   config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 500.0}};
   CHECK(read().rope_theta == 500);
   CHECK(read().rope_scaling == RopeScaling{});
+  const RopeScaling linear{.kind = RopeStretch::linear, .factor = 2};
+  const RopeScaling llama3{.kind = RopeStretch::llama3, .factor = 8, .low_factor = 1, .high_factor = 4, .original_context = 64};
+  // Both versions of transformers go by rope_scaling where both stand, and then by the rope_theta beside them.
   config["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}};
-  CHECK(read().rope_scaling == RopeScaling{.kind = RopeStretch::linear, .factor = 2});
+  CHECK(read().rope_scaling == linear);
+  CHECK(read().rope_theta == 20000);
+  config["rope_scaling"]["factor"] = 1.0;
+  CHECK(read().rope_scaling == RopeScaling{});
+  config["rope_scaling"] = nullptr;
   config["rope_parameters"] = {{"rope_type", "llama3"},  {"rope_theta", 500.0},     {"factor", 8.0},
                                {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 64}};
-  CHECK_THAT(refusal(folder_with(folder, config, llama_values())), Contains("rope_parameters") && Contains("one rule of scaling"));
-  config.erase("rope_scaling");
-  const RopeScaling llama3{.kind = RopeStretch::llama3, .factor = 8, .low_factor = 1, .high_factor = 4, .original_context = 64};
   CHECK(read().rope_scaling == llama3);
+  CHECK(read().rope_theta == 500);
+  config["rope_scaling"] = {{"rope_type", "default"}};
+  CHECK(read().rope_scaling == RopeScaling{});
   config["rope_scaling"] = config["rope_parameters"];
   CHECK(read().rope_scaling == llama3);
+  config["rope_scaling"]["low_freq_factor"] = 4.0;
+  CHECK_THAT(refusal(folder_with(folder, config, llama_values())), Contains("rope_low_freq_factor") && Contains("less than"));
 }
 
 TEST_CASE("of an unknown architecture the tensors and keys that have no place are named", "[formats][import][hostile]") {
