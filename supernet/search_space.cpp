@@ -79,10 +79,11 @@ std::string shown(double value) {
 void check_rope_scaling(const ModelConfig& m) {
   const RopeScaling& rule = m.rope_scaling;
   const char* const name = rule.kind == RopeStretch::linear ? "linear" : rule.kind == RopeStretch::llama3 ? "llama3" : "none";
-  RopeScaling used{.kind = rule.kind};  // of what the kind reads
-  if (rule.kind != RopeStretch::none) used.factor = rule.factor;
-  if (rule.kind == RopeStretch::llama3) used = rule;
-  if (rule != used) refuse("rope_scaling", "a kind that reads all numbers that are set", name);
+  RopeScaling unread = rule;
+  unread.kind = RopeStretch::none;
+  if (rule.kind != RopeStretch::none) unread.factor = 1;
+  if (rule.kind != RopeStretch::llama3 && unread != RopeScaling{})
+    refuse("rope_scaling", "a kind that reads all numbers that are set", name);
   if (rule.kind == RopeStretch::none) return;
   if (m.positions != Positions::rope) refuse("rope_scaling", "none, with learned positions", name, "remove it");
   const auto need = [](const char* what, double value, double low, double high) {
