@@ -59,7 +59,8 @@ RopeScaling llama3_scaling(const Reader& file, ModelConfig model) {
     if (file.has_key(number.key)) {
       rule.*number.field = file.real(number.key);
       if (!(rule.*number.field > 0 && rule.*number.field <= number.most))
-        throw InputError({file.path() + ": " + number.key, "a number above 0 and at most " + std::to_string(number.most), "another", ""});
+        throw InputError({file.path() + ": " + number.key, "a number above 0 and at most " + std::to_string(std::llround(number.most)),
+                          std::to_string(rule.*number.field), "export the file again, or import the Hugging Face folder"});
     }
   const std::vector<double> expected = rotary_divisors(model);
   constexpr double kRounding = 1e-5;  // of converters that compute in float32

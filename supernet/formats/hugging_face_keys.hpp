@@ -78,7 +78,8 @@ class Config {
     const auto number = [&](const std::string& name, double least, double most) {
       if (!rope.contains(name)) fail(table + "." + name, "a number", "none");
       const double value = real(rope[name], table + "." + name);
-      if (!(value >= least && value <= most)) fail(table + "." + name, "a number in its range", rope[name]);
+      if (!(value >= least && value <= most))
+        fail(table + "." + name, "a number from " + shortest(least) + " to " + shortest(most), rope[name]);
       return value;
     };
     RopeScaling rule{.kind = RopeStretch::linear, .factor = number("factor", 1, 1e6)};
@@ -156,6 +157,7 @@ class Config {
     if (!has(key)) throw InputError({where_, std::string("key ") + key, "none", ""});
     return json_[key];
   }
+  static std::string shortest(double number) { return nlohmann::json(number).dump(); }
   double real(const nlohmann::json& value, const std::string& key) const {
     if (!value.is_number()) fail(key, "a number", value);
     return value.get<double>();
