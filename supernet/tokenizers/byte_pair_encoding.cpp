@@ -40,10 +40,15 @@ void BytePairEncoding::encode(std::string_view piece, std::vector<std::int32_t>&
     const auto found = whole.find(std::string(piece));
     if (found != whole.end()) return tokens.push_back(found->second);
   }
+  std::vector<std::int32_t> first;
+  for (const char c : piece)
+    if (const std::int32_t token = byte_tokens[static_cast<unsigned char>(c)]; token != kNone) first.push_back(token);
+  merge(first, tokens);
+}
+
+void BytePairEncoding::merge(std::span<const std::int32_t> first, std::vector<std::int32_t>& tokens) const {
   std::vector<Symbol> symbols;
-  for (const char c : piece) {
-    const std::int32_t token = byte_tokens[static_cast<unsigned char>(c)];
-    if (token == kNone) continue;
+  for (const std::int32_t token : first) {
     const auto place = static_cast<std::int64_t>(symbols.size());
     if (place > 0) symbols.back().after = place;
     symbols.push_back({.token = token, .before = place - 1});

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -9,7 +10,7 @@
 
 namespace elastiform {
 
-/// Merges of byte-pair encoding (arXiv 1508.07909) over bytes: of all pairs of neighbours that have a rank, the lowest, and of equals the leftmost,
+/// Merges of byte-pair encoding (arXiv 1508.07909) over bytes or other tokens: of all pairs of neighbours that have a rank, the lowest, and of equals the leftmost,
 /// becomes one token, until none has.
 class BytePairEncoding {
  public:
@@ -21,8 +22,10 @@ class BytePairEncoding {
   std::unordered_map<std::string, std::int32_t> whole;
 
   void add_merge(std::int32_t left, std::int32_t right, std::int32_t merged);  // of the next rank; a repeated pair takes it too
-  /// Appends the tokens of one piece.
+  /// Appends the tokens of one piece, whose bytes are the first tokens.
   void encode(std::string_view piece, std::vector<std::int32_t>& tokens) const;
+  /// Appends what merges make of `first`.
+  void merge(std::span<const std::int32_t> first, std::vector<std::int32_t>& tokens) const;
 
  private:
   struct Merge {

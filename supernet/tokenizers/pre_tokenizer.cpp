@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "supernet/tokenizers/oniguruma.hpp"
+#include "supernet/tokenizers/utf8.hpp"
 
 namespace elastiform {
 namespace {
@@ -18,28 +19,12 @@ constexpr const char* kDigit =
     R"([\p{N}\x{10D40}-\x{10D49}\x{116D0}-\x{116E3}\x{11BF0}-\x{11BF9}\x{11DE0}-\x{11DE9}\x{11F50}-\x{11F59}\x{16130}-\x{16139})"
     R"(\x{16D70}-\x{16D79}\x{16FF4}-\x{16FF6}\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3}\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA}])";
 
-/// Bytes of the UTF-8 character at `at`, 0 when there is none: no overlong form, no surrogate, nothing above U+10FFFF.
-std::size_t character_length(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const auto follows = [&](std::size_t i) { return (byte(i) & 0xC0u) == 0x80u; };
-  const unsigned first = byte(at), second = byte(at + 1);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return follows(at + 1) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    const bool in_range = !(first == 0xE0 && second < 0xA0) && !(first == 0xED && second > 0x9F);
-    return in_range && follows(at + 1) && follows(at + 2) ? 3 : 0;
-  }
-  if (first < 0xF0 || first > 0xF4) return 0;
-  const bool in_range = !(first == 0xF0 && second < 0x90) && !(first == 0xF4 && second > 0x8F);
-  return in_range && follows(at + 1) && follows(at + 2) && follows(at + 3) ? 4 : 0;
-}
-
 /// Runs of whole characters, and runs of bytes that are none, in turn.
 void runs(std::string_view text, const std::function<void(std::string_view, bool valid)>& run) {
   std::size_t begin = 0;
   bool valid = true;
   for (std::size_t at = 0; at < text.size();) {
-    const std::size_t length = character_length(text, at);
+    const std::size_t length = utf8_length(text, at);
     if ((length > 0) != valid) {
       if (at > begin) run(text.substr(begin, at - begin), valid);
       begin = at;
@@ -58,7 +43,7 @@ void split(const Pattern& pattern, std::string_view text, const Piece& piece) {
   while (from <= text.size() && pattern.search(text, from, match)) {
     if (match.begin == match.end && last_end == match.end) {  // no empty match right behind another match
       if (from >= text.size()) break;
-      from += std::max<std::size_t>(character_length(text, from), 1);
+      from += std::max<std::size_t>(utf8_length(text, from), 1);
       continue;
     }
     from = match.end;

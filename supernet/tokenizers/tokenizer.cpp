@@ -1,8 +1,8 @@
 #include "supernet/tokenizers/tokenizer.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
-#include <unordered_map>
 #include <utility>
 
 #include "kernels/errors.hpp"
@@ -12,30 +12,6 @@ namespace elastiform {
 namespace {
 
 constexpr int kBytes = 256;
-// Words repeat: of English text more than 9 of 10 pieces come from here. Longer pieces are rare, and more words are no longer frequent.
-constexpr std::size_t kRememberedPieces = 1 << 17, kLongestRemembered = 64;
-
-/// The tokens of pieces, each piece merged once.
-class Memory {
- public:
-  explicit Memory(const BytePairEncoding& merges) : merges_(merges) {}
-  void encode(std::string_view piece, std::vector<std::int32_t>& tokens) {
-    if (piece.size() > kLongestRemembered) return merges_.encode(piece, tokens);
-    key_.assign(piece);
-    auto found = known_.find(key_);
-    if (found == known_.end()) {
-      if (known_.size() == kRememberedPieces) known_.clear();
-      found = known_.emplace(key_, std::vector<std::int32_t>{}).first;
-      merges_.encode(piece, found->second);
-    }
-    tokens.insert(tokens.end(), found->second.begin(), found->second.end());
-  }
-
- private:
-  const BytePairEncoding& merges_;
-  std::string key_;
-  std::unordered_map<std::string, std::vector<std::int32_t>> known_;
-};
 
 }  // namespace
 
@@ -83,12 +59,15 @@ Tokenizer Tokenizer::named(const std::string& name) {
   if (name == "bytes") return bytes();
   std::error_code error;
   if (!std::filesystem::is_regular_file(name, error))
-    throw InputError({"data.tokenizer", "bytes, or the place of a tokenizer.json", "'" + name + "', where no file is", ""});
+    throw InputError(
+        {"data.tokenizer", "bytes, or the place of a tokenizer.json or tokenizer.model", "'" + name + "', where no file is", ""});
   return load(name);
 }
 
 int Tokenizer::vocabulary() const { return static_cast<int>(state_->texts.size()); }
-bool Tokenizer::is_bytes() const { return !state_->pieces.has_value(); }
+bool Tokenizer::is_bytes() const { return !state_->pieces && !state_->characters; }
+bool Tokenizer::is_of_characters() const { return state_->characters.has_value(); }
+bool Tokenizer::is_added(std::int32_t id) const { return state_->added.count(id) != 0; }
 const std::string& Tokenizer::json() const { return state_->json; }
 const std::string& Tokenizer::sha256() const { return state_->sha256; }
 const std::vector<std::int32_t>& Tokenizer::prefix() const { return state_->prefix; }
@@ -104,12 +83,41 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
     for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
     return tokens;
   }
-  Memory memory(state_->merges);
+  if (state_->characters) {
+    state_->encode_characters(text, tokens);
+    return tokens;
+  }
   const auto put = [&](std::int32_t id) { tokens.push_back(id); };
+  PieceMemory<BytePairEncoding> memory(state_->merges);
   const auto cut = [&](std::string_view part) { state_->pieces->cut(part, [&](std::string_view piece) { memory.encode(piece, tokens); }); };
   state_->first.find(
       text, [&](std::string_view part) { state_->second.find(part, cut, put); }, put);
   return tokens;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
+  std::string text;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    std::string part(text_of(ids[i]));
+    // Of the first token Metaspace keeps no mark.
+    if (state_->leading == Leading::no_mark && i == 0) part.erase(std::remove(part.begin(), part.end(), ' '), part.end());
+    text += part;
+  }
+  const bool begins = state_->leading == Leading::one_space_less && !text.empty() && text.front() == ' ';
+  return begins ? text.substr(1) : text;
+}
+
+void Tokenizer::State::encode_characters(std::string_view text, std::vector<std::int32_t>& tokens) const {
+  PieceMemory<CharacterModel> memory(characters->model);
+  const auto put = [&](std::int32_t id) { tokens.push_back(id); };
+  const auto normalize = [&](std::string_view part) {
+    const std::string normalized = characters->normalizer.apply(part);
+    const auto encode = [&](std::string_view piece) {
+      characters->encode(piece, part.data() == text.data() && piece.data() == normalized.data(), memory, tokens);
+    };
+    second.find(normalized, encode, put);
+  };
+  first.find(text, normalize, put);
 }
 
 }  // namespace elastiform

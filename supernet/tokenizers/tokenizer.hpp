@@ -2,28 +2,32 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace elastiform {
 
-/// Text to token ids and back: one byte an id, or byte-level BPE as Hugging Face's tokenizer.json describes it, with the ids that its
-/// `tokenizers` library gives (docs/imports.md). Cheap to copy.
+/// Text to token ids and back: one byte an id, or what Hugging Face's tokenizer.json describes, with the ids that its `tokenizers` library
+/// gives: byte-level BPE, and BPE and Unigram of characters as sentencepiece has them (docs/imports.md). Cheap to copy.
 class Tokenizer {
  public:
   /// 256 ids, id = byte value.
   static Tokenizer bytes();
-  /// The text of a tokenizer.json. InputError names what of it has no place here: other models and pre-tokenizers, normalizers.
-  static Tokenizer parse(std::string_view json, const std::string& where);
+  /// The text of a tokenizer.json, or the bytes of sentencepiece's tokenizer.model, which are made into one first. InputError names what of it
+  /// has no place here: other models, pre-tokenizers and normalizers.
+  static Tokenizer parse(std::string_view file, const std::string& where);
   static Tokenizer load(const std::string& path);
-  /// "bytes", or a path: what data.tokenizer of a recipe says.
+  /// "bytes", or a path of either: what data.tokenizer of a recipe says.
   static Tokenizer named(const std::string& name);
 
-  int vocabulary() const;             // highest id + 1
-  bool is_bytes() const;              // made by bytes()
-  const std::string& json() const;    // what parse() was given; empty for bytes()
-  const std::string& sha256() const;  // of json(); empty for bytes()
+  int vocabulary() const;                // highest id + 1
+  bool is_bytes() const;                 // made by bytes()
+  bool is_of_characters() const;         // neither bytes nor byte-level
+  bool is_added(std::int32_t id) const;  // found in a text before it is cut
+  const std::string& json() const;       // the tokenizer.json; empty for bytes()
+  const std::string& sha256() const;     // of json(); empty for bytes()
 
   /// No id is added before or behind. Added tokens, such as "<|endoftext|>", are found in the text. InputError when the patterns need
   /// Oniguruma and the program was built without it.
@@ -32,6 +36,8 @@ class Tokenizer {
   const std::vector<std::int32_t>& prefix() const;
   /// The bytes that an id stands for; none for an id that stands for nothing.
   std::string_view text_of(std::int32_t id) const;
+  /// The bytes of a whole text: of all ids, without the space that was put before it.
+  std::string decode(std::span<const std::int32_t> ids) const;
 
  private:
   struct State;

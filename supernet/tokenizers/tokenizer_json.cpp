@@ -1,26 +1,21 @@
-// tokenizer.json of Hugging Face's tokenizers library, as far as byte-level BPE needs it.
+// tokenizer.json of Hugging Face's tokenizers library: what all of them have, and byte-level BPE.
+#include "supernet/tokenizers/tokenizer_json.hpp"
+
 #include <algorithm>
-#include <map>
-#include <set>
-#include <unordered_map>
-#include <utility>
 
 #include "kernels/errors.hpp"
-#include "supernet/formats/json.hpp"
 #include "supernet/sha256.hpp"
 #include "supernet/tokenizers/byte_characters.hpp"
-#include "supernet/tokenizers/tokenizer_state.hpp"
 
 namespace elastiform {
 
 namespace {
 
 using Json = nlohmann::json;
-using Ids = std::unordered_map<std::string, std::int32_t>;
 using Step = PreTokenizer::Step;
 
-constexpr std::size_t kMaxFile = 64 << 20;  // Llama 3's, of 128,256 ids, takes 17 MB
 constexpr int kDepth = 16, kMaxId = 1 << 24;
+constexpr std::size_t kMaxSteps = 16;
 
 std::string shown(const Json& value) {
   if (value.is_structured()) return std::string("a JSON ") + value.type_name();
@@ -29,91 +24,101 @@ std::string shown(const Json& value) {
 
 }  // namespace
 
-/// One file on its way into a State.
-class TokenizerJson {
- public:
-  TokenizerJson(std::string_view text, const std::string& where) : where_(where), json_(parse_untrusted_json(text, where, kDepth)) {
-    if (!json_.is_object()) fail("", "an object", json_);
-    state_->json = std::string(text);
-    state_->sha256 = sha256_hex(text);
-  }
+TokenizerJson::TokenizerJson(std::string_view text, const std::string& where)
+    : where_(where), json_(parse_untrusted_json(text, where, kDepth)) {
+  if (!json_.is_object()) fail("", "an object", json_);
+  state_->json = std::string(text);
+  state_->sha256 = sha256_hex(text);
+}
 
-  Tokenizer take() {
-    if (has(json_, "normalizer")) fail("normalizer", "null", member(json_["normalizer"], "normalizer", "type"));
+Tokenizer TokenizerJson::take() {
+  const bool characters = is_of_characters();
+  if (characters) {
+    state_->characters.emplace();
+    read_normalizer();
+    read_character_decoder();
+    read_character_model(object("model"));
+  } else {
+    if (has(json_, "normalizer")) fail("normalizer", "null before byte-level BPE", member(json_["normalizer"], "normalizer", "type"));
     read_model(object("model"));
-    read_added();
+  }
+  read_added();
+  if (characters) {
+    read_metaspace();
+  } else {
     read_pre_tokenizer();
     read_decoder();
-    read_prefix();
-    return Tokenizer(std::move(state_));
   }
+  read_prefix();
+  return Tokenizer(std::move(state_));
+}
 
- private:
-  [[noreturn]] void fail(const std::string& key, std::string expected, const Json& found) const {
-    throw InputError({where_ + (key.empty() ? "" : ": " + key), std::move(expected), shown(found), ""});
-  }
-  static bool has(const Json& json, const char* key) { return json.contains(key) && !json[key].is_null(); }
-  const Json& member(const Json& json, const std::string& place, const char* key) const {
-    if (!json.is_object()) fail(place, "an object", json);
-    const auto found = json.find(key);
-    if (found == json.end()) throw InputError({where_ + ": " + place, std::string("key ") + key, "none", ""});
-    return *found;
-  }
-  const Json& object(const char* key) const {
-    const Json& value = member(json_, key, key);
-    if (!value.is_object()) fail(key, "an object", value);
-    return value;
-  }
-  std::string text(const Json& json, const std::string& place, const char* key) const {
-    const Json& value = member(json, place, key);
-    if (!value.is_string()) fail(place + "." + key, "text", value);
-    return value.get<std::string>();
-  }
-  bool flag(const Json& json, const std::string& place, const char* key, bool otherwise) const {
-    if (!has(json, key)) return otherwise;
-    if (!json[key].is_boolean()) fail(place + "." + key, "true or false", json[key]);
-    return json[key].get<bool>();
-  }
-  std::int32_t id(const Json& value, const std::string& place) const {
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() >= kMaxId)
-      fail(place, "an id from 0 to " + std::to_string(kMaxId - 1), value);
-    return value.get<std::int32_t>();
-  }
-  /// Gives the id its text; ids may have gaps, but not so that a small file asks for much memory.
-  void name(std::int32_t at, std::string bytes, const std::string& place) {
-    if (static_cast<std::size_t>(at) >= ids_limit_)
-      throw InputError(
-          {where_ + ": " + place, "ids below " + std::to_string(ids_limit_) + ", for as many tokens as it has", std::to_string(at), ""});
-    if (state_->texts.size() <= static_cast<std::size_t>(at)) state_->texts.resize(static_cast<std::size_t>(at) + 1);
-    state_->texts[static_cast<std::size_t>(at)] = std::move(bytes);
-  }
+void TokenizerJson::fail(const std::string& key, std::string expected, const Json& found) const {
+  throw InputError({where_ + (key.empty() ? "" : ": " + key), std::move(expected), shown(found), ""});
+}
 
-  void read_model(const Json& model);
-  void read_vocabulary(const Json& model);
-  void read_merges(const Json& model);
-  void check_unknown_bytes(const Json& model) const;
-  void read_added();
-  void read_pre_tokenizer();
-  void add_step(const Json& step, const std::string& place);
-  void read_decoder();
-  void read_prefix();
+const Json& TokenizerJson::member(const Json& json, const std::string& place, const char* key) const {
+  if (!json.is_object()) fail(place, "an object", json);
+  const auto found = json.find(key);
+  if (found == json.end()) throw InputError({where_ + ": " + place, std::string("key ") + key, "none", ""});
+  return *found;
+}
 
-  std::string where_;
-  Json json_;
-  std::shared_ptr<Tokenizer::State> state_ = std::make_shared<Tokenizer::State>();
-  Ids ids_;  // of the model's vocabulary, by its characters
-  std::set<std::int32_t> taken_;
-  std::size_t ids_limit_ = 0;
-  std::vector<Step> steps_;
-};
+const Json& TokenizerJson::object(const char* key) const {
+  const Json& value = member(json_, key, key);
+  if (!value.is_object()) fail(key, "an object", value);
+  return value;
+}
 
-void TokenizerJson::read_model(const Json& model) {
+std::string TokenizerJson::text(const Json& json, const std::string& place, const char* key) const {
+  const Json& value = member(json, place, key);
+  if (!value.is_string()) fail(place + "." + key, "text", value);
+  return value.get<std::string>();
+}
+
+bool TokenizerJson::flag(const Json& json, const std::string& place, const char* key, bool otherwise) const {
+  if (!has(json, key)) return otherwise;
+  if (!json[key].is_boolean()) fail(place + "." + key, "true or false", json[key]);
+  return json[key].get<bool>();
+}
+
+std::int32_t TokenizerJson::id(const Json& value, const std::string& place) const {
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() >= kMaxId)
+    fail(place, "an id from 0 to " + std::to_string(kMaxId - 1), value);
+  return value.get<std::int32_t>();
+}
+
+/// Gives the id its text; ids may have gaps, but not so that a small file asks for much memory.
+void TokenizerJson::name(std::int32_t at, std::string bytes, const std::string& place) {
+  if (static_cast<std::size_t>(at) >= ids_limit_)
+    throw InputError(
+        {where_ + ": " + place, "ids below " + std::to_string(ids_limit_) + ", for as many tokens as it has", std::to_string(at), ""});
+  if (state_->texts.size() <= static_cast<std::size_t>(at)) state_->texts.resize(static_cast<std::size_t>(at) + 1);
+  state_->texts[static_cast<std::size_t>(at)] = std::move(bytes);
+}
+
+std::vector<const Json*> TokenizerJson::steps_of(const char* key, const char* list) const {
+  const Json& top = object(key);
+  if (text(top, key, "type") != "Sequence") return {&top};
+  const Json& steps = member(top, key, list);
+  if (!steps.is_array() || steps.size() > kMaxSteps)
+    fail(std::string(key) + "." + list, "a list of at most " + std::to_string(kMaxSteps), steps);
+  std::vector<const Json*> found;
+  for (const Json& step : steps) found.push_back(&step);
+  return found;
+}
+
+void TokenizerJson::read_bpe_options(const Json& model) const {
   // Files from before the key existed hold BPE when they have merges.
   if (has(model, "type") ? text(model, "model", "type") != "BPE" : !model.contains("merges"))
-    fail("model.type", "BPE", has(model, "type") ? model["type"] : Json());
+    fail("model.type", state_->characters ? "BPE or Unigram" : "BPE", has(model, "type") ? model["type"] : Json());
   if (has(model, "dropout") && model["dropout"] != 0) fail("model.dropout", "null", model["dropout"]);
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
     if (has(model, key) && model[key] != "") fail(std::string("model.") + key, "null", model[key]);
+}
+
+void TokenizerJson::read_model(const Json& model) {
+  read_bpe_options(model);
   read_vocabulary(model);
   read_merges(model);
   check_unknown_bytes(model);
@@ -135,8 +140,9 @@ void TokenizerJson::read_vocabulary(const Json& model) {
     const std::int32_t at = id(value, "model.vocab");
     if (!taken_.insert(at).second) fail("model.vocab", "every id once", value);
     ids_.emplace(token, at);
-    name(at, bytes_of_characters(token), "model.vocab");
+    name(at, state_->characters ? decoded(token) : bytes_of_characters(token), "model.vocab");
   }
+  if (state_->characters) return;
   for (int byte = 0; byte < 256; ++byte) {
     const auto found = ids_.find(byte_character(byte));
     state_->merges.byte_tokens[static_cast<std::size_t>(byte)] = found == ids_.end() ? BytePairEncoding::kNone : found->second;
@@ -161,7 +167,9 @@ void TokenizerJson::read_merges(const Json& model) {
     if (a == ids_.end() || b == ids_.end() || both == ids_.end())
       throw InputError(
           {where_ + ": model.merges", "tokens of the vocabulary", "'" + left.substr(0, 32) + "' and '" + right.substr(0, 32) + "'", ""});
-    state_->merges.add_merge(a->second, b->second, both->second);
+    BytePairEncoding& list = state_->characters ? state_->characters->model.merges : state_->merges;
+    list.add_merge(a->second, b->second, both->second);
+    crosses_words_ = crosses_words_ || goes_on_behind_a_word(both->first);
   }
 }
 
@@ -184,15 +192,18 @@ void TokenizerJson::read_added() {
       if (flag(token, "added_tokens", key, false)) fail(std::string("added_tokens.") + key, "false", token["content"]);
     const auto known = ids_.find(content);
     if (known != ids_.end() ? known->second != at : !taken_.insert(at).second) fail("added_tokens", "an id of its own", token["content"]);
-    name(at, content, "added_tokens");
-    const bool special = flag(token, "added_tokens", "special", false);
-    AddedTokens& list = flag(token, "added_tokens", "normalized", !special) ? state_->second : state_->first;
-    list.add(content, at);
+    state_->added.insert(at);
+    const bool special = flag(token, "added_tokens", "special", false), normalized = flag(token, "added_tokens", "normalized", !special);
+    // Such a token is met, and named, as the normalizer leaves it.
+    const std::string met = normalized && state_->characters ? state_->characters->normalizer.apply(content) : content;
+    if (met.empty()) fail("added_tokens.content", "text that the normalizer keeps", token["content"]);
+    name(at, state_->characters ? decoded(met) : met, "added_tokens");
+    (normalized ? state_->second : state_->first).add(met, at);
   }
 }
 
-void TokenizerJson::add_step(const Json& step, const std::string& place) {
-  const std::string type = text(step, place, "type");
+void TokenizerJson::add_step(const Json& step) {
+  const std::string place = "pre_tokenizer", type = text(step, place, "type");
   if (type == "ByteLevel") {
     steps_.push_back({.kind = Step::Kind::byte_level,
                       .pattern = "",
@@ -205,23 +216,16 @@ void TokenizerJson::add_step(const Json& step, const std::string& place) {
     if (flag(step, place, "invert", false)) fail(place + ".invert", "false", step["invert"]);
     steps_.push_back({.kind = Step::Kind::split, .pattern = text(member(step, place, "pattern"), place + ".pattern", "Regex")});
   } else {
-    fail(place + ".type", "ByteLevel, Digits or Split", step["type"]);
+    fail(place + ".type", "Metaspace alone, or ByteLevel, Digits or Split", step["type"]);
   }
 }
 
 void TokenizerJson::read_pre_tokenizer() {
-  const Json& top = object("pre_tokenizer");
-  const std::string place = "pre_tokenizer";
-  if (text(top, place, "type") == "Sequence") {
-    const Json& list = member(top, place, "pretokenizers");
-    if (!list.is_array() || list.size() > 16) fail(place + ".pretokenizers", "a list of at most 16", list);
-    for (const Json& step : list) add_step(step, place);
-  } else {
-    add_step(top, place);
-  }
+  for (const Json* step : steps_of("pre_tokenizer", "pretokenizers")) add_step(*step);
   // Bytes become characters there, and merges are of such characters.
   if (steps_.empty() || steps_.back().kind != Step::Kind::byte_level)
-    throw InputError({where_ + ": pre_tokenizer", "ByteLevel as its last step", "none", "only byte-level BPE has a place here"});
+    throw InputError({where_ + ": pre_tokenizer", "ByteLevel as its last step", "none",
+                      "a tokenizer of characters has Metaspace or a normalizer instead"});
   for (std::size_t i = 0; i + 1 < steps_.size(); ++i)
     if (steps_[i].kind == Step::Kind::byte_level) throw InputError({where_ + ": pre_tokenizer", "ByteLevel once", "twice", ""});
   state_->pieces.emplace(std::move(steps_), where_ + ": pre_tokenizer");
@@ -236,14 +240,7 @@ void TokenizerJson::read_decoder() {
 /// Of a template only what it puts before a single text matters to a model that continues it.
 void TokenizerJson::read_prefix() {
   if (!has(json_, "post_processor")) return;
-  std::vector<const Json*> processors{&object("post_processor")};
-  if (text(*processors.front(), "post_processor", "type") == "Sequence") {
-    const Json& list = member(*processors.front(), "post_processor", "processors");
-    if (!list.is_array()) fail("post_processor.processors", "a list", list);
-    processors.clear();
-    for (const Json& one : list) processors.push_back(&one);
-  }
-  for (const Json* one : processors) {
+  for (const Json* one : steps_of("post_processor", "processors")) {
     const std::string type = text(*one, "post_processor", "type");
     if (type == "ByteLevel") continue;  // moves offsets, which are not asked for here
     if (type != "TemplateProcessing") fail("post_processor.type", "ByteLevel or TemplateProcessing", (*one)["type"]);
@@ -263,8 +260,5 @@ void TokenizerJson::read_prefix() {
     }
   }
 }
-
-Tokenizer Tokenizer::parse(std::string_view json, const std::string& where) { return TokenizerJson(json, where).take(); }
-Tokenizer Tokenizer::load(const std::string& path) { return parse(read_small_file(path, kMaxFile), path); }
 
 }  // namespace elastiform

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "supernet/tokenizers/byte_pair_encoding.hpp"
+#include "supernet/tokenizers/character_pieces.hpp"
 #include "supernet/tokenizers/pre_tokenizer.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
 
@@ -30,14 +31,22 @@ class AddedTokens {
   std::array<bool, 256> begins_{};
 };
 
+/// What becomes of the space that was put before a text.
+enum class Leading { kept, one_space_less, no_mark };
+
 /// What a tokenizer.json says, ready to use.
 struct Tokenizer::State {
   std::string json, sha256;
   BytePairEncoding merges;
-  std::optional<PreTokenizer> pieces;  // absent: bytes
-  AddedTokens first, second;           // found in the text in two passes: as written, then those that a normalizer would touch
-  std::vector<std::string> texts;      // by id
+  std::optional<PreTokenizer> pieces;         // of byte-level BPE
+  std::optional<CharacterPieces> characters;  // of characters; neither: one id a byte
+  AddedTokens first, second;                  // found in the text in two passes: as written, then those that a normalizer would touch
+  std::vector<std::string> texts;             // by id
+  std::set<std::int32_t> added;
   std::vector<std::int32_t> prefix;
+  Leading leading = Leading::kept;
+
+  void encode_characters(std::string_view text, std::vector<std::int32_t>& tokens) const;
 };
 
 }  // namespace elastiform

@@ -199,7 +199,8 @@ TEST_CASE("unusable texts are refused in one line", "[supernet][data]") {
   CHECK(message_of(path, with({90, 5, 5}, 100), 0) == "context: expected at least 1 token, found 0");
   DataOptions options = with({90, 5, 5}, 100);
   options.tokenizer = "byte";
-  CHECK(message_of(path, options) == "data.tokenizer: expected bytes, or the place of a tokenizer.json, found 'byte', where no file is");
+  CHECK(message_of(path, options) ==
+        "data.tokenizer: expected bytes, or the place of a tokenizer.json or tokenizer.model, found 'byte', where no file is");
 }
 
 TEST_CASE("the names of splits", "[supernet][data]") {
