@@ -73,9 +73,7 @@ std::string report_text(const std::vector<NamedSubnet>& rows, const std::vector<
 
 std::string demo_prompt(Run& run) {
   const auto& segment = run.text().segments(Split::report).front();
-  std::string text;
-  for (const std::int32_t id : run.text().tokens(segment.begin, std::min(segment.end, segment.begin + 400)))
-    text += run.tokenizer().text_of(id);
+  const std::string text = run.tokenizer().decode(run.text().tokens(segment.begin, std::min(segment.end, segment.begin + 400)));
   const auto line = text.find('\n');
   auto prompt = text.substr(line == std::string::npos || line + 60 > text.size() ? 0 : line + 1, 40);
   for (char& c : prompt)

@@ -67,12 +67,14 @@ budgets = ["parameters=..85%", "parameters=..70%"]
 
 /// Text of the tokenizer.json that goes into the run; empty: bytes.
 std::string tokenizer_of(const ImportRequest& request, const DenseModel& model) {
+  if (!request.tokenizer && model.no_tokenizer) throw *model.no_tokenizer;
   const Tokenizer tokenizer = request.tokenizer         ? Tokenizer::named(*request.tokenizer)
                               : model.tokenizer.empty() ? Tokenizer::bytes()
                                                         : Tokenizer::parse(model.tokenizer, request.path + ": tokenizer");
   const int ids = tokenizer.vocabulary(), rows = model.model.vocabulary;
   if (!request.tokenizer && tokenizer.is_bytes() && rows != ids)
-    throw InputError({request.path, "a tokenizer.json for " + std::to_string(rows) + " ids", "none", "--tokenizer PATH/tokenizer.json"});
+    throw InputError({request.path, "a tokenizer.json or tokenizer.model for " + std::to_string(rows) + " ids", "none",
+                      "--tokenizer PATH/tokenizer.json"});
   if (ids > rows)
     throw InputError({request.tokenizer.value_or(request.path + ": tokenizer"), "ids below " + std::to_string(rows),
                       "ids up to " + std::to_string(ids - 1), ""});

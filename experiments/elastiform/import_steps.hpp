@@ -16,7 +16,7 @@ struct ImportRequest {
   std::string text;                        // what the run is trained and scored on, of a language model
   std::string images, labels;              // the same of a classifier, as data.images and data.labels
   std::optional<int> classes;              // of a classifier's body that has no head: it gets one of zeros
-  std::optional<std::string> tokenizer;    // instead of the checkpoint's own: "bytes" or the place of a tokenizer.json
+  std::optional<std::string> tokenizer;    // instead of the checkpoint's own: "bytes" or the place of a tokenizer.json or tokenizer.model
   std::optional<int> context;              // tokens, at most the model's
   std::vector<std::string> space;          // "embed=384,576": keys of [space]
   std::string importance = "magnitude";    // of importances(): by which heads, neurons and channels are put in order

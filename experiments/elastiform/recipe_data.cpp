@@ -53,7 +53,8 @@ DataOptions read_data(const RecipeValue& document, std::string_view where) {
     data.text = table.text("text", "");
     if (data.text.empty()) throw InputError({table.place("text"), "a file or a folder", "nothing", ""});
     data.tokenizer = table.text("tokenizer", data.tokenizer);
-    if (data.tokenizer.empty()) throw InputError({table.place("tokenizer"), "bytes, or the place of a tokenizer.json", "nothing", ""});
+    if (data.tokenizer.empty())
+      throw InputError({table.place("tokenizer"), "bytes, or the place of a tokenizer.json or tokenizer.model", "nothing", ""});
   }
   if (table.has("splits")) data.splits = table.integers("splits", 1, 1000000);
   if (data.splits.size() != 3)

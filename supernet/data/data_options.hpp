@@ -19,7 +19,7 @@ struct ImageOptions {
 /// [data] of a recipe.
 struct DataOptions {
   std::string text;                      // a file or a folder, relative to the recipe (or the run) or absolute; text or token shards
-  std::string tokenizer = "bytes";       // 256 ids, id = byte value; or the place of a tokenizer.json, as text's
+  std::string tokenizer = "bytes";       // 256 ids, id = byte value; or the place of a tokenizer.json or tokenizer.model, as text's
   std::vector<int> splits = {90, 5, 5};  // parts of train, search, report
   std::int64_t split_block = 16384;      // bytes; tokens, of another tokenizer
   ImageOptions image = {};               // instead of text

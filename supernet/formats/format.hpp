@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/errors.hpp"
 #include "supernet/cost_model.hpp"
 #include "supernet/data/data_options.hpp"
 #include "supernet/formats/sample.hpp"
@@ -19,12 +20,13 @@ struct DenseModel {
   ModelConfig model;
   Subnet subnet;  // blocks renumbered, no @
   Weights weights;
-  std::string tokenizer = {};         // text of its tokenizer.json; empty: the byte tokenizer, or none that is known
+  std::string tokenizer = {};         // its tokenizer.json or tokenizer.model, whole; empty: the byte tokenizer, or none that is known
   std::optional<int> end_token = {};  // the id that ends a text, where the file says it
   // Of a classifier: how pixels become what it reads (white, mean, deviation), and the names of its classes, where they have some.
   ImageOptions reading = {};
   std::vector<std::string> class_names = {};
-  bool headless = false;  // a classifier's body alone: its head is zeros
+  bool headless = false;                        // a classifier's body alone: its head is zeros
+  std::optional<InputError> no_tokenizer = {};  // why the file's own vocabulary has no place here, which another can take
 };
 
 /// What the model card says beside the weights.

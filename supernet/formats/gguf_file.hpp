@@ -32,7 +32,8 @@ struct Tensor {
   std::function<std::vector<float>()> values;
 };
 
-using Value = std::variant<std::uint32_t, float, bool, std::string, std::vector<std::int32_t>, std::vector<std::string>>;
+using Value =
+    std::variant<std::uint32_t, float, bool, std::string, std::vector<std::int32_t>, std::vector<float>, std::vector<std::string>>;
 using Metadata = std::vector<std::pair<std::string, Value>>;
 
 void write(const std::string& path, const Metadata& metadata, const std::vector<Tensor>& tensors);
@@ -62,6 +63,7 @@ class Reader {
   bool flag(std::string_view key) const;
   /// An array of `count` integers, or one integer that stands for all of them.
   std::vector<std::int64_t> integers(std::string_view key, std::size_t count) const;
+  std::vector<double> reals(std::string_view key, std::size_t count) const;  // an array of `count` numbers with a point
   std::uint64_t array_length(std::string_view key) const;
   std::vector<std::string> texts(std::string_view key) const;  // an array of texts
   const std::string& path() const { return file_.path(); }
@@ -75,6 +77,7 @@ class Reader {
   using Found = std::variant<std::int64_t, double, bool, std::string, Array>;
   class Cursor;
   void read_value(Cursor& cursor, const std::string& key);
+  const Array* array_of(std::string_view key, std::size_t count) const;
   Found scalar(Cursor& cursor, std::uint32_t type) const;
   Entry read_tensor(Cursor& cursor, const std::string& name, std::uint64_t next, std::uint64_t alignment) const;
   const Found& at(std::string_view key) const;

@@ -234,11 +234,28 @@ std::vector<std::string> Reader::texts(std::string_view key) const {
   return values;
 }
 
-std::vector<std::int64_t> Reader::integers(std::string_view key, std::size_t count) const {
+/// The array of `count` numbers that `key` is; null when it is none.
+const Reader::Array* Reader::array_of(std::string_view key, std::size_t count) const {
   const auto* array = std::get_if<Array>(&at(key));
-  if (array == nullptr) return std::vector<std::int64_t>(count, integer(key));
-  if (array->length != count)
+  if (array != nullptr && array->length != count)
     throw InputError({path(), std::to_string(count) + " numbers as " + in_quotes(key), std::to_string(array->length), ""});
+  return array;
+}
+
+std::vector<double> Reader::reals(std::string_view key, std::size_t count) const {
+  const Array* array = array_of(key, count);
+  if (array == nullptr || (array->type != kFloat32 && array->type != kFloat64))
+    throw InputError({path(), "an array of numbers with a point as " + in_quotes(key), "something else", ""});
+  Cursor cursor(file_);
+  cursor.skip(array->at);
+  std::vector<double> values;
+  for (std::size_t i = 0; i < count; ++i) values.push_back(std::get<double>(scalar(cursor, array->type)));
+  return values;
+}
+
+std::vector<std::int64_t> Reader::integers(std::string_view key, std::size_t count) const {
+  const Array* array = array_of(key, count);
+  if (array == nullptr) return std::vector<std::int64_t>(count, integer(key));
   Cursor cursor(file_);
   cursor.skip(array->at);
   std::vector<std::int64_t> values;

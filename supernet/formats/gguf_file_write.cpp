@@ -37,6 +37,10 @@ class Header {
     array(kInt32, values.size());
     for (const std::int32_t value : values) number(value);
   }
+  void operator()(const std::vector<float>& values) {
+    array(kFloat32, values.size());
+    for (const float value : values) number(value);
+  }
   void operator()(const std::vector<std::string>& values) {
     array(kString, values.size());
     for (const std::string& value : values) string(value);

@@ -241,7 +241,14 @@ DenseModel read(const std::string& path, std::optional<int> context) {
     const Source source = source_of(tensor);
     if (!is_absent(file, tensor, source)) fill(weights.view(tensor), source, file.floats(source.name), model.head_dim);
   }
-  return {std::move(model), std::move(subnet), std::move(weights), tokenizer_of(file), end_token_of(file)};
+  std::optional<InputError> refused;
+  std::string tokenizer = tokenizer_of(file, refused);
+  return {.model = std::move(model),
+          .subnet = std::move(subnet),
+          .weights = std::move(weights),
+          .tokenizer = std::move(tokenizer),
+          .end_token = end_token_of(file),
+          .no_tokenizer = std::move(refused)};
 }
 
 }  // namespace elastiform::gguf

@@ -7,6 +7,7 @@
 
 #include "kernels/errors.hpp"
 #include "supernet/formats/gguf.hpp"
+#include "supernet/formats/gguf_sentencepiece.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/tokenizers/byte_characters.hpp"
@@ -17,7 +18,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kJsonDepth = 16, kBytes = 256;
-enum TokenType : std::int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };  // llama_token_type
+enum TokenType : std::int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5 };  // llama_token_type
 
 Json byte_level(bool gpt2) { return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", gpt2}}; }
 
@@ -88,15 +89,22 @@ void name_unused(std::vector<Token>& tokens) {
 
 std::vector<Token> tokens_of(const Json& tokenizer, int rows) {
   std::vector<Token> tokens(static_cast<std::size_t>(rows));
-  const auto put = [&](std::int64_t id, const std::string& text, TokenType type) {
+  const bool characters = sentencepiece::is_of_characters(tokenizer);
+  const auto put = [&](std::int64_t id, const std::string& text, std::int32_t type) {
     if (id < 0 || id >= rows) throw InputError({"tokenizer.json", "ids below " + std::to_string(rows), std::to_string(id), ""});
     tokens[static_cast<std::size_t>(id)] = {text, type};
   };
-  for (const auto& [text, id] : tokenizer.at("model").at("vocab").items()) put(id.get<std::int64_t>(), text, kNormal);
+  const Json& model = tokenizer.at("model");
+  for (const auto& [text, id] : model.at("vocab").items())
+    put(id.get<std::int64_t>(), text, characters ? sentencepiece::type_of(text) : std::int32_t{kNormal});
   const Json added = tokenizer.contains("added_tokens") ? tokenizer["added_tokens"] : Json::array();
   for (const Json& one : added)
     put(one.at("id").get<std::int64_t>(), one.at("content").get<std::string>(),
         one.contains("special") && one["special"] == true ? kControl : kUserDefined);
+  if (characters && model.contains("unk_token") && model["unk_token"].is_string()) {
+    Token& unknown = tokens[model["vocab"].at(model["unk_token"].get<std::string>()).get<std::size_t>()];
+    if (unknown.type == kControl) unknown.type = kUnknown;
+  }
   name_unused(tokens);
   return tokens;
 }
@@ -125,19 +133,27 @@ std::int64_t beginning_of(const Json& tokenizer) {
   return ids.empty() ? -1 : ids.size() == 1 ? ids.front() : -2;
 }
 
-void add(Metadata& metadata, const char* pre, const std::vector<Token>& tokens, std::vector<std::string> merges, std::int64_t begin,
-         int end) {
+void add(Metadata& metadata, const char* model, const char* pre, const std::vector<Token>& tokens, std::int64_t begin, int end) {
   std::vector<std::string> texts;
   std::vector<std::int32_t> types;
   for (const Token& token : tokens) texts.push_back(token.text), types.push_back(token.type);
-  metadata.emplace_back("tokenizer.ggml.model", std::string("gpt2"));
+  metadata.emplace_back("tokenizer.ggml.model", std::string(model));
   metadata.emplace_back("tokenizer.ggml.pre", std::string(pre));
   metadata.emplace_back("tokenizer.ggml.tokens", std::move(texts));
   metadata.emplace_back("tokenizer.ggml.token_type", std::move(types));
-  metadata.emplace_back("tokenizer.ggml.merges", std::move(merges));
   metadata.emplace_back("tokenizer.ggml.bos_token_id", static_cast<std::uint32_t>(begin >= 0 ? begin : end));
   metadata.emplace_back("tokenizer.ggml.eos_token_id", static_cast<std::uint32_t>(end));
   metadata.emplace_back("tokenizer.ggml.add_bos_token", begin >= 0);
+}
+
+void add_sentencepiece(Metadata& metadata, const Json& tokenizer, int rows) {
+  metadata.emplace_back("tokenizer.ggml.scores", sentencepiece::scores_of(tokenizer, rows));
+  metadata.emplace_back("tokenizer.ggml.add_space_prefix", sentencepiece::has_prefix_space(tokenizer));
+  metadata.emplace_back("tokenizer.ggml.add_eos_token", false);
+  const Json& model = tokenizer.at("model");
+  if (model.contains("unk_token") && model["unk_token"].is_string())
+    metadata.emplace_back("tokenizer.ggml.unknown_token_id",
+                          model.at("vocab").at(model["unk_token"].get<std::string>()).get<std::uint32_t>());
 }
 
 /// A file's tokens as a tokenizer.json holds them: vocabulary and added tokens.
@@ -208,8 +224,11 @@ std::string unknown(const Reader& file) {
 
 std::string why_not_tokenizer(const std::string& tokenizer, int rows, std::optional<int> end_token) {
   const Json json = parsed(tokenizer);
-  if (pre_tokenizer_of(json) == nullptr)
+  if (sentencepiece::is_of_characters(json)) {
+    if (std::string why = sentencepiece::why_not(json); !why.empty()) return why;
+  } else if (pre_tokenizer_of(json) == nullptr) {
     return "its tokenizer cuts text into pieces in a way that llama.cpp has no name for; known: gpt-2, smollm, llama-bpe";
+  }
   if (beginning_of(json) == -2) return "its tokenizer puts several tokens before a text, and llama.cpp puts one";
   if (!hugging_face::stopping_id(tokenizer, end_token, rows))
     return "llama.cpp must have an end token, nothing says which it is, and every id stands for a text; name it as eos_token_id in a "
@@ -223,13 +242,18 @@ void add_vocabulary(Metadata& metadata, const std::string& tokenizer, std::optio
     std::vector<Token> tokens(static_cast<std::size_t>(rows));
     for (int byte = 0; byte < std::min(kBytes, rows); ++byte) tokens[static_cast<std::size_t>(byte)] = {byte_character(byte), kNormal};
     name_unused(tokens);
-    return add(metadata, "gpt-2", tokens, {}, -1, *hugging_face::stopping_id(tokenizer, end_token, rows));
+    add(metadata, "gpt2", "gpt-2", tokens, -1, *hugging_face::stopping_id(tokenizer, end_token, rows));
+    metadata.emplace_back("tokenizer.ggml.merges", std::vector<std::string>());
+    return;
   }
   const Json json = parsed(tokenizer);
   if (const std::string why = why_not_tokenizer(tokenizer, rows, end_token); !why.empty())
     throw InputError({"export", "a tokenizer for llama.cpp", why, ""});
-  add(metadata, pre_tokenizer_of(json)->name, tokens_of(json, rows), merges_of(json), beginning_of(json),
-      *hugging_face::stopping_id(tokenizer, end_token, rows));
+  const bool characters = sentencepiece::is_of_characters(json);
+  add(metadata, characters ? sentencepiece::kModelName : "gpt2", characters ? "default" : pre_tokenizer_of(json)->name,
+      tokens_of(json, rows), beginning_of(json), *hugging_face::stopping_id(tokenizer, end_token, rows));
+  if (characters) add_sentencepiece(metadata, json, rows);
+  else metadata.emplace_back("tokenizer.ggml.merges", merges_of(json));
 }
 
 std::optional<int> end_token_of(const Reader& file) {
@@ -244,8 +268,16 @@ std::optional<int> end_token_of(const Reader& file) {
   return static_cast<int>(id);
 }
 
-std::string tokenizer_of(const Reader& file) {
+std::string tokenizer_of(const Reader& file, std::optional<InputError>& refused) {
   if (!file.has_key("tokenizer.ggml.model") || file.text("tokenizer.ggml.model") == "none") return "";
+  if (file.text("tokenizer.ggml.model") == sentencepiece::kModelName) {
+    try {
+      return sentencepiece::tokenizer_of(file);
+    } catch (const InputError& error) {
+      refused = error;
+      return "";
+    }
+  }
   if (file.text("tokenizer.ggml.model") != "gpt2") return unknown(file);
   if (is_one_id_a_byte(file)) return "";
   const std::string pre = file.has_key("tokenizer.ggml.pre") ? file.text("tokenizer.ggml.pre") : "";

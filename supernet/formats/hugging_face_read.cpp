@@ -96,13 +96,15 @@ void check_tensors(const safetensors::Folder& file, const WeightTable& table, co
   throw InputError({where + ": model_type", kModelTypes, found, ""});
 }
 
-/// tokenizer.json of the folder; empty when there is none, or when it is the byte tokenizer.
+/// tokenizer.json of the folder, else tokenizer.model; empty when there is neither, or when it is the byte tokenizer.
 std::string tokenizer_of(const std::string& folder) {
-  const std::string path = folder + "/tokenizer.json";
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) return "";
-  std::string text = read_small_file(path, kMaxTokenizer);
-  return text == byte_tokenizer() ? "" : text;
+  for (const char* name : {"/tokenizer.json", "/tokenizer.model"}) {
+    if (!std::filesystem::exists(folder + name, error)) continue;
+    std::string file = read_small_file(folder + name, kMaxTokenizer);
+    return file == byte_tokenizer() ? "" : file;
+  }
+  return "";
 }
 
 DenseModel read_network(const std::string& folder, Architecture found) {

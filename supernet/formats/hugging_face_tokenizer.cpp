@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 
 #include "supernet/formats/json.hpp"
 #include "supernet/storage/durable_file.hpp"
@@ -62,18 +63,29 @@ Json added_tokens(const Json& tokenizer) {
   return found != tokenizer.end() && found->is_array() ? *found : Json::array();
 }
 
+/// Calls each(text, id): of BPE an object holds them, of Unigram a list of pieces and scores.
+void each_token(const Json& tokenizer, const std::function<void(const std::string&, std::int64_t)>& each) {
+  const Json& vocabulary = tokenizer.at("model").at("vocab");
+  if (vocabulary.is_object())
+    for (const auto& [text, id] : vocabulary.items()) each(text, id.get<std::int64_t>());
+  else
+    for (std::size_t i = 0; i < vocabulary.size(); ++i) each(vocabulary[i].at(0).get<std::string>(), static_cast<std::int64_t>(i));
+}
+
 std::string text_of(const Json& tokenizer, int id) {
   for (const Json& token : added_tokens(tokenizer))
     if (token.at("id") == id) return token.at("content").get<std::string>();
-  for (const auto& [text, at] : tokenizer.at("model").at("vocab").items())
-    if (at == id) return text;
-  return "";
+  std::string found;
+  each_token(tokenizer, [&](const std::string& text, std::int64_t at) {
+    if (at == id) found = text;
+  });
+  return found;
 }
 
 std::int64_t highest_id(const Json& tokenizer) {
   std::int64_t highest = -1;
   for (const Json& token : added_tokens(tokenizer)) highest = std::max(highest, token.at("id").get<std::int64_t>());
-  for (const auto& [text, id] : tokenizer.at("model").at("vocab").items()) highest = std::max(highest, id.get<std::int64_t>());
+  each_token(tokenizer, [&](const std::string&, std::int64_t id) { highest = std::max(highest, id); });
   return highest;
 }
 

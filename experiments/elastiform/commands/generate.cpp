@@ -85,9 +85,10 @@ class GenerateCommand final : public Command {
   }
 
   Tokenizer tokenizer_of(const DenseModel& model) const {
+    if (model.no_tokenizer) throw *model.no_tokenizer;
     if (!model.tokenizer.empty()) return Tokenizer::parse(model.tokenizer, path_ + ": tokenizer");
     if (model.model.vocabulary != Tokenizer::bytes().vocabulary())
-      throw InputError({path_, "a tokenizer.json, or a byte vocabulary of 256 ids",
+      throw InputError({path_, "a tokenizer.json or tokenizer.model, or a byte vocabulary of 256 ids",
                         std::to_string(model.model.vocabulary) + " ids without one", "its tokenizer is not known here"});
     return Tokenizer::bytes();
   }
@@ -113,13 +114,18 @@ class GenerateCommand final : public Command {
     Printer printer(common.json ? nullptr : stdout);
     for (const char byte : prompt_) printer.put(static_cast<unsigned char>(byte));
     std::string text;
+    // With nothing before it the first token begins a text.
+    const auto text_of = [&](std::int32_t id) {
+      return prompt_.empty() && ids.size() == 1 ? tokenizer.decode(ids) : std::string(tokenizer.text_of(id));
+    };
     // A text begins at a line's start.
     const std::vector<std::int32_t> first = prompt.empty() ? tokenizer.encode("\n") : prompt;
     generate(*backend, network, *placed, subnet, first, options_, [&](std::int32_t id) {
       if (interrupted()) return false;
       ids.push_back(id);
-      text += tokenizer.text_of(id);
-      for (const char byte : tokenizer.text_of(id)) printer.put(static_cast<unsigned char>(byte));
+      const std::string part = text_of(id);
+      text += part;
+      for (const char byte : part) printer.put(static_cast<unsigned char>(byte));
       return true;
     });
     printer.finish();

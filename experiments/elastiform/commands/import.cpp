@@ -30,13 +30,14 @@ class ImportCommand final : public Command {
     options.positional(
         "path", request_.path,
         "A Hugging Face folder (Llama, Mistral, Qwen2, GPT-2, ViT, DeiT, DINOv2), a GGUF file or an export of ours; tokenizers of "
-        "byte-level BPE (docs/imports.md)");
+        "byte-level BPE and of sentencepiece (docs/imports.md)");
     options.option("run", request_.run, "Folder of the new run");
     options.option("text", request_.text, "Of a language model: file or folder of text, or token shards, to train and score on");
     options.option("images", request_.images, "Of a classifier: file or folder of images, as data.images (docs/vision.md)");
     options.option("labels", request_.labels, "Of a classifier: the file of labels beside .npy and IDX images");
     options.option("classes", classes_, "Of a classifier's body that has no head: how many classes its new head has", 2);
-    options.option("tokenizer", request_.tokenizer, "Instead of the checkpoint's: bytes, or the place of a tokenizer.json");
+    options.option("tokenizer", request_.tokenizer,
+                   "Instead of the checkpoint's: bytes, or the place of a tokenizer.json or tokenizer.model");
     options.option("context", context_, "Tokens that a position can see, at most the checkpoint's (the default)", 1);
     options.choice("importance", request_.importance, importance_names(), "What puts heads, FFN columns and channels in order");
     options.option("calibration", request_.calibration, "With --importance activations: the text to look at (default: --text)");

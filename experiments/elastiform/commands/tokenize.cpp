@@ -22,11 +22,11 @@ namespace fs = std::filesystem;
 class TokenizeCommand final : public Command {
  public:
   std::string_view name() const override { return "tokenize"; }
-  std::string_view help() const override { return "Write a text as token shards of a tokenizer.json"; }
+  std::string_view help() const override { return "Write a text as token shards of a tokenizer.json or tokenizer.model"; }
   std::string_view example() const override { return "elastiform tokenize kjv.txt --tokenizer smollm/tokenizer.json --to kjv.tokens"; }
   void declare(Options& options) override {
     options.positional("text", text_, "A file, or a folder of files");
-    options.option("tokenizer", tokenizer_, "The place of a tokenizer.json (docs/imports.md)");
+    options.option("tokenizer", tokenizer_, "The place of a tokenizer.json or tokenizer.model (docs/imports.md)");
     options.option("to", to_, "File to write, or folder with one a file; nothing may be there");
   }
   int run(const CommonOptions& common) override {
