@@ -60,7 +60,7 @@ struct Added {
   std::string without_place;  // one that llama.cpp would meet otherwise
 };
 
-/// Tokens that are found in a text. llama.cpp finds them before spaces become U+2581, and puts a space behind each.
+/// Tokens that are found in a text. llama.cpp finds them before spaces become U+2581, U+2581 in them is a space, and it puts one behind each.
 Added added_of(const Json& tokenizer, const Spaces& spaces) {
   Added added;
   const bool prefix = spaces.prepends || (spaces.metaspace && !spaces.never);
@@ -70,8 +70,8 @@ Added added_of(const Json& tokenizer, const Spaces& spaces) {
     added.texts.insert(text);
     const bool special = token.value("special", false), normalized = token.value("normalized", !special);
     if (special) continue;
-    const bool spaced = text.find(kSpaceMark) != std::string::npos || text.find(' ') != std::string::npos;
-    if (normalized ? prefix || spaced : prefix && !spaces.prepends) added.without_place = text;
+    const bool marked = text.find(kSpaceMark) != std::string::npos;
+    if (normalized ? prefix : marked || (prefix && !spaces.prepends)) added.without_place = text;
   }
   return added;
 }
@@ -175,11 +175,15 @@ std::string tokenizer_of(const Reader& file) {
   const std::vector<std::string> texts = file.texts(key + "tokens");
   const std::vector<double> scores = file.reals(key + "scores", texts.size());
   const std::vector<std::int64_t> types = file.integers(key + "token_type", texts.size());
-  Model model{.pieces = {}, .prefix_space = flag("add_space_prefix", true), .prefix_behind_tokens = true};
+  Model model{.pieces = {}, .prefix_space = flag("add_space_prefix", true)};
+  model.prefix_behind_tokens = model.prefix_space;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     if (types[i] < 1 || types[i] > 6)
       throw InputError({file.path() + ": " + key + "token_type", "types from 1 to 6", std::to_string(types[i]), ""});
-    model.pieces.push_back({texts[i], static_cast<float>(scores[i]), static_cast<Kind>(types[i])});
+    const auto kind = static_cast<Kind>(types[i]);
+    // Such a piece is found before the space comes that is put before a text, so among spaces that are still spaces.
+    const std::string text = kind == Kind::user_defined && model.prefix_space ? replaced(texts[i], kSpaceMark, " ") : texts[i];
+    model.pieces.push_back({text, static_cast<float>(scores[i]), kind});
   }
   if (flag("add_bos_token", true)) {  // 1 is llama.cpp's own default
     const std::int64_t begin = file.has_key(key + "bos_token_id") ? file.integer(key + "bos_token_id") : 1;

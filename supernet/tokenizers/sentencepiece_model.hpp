@@ -21,7 +21,7 @@ struct Model {
   std::vector<Piece> pieces;          // id = place; of kind unused: no token
   bool prefix_space = true;           // a text begins with a space that is not its own
   bool collapses_spaces = false;      // of several spaces one is kept, at the ends none
-  bool prefix_behind_tokens = false;  // llama.cpp: a space is put behind every token that was found in the text, too
+  bool prefix_behind_tokens = false;  // llama.cpp: that space is put behind every token that was found in the text, too
   std::int32_t begin = -1;            // the token before a text, -1: none
 };
 
