@@ -132,7 +132,7 @@ void prove_tokenizer(const Format& format, const std::string& written, const std
   for (int id = 0; id < std::max(expected.vocabulary(), found.vocabulary()); ++id)
     if (!same_text(expected, found, id)) fail(format, "another text for id " + std::to_string(id));
   if (found.prefix() != expected.prefix()) fail(format, "other ids before a text");
-  if (!Pattern::available()) return;
+  if (!Pattern::available() && !expected.is_of_characters()) return;
   for (int id = 0; expected.is_of_characters() && id < expected.vocabulary(); ++id)
     if (expected.is_added(id) && found.encode(found.text_of(id)) != expected.encode(found.text_of(id)))
       fail(format, "another place for the token of id " + std::to_string(id));

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""`elastiform tokenize` gives the ids that the tokenizers package gives: check_tokenizers.py BUILD_DIR TEXT.
+"""`elastiform tokenize` gives the ids that the tokenizers and sentencepiece packages give: check_tokenizers.py BUILD_DIR TEXT.
 
 Tokenizers trained on TEXT with the pre-tokenizers of GPT-2, Llama 3 and SmolLM, on TEXT and on every code point of Unicode in several contexts:
-about 12 MB in all.
+about 12 MB in all. Models that sentencepiece trains on TEXT, on the same texts; of the unigram model, whose sums sentencepiece forms in float32, on
+lines.
 """
 import pathlib
 import random
@@ -12,6 +13,7 @@ import tempfile
 import unicodedata
 
 import numpy as np
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -37,6 +39,44 @@ def every_code_point():
     return text
 
 
+def tokenize(build, source, file, to):
+    """The ids in every file that was written, in the order of their names, and the bytes of each."""
+    subprocess.run([build / "elastiform", "tokenize", source, "--tokenizer", file, "--to", to], check=True, stdout=subprocess.DEVNULL)
+    for shard in sorted(to.iterdir()) if to.is_dir() else [to]:
+        content = shard.read_bytes()
+        width = int(np.frombuffer(content[12:16], np.uint32)[0])
+        yield np.frombuffer(content[HEADER_BYTES:], np.uint16 if width == 2 else np.uint32).astype(np.int64), width
+
+
+def first_difference(ours, theirs):
+    if len(ours) == len(theirs) and (ours == theirs).all():
+        return None
+    return next((k for k, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+
+
+def check_sentencepiece(build, work, kind, text, texts):
+    file = work / f"{kind}.model"
+    with open(file, "wb") as out:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(text.split("\n")), model_writer=out, model_type=kind, vocab_size=1200,
+                                                 hard_vocab_limit=False, byte_fallback=True, normalization_rule_name="identity",
+                                                 remove_extra_whitespaces=False, minloglevel=2)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    source, compared = work / kind, 0
+    if kind == "unigram":
+        lines = [line for line in random.Random(7).sample(text.split("\n"), 2000) + texts[-1][-40000:].split("\n") if line]
+        texts = [line for line in lines if "<0x" not in line]
+    source.mkdir()
+    for i, one in enumerate(texts):
+        (source / f"{i:06}.txt").write_bytes(one.encode())
+        compared += len(one.encode())
+    for i, (ours, _) in enumerate(tokenize(build, source, file, work / f"{kind}.tokens")):
+        theirs = np.array(model.encode(texts[i]), np.int64)
+        at = first_difference(ours, theirs)
+        if at is not None:
+            sys.exit(f"check_tokenizers.py: sentencepiece {kind}, text {i}: id {at} is {ours[at:at + 6]} here and {theirs[at:at + 6]} there")
+    return compared
+
+
 def check_one(build, work, name, tokenizer, texts):
     file = work / f"{name}.json"
     tokenizer.save(str(file))
@@ -44,12 +84,10 @@ def check_one(build, work, name, tokenizer, texts):
     for i, text in enumerate(texts):
         source, shard = work / f"{name}-{i}.txt", work / f"{name}-{i}.tokens"
         source.write_bytes(text.encode())
-        subprocess.run([build / "elastiform", "tokenize", source, "--tokenizer", file, "--to", shard], check=True, stdout=subprocess.DEVNULL)
-        width = np.frombuffer(shard.read_bytes()[12:16], np.uint32)[0]
-        ours = np.frombuffer(shard.read_bytes()[HEADER_BYTES:], np.uint16 if width == 2 else np.uint32).astype(np.int64)
+        ours, width = next(tokenize(build, source, file, shard))
         theirs = np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
-        if len(ours) != len(theirs) or (ours != theirs).any():
-            at = next((k for k, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+        at = first_difference(ours, theirs)
+        if at is not None:
             near = tokenizer.decode(theirs[max(0, at - 5):at + 5].tolist(), skip_special_tokens=False)
             sys.exit(f"check_tokenizers.py: {name}, text {i}: id {at} is {ours[at:at + 6]} here and {theirs[at:at + 6]} there, near {near!r}")
         compared += len(source.read_bytes())
@@ -70,6 +108,10 @@ def main():
                 tokenizer.add_tokens([AddedToken(f"<|reserved {i}|>", normalized=False) for i in range(vocabulary - tokenizer.get_vocab_size())])
             compared, width = check_one(build, pathlib.Path(work), name, tokenizer, texts)
             print(f"ok: tokenizer {name}: equal ids on {compared / 1e6:.1f} MB, {8 * width} bits each")
+        # No control token of theirs, which they do not find in a text, stands in these.
+        for kind in ("bpe", "unigram"):
+            compared = check_sentencepiece(build, pathlib.Path(work), kind, text, [text, every_code_point()])
+            print(f"ok: tokenizer.model {kind}: equal ids on {compared / 1e6:.1f} MB")
 
 
 main()

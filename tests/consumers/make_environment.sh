@@ -43,5 +43,5 @@ if ! "$folder/bin/python" -c 'import torch; assert torch.ones(2) @ torch.ones(2)
   echo "make_environment: $torch does not load without CUDA's libraries; installing them (4 GB)" >&2
   pip install --force-reinstall "$torch"
 fi
-"$folder/bin/python" -c 'import torch, transformers, tokenizers, safetensors, h5py'
+"$folder/bin/python" -c 'import torch, transformers, tokenizers, sentencepiece, safetensors, h5py'
 printf '%s\n' "$wanted" > "$stamp"

@@ -126,6 +126,39 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
   CHECK(back["bits_per_byte"].get<double>() == Approx(text["bits_per_byte"].get<double>()).epsilon(1e-5));
 }
 
+TEST_CASE("a run with a tokenizer.model: shards, scores, every export and import bring it along", "[experiments][import][tokenizers]") {
+  const Exported own("hf-llama");
+  fs::copy_file(fs::path(ELASTIFORM_TEST_DATA) / "sentencepiece/bpe.model", own.folder / "tokenizer.model");
+  CHECK(own.json_of("tokenize text.txt --tokenizer tokenizer.model --to text.tokens")["vocabulary"] == 480);
+  const std::string recipe =
+      " --set data.tokenizer=tokenizer.model --set model.vocabulary=490 --set train.steps=10 --set data.split_block=1024";
+  own.ok("train micro.toml --run runs/text" + recipe);
+  own.ok("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
+  const json text = own.json_of("evaluate runs/text --subnet largest"), tokens = own.json_of("evaluate runs/shards --subnet largest");
+  CHECK(text["bits_per_byte"] == tokens["bits_per_byte"]);
+  const json from_run = own.json_of("generate runs/text --prompt banana --tokens 8");
+  CHECK(from_run["prompt_ids"][0] == 1);  // <s>
+  for (const char* format : {"hf-llama", "elastiform", "gguf", "onnx"}) {
+    const std::string to = std::string("made-") + format;
+    CAPTURE(format);
+    const ProgramResult made = own.run("export runs/text --subnet largest --to " + to + " --format " + format);
+    if (std::string(format) == "onnx") continue;  // a program without ONNX says so; generate reads none
+    REQUIRE(made.status == 0);
+    CHECK(own.json_of("generate " + to + " --prompt banana --tokens 8")["ids"] == from_run["ids"]);
+  }
+  // A folder that has sentencepiece's own file alone.
+  fs::remove(own.folder / "made-hf-llama/tokenizer.json");
+  fs::copy_file(own.folder / "tokenizer.model", own.folder / "made-hf-llama/tokenizer.model");
+  CHECK(own.json_of("generate made-hf-llama --prompt banana --tokens 8")["ids"] == from_run["ids"]);
+  own.ok("import made-hf-llama --run runs/back --text text.txt --set data.split_block=1024");
+  CHECK(fs::exists(own.folder / "runs/back/tokenizer.json"));
+  CHECK(own.json_of("generate runs/back --prompt banana --tokens 8")["ids"] == from_run["ids"]);
+  own.folder.write("made-hf-llama/tokenizer.model", "version https://git-lfs.github.com/spec/v1\n");
+  const ProgramResult pointer = own.run("import made-hf-llama --run runs/none --text text.txt");
+  CHECK(pointer.status == 2);
+  CHECK_THAT(pointer.err, Catch::Matchers::Contains("git lfs pull"));
+}
+
 TEST_CASE("wrong uses of import and tokenize end in one line and write nothing", "[experiments][import]") {
   const Exported own("hf-llama");
   own.folder.write("tokenizer.json", merged_tokenizer().dump());
