@@ -10,8 +10,8 @@
 
 namespace elastiform {
 
-/// Merges of byte-pair encoding (arXiv 1508.07909) over bytes or other tokens: of all pairs of neighbours that have a rank, the lowest, and of equals the leftmost,
-/// becomes one token, until none has.
+/// Merges of byte-pair encoding (arXiv 1508.07909) over bytes or other tokens: of all pairs of neighbours that have a rank, the lowest, and
+/// of equals the leftmost, becomes one token, until none has.
 class BytePairEncoding {
  public:
   static constexpr std::int32_t kNone = -1;

@@ -13,15 +13,13 @@ std::uint32_t key_of(std::string_view character) {
   return key;
 }
 
-bool begins_with_mark(std::string_view text) { return text.substr(0, kSpaceMark.size()) == kSpaceMark; }
-
 /// Where the piece that begins at `begin` ends.
 std::size_t end_of_piece(std::string_view text, std::size_t begin, CharacterPieces::Cut cut) {
   if (cut == CharacterPieces::Cut::nowhere) return text.size();
   std::size_t at = begin;
   if (cut == CharacterPieces::Cut::at_words)
-    while (begins_with_mark(text.substr(at))) at += kSpaceMark.size();
-  else if (begins_with_mark(text.substr(at))) at += kSpaceMark.size();
+    while (text.substr(at).starts_with(kSpaceMark)) at += kSpaceMark.size();
+  else if (text.substr(at).starts_with(kSpaceMark)) at += kSpaceMark.size();
   return std::min(text.find(kSpaceMark, at), text.size());
 }
 
@@ -70,7 +68,7 @@ void CharacterPieces::encode(std::string_view text, bool begins_text, PieceMemor
   if (metaspace) {
     marked = replaced(text, " ", kSpaceMark);
     const bool wanted = prefix == Prefix::always || (prefix == Prefix::first && begins_text);
-    if (wanted && !marked.empty() && !begins_with_mark(marked)) marked.insert(0, kSpaceMark);
+    if (wanted && !marked.empty() && !marked.starts_with(kSpaceMark)) marked.insert(0, kSpaceMark);
     text = marked;
   }
   for (std::size_t at = 0; at < text.size();) {

@@ -5,11 +5,10 @@
 #include <optional>
 
 #include "kernels/errors.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
 
 namespace elastiform::sentencepiece {
 namespace {
-
-constexpr const char* kOther = "--tokenizer, or data.tokenizer, can name another one";
 
 /// Fields of one message of Protocol Buffers' wire format, never beyond its end (protobuf.dev, "Encoding").
 class Message {
@@ -133,12 +132,12 @@ void read_normalizer(std::string_view bytes, const std::string& where, Model& mo
     if (field->number == 2) table = !message.bytes_of(*field).empty();
     if (field->number == 3) model.prefix_space = message.flag_of(*field);
     if (field->number == 4) model.collapses_spaces = message.flag_of(*field);
-    if (field->number == 5 && !message.flag_of(*field)) throw InputError({where + ".escape_whitespaces", "true", "false", kOther});
+    if (field->number == 5 && !message.flag_of(*field)) throw InputError({where + ".escape_whitespaces", "true", "false", kOtherTokenizer});
   }
   if (!table) return;
   name.resize(std::min<std::size_t>(name.size(), 32));
   for (char& c : name) c = c >= ' ' && c <= '~' ? c : '?';
-  throw InputError({where + ".precompiled_charsmap", "none, as of the rule identity", "'" + name + "'", kOther});
+  throw InputError({where + ".precompiled_charsmap", "none, as of the rule identity", "'" + name + "'", kOtherTokenizer});
 }
 
 }  // namespace
@@ -158,8 +157,8 @@ Model read_model(std::string_view file, const std::string& where) {
   }
   if (model.pieces.empty()) throw InputError({where, "pieces", "none", "the file is damaged or no tokenizer.model"});
   if (trained.type != 1 && trained.type != 2)
-    throw InputError({where + ": trainer_spec.model_type", "1 (Unigram) or 2 (BPE)", std::to_string(trained.type), kOther});
-  if (trained.marks_behind) throw InputError({where + ": trainer_spec.treat_whitespace_as_suffix", "false", "true", kOther});
+    throw InputError({where + ": trainer_spec.model_type", "1 (Unigram) or 2 (BPE)", std::to_string(trained.type), kOtherTokenizer});
+  if (trained.marks_behind) throw InputError({where + ": trainer_spec.treat_whitespace_as_suffix", "false", "true", kOtherTokenizer});
   model.unigram = trained.type == 1;
   const bool bytes = std::any_of(model.pieces.begin(), model.pieces.end(), [](const Piece& piece) { return piece.kind == Kind::byte; });
   if (bytes != trained.byte_fallback)
@@ -167,7 +166,7 @@ Model read_model(std::string_view file, const std::string& where) {
                       bytes ? "false" : "true", "the file is damaged"});
   for (std::size_t i = 0; i < model.pieces.size(); ++i)
     if (model.pieces[i].kind == Kind::unused)
-      throw InputError({where + ": piece " + std::to_string(i), "no piece of type UNUSED", "one", kOther});
+      throw InputError({where + ": piece " + std::to_string(i), "no piece of type UNUSED", "one", kOtherTokenizer});
   const auto begin = static_cast<std::size_t>(trained.begin);
   if (trained.begin >= 0 && begin < model.pieces.size() && model.pieces[begin].kind == Kind::control) model.begin = trained.begin;
   return model;

@@ -25,10 +25,12 @@ struct Model {
   std::int32_t begin = -1;            // the token before a text, -1: none
 };
 
-/// sentencepiece_model.proto, of which only what changes ids is read. InputError when the file is damaged, or when its model has no place here.
+/// sentencepiece_model.proto, of which only what changes ids is read. InputError when the file is damaged, or when its model has no place
+/// here.
 Model read_model(std::string_view file, const std::string& where);
 
-/// The tokenizer.json that gives the same ids. InputError when there is none.
+/// The tokenizer.json that gives the same ids, but for control pieces ("</s>"): they are found in a text, as transformers finds them, where
+/// sentencepiece takes them for ordinary characters. InputError when there is none.
 std::string tokenizer_json(const Model& model, const std::string& where);
 
 }  // namespace elastiform::sentencepiece

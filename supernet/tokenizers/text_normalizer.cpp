@@ -16,20 +16,15 @@ constexpr std::array<std::string_view, 25> kWhiteSpace{
     "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F",
     "\xE3\x80\x80"};
 
-bool begins_with(std::string_view text, std::string_view what) { return text.substr(0, what.size()) == what; }
-bool ends_with(std::string_view text, std::string_view what) {
-  return text.size() >= what.size() && text.substr(text.size() - what.size()) == what;
-}
-
 std::string_view stripped(std::string_view text, bool left, bool right) {
   const auto one = [&](const auto& has) { return std::find_if(kWhiteSpace.begin(), kWhiteSpace.end(), has); };
   while (left) {
-    const auto space = one([&](std::string_view each) { return begins_with(text, each); });
+    const auto space = one([&](std::string_view each) { return text.starts_with(each); });
     if (space == kWhiteSpace.end()) break;
     text.remove_prefix(space->size());
   }
   while (right) {
-    const auto space = one([&](std::string_view each) { return ends_with(text, each); });
+    const auto space = one([&](std::string_view each) { return text.ends_with(each); });
     if (space == kWhiteSpace.end()) break;
     text.remove_suffix(space->size());
   }
@@ -47,11 +42,11 @@ std::string without_runs(std::string_view text, std::string_view content) {
   return result;
 }
 
-std::string_view without_ends(std::string_view text, bool left, bool right) {
-  if (left) text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
-  while (right) {
-    if (ends_with(text, " ")) text.remove_suffix(1);
-    else if (ends_with(text, kSpaceMark)) text.remove_suffix(kSpaceMark.size());
+std::string_view without_ends(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+  while (true) {
+    if (text.ends_with(" ")) text.remove_suffix(1);
+    else if (text.ends_with(kSpaceMark)) text.remove_suffix(kSpaceMark.size());
     else break;
   }
   return text;
@@ -61,10 +56,8 @@ std::string applied(const Step& step, std::string_view text) {
   switch (step.kind) {
     case Step::Kind::prepend: return text.empty() ? std::string() : step.content + std::string(text);
     case Step::Kind::replace: return replaced(text, step.pattern, step.content);
-    case Step::Kind::first:
-      return begins_with(text, step.pattern) ? step.content + std::string(text.substr(step.pattern.size())) : std::string(text);
     case Step::Kind::runs: return without_runs(text, step.content);
-    case Step::Kind::ends: return std::string(without_ends(text, step.left, step.right));
+    case Step::Kind::ends: return std::string(without_ends(text));
     case Step::Kind::strip: return std::string(stripped(text, step.left, step.right));
   }
   return std::string(text);
@@ -86,8 +79,9 @@ std::string replaced(std::string_view text, std::string_view pattern, std::strin
 
 bool TextNormalizer::changes_beginning() const {
   return std::any_of(steps_.begin(), steps_.end(), [](const Step& step) {
-    const bool writes = step.kind == Step::Kind::replace || step.kind == Step::Kind::first || step.kind == Step::Kind::runs;
-    return step.left || (writes && !begins_with(step.content, " ") && !begins_with(step.content, kSpaceMark));
+    const bool writes = step.kind == Step::Kind::replace || step.kind == Step::Kind::runs;
+    return step.kind == Step::Kind::ends || step.left ||
+           (writes && !step.content.starts_with(" ") && !step.content.starts_with(kSpaceMark));
   });
 }
 

@@ -10,8 +10,7 @@ namespace elastiform {
 inline constexpr std::string_view kSpaceMark = "\xE2\x96\x81";
 
 // Patterns that are known here without Oniguruma, as a tokenizer.json writes them.
-inline constexpr const char *kRuns = " {2,}", *kRightEnd = "[ ▁]+\\z", *kBothEnds = "\\A +|[ ▁]+\\z";
-inline constexpr const char *kSpaceFirst = "\\A ", *kMarkFirst = "\\A▁";
+inline constexpr const char *kRuns = " {2,}", *kBothEnds = "\\A +|[ ▁]+\\z";
 
 /// Rewrites a text before it is cut, step after step, as those normalizers of the tokenizers library do that know no tables of Unicode.
 class TextNormalizer {
@@ -20,14 +19,13 @@ class TextNormalizer {
     enum class Kind {
       prepend,  // content, before a text that is not empty
       replace,  // every pattern by content, from left to right
-      first,    // the pattern, once, where the text begins with it, by content
       runs,     // two spaces and more by content
-      ends,     // spaces at the left end and U+2581 too at the right end by nothing
+      ends,     // spaces at both ends, at the right one U+2581 too, by nothing
       strip     // Unicode's white space by nothing
     };
     Kind kind = Kind::replace;
     std::string pattern, content;
-    bool left = false, right = false;  // of ends and strip: which end
+    bool left = false, right = false;  // of strip: which end
   };
   void add(Step step) { steps_.push_back(std::move(step)); }
   /// Whether a text may come to begin with another character than it did, or than U+2581 or a space.

@@ -1,6 +1,5 @@
 #include "supernet/tokenizers/tokenizer.hpp"
 
-#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <utility>
@@ -15,34 +14,31 @@ constexpr int kBytes = 256;
 
 }  // namespace
 
-void AddedTokens::add(std::string text, std::int32_t id) {
-  begins_[static_cast<unsigned char>(text.front())] = true;
-  lengths_.insert(text.size());
-  ids_.insert_or_assign(std::move(text), id);
+void AddedTokens::add(std::string text, std::int32_t id) { ids_.insert_or_assign(std::move(text), id); }
+
+void AddedTokens::finish() {
+  for (const auto& [text, id] : ids_) tokens_.push_back({text, id});
+  begins_ = sort_by_text(tokens_);
 }
 
-const std::pair<const std::string, std::int32_t>* AddedTokens::longest_at(std::string_view text) const {
-  if (!begins_[static_cast<unsigned char>(text.front())]) return nullptr;
-  for (const std::size_t length : lengths_) {
-    if (length > text.size()) continue;
-    const auto found = ids_.find(std::string(text.substr(0, length)));
-    if (found != ids_.end()) return &*found;
-  }
-  return nullptr;
+const AddedTokens::Token* AddedTokens::longest_at(std::string_view text) const {
+  const Token* longest = nullptr;
+  each_match(tokens_, begins_, text, [&](const Token& token) { longest = &token; });
+  return longest;
 }
 
 void AddedTokens::find(std::string_view text, const std::function<void(std::string_view)>& part,
                        const std::function<void(std::int32_t)>& added) const {
   std::size_t done = 0;
-  for (std::size_t at = 0; !ids_.empty() && at < text.size();) {
-    const auto* token = longest_at(text.substr(at));
+  for (std::size_t at = 0; !tokens_.empty() && at < text.size();) {
+    const Token* token = longest_at(text.substr(at));
     if (token == nullptr) {
       ++at;
       continue;
     }
     if (at > done) part(text.substr(done, at - done));
-    added(token->second);
-    done = at += token->first.size();
+    added(token->id);
+    done = at += token->text.size();
   }
   if (done < text.size()) part(text.substr(done));
 }
@@ -98,10 +94,8 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
 std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
   std::string text;
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    std::string part(text_of(ids[i]));
-    // Of the first token Metaspace keeps no mark.
-    if (state_->leading == Leading::no_mark && i == 0) part.erase(std::remove(part.begin(), part.end(), ' '), part.end());
-    text += part;
+    const auto first = i == 0 ? state_->first_texts.find(ids[i]) : state_->first_texts.end();
+    text += first == state_->first_texts.end() ? text_of(ids[i]) : std::string_view(first->second);
   }
   const bool begins = state_->leading == Leading::one_space_less && !text.empty() && text.front() == ' ';
   return begins ? text.substr(1) : text;

@@ -9,14 +9,17 @@
 
 namespace elastiform {
 
+/// What to do about a file that has no place here.
+inline constexpr const char* kOtherTokenizer = "--tokenizer, or data.tokenizer, can name another one";
+
 /// Text to token ids and back: one byte an id, or what Hugging Face's tokenizer.json describes, with the ids that its `tokenizers` library
 /// gives: byte-level BPE, and BPE and Unigram of characters as sentencepiece has them (docs/imports.md). Cheap to copy.
 class Tokenizer {
  public:
   /// 256 ids, id = byte value.
   static Tokenizer bytes();
-  /// The text of a tokenizer.json, or the bytes of sentencepiece's tokenizer.model, which are made into one first. InputError names what of it
-  /// has no place here: other models, pre-tokenizers and normalizers.
+  /// The text of a tokenizer.json, or the bytes of sentencepiece's tokenizer.model, which are made into one first. InputError names what of
+  /// it has no place here: other models, pre-tokenizers and normalizers.
   static Tokenizer parse(std::string_view file, const std::string& where);
   static Tokenizer load(const std::string& path);
   /// "bytes", or a path of either: what data.tokenizer of a recipe says.

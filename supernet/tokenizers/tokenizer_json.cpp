@@ -6,6 +6,7 @@
 #include "kernels/errors.hpp"
 #include "supernet/sha256.hpp"
 #include "supernet/tokenizers/byte_characters.hpp"
+#include "supernet/tokenizers/utf8.hpp"
 
 namespace elastiform {
 
@@ -32,7 +33,7 @@ TokenizerJson::TokenizerJson(std::string_view text, const std::string& where)
 }
 
 Tokenizer TokenizerJson::take() {
-  const bool characters = is_of_characters();
+  const bool characters = is_of_characters(json_);
   if (characters) {
     state_->characters.emplace();
     read_normalizer();
@@ -54,13 +55,13 @@ Tokenizer TokenizerJson::take() {
 }
 
 void TokenizerJson::fail(const std::string& key, std::string expected, const Json& found) const {
-  throw InputError({where_ + (key.empty() ? "" : ": " + key), std::move(expected), shown(found), ""});
+  throw InputError({where_ + (key.empty() ? "" : ": " + key), std::move(expected), shown(found), kOtherTokenizer});
 }
 
 const Json& TokenizerJson::member(const Json& json, const std::string& place, const char* key) const {
   if (!json.is_object()) fail(place, "an object", json);
   const auto found = json.find(key);
-  if (found == json.end()) throw InputError({where_ + ": " + place, std::string("key ") + key, "none", ""});
+  if (found == json.end()) throw InputError({where_ + ": " + place, std::string("key ") + key, "none", kOtherTokenizer});
   return *found;
 }
 
@@ -91,8 +92,8 @@ std::int32_t TokenizerJson::id(const Json& value, const std::string& place) cons
 /// Gives the id its text; ids may have gaps, but not so that a small file asks for much memory.
 void TokenizerJson::name(std::int32_t at, std::string bytes, const std::string& place) {
   if (static_cast<std::size_t>(at) >= ids_limit_)
-    throw InputError(
-        {where_ + ": " + place, "ids below " + std::to_string(ids_limit_) + ", for as many tokens as it has", std::to_string(at), ""});
+    throw InputError({where_ + ": " + place, "ids below " + std::to_string(ids_limit_) + ", for as many tokens as it has",
+                      std::to_string(at), kOtherTokenizer});
   if (state_->texts.size() <= static_cast<std::size_t>(at)) state_->texts.resize(static_cast<std::size_t>(at) + 1);
   state_->texts[static_cast<std::size_t>(at)] = std::move(bytes);
 }
@@ -140,7 +141,8 @@ void TokenizerJson::read_vocabulary(const Json& model) {
     const std::int32_t at = id(value, "model.vocab");
     if (!taken_.insert(at).second) fail("model.vocab", "every id once", value);
     ids_.emplace(token, at);
-    name(at, state_->characters ? decoded(token) : bytes_of_characters(token), "model.vocab");
+    if (state_->characters) name_decoded(at, token, "model.vocab");
+    else name(at, bytes_of_characters(token), "model.vocab");
   }
   if (state_->characters) return;
   for (int byte = 0; byte < 256; ++byte) {
@@ -165,8 +167,8 @@ void TokenizerJson::read_merges(const Json& model) {
     }
     const auto a = ids_.find(left), b = ids_.find(right), both = ids_.find(left + right);
     if (a == ids_.end() || b == ids_.end() || both == ids_.end())
-      throw InputError(
-          {where_ + ": model.merges", "tokens of the vocabulary", "'" + left.substr(0, 32) + "' and '" + right.substr(0, 32) + "'", ""});
+      throw InputError({where_ + ": model.merges", "tokens of the vocabulary", token_in_quotes(left) + " and " + token_in_quotes(right),
+                        kOtherTokenizer});
     BytePairEncoding& list = state_->characters ? state_->characters->model.merges : state_->merges;
     list.add_merge(a->second, b->second, both->second);
     crosses_words_ = crosses_words_ || goes_on_behind_a_word(both->first);
@@ -196,10 +198,14 @@ void TokenizerJson::read_added() {
     const bool special = flag(token, "added_tokens", "special", false), normalized = flag(token, "added_tokens", "normalized", !special);
     // Such a token is met, and named, as the normalizer leaves it.
     const std::string met = normalized && state_->characters ? state_->characters->normalizer.apply(content) : content;
+    if (met.size() > kLongestToken) fail("added_tokens.content", "at most " + std::to_string(kLongestToken) + " bytes", Json(met.size()));
     if (met.empty()) fail("added_tokens.content", "text that the normalizer keeps", token["content"]);
-    name(at, state_->characters ? decoded(met) : met, "added_tokens");
+    if (state_->characters) name_decoded(at, met, "added_tokens");
+    else name(at, met, "added_tokens");
     (normalized ? state_->second : state_->first).add(met, at);
   }
+  state_->first.finish();
+  state_->second.finish();
 }
 
 void TokenizerJson::add_step(const Json& step) {
@@ -227,7 +233,8 @@ void TokenizerJson::read_pre_tokenizer() {
     throw InputError({where_ + ": pre_tokenizer", "ByteLevel as its last step", "none",
                       "a tokenizer of characters has Metaspace or a normalizer instead"});
   for (std::size_t i = 0; i + 1 < steps_.size(); ++i)
-    if (steps_[i].kind == Step::Kind::byte_level) throw InputError({where_ + ": pre_tokenizer", "ByteLevel once", "twice", ""});
+    if (steps_[i].kind == Step::Kind::byte_level)
+      throw InputError({where_ + ": pre_tokenizer", "ByteLevel once", "twice", kOtherTokenizer});
   state_->pieces.emplace(std::move(steps_), where_ + ": pre_tokenizer");
 }
 

@@ -14,6 +14,16 @@
 
 namespace elastiform {
 
+/// Whether a tokenizer.json is of characters, not byte-level: byte-level files say so in their pre-tokenizer; these have Metaspace, or none
+/// and a normalizer that does its work.
+bool is_of_characters(const nlohmann::json& file);
+
+/// The post_processor of a tokenizer.json that puts one token before a text.
+nlohmann::json beginning_template(const std::string& text, std::int64_t id);
+
+/// Bytes of a token that is looked for at each place of a text.
+inline constexpr std::size_t kLongestToken = 512;
+
 /// Whether a token holds U+2581 behind another character.
 bool goes_on_behind_a_word(const std::string& token);
 
@@ -48,12 +58,13 @@ class TokenizerJson {
   void read_decoder();
   void read_prefix();
 
-  bool is_of_characters() const;
   void read_normalizer();
   void add_normalizer(const Json& step);
+  void grow(double& growth, const std::string& place, std::size_t from, std::size_t to) const;
   void read_character_decoder();
   void add_decoder(const Json& step, bool& fused);
-  std::string decoded(std::string token) const;
+  std::string decoded(std::string token, bool first) const;
+  void name_decoded(std::int32_t at, const std::string& token, const std::string& place);
   void read_character_model(const Json& model);
   void read_unigram(const Json& model);
   void read_unknown(const Json& model);
@@ -70,7 +81,12 @@ class TokenizerJson {
   std::vector<PreTokenizer::Step> steps_;
 
   // Of characters (tokenizer_json_characters.cpp).
-  std::vector<std::pair<std::string, std::string>> decoded_;  // what becomes what
+  struct Decoded {
+    std::string pattern, content, first_content;  // what becomes what, and in the first token of a text
+  };
+  std::vector<Decoded> decoded_;
+  double normalizer_growth_ = 1, decoder_growth_ = 1;
+  std::size_t prepended_ = 0;  // bytes
   bool decodes_bytes_ = false;
   bool crosses_words_ = false;  // a token goes on behind the end of a word
 };

@@ -12,7 +12,10 @@ namespace {
 using Json = nlohmann::json;
 using Step = TextNormalizer::Step;
 
-constexpr std::size_t kMaxReplacement = 64;  // bytes; a hostile file shall not make much of a short text
+// A hostile file shall not make much of a short text: bytes of one replacement and of all that Prepend puts before a text, and by how much
+// all replacements together may lengthen one.
+constexpr std::size_t kMaxReplacement = 64, kMaxPrepended = 8;
+constexpr double kMaxGrowth = 8;
 
 /// The byte of "<0xNN>", as the tokenizers library writes it; -1 for another text.
 int byte_of(const std::string& token) {
@@ -28,14 +31,11 @@ int byte_of(const std::string& token) {
 
 /// The step of a Replace with a pattern of Oniguruma's that is done here without it.
 std::optional<Step> known_pattern(const std::string& pattern, const std::string& content) {
-  const bool both = pattern == kBothEnds;
   if (content.empty()) {
-    if (!both && pattern != kRightEnd) return std::nullopt;
-    return Step{.kind = Step::Kind::ends, .pattern = "", .content = "", .left = both, .right = true};
+    if (pattern != kBothEnds) return std::nullopt;
+    return Step{.kind = Step::Kind::ends, .pattern = "", .content = ""};
   }
   if (pattern == kRuns) return Step{.kind = Step::Kind::runs, .pattern = "", .content = content};
-  if (pattern == kSpaceFirst) return Step{.kind = Step::Kind::first, .pattern = " ", .content = content};
-  if (pattern == kMarkFirst) return Step{.kind = Step::Kind::first, .pattern = std::string(kSpaceMark), .content = content};
   return std::nullopt;
 }
 
@@ -47,20 +47,28 @@ bool goes_on_behind_a_word(const std::string& token) {
   return token.find(kSpaceMark, word) != std::string::npos;
 }
 
-/// Byte-level files say so in their pre-tokenizer; these have Metaspace, or none and a normalizer that does its work.
-bool TokenizerJson::is_of_characters() const {
+bool is_of_characters(const Json& file) {
   const auto type_of = [](const Json& json) {
     return json.is_object() && json.contains("type") && json["type"].is_string() ? json["type"].get<std::string>() : std::string();
   };
-  if (has(json_, "pre_tokenizer")) {
-    const Json& top = json_["pre_tokenizer"];
+  if (file.contains("pre_tokenizer") && !file["pre_tokenizer"].is_null()) {
+    const Json& top = file["pre_tokenizer"];
     if (type_of(top) != "Sequence" || !top.contains("pretokenizers")) return type_of(top) == "Metaspace";
     const Json& list = top["pretokenizers"];
     return list.is_array() && list.size() == 1 && type_of(list.front()) == "Metaspace";
   }
-  const Json model = json_.contains("model") ? json_["model"] : Json();
-  return has(json_, "normalizer") || type_of(model) == "Unigram" ||
+  const Json model = file.contains("model") ? file["model"] : Json();
+  return (file.contains("normalizer") && !file["normalizer"].is_null()) || type_of(model) == "Unigram" ||
          (model.is_object() && model.contains("byte_fallback") && model["byte_fallback"] == true);
+}
+
+Json beginning_template(const std::string& text, std::int64_t id) {
+  const Json token{{"SpecialToken", {{"id", text}, {"type_id", 0}}}}, first{{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const Json second{{"Sequence", {{"id", "B"}, {"type_id", 0}}}};
+  return {{"type", "TemplateProcessing"},
+          {"single", Json::array({token, first})},
+          {"pair", Json::array({token, first, second})},
+          {"special_tokens", {{text, {{"id", text}, {"ids", Json::array({id})}, {"tokens", Json::array({text})}}}}}};
 }
 
 std::string TokenizerJson::short_text(const Json& json, const std::string& place, const char* key) const {
@@ -69,11 +77,21 @@ std::string TokenizerJson::short_text(const Json& json, const std::string& place
   return found;
 }
 
+void TokenizerJson::grow(double& growth, const std::string& place, std::size_t from, std::size_t to) const {
+  growth *= std::max(1.0, static_cast<double>(to) / static_cast<double>(from));
+  if (growth > kMaxGrowth)
+    throw InputError({where_ + ": " + place,
+                      "replacements that make a text at most " + std::to_string(static_cast<int>(kMaxGrowth)) + " times as long",
+                      "longer ones", kOtherTokenizer});
+}
+
 void TokenizerJson::add_normalizer(const Json& step) {
   const std::string place = "normalizer", type = text(step, place, "type");
   TextNormalizer& normalizer = state_->characters->normalizer;
   if (type == "Prepend") {
     const std::string content = short_text(step, place, "prepend");
+    prepended_ += content.size();
+    if (prepended_ > kMaxPrepended) fail(place + ".prepend", "at most " + std::to_string(kMaxPrepended) + " bytes in all", step["prepend"]);
     if (!content.empty()) normalizer.add({.kind = Step::Kind::prepend, .pattern = "", .content = content});
   } else if (type == "Strip") {
     normalizer.add({.kind = Step::Kind::strip,
@@ -87,11 +105,13 @@ void TokenizerJson::add_normalizer(const Json& step) {
     if (pattern.is_object() && pattern.contains("Regex")) {
       const auto known = known_pattern(text(pattern, place + ".pattern", "Regex"), content);
       if (!known) fail(place + ".pattern.Regex", "runs of spaces, or spaces at the end", pattern["Regex"]);
+      grow(normalizer_growth_, place, 2, content.size());  // the shortest run; at the ends there is no content
       return normalizer.add(*known);
     }
     const std::string what = text(pattern, place + ".pattern", "String");
     if (what.empty()) fail(place + ".pattern.String", "text", pattern["String"]);
     if (content.empty()) fail(place + ".content", "text", step["content"]);
+    grow(normalizer_growth_, place, what.size(), content.size());
     normalizer.add({.kind = Step::Kind::replace, .pattern = what, .content = content});
   } else {
     // Precompiled and the forms of Unicode are tables of a certain version of Unicode, and none is here.
@@ -109,16 +129,17 @@ void TokenizerJson::add_decoder(const Json& step, bool& fused) {
   if (type == "Replace") {
     const std::string what = text(member(step, place, "pattern"), place + ".pattern", "String");
     if (what.empty()) fail(place + ".pattern.String", "text", step["pattern"]);
-    decoded_.emplace_back(what, short_text(step, place, "content"));
+    const std::string content = short_text(step, place, "content");
+    grow(decoder_growth_, place, what.size(), content.size());
+    decoded_.push_back({what, content, content});
   } else if (type == "ByteFallback") {
     decodes_bytes_ = true;
   } else if (type == "Fuse") {
     fused = true;
   } else if (type == "Metaspace") {
     if (text(step, place, "replacement") != kSpaceMark) fail(place + ".replacement", "U+2581", step["replacement"]);
-    decoded_.emplace_back(kSpaceMark, " ");
     const bool never = has(step, "prepend_scheme") ? step["prepend_scheme"] == "never" : !flag(step, place, "add_prefix_space", true);
-    if (!never) state_->leading = Leading::no_mark;
+    decoded_.push_back({std::string(kSpaceMark), " ", never ? " " : ""});
   } else if (type == "Strip") {
     if (!fused) fail(place + ".type", "Strip behind Fuse", step["type"]);
     if (text(step, place, "content") != " ") fail(place + ".content", "a space", step["content"]);
@@ -132,21 +153,30 @@ void TokenizerJson::add_decoder(const Json& step, bool& fused) {
 }
 
 void TokenizerJson::read_character_decoder() {
-  if (!has(json_, "decoder")) throw InputError({where_ + ": decoder", "Replace or Metaspace, which make spaces of U+2581", "none", ""});
+  if (!has(json_, "decoder"))
+    throw InputError({where_ + ": decoder", "Replace or Metaspace, which make spaces of U+2581", "none", kOtherTokenizer});
   bool fused = false;
   for (const Json* step : steps_of("decoder", "decoders")) add_decoder(*step, fused);
 }
 
-std::string TokenizerJson::decoded(std::string token) const {
-  for (const auto& [pattern, content] : decoded_) token = replaced(token, pattern, content);
+std::string TokenizerJson::decoded(std::string token, bool first) const {
+  for (const Decoded& one : decoded_) token = replaced(token, one.pattern, first ? one.first_content : one.content);
   const int byte = decodes_bytes_ ? byte_of(token) : -1;
   return byte < 0 ? token : std::string(1, static_cast<char>(byte));
+}
+
+void TokenizerJson::name_decoded(std::int32_t at, const std::string& token, const std::string& place) {
+  std::string text = decoded(token, false), first = decoded(token, true);
+  if (first == text) state_->first_texts.erase(at);
+  else state_->first_texts.insert_or_assign(at, std::move(first));
+  name(at, std::move(text), place);
 }
 
 void TokenizerJson::read_unigram(const Json& model) {
   const Json& vocabulary = member(model, "model", "vocab");
   if (!vocabulary.is_array() || vocabulary.empty()) fail("model.vocab", "a list of pieces and scores", vocabulary);
   ids_limit_ = 2 * (vocabulary.size() + (json_.contains("added_tokens") ? json_["added_tokens"].size() : 0)) + 256;
+  const bool bytes_apart = flag(model, "model", "byte_fallback", false);
   Unigram& unigram = state_->characters->model.unigram.emplace();
   for (std::size_t i = 0; i < vocabulary.size(); ++i) {
     const Json& piece = vocabulary[i];
@@ -154,12 +184,15 @@ void TokenizerJson::read_unigram(const Json& model) {
       fail("model.vocab", "pairs of a piece and its score", piece);
     const auto token = piece[0].get<std::string>();
     const double score = piece[1].get<double>();
+    if (token.size() > kLongestToken)
+      fail("model.vocab", "pieces of at most " + std::to_string(kLongestToken) + " bytes", Json(token.size()));
     if (token.empty() || !std::isfinite(score)) fail("model.vocab", "pieces of text with a finite score", piece[token.empty() ? 0 : 1]);
     const std::int32_t at = id(Json(i), "model.vocab");
     if (!ids_.emplace(token, at).second) fail("model.vocab", "every piece once", piece[0]);
     taken_.insert(at);
-    name(at, decoded(token), "model.vocab");
-    unigram.add(token, score, at);
+    name_decoded(at, token, "model.vocab");
+    // sentencepiece meets bytes in no text, and so it is here, other than in the tokenizers library.
+    if (!bytes_apart || byte_of(token) < 0) unigram.add(token, score, at);
     crosses_words_ = crosses_words_ || goes_on_behind_a_word(token);
   }
 }

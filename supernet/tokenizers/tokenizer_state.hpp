@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <functional>
 #include <optional>
 #include <set>
@@ -12,6 +11,7 @@
 #include "supernet/tokenizers/byte_pair_encoding.hpp"
 #include "supernet/tokenizers/character_pieces.hpp"
 #include "supernet/tokenizers/pre_tokenizer.hpp"
+#include "supernet/tokenizers/sorted_texts.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
 
 namespace elastiform {
@@ -19,20 +19,25 @@ namespace elastiform {
 /// Tokens that are found in a text before it is cut and merged, e.g. "<|endoftext|>".
 class AddedTokens {
  public:
-  void add(std::string text, std::int32_t id);
+  void add(std::string text, std::int32_t id);  // of two with one text the later counts
+  void finish();                                // after the last add()
   /// Calls added(id) for the leftmost, and of those that begin at one place the longest, and part(text) for what lies between.
   void find(std::string_view text, const std::function<void(std::string_view)>& part, const std::function<void(std::int32_t)>& added) const;
 
  private:
-  const std::pair<const std::string, std::int32_t>* longest_at(std::string_view text) const;
+  struct Token {
+    std::string text;
+    std::int32_t id = 0;
+  };
+  const Token* longest_at(std::string_view text) const;
 
   std::unordered_map<std::string, std::int32_t> ids_;
-  std::set<std::size_t, std::greater<>> lengths_;
-  std::array<bool, 256> begins_{};
+  std::vector<Token> tokens_;  // by text
+  FirstBytes begins_{};
 };
 
-/// What becomes of the space that was put before a text.
-enum class Leading { kept, one_space_less, no_mark };
+/// What becomes of the space that a text begins with.
+enum class Leading { kept, one_space_less };
 
 /// What a tokenizer.json says, ready to use.
 struct Tokenizer::State {
@@ -42,6 +47,7 @@ struct Tokenizer::State {
   std::optional<CharacterPieces> characters;  // of characters; neither: one id a byte
   AddedTokens first, second;                  // found in the text in two passes: as written, then those that a normalizer would touch
   std::vector<std::string> texts;             // by id
+  std::unordered_map<std::int32_t, std::string> first_texts;  // of ids that stand for another text as the first of all
   std::set<std::int32_t> added;
   std::vector<std::int32_t> prefix;
   Leading leading = Leading::kept;

@@ -10,8 +10,6 @@ namespace {
 
 constexpr double kUnknownPenalty = 10;  // kUnkPenalty of sentencepiece
 
-unsigned char byte_at(const std::string& text, std::size_t at) { return static_cast<unsigned char>(text[at]); }
-
 }  // namespace
 
 struct Unigram::Node {
@@ -25,31 +23,10 @@ void Unigram::add(std::string text, double score, std::int32_t id) { pieces_.pus
 
 void Unigram::finish(std::int32_t unknown) {
   unknown_ = unknown;
-  std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) { return a.text < b.text; });
   double least = std::numeric_limits<double>::infinity();
-  for (std::size_t i = 0; i < pieces_.size(); ++i) {
-    auto& [begin, end] = begins_[byte_at(pieces_[i].text, 0)];
-    if (end == 0) begin = i;
-    end = i + 1;
-    least = std::min(least, pieces_[i].score);
-  }
-  unknown_score_ = least - kUnknownPenalty;
-}
-
-/// Pieces that `text` begins with, shortest first: the range of pieces that agree so far is narrowed byte by byte.
-template <class Found>
-void Unigram::each_match(std::string_view text, const Found& found) const {
-  auto [low, high] = begins_[static_cast<unsigned char>(text.front())];
-  for (std::size_t depth = 1; low < high; ++depth) {
-    if (pieces_[low].text.size() == depth) found(pieces_[low++]);
-    if (depth == text.size()) return;
-    const auto wanted = static_cast<unsigned char>(text[depth]);
-    const auto begin = pieces_.begin() + static_cast<std::ptrdiff_t>(low), end = pieces_.begin() + static_cast<std::ptrdiff_t>(high);
-    const auto first = std::partition_point(begin, end, [&](const Piece& piece) { return byte_at(piece.text, depth) < wanted; });
-    const auto last = std::partition_point(first, end, [&](const Piece& piece) { return byte_at(piece.text, depth) == wanted; });
-    low = static_cast<std::size_t>(first - pieces_.begin());
-    high = static_cast<std::size_t>(last - pieces_.begin());
-  }
+  for (const Piece& piece : pieces_) least = std::min(least, piece.score);
+  unknown_score_ = (pieces_.empty() ? 0 : least) - kUnknownPenalty;
+  begins_ = sort_by_text(pieces_);
 }
 
 std::vector<Unigram::Node> Unigram::best_ways(std::string_view text) const {
@@ -62,7 +39,7 @@ std::vector<Unigram::Node> Unigram::best_ways(std::string_view text) const {
     };
     const std::size_t character = std::max<std::size_t>(utf8_length(text, at), 1);  // a byte that begins none goes alone
     bool is_piece = false;
-    each_match(text.substr(at), [&](const Piece& piece) {
+    each_match(pieces_, begins_, text.substr(at), [&](const Piece& piece) {
       reach(piece.text.size(), piece.score, piece.id);
       is_piece = is_piece || piece.text.size() == character;
     });

@@ -1,17 +1,19 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "supernet/tokenizers/sorted_texts.hpp"
+
 namespace elastiform {
 
-/// The unigram language model (arXiv 1804.10959): of all ways to write a text as pieces, the one with the largest sum of scores, by Viterbi's
-/// algorithm. A character that is no piece costs 10 more than the worst piece, as in sentencepiece. Sums are float64, as in the tokenizers
-/// library; sentencepiece adds float32.
+/// The unigram language model (arXiv 1804.10959): of all ways to write a text as pieces, the one with the largest sum of scores, by
+/// Viterbi's algorithm. A character that is no piece costs 10 more than the worst piece, as in sentencepiece. Sums are float64, as in the
+/// tokenizers library; sentencepiece adds float32, so that its ids are the same within rounding: ways whose sums differ by less may change
+/// places.
 class Unigram {
  public:
   /// `text` is not empty and was not added before; `score` is finite.
@@ -29,12 +31,10 @@ class Unigram {
     std::int32_t id = 0;
   };
   struct Node;  // the best way to reach a place in the text
-  template <class Found>
-  void each_match(std::string_view text, const Found& found) const;
   std::vector<Node> best_ways(std::string_view text) const;
 
-  std::vector<Piece> pieces_;                                      // by text
-  std::array<std::pair<std::size_t, std::size_t>, 256> begins_{};  // pieces by their first byte
+  std::vector<Piece> pieces_;  // by text
+  FirstBytes begins_{};
   double unknown_score_ = 0;
   std::int32_t unknown_ = -1;
 };

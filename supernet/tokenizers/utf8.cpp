@@ -17,6 +17,20 @@ std::size_t utf8_length(std::string_view text, std::size_t at) {
   return in_range && follows(at + 1) && follows(at + 2) && follows(at + 3) ? 4 : 0;
 }
 
+std::string token_in_quotes(std::string_view text) {
+  constexpr std::size_t kShown = 32;
+  std::string shown = "'";
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t length = utf8_length(text, at), next = at + (length == 0 ? 1 : length);
+    if (next > kShown) return shown + "...'";
+    const auto first = static_cast<unsigned char>(text[at]);
+    const bool control = length == 0 || first < 0x20 || first == 0x7F || (first == 0xC2 && static_cast<unsigned char>(text[at + 1]) < 0xA0);
+    shown += control ? "?" : std::string(text.substr(at, length));
+    at = next;
+  }
+  return shown + "'";
+}
+
 bool is_utf8(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t length = utf8_length(text, at);

@@ -52,8 +52,6 @@ def sentencepiece_rows(text):
         pieces = [model.id_to_piece(i).replace("▁", " ") for i in range(model.get_piece_size())
                   if not (model.is_control(i) or model.is_unknown(i) or model.is_byte(i))]
         texts = TEXTS + random_texts(pieces, 1)
-        if options["model_type"] == "unigram":  # the tokenizers library meets this text's piece, and has the last word (docs/imports.md)
-            texts = [one for one in texts if "<0x" not in one]
         yield {"model": name, "begin": model.bos_id(), "cases": [[one, model.encode(one)] for one in texts]}
 
 

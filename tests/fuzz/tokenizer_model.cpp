@@ -31,7 +31,8 @@ std::string piece(std::string_view text) {
 
 }  // namespace
 
-// The bytes as a file, and as pieces of a file that is right elsewhere: the first byte says of which kind, each other one how long the next is.
+// The bytes as a file, and as pieces of a file that is right elsewhere: the first byte says of which kind, each other one how long the next
+// is.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string_view bytes = fuzz::text_of(data, size);
   read_and_use(bytes);

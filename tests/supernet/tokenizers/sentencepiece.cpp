@@ -153,6 +153,50 @@ TEST_CASE("pieces of one score merge from left to right nowhere, so they are ref
   CHECK_THAT(refusal(kUnknown + kLetters + piece("ab", -1) + piece("ba", -1) + kBpe + kPlain), Contains("'ba'") && Contains("one score"));
 }
 
+TEST_CASE("of a text's first token Metaspace leaves out marks, not spaces", "[tokenizers][sentencepiece]") {
+  Json file = json_of("unigram");
+  file["normalizer"] = nullptr;
+  file["pre_tokenizer"] = file["decoder"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}, {"split", true}};
+  file["added_tokens"].push_back(file["added_tokens"][0]);
+  file["added_tokens"].back().update({{"id", 480}, {"content", "c d"}, {"special", false}});
+  const Tokenizer tokenizer = Tokenizer::parse(file.dump(), "test");
+  CHECK(tokenizer.decode(tokenizer.encode("c d the")) == "c d the");
+  CHECK(tokenizer.decode(tokenizer.encode("the c d")) == "the c d");
+  CHECK(tokenizer.decode(tokenizer.encode(" the")) == "the");
+}
+
+TEST_CASE("bytes written out in a text of a Unigram model are text", "[tokenizers][sentencepiece]") {
+  Json file = json_of("unigram");
+  for (Json& pair : file["model"]["vocab"])
+    if (pair[0].get<std::string>().starts_with("<0x")) pair[1] = 0.0;  // as files made elsewhere have them
+  const Tokenizer model = Tokenizer::parse(model_file("unigram"), "test"), json = Tokenizer::parse(file.dump(), "test");
+  for (const char* text : {"<0x0A>", "a<0x41>b", "\n", "日<0x0A>日"}) {
+    CAPTURE(text);
+    const std::vector<std::int32_t> ids = model.encode(text);
+    CHECK(json.encode(text) == ids);
+    CHECK(model.decode(ids) == text);
+  }
+}
+
+TEST_CASE("pieces that can be made in too many ways are refused", "[tokenizers][sentencepiece][hostile]") {
+  std::string file = kUnknown + kLetters;
+  for (int length = 2; length <= 300; ++length)
+    file += piece(std::string(static_cast<std::size_t>(length), 'a'), static_cast<float>(-20 - length));
+  CHECK_THAT(refusal(file + kBpe + kPlain), Contains("ways to make its pieces"));
+}
+
+TEST_CASE("added tokens of many lengths are found in a time that grows with a text's length", "[tokenizers][sentencepiece][hostile]") {
+  std::string file = kUnknown + kLetters + kBpe + message(3, number(3, 0) + number(4, 0));
+  for (std::size_t length = 1; length < 512; ++length) file += piece(std::string(length, 'a') + "x", 0, 4);
+  const Tokenizer tokenizer = Tokenizer::parse(file, "test");
+  CHECK(tokenizer.encode(std::string(1 << 15, 'a') + "x").size() == (1 << 15) - 511 + 1);
+  CHECK(tokenizer.encode("aax") == std::vector<std::int32_t>{5});
+  CHECK_THAT(refusal(file + piece(std::string(512, 'a') + "x", 0, 4)), Contains("at most 512 bytes"));
+  Json json = json_of("unigram");
+  json["model"]["vocab"].push_back(Json::array({std::string(513, 'a'), -1}));
+  CHECK_THAT(refusal(json.dump()), Contains("at most 512 bytes"));
+}
+
 TEST_CASE("files that are no tokenizer.model, or one without a place, end in one line", "[tokenizers][sentencepiece][hostile]") {
   const float infinity = std::numeric_limits<float>::infinity();
   const std::string rest = kLetters + kBpe + kPlain, good = kUnknown + rest;
@@ -164,6 +208,7 @@ TEST_CASE("files that are no tokenizer.model, or one without a place, end in one
   for (const Row& row : std::initializer_list<Row>{
            {"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"},
            {"\x89PNG", "something else"},
+           {"IQ== 0\nIg== 1\n", "a tiktoken file; give the tokenizer.json beside it"},
            {"\n\x01", "inside its message"},
            {"\n\x05"
             "xy",
@@ -199,6 +244,11 @@ TEST_CASE("files that are no tokenizer.model, or one without a place, end in one
            {good + message(3, message(1, "a\nb\x01") + message(2, "table")), "'a?b?'"},
            {good + message(3, number(5, 0)), "escape_whitespaces"},
            {good + message(5, message(2, "table")), "denormalizer_spec"},
+           {kUnknown + piece("<tool>", 0, 4) + rest, "add_dummy_prefix"},
+           {kUnknown + piece("<tool>", 0, 4) + kLetters, "no user-defined pieces in a Unigram model"},
+           {kUnknown + piece("a b", 0, 4) + kLetters + kBpe + message(3, number(3, 0) + number(4, 0)), "does not change, found 'a b'"},
+           {kUnknown + piece("b▁", 0, 4) + kLetters + kBpe + message(3, number(3, 0)), "does not change, found 'b▁'"},
+           {kUnknown + piece("a\x1B[0m\xC2\x9B", -3) + rest, "'a?[0m?' without '?'"},
            {kBpe + kPlain, "something else"},
            {"\n" + std::string(1, '\0') + kBpe, "piece 0"}}) {
     CAPTURE(row.named);
@@ -234,6 +284,11 @@ TEST_CASE("tokenizer.json files of characters that have no place end in one line
       {"bpe", "/normalizer/normalizers", "7", "normalizers"},
       {"bpe", "/normalizer/normalizers/0/prepend", "7", "normalizer.prepend"},
       {"bpe", "/normalizer/normalizers/1/content", R"("")", "normalizer.content"},
+      {"bpe", "/normalizer/normalizers/1/content", R"("▁▁▁")", "at most 8 times as long"},
+      {"bpe", "/normalizer/normalizers/2", R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aaa"})",
+       "at most 8 times as long"},
+      {"bpe", "/normalizer/normalizers/2", R"({"type": "Prepend", "prepend": "▁▁"})", "at most 8 bytes in all"},
+      {"bpe", "/decoder/decoders/0/content", R"("123456789012345678901234567890")", "at most 8 times as long"},
       {"bpe", "/normalizer/normalizers/1/pattern", R"({"Regex": "\\p{L}"})", "Regex"},
       {"bpe", "/normalizer/normalizers/1/pattern", R"({"String": ""})", "String"},
       {"bpe", "/normalizer/normalizers/1/pattern", "7", "pattern"},
