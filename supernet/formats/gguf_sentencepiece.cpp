@@ -1,11 +1,14 @@
 #include "supernet/formats/gguf_sentencepiece.hpp"
 
+#include <algorithm>
 #include <set>
+#include <string_view>
 #include <unordered_map>
 
 #include "kernels/errors.hpp"
 #include "supernet/tokenizers/sentencepiece_model.hpp"
 #include "supernet/tokenizers/text_normalizer.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
 #include "supernet/tokenizers/utf8.hpp"
 
 namespace elastiform::gguf::sentencepiece {
@@ -25,7 +28,7 @@ Json steps_of(const Json& tokenizer, const char* key, const char* list) {
 
 /// How a tokenizer.json treats spaces, where llama.cpp can do it: all become U+2581, and one may be put before a text.
 struct Spaces {
-  bool prepends = false, metaspace = false, never = false;
+  bool prepends = false, metaspace = false, never = false, first = false;
 };
 
 std::optional<Spaces> spaces_of(const Json& tokenizer) {
@@ -44,6 +47,7 @@ std::optional<Spaces> spaces_of(const Json& tokenizer) {
     spaces.metaspace = true;
     const bool never = step.contains("prepend_scheme") ? step["prepend_scheme"] == "never" : step.value("add_prefix_space", true) == false;
     spaces.never = never;
+    spaces.first = step.value("prepend_scheme", "") == "first";
   }
   if (!replaces && !spaces.metaspace) return std::nullopt;
   return spaces;
@@ -60,7 +64,8 @@ struct Added {
   std::string without_place;  // one that llama.cpp would meet otherwise
 };
 
-/// Tokens that are found in a text. llama.cpp finds them before spaces become U+2581, U+2581 in them is a space, and it puts one behind each.
+/// Tokens that are found in a text. llama.cpp finds them before spaces become U+2581, U+2581 in them is a space, and it puts one behind
+/// each, which Metaspace's "first" does behind none.
 Added added_of(const Json& tokenizer, const Spaces& spaces) {
   Added added;
   const bool prefix = spaces.prepends || (spaces.metaspace && !spaces.never);
@@ -69,6 +74,7 @@ Added added_of(const Json& tokenizer, const Spaces& spaces) {
     const auto text = token.at("content").get<std::string>();
     added.texts.insert(text);
     const bool special = token.value("special", false), normalized = token.value("normalized", !special);
+    if (spaces.first && !spaces.prepends) added.without_place = text;
     if (special) continue;
     const bool marked = text.find(kSpaceMark) != std::string::npos;
     if (normalized ? prefix : marked || (prefix && !spaces.prepends)) added.without_place = text;
@@ -135,11 +141,6 @@ class Ranks {
 
 }  // namespace
 
-bool is_of_characters(const Json& tokenizer) {
-  const Json steps = steps_of(tokenizer, "pre_tokenizer", "pretokenizers");
-  return steps.empty() || steps.back().value("type", "") == "Metaspace";
-}
-
 std::int32_t type_of(const std::string& token) {
   const bool byte = token.size() == 6 && token.compare(0, 3, "<0x") == 0 && token.back() == '>';
   return static_cast<std::int32_t>(byte ? Kind::byte : Kind::normal);
@@ -158,8 +159,8 @@ std::string why_not(const Json& tokenizer) {
   if (!spaces) return "its tokenizer changes texts otherwise than by U+2581 for spaces and one space before a text";
   const Added added = added_of(tokenizer, *spaces);
   if (!added.without_place.empty())
-    return "its added token '" + added.without_place.substr(0, 32) +
-           "' is found in other places, or followed by a space that llama.cpp adds";
+    return "its added token " + token_in_quotes(added.without_place) +
+           " is found in other places, or followed by a space that llama.cpp adds";
   if (!Ranks(tokenizer, added.texts).are_of_tokens(cuts_at_marks(tokenizer)))
     return "llama.cpp merges whatever two tokens make the token with the best score, and the tokenizer's merges are others";
   return "";
@@ -168,6 +169,31 @@ std::string why_not(const Json& tokenizer) {
 std::vector<float> scores_of(const Json& tokenizer, int rows) {
   return Ranks(tokenizer, added_of(tokenizer, *spaces_of(tokenizer)).texts).scores(rows);
 }
+
+namespace {
+
+/// llama.cpp merges two neighbours to a token of any kind, and gives its id to a text, also where that kind is "unused".
+void check_unused(const Model& model, const std::string& where) {
+  std::set<std::string_view> used;
+  for (const auto& piece : model.pieces)
+    if (piece.kind != Kind::unused) used.insert(piece.text);
+  for (std::size_t i = 0; i < model.pieces.size(); ++i) {
+    const std::string_view text = model.pieces[i].text;
+    if (model.pieces[i].kind != Kind::unused || used.count(text) != 0) continue;
+    const auto length = [&](std::size_t at) { return std::max<std::size_t>(utf8_length(text, at), 1); };
+    const auto is_part = [&](std::string_view part) {
+      return std::max<std::size_t>(utf8_length(part, 0), 1) == part.size() || used.count(part) != 0;
+    };
+    bool made = text.size() > kLongestToken || (!text.empty() && length(0) == text.size());
+    for (std::size_t at = length(0); at < text.size() && !made; at += length(at))
+      made = is_part(text.substr(0, at)) && is_part(text.substr(at));
+    if (made)
+      throw InputError(
+          {where, "unused tokens that no two tokens make", token_in_quotes(text) + ", id " + std::to_string(i), kOtherTokenizer});
+  }
+}
+
+}  // namespace
 
 std::string tokenizer_of(const Reader& file) {
   const std::string key = "tokenizer.ggml.";
@@ -192,6 +218,7 @@ std::string tokenizer_of(const Reader& file) {
       throw InputError({file.path() + ": " + key + "bos_token_id", "an id of the vocabulary", std::to_string(begin), ""});
     model.begin = static_cast<std::int32_t>(begin);
   }
+  check_unused(model, file.path() + ": " + key + "tokens");
   return elastiform::sentencepiece::tokenizer_json(model, file.path() + ": " + key + "tokens");
 }
 

@@ -8,13 +8,11 @@
 #include "supernet/formats/gguf_file.hpp"
 #include "supernet/formats/json.hpp"
 
-/// Vocabularies of sentencepiece in a GGUF: tokenizer.ggml.model "llama". llama.cpp merges the two neighbours whose token has the best score.
+/// Vocabularies of sentencepiece in a GGUF: tokenizer.ggml.model "llama". llama.cpp merges the two neighbours whose token has the best
+/// score.
 namespace elastiform::gguf::sentencepiece {
 
 inline constexpr const char* kModelName = "llama";
-
-/// Whether a tokenizer.json is of characters, not byte-level.
-bool is_of_characters(const nlohmann::json& tokenizer);
 
 /// Empty, or why a tokenizer.json of characters has no place in such a file.
 std::string why_not(const nlohmann::json& tokenizer);

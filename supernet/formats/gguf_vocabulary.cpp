@@ -11,6 +11,8 @@
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/tokenizers/byte_characters.hpp"
+#include "supernet/tokenizers/tokenizer_json.hpp"
+#include "supernet/tokenizers/utf8.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -89,7 +91,7 @@ void name_unused(std::vector<Token>& tokens) {
 
 std::vector<Token> tokens_of(const Json& tokenizer, int rows) {
   std::vector<Token> tokens(static_cast<std::size_t>(rows));
-  const bool characters = sentencepiece::is_of_characters(tokenizer);
+  const bool characters = is_of_characters(tokenizer);
   const auto put = [&](std::int64_t id, const std::string& text, std::int32_t type) {
     if (id < 0 || id >= rows) throw InputError({"tokenizer.json", "ids below " + std::to_string(rows), std::to_string(id), ""});
     tokens[static_cast<std::size_t>(id)] = {text, type};
@@ -169,7 +171,7 @@ void add_tokens(Json& json, const Reader& file) {
     if (types[i] < kNormal || types[i] > kUserDefined)
       throw InputError({file.path() + ": tokenizer.ggml.token_type", "types from 1 to 5", std::to_string(types[i]), ""});
     if (!seen.insert(texts[i]).second)
-      throw InputError({file.path() + ": tokenizer.ggml.tokens", "every token once", "'" + texts[i].substr(0, 32) + "' twice", ""});
+      throw InputError({file.path() + ": tokenizer.ggml.tokens", "every token once", token_in_quotes(texts[i]) + " twice", ""});
     if (types[i] == kNormal) {
       vocabulary[texts[i]] = i;
       continue;
@@ -185,20 +187,14 @@ void add_tokens(Json& json, const Reader& file) {
 }
 
 /// What add_bos_token says, as the template that puts that token first; `begins` where it says nothing.
-Json beginning_template(const Reader& file, bool begins) {
+Json template_of(const Reader& file, bool begins) {
   if (file.has_key("tokenizer.ggml.add_bos_token")) begins = file.flag("tokenizer.ggml.add_bos_token");
   if (!begins) return nullptr;
   const std::vector<std::string> texts = file.texts("tokenizer.ggml.tokens");
   const std::int64_t id = file.integer("tokenizer.ggml.bos_token_id");
   if (id < 0 || id >= static_cast<std::int64_t>(texts.size()))
     throw InputError({file.path() + ": tokenizer.ggml.bos_token_id", "an id of the vocabulary", std::to_string(id), ""});
-  const std::string& text = texts[static_cast<std::size_t>(id)];
-  const Json token{{"SpecialToken", {{"id", text}, {"type_id", 0}}}}, sequence{{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
-  const Json pair{{"Sequence", {{"id", "B"}, {"type_id", 0}}}};
-  return {{"type", "TemplateProcessing"},
-          {"single", Json::array({token, sequence})},
-          {"pair", Json::array({token, sequence, pair})},
-          {"special_tokens", {{text, {{"id", text}, {"ids", Json::array({id})}, {"tokens", Json::array({text})}}}}}};
+  return elastiform::beginning_template(texts[static_cast<std::size_t>(id)], id);
 }
 
 /// 256 bytes in order, and behind them only ids that stand for nothing.
@@ -224,7 +220,7 @@ std::string unknown(const Reader& file) {
 
 std::string why_not_tokenizer(const std::string& tokenizer, int rows, std::optional<int> end_token) {
   const Json json = parsed(tokenizer);
-  if (sentencepiece::is_of_characters(json)) {
+  if (is_of_characters(json)) {
     if (std::string why = sentencepiece::why_not(json); !why.empty()) return why;
   } else if (pre_tokenizer_of(json) == nullptr) {
     return "its tokenizer cuts text into pieces in a way that llama.cpp has no name for; known: gpt-2, smollm, llama-bpe";
@@ -249,7 +245,7 @@ void add_vocabulary(Metadata& metadata, const std::string& tokenizer, std::optio
   const Json json = parsed(tokenizer);
   if (const std::string why = why_not_tokenizer(tokenizer, rows, end_token); !why.empty())
     throw InputError({"export", "a tokenizer for llama.cpp", why, ""});
-  const bool characters = sentencepiece::is_of_characters(json);
+  const bool characters = is_of_characters(json);
   add(metadata, characters ? sentencepiece::kModelName : "gpt2", characters ? "default" : pre_tokenizer_of(json)->name,
       tokens_of(json, rows), beginning_of(json), *hugging_face::stopping_id(tokenizer, end_token, rows));
   if (characters) add_sentencepiece(metadata, json, rows);
@@ -286,7 +282,7 @@ std::string tokenizer_of(const Reader& file, std::optional<InputError>& refused)
   if (found == known.end()) return unknown(file);
   Json json{{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", Json::array()}, {"normalizer", nullptr}};
   json["pre_tokenizer"] = found->steps.size() == 1 ? found->steps.front() : Json{{"type", "Sequence"}, {"pretokenizers", found->steps}};
-  json["post_processor"] = beginning_template(file, found->begins);
+  json["post_processor"] = template_of(file, found->begins);
   json["decoder"] = byte_level(true);
   json["model"] = {{"type", "BPE"},
                    {"dropout", nullptr},

@@ -15,8 +15,8 @@ void add_vocabulary(Metadata& metadata, const std::string& tokenizer, std::optio
 /// The id that ends a text, unless it is one of bytes or one that stands for nothing.
 std::optional<int> end_token_of(const Reader& file);
 
-/// The tokenizer.json that says the same as a file's vocabulary; empty for one id a byte, and for a vocabulary of another kind, whose ids can be
-/// taken with a tokenizer given beside it. `refused`: why one of sentencepiece has no place here.
+/// The tokenizer.json that says the same as a file's vocabulary; empty for one id a byte, and for a vocabulary of another kind, whose ids
+/// can be taken with a tokenizer given beside it. `refused`: why one of sentencepiece has no place here.
 std::string tokenizer_of(const Reader& file, std::optional<InputError>& refused);
 
 }  // namespace elastiform::gguf

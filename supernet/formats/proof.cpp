@@ -108,8 +108,8 @@ std::vector<std::string> names_in(const std::string& path) {
   return names;
 }
 
-/// A text that has every kind of piece, and the texts of some 4,000 ids. Added tokens of characters are not in it: formats differ in whether a
-/// space is put behind one, and it is compared alone.
+/// A text that has every kind of piece, and the texts of some 4,000 ids. Added tokens of characters are not in it: formats differ in whether
+/// a space is put behind one, and it is compared alone.
 std::string sample_of(const Tokenizer& tokenizer) {
   std::string text = "In the beginning, 1234567 words\n\n  they've: x_1 = 3.14;\té€🙂日本 ";
   const int step = std::max(1, tokenizer.vocabulary() / 4096);

@@ -141,6 +141,8 @@ TEST_CASE("tokenizers that llama.cpp would read otherwise are refused", "[format
   json = good;
   json["normalizer"] = nullptr;
   json["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}, {"split", false}};
+  CHECK_THAT(why_not(json), Contains("followed by a space that llama.cpp adds"));  // behind <s>
+  json["pre_tokenizer"]["prepend_scheme"] = "always";
   CHECK(why_not(json).empty());
   Metadata metadata = written(json.dump(), 480);
   CHECK(value_of<bool>(metadata, "add_space_prefix"));
@@ -174,6 +176,9 @@ TEST_CASE("vocabularies of sentencepiece that have no place are left to --tokeni
   metadata = good;
   value_of<std::vector<std::string>>(metadata, "tokens")[300] = "<s>";
   CHECK_THAT(refusal(metadata), Contains("every piece once"));
+  metadata = good;
+  value_of<std::vector<std::int32_t>>(metadata, "token_type")[259] = 5;  // made of two characters
+  CHECK_THAT(refusal(metadata), Contains("unused tokens that no two tokens make") && Contains("id 259"));
   metadata = good;
   value_of<std::uint32_t>(metadata, "bos_token_id") = 480;
   CHECK_THAT(refusal(metadata), Contains("bos_token_id"));
