@@ -19,7 +19,7 @@ using Json = nlohmann::json;
 // Every split of a piece is looked up: sentencepiece's own limit is 16 characters, files with up to 128 exist.
 constexpr std::size_t kLongestPiece = 512;
 // Every way to make a piece is a merge: of Gemma's 256,000 pieces 0.6 million.
-constexpr std::size_t kMostMerges = 2'000'000, kMergesAPiece = 64;
+constexpr std::size_t kMostMerges = 2'000'000, kMergesAPiece = 64, kMostMergeBytes = 32 << 20;
 // A byte's score in Unigram. The library would meet "<0x0A>" in a text, which sentencepiece never does; so bad a piece it never takes.
 constexpr double kByteScore = -1e6;
 
@@ -110,6 +110,7 @@ struct Merge {
 /// All ways to make a piece of two, best score first; the ways to make one piece stand together, the longest left part first.
 std::vector<Merge> merges_of(const Model& model, const Ids& ids, const std::string& where) {
   std::vector<Merge> merges;
+  std::size_t bytes = 0;
   const std::size_t most = std::min(kMostMerges, kMergesAPiece * model.pieces.size());
   for (std::size_t i = 0; i < model.pieces.size(); ++i) {
     const Piece& piece = model.pieces[i];
@@ -120,6 +121,9 @@ std::vector<Merge> merges_of(const Model& model, const Ids& ids, const std::stri
     };
     for (std::size_t at = utf8_length(piece.text, 0); at < piece.text.size(); at += utf8_length(piece.text, at)) {
       if (!is_part(piece.text.substr(0, at)) || !is_part(piece.text.substr(at))) continue;
+      bytes += piece.text.size();
+      if (bytes > kMostMergeBytes)
+        throw InputError({where, "ways to make its pieces of two others that take at most 32 MiB", "more", kOtherTokenizer});
       if (merges.size() == most)
         throw InputError(
             {where, "at most " + std::to_string(most) + " ways to make its pieces of two others", "more of them", kOtherTokenizer});

@@ -179,10 +179,18 @@ TEST_CASE("bytes written out in a text of a Unigram model are text", "[tokenizer
 }
 
 TEST_CASE("pieces that can be made in too many ways are refused", "[tokenizers][sentencepiece][hostile]") {
-  std::string file = kUnknown + kLetters;
-  for (int length = 2; length <= 300; ++length)
-    file += piece(std::string(static_cast<std::size_t>(length), 'a'), static_cast<float>(-20 - length));
-  CHECK_THAT(refusal(file + kBpe + kPlain), Contains("ways to make its pieces"));
+  const auto runs = [](int longest) {
+    std::string file;
+    for (int length = 2; length <= longest; ++length)
+      file += piece(std::string(static_cast<std::size_t>(length), 'a'), static_cast<float>(-20 - length));
+    return file;
+  };
+  CHECK_THAT(refusal(kUnknown + kLetters + runs(300) + kBpe + kPlain), Contains("ways to make its pieces"));
+  std::string many;  // so that there are few ways on average
+  for (int i = 0; i < 4096; ++i)
+    many += piece({static_cast<char>(0xE4), static_cast<char>(0x80 + i / 64), static_cast<char>(0x80 + i % 64)}, -1);
+  CHECK_NOTHROW(Tokenizer::parse(kUnknown + kLetters + many + runs(64) + kBpe + kPlain, "test"));
+  CHECK_THAT(refusal(kUnknown + kLetters + many + runs(512) + kBpe + kPlain), Contains("at most 32 MiB"));
 }
 
 TEST_CASE("added tokens of many lengths are found in a time that grows with a text's length", "[tokenizers][sentencepiece][hostile]") {
