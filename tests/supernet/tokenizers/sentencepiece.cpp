@@ -145,6 +145,16 @@ TEST_CASE("added tokens are found where text does not end, and a space before a 
   CHECK(tokenizer.decode({}).empty());
 }
 
+TEST_CASE("an unknown character costs 10 more than the worst piece", "[tokenizers][sentencepiece]") {
+  Json file = json_of("unigram_unknown");
+  file["pre_tokenizer"] = file["normalizer"] = nullptr;
+  // Ids by tokenizers 0.23.3: -20 against 9.5 - 30, and against 10.5 - 30.
+  file["model"]["vocab"] = Json::parse(R"([["<unk>", 0], ["<s>", 0], ["</s>", 0], ["y", 9.5], ["yz", -20]])");
+  CHECK(Tokenizer::parse(file.dump(), "test").encode("yz") == std::vector<std::int32_t>{4});
+  file["model"]["vocab"][3][1] = 10.5;
+  CHECK(Tokenizer::parse(file.dump(), "test").encode("yz") == std::vector<std::int32_t>{3, 0});
+}
+
 TEST_CASE("pieces of one score merge from left to right nowhere, so they are refused", "[tokenizers][sentencepiece]") {
   const std::string file = kUnknown + kLetters + piece("ab", -1) + piece("ba", -2) + kBpe + kPlain;
   const Tokenizer tokenizer = Tokenizer::parse(file, "test");
