@@ -103,7 +103,9 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                     .difference = difference,
                     .card = std::move(card),
                     .padding = std::nullopt,
-                    .report = std::move(report)};
+                    .report = std::move(report),
+                    .note = {}};
+  if (format.note_on_tokenizer != nullptr && !tokenizer.empty()) exported.note = format.note_on_tokenizer(tokenizer);
   if (pad) {
     const Padded padded = format.padded(run.space().model(), subnet);
     exported.padding = Padding{padded.subnet, size_of(run.space().model(), subnet), size_of(padded.model, padded.subnet)};

@@ -26,6 +26,7 @@ struct Exported {
   ModelCard card;
   std::optional<Padding> padding;
   std::optional<ConsumerReport> report;
+  std::string note;  // in which texts the format's consumer finds other ids than the run's tokenizer; empty: in none
 };
 
 /// A real consumer, and the Python that runs it (consumers.hpp).

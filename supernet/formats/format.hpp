@@ -78,6 +78,8 @@ struct Format {
   std::string (*why_not_block)(const ModelConfig& model, int embed, int index, const BlockGenes& genes) = nullptr;
   /// Empty, or why it cannot hold this tokenizer.json beside an embedding of `rows` rows; absent where any will do.
   std::string (*why_not_tokenizer)(const std::string& tokenizer, int rows, std::optional<int> end_token) = nullptr;
+  /// Empty, or in which texts a consumer finds other ids than this tokenizer.json, which the format can hold; absent where none does.
+  std::string (*note_on_tokenizer)(const std::string& tokenizer) = nullptr;
   /// Writes to a path that does not exist yet (a temporary one: export_model renames it).
   void (*write)(const DenseModel& model, const ModelCard& card, const std::string& path);
   /// Whether `path` is of this kind, by its first bytes or its config.json: load_model asks one row after the other.

@@ -15,6 +15,8 @@ std::string why_not_block(const ModelConfig& model, int embed, int index, const 
 void write_deci(const DenseModel& model, const ModelCard& card, const std::string& path, Element element);
 /// Empty, or why a tokenizer.json has no place in such a file (gguf_vocabulary.hpp).
 std::string why_not_tokenizer(const std::string& tokenizer, int rows, std::optional<int> end_token);
+/// Empty, or in which texts llama.cpp finds other ids than a tokenizer.json that has one.
+std::string note_on_tokenizer(const std::string& tokenizer);
 /// Reads what write_deci wrote, and files of the architectures `deci` and `llama` made elsewhere, of any element type that Reader knows, for at
 /// most `context` tokens. In a `deci` an FFN that adds nothing is none: llama.cpp needs one in every block with attention.
 DenseModel read(const std::string& path, std::optional<int> context = std::nullopt);

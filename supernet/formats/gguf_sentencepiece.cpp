@@ -28,7 +28,8 @@ Json steps_of(const Json& tokenizer, const char* key, const char* list) {
 
 /// How a tokenizer.json treats spaces, where llama.cpp can do it: all become U+2581, and one may be put before a text.
 struct Spaces {
-  bool prepends = false, metaspace = false, never = false, first = false;
+  bool prepends = false, metaspace = false, never = false, only_first = false;
+  bool prefix() const { return prepends || (metaspace && !never); }
 };
 
 std::optional<Spaces> spaces_of(const Json& tokenizer) {
@@ -47,7 +48,7 @@ std::optional<Spaces> spaces_of(const Json& tokenizer) {
     spaces.metaspace = true;
     const bool never = step.contains("prepend_scheme") ? step["prepend_scheme"] == "never" : step.value("add_prefix_space", true) == false;
     spaces.never = never;
-    spaces.first = step.value("prepend_scheme", "") == "first";
+    spaces.only_first = step.value("prepend_scheme", "") == "first";
   }
   if (!replaces && !spaces.metaspace) return std::nullopt;
   return spaces;
@@ -62,22 +63,20 @@ bool cuts_at_marks(const Json& tokenizer) {
 struct Added {
   std::set<std::string> texts;
   std::string without_place;  // one that llama.cpp would meet otherwise
+  std::string behind_space;   // one that is found only where a text begins or a space stands before it
 };
 
-/// Tokens that are found in a text. llama.cpp finds them before spaces become U+2581, U+2581 in them is a space, and it puts one behind
-/// each, which Metaspace's "first" does behind none.
+/// Tokens that are found in a text. llama.cpp finds them before spaces become U+2581, and writes U+2581 in those that are not special.
 Added added_of(const Json& tokenizer, const Spaces& spaces) {
   Added added;
-  const bool prefix = spaces.prepends || (spaces.metaspace && !spaces.never);
   if (!tokenizer.contains("added_tokens") || tokenizer["added_tokens"].is_null()) return added;
   for (const Json& token : tokenizer["added_tokens"]) {
     const auto text = token.at("content").get<std::string>();
     added.texts.insert(text);
     const bool special = token.value("special", false), normalized = token.value("normalized", !special);
-    if (spaces.first && !spaces.prepends) added.without_place = text;
-    if (special) continue;
-    const bool marked = text.find(kSpaceMark) != std::string::npos;
-    if (normalized ? prefix : marked || (prefix && !spaces.prepends)) added.without_place = text;
+    const bool marked = text.find(kSpaceMark) != std::string::npos, behind_space = normalized && spaces.prepends;
+    if (marked ? !special || normalized : behind_space && !special) added.without_place = text;
+    else if (behind_space) added.behind_space = text;
   }
   return added;
 }
@@ -148,7 +147,19 @@ std::int32_t type_of(const std::string& token) {
 
 bool has_prefix_space(const Json& tokenizer) {
   const auto spaces = spaces_of(tokenizer);
-  return spaces && (spaces->prepends || (spaces->metaspace && !spaces->never));
+  return spaces && spaces->prefix();
+}
+
+std::string note_on(const Json& tokenizer) {
+  const auto spaces = spaces_of(tokenizer);
+  if (!spaces || !spaces->prefix()) return "";
+  if (const std::string token = added_of(tokenizer, *spaces).behind_space; !token.empty())
+    return "llama.cpp finds " + token_in_quotes(token) +
+           " everywhere in a text, the tokenizer only where the text begins or a space stands before it";
+  if (spaces->prepends) return "";
+  const std::string where = spaces->only_first ? "before a text that begins with one, and behind added tokens inside a text"
+                                               : "where a text, or what stands behind an added token, begins with one";
+  return "llama.cpp puts a space also " + where + "; the tokenizer does not, and such texts have other ids there";
 }
 
 std::string why_not(const Json& tokenizer) {
@@ -158,9 +169,7 @@ std::string why_not(const Json& tokenizer) {
   const auto spaces = spaces_of(tokenizer);
   if (!spaces) return "its tokenizer changes texts otherwise than by U+2581 for spaces and one space before a text";
   const Added added = added_of(tokenizer, *spaces);
-  if (!added.without_place.empty())
-    return "its added token " + token_in_quotes(added.without_place) +
-           " is found in other places, or followed by a space that llama.cpp adds";
+  if (!added.without_place.empty()) return "llama.cpp finds its added token " + token_in_quotes(added.without_place) + " in other places";
   if (!Ranks(tokenizer, added.texts).are_of_tokens(cuts_at_marks(tokenizer)))
     return "llama.cpp merges whatever two tokens make the token with the best score, and the tokenizer's merges are others";
   return "";
@@ -196,20 +205,21 @@ void check_unused(const Model& model, const std::string& where) {
 }  // namespace
 
 std::string tokenizer_of(const Reader& file) {
-  const std::string key = "tokenizer.ggml.";
+  const std::string key = "tokenizer.ggml.", where = file.path() + ": " + key + "tokens";
   const auto flag = [&](const std::string& name, bool otherwise) { return file.has_key(key + name) ? file.flag(key + name) : otherwise; };
   const std::vector<std::string> texts = file.texts(key + "tokens");
   const std::vector<double> scores = file.reals(key + "scores", texts.size());
   const std::vector<std::int64_t> types = file.integers(key + "token_type", texts.size());
   Model model{.pieces = {}, .prefix_space = flag("add_space_prefix", true)};
-  model.prefix_behind_tokens = model.prefix_space;
+  model.finds_tokens_first = true;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     if (types[i] < 1 || types[i] > 6)
       throw InputError({file.path() + ": " + key + "token_type", "types from 1 to 6", std::to_string(types[i]), ""});
     const auto kind = static_cast<Kind>(types[i]);
-    // Such a piece is found before the space comes that is put before a text, so among spaces that are still spaces.
-    const std::string text = kind == Kind::user_defined && model.prefix_space ? replaced(texts[i], kSpaceMark, " ") : texts[i];
-    model.pieces.push_back({text, static_cast<float>(scores[i]), kind});
+    // llama.cpp finds the mark itself, and among spaces merges other tokens to such a one.
+    if (kind == Kind::user_defined && texts[i].find(kSpaceMark) != std::string::npos)
+      throw InputError({where, "no U+2581 in user-defined tokens", token_in_quotes(texts[i]), kOtherTokenizer});
+    model.pieces.push_back({texts[i], static_cast<float>(scores[i]), kind});
   }
   if (flag("add_bos_token", true)) {  // 1 is llama.cpp's own default
     const std::int64_t begin = file.has_key(key + "bos_token_id") ? file.integer(key + "bos_token_id") : 1;
@@ -218,8 +228,8 @@ std::string tokenizer_of(const Reader& file) {
       throw InputError({file.path() + ": " + key + "bos_token_id", "an id of the vocabulary", std::to_string(begin), ""});
     model.begin = static_cast<std::int32_t>(begin);
   }
-  check_unused(model, file.path() + ": " + key + "tokens");
-  return elastiform::sentencepiece::tokenizer_json(model, file.path() + ": " + key + "tokens");
+  check_unused(model, where);
+  return elastiform::sentencepiece::tokenizer_json(model, where);
 }
 
 }  // namespace elastiform::gguf::sentencepiece

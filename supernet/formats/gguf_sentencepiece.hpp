@@ -17,6 +17,9 @@ inline constexpr const char* kModelName = "llama";
 /// Empty, or why a tokenizer.json of characters has no place in such a file.
 std::string why_not(const nlohmann::json& tokenizer);
 
+/// Empty, or in which texts llama.cpp finds other ids than a tokenizer.json that why_not() accepts.
+std::string note_on(const nlohmann::json& tokenizer);
+
 /// Whether a text begins with a space that is not its own.
 bool has_prefix_space(const nlohmann::json& tokenizer);
 

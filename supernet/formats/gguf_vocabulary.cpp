@@ -232,6 +232,11 @@ std::string why_not_tokenizer(const std::string& tokenizer, int rows, std::optio
   return "";
 }
 
+std::string note_on_tokenizer(const std::string& tokenizer) {
+  const Json json = parsed(tokenizer);
+  return is_of_characters(json) ? sentencepiece::note_on(json) : "";
+}
+
 void add_vocabulary(Metadata& metadata, const std::string& tokenizer, std::optional<int> end_token, int rows) {
   // llama.cpp must have an end token and takes id 11 unless told; a NUL byte ends a text of bytes better than a vertical tab.
   if (tokenizer.empty()) {

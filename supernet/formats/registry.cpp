@@ -21,6 +21,7 @@ constexpr Format gguf_format(std::string_view name, std::string_view help, doubl
           .why_not_block = [](const ModelConfig& model, int embed, int index,
                               const BlockGenes& genes) { return gguf::why_not_block(model, embed, index, genes, E); },
           .why_not_tokenizer = gguf::why_not_tokenizer,
+          .note_on_tokenizer = gguf::note_on_tokenizer,
           .write = [](const DenseModel& model, const ModelCard& card, const std::string& path) { gguf::write_deci(model, card, path, E); },
           .recognizes = gguf::is_gguf,
           .read = gguf::read,

@@ -44,7 +44,7 @@ void check_user_defined(const Model& model, const std::string& where) {
     if (model.pieces[i].kind != Kind::user_defined) continue;
     if (model.unigram)
       throw InputError({place_of(where, i), "no user-defined pieces in a Unigram model", token_in_quotes(text), kOtherTokenizer});
-    if (model.prefix_behind_tokens) continue;  // they are found in the text as it was written
+    if (model.finds_tokens_first) continue;
     if (model.prefix_space)
       throw InputError({place_of(where, i), "no user-defined pieces where add_dummy_prefix puts a space before a text",
                         token_in_quotes(text), kOtherTokenizer});
@@ -208,7 +208,7 @@ Json added_of(const Model& model) {
                      {"single_word", false},
                      {"lstrip", false},
                      {"rstrip", false},
-                     {"normalized", !special && !model.prefix_behind_tokens},
+                     {"normalized", !special && !model.finds_tokens_first},
                      {"special", special}});
   }
   return added;

@@ -17,12 +17,12 @@ struct Piece {
 };
 
 struct Model {
-  bool unigram = false;               // else byte-pair encoding, of two neighbours that make a piece the pair with the best score first
-  std::vector<Piece> pieces;          // id = place; of kind unused: no token
-  bool prefix_space = true;           // a text begins with a space that is not its own
-  bool collapses_spaces = false;      // of several spaces one is kept, at the ends none
-  bool prefix_behind_tokens = false;  // llama.cpp: that space is put behind every token that was found in the text, too
-  std::int32_t begin = -1;            // the token before a text, -1: none
+  bool unigram = false;             // else byte-pair encoding, of two neighbours that make a piece the pair with the best score first
+  std::vector<Piece> pieces;        // id = place; of kind unused: no token
+  bool prefix_space = true;         // a text begins with a space that is not its own
+  bool collapses_spaces = false;    // of several spaces one is kept, at the ends none
+  bool finds_tokens_first = false;  // llama.cpp: user-defined pieces, in the text as written, and prefix_space is put behind each, too
+  std::int32_t begin = -1;          // the token before a text, -1: none
 };
 
 /// sentencepiece_model.proto, of which only what changes ids is read. InputError when the file is damaged, or when its model has no place

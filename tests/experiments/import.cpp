@@ -5,6 +5,7 @@
 
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/hugging_face_tokenizer.hpp"
+#include "supernet/tokenizers/tokenizer.hpp"
 #include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 #include "trainers/checkpoint.hpp"
@@ -132,8 +133,8 @@ TEST_CASE("a run with a tokenizer.model: shards, scores, every export and import
   CHECK(own.json_of("tokenize text.txt --tokenizer tokenizer.model --to text.tokens")["vocabulary"] == 480);
   const std::string recipe =
       " --set data.tokenizer=tokenizer.model --set model.vocabulary=490 --set train.steps=10 --set data.split_block=1024";
-  own.ok("train micro.toml --run runs/text" + recipe);
-  own.ok("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
+  own.succeed("train micro.toml --run runs/text" + recipe);
+  own.succeed("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
   const json text = own.json_of("evaluate runs/text --subnet largest"), tokens = own.json_of("evaluate runs/shards --subnet largest");
   CHECK(text["bits_per_byte"] == tokens["bits_per_byte"]);
   const json from_run = own.json_of("generate runs/text --prompt banana --tokens 8");
@@ -150,13 +151,30 @@ TEST_CASE("a run with a tokenizer.model: shards, scores, every export and import
   fs::remove(own.folder / "made-hf-llama/tokenizer.json");
   fs::copy_file(own.folder / "tokenizer.model", own.folder / "made-hf-llama/tokenizer.model");
   CHECK(own.json_of("generate made-hf-llama --prompt banana --tokens 8")["ids"] == from_run["ids"]);
-  own.ok("import made-hf-llama --run runs/back --text text.txt --set data.split_block=1024");
+  own.succeed("import made-hf-llama --run runs/back --text text.txt --set data.split_block=1024");
   CHECK(fs::exists(own.folder / "runs/back/tokenizer.json"));
   CHECK(own.json_of("generate runs/back --prompt banana --tokens 8")["ids"] == from_run["ids"]);
   own.folder.write("made-hf-llama/tokenizer.model", "version https://git-lfs.github.com/spec/v1\n");
   const ProgramResult pointer = own.run("import made-hf-llama --run runs/none --text text.txt");
   CHECK(pointer.status == 2);
   CHECK_THAT(pointer.err, Catch::Matchers::Contains("git lfs pull"));
+}
+
+TEST_CASE("an export says where its consumer finds other ids", "[experiments][import][tokenizers]") {
+  const Exported own("hf-llama");
+  const fs::path model = fs::path(ELASTIFORM_TEST_DATA) / "sentencepiece/bpe.model";
+  json file = json::parse(Tokenizer::load(model.string()).json());
+  file["normalizer"] = nullptr;
+  file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}, {"split", false}};
+  own.folder.write("tokenizer.json", file.dump());
+  own.succeed(
+      "train micro.toml --run runs/text --set data.tokenizer=tokenizer.json --set data.split_block=1024 --set model.vocabulary=490"
+      " --set train.steps=2");
+  const std::string note = own.json_of("export runs/text --subnet largest --to made.gguf --format gguf")["note"];
+  CHECK_THAT(note, Catch::Matchers::Contains("llama.cpp puts a space also before a text that begins with one"));
+  const ProgramResult again = own.run("export runs/text --subnet largest --to again.gguf --format gguf");
+  CHECK_THAT(again.out, Catch::Matchers::Contains("\nnote: " + note + "\n"));
+  CHECK_FALSE(own.json_of("export runs/text --subnet largest --to made --format hf-llama").contains("note"));
 }
 
 TEST_CASE("wrong uses of import and tokenize end in one line and write nothing", "[experiments][import]") {

@@ -36,6 +36,7 @@ std::string exported_json(const Exported& exported, const Format& format, bool c
                                   .text());
   if (const auto& report = exported.report)
     object.add_json("checked", JsonObject().add("consumer", report->version).add("difference", report->difference).text());
+  if (!exported.note.empty()) object.add("note", exported.note);
   return object.text();
 }
 
@@ -76,6 +77,7 @@ class ExportCommand final : public Command {
     fmt::print(stream, "{}: {} as {}, {} parameters\n", exported.path, exported.card.subnet, format.name,
                grouped(exported.card.costs.parameters));
     if (exported.padding) fmt::print(stream, "{}", padding_line(*exported.padding));
+    if (!exported.note.empty()) fmt::print(stream, "note: {}\n", exported.note);
     for (const auto& quality : exported.card.quality)
       if (run.metric().classifies)
         fmt::print(stream, "{:<6} accuracy {:.2f} %, loss {:.4f} ± {:.4f} nats per image (95 %, over images)\n", quality.split,

@@ -103,15 +103,29 @@ TEST_CASE("what a GGUF does not say is llama.cpp's default", "[formats][gguf][se
   CHECK(without.encode(" a") == tokenizer.encode("a"));
 }
 
-TEST_CASE("tokens that a user defined are found among spaces", "[formats][gguf][sentencepiece]") {
-  const Tokenizer tokenizer = tokenizer_of("bpe_tools");
-  Metadata metadata = written(tokenizer.json(), 420);
-  CHECK(value_of<std::vector<std::int32_t>>(metadata, "token_type")[5] == 4);
+TEST_CASE("tokens that a user defined are found in a text as it was written", "[formats][gguf][sentencepiece]") {
+  Json json = Json::parse(tokenizer_of("bpe_tools").json());
+  CHECK_THAT(why_not(json), Contains("added token '▁▁'"));  // llama.cpp merges spaces to it, and writes it as it stands here
+  json["model"]["vocab"].erase("▁▁");
+  json["added_tokens"].erase(5);
+  const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "test");
+  Metadata metadata = written(json.dump(), 420);
+  CHECK(value_of<std::vector<std::int32_t>>(metadata, "token_type")[4] == 4);
+  CHECK(value_of<std::vector<std::int32_t>>(metadata, "token_type")[5] == 5);
   CHECK_FALSE(value_of<bool>(metadata, "add_space_prefix"));
   std::optional<InputError> refused;
   const Tokenizer again = Tokenizer::parse(read(metadata, refused), "test");
   for (const char* text : {"<tool>  x\n\n", "   the", "a<tool> the    end", " x"}) CHECK(again.encode(text) == tokenizer.encode(text));
   for (int id = 0; id < tokenizer.vocabulary(); ++id) CHECK(again.text_of(id) == tokenizer.text_of(id));
+
+  const bool prefix = GENERATE(false, true);
+  value_of<bool>(metadata, "add_space_prefix") = prefix;
+  value_of<std::vector<std::string>>(metadata, "tokens")[4] = "two words";
+  const Tokenizer words = Tokenizer::parse(read(metadata, refused), "test");
+  CHECK(words.encode("two words") == std::vector<std::int32_t>{4});
+  CHECK(words.text_of(4) == "two words");
+  value_of<std::vector<std::string>>(metadata, "tokens")[4] = "two▁words";
+  CHECK_THAT(refusal(metadata), Contains("no U+2581 in user-defined tokens") && Contains("'two▁words'"));
 }
 
 TEST_CASE("tokenizers that llama.cpp would read otherwise are refused", "[formats][gguf][sentencepiece]") {
@@ -137,18 +151,40 @@ TEST_CASE("tokenizers that llama.cpp would read otherwise are refused", "[format
   CHECK(why_not(json).empty());
   tool["normalized"] = true;  // then it must have a space before it
   CHECK_THAT(why_not(json), Contains("added token '<tool>'"));
-  // Metaspace instead of a normalizer.
-  json = good;
+  tool["special"] = true;
+  CHECK(why_not(json).empty());
+  CHECK_THAT(gguf::note_on_tokenizer(json.dump()), Contains("llama.cpp finds '<tool>' everywhere"));
+  tool["special"] = tool["normalized"] = false, tool["content"] = "▁▁";
+  CHECK_THAT(why_not(json), Contains("added token '▁▁'"));
+}
+
+TEST_CASE("Metaspace is llama.cpp's space before a text, with a note on where it is not", "[formats][gguf][sentencepiece]") {
+  Json json = Json::parse(tokenizer_of("bpe").json());
+  CHECK(gguf::note_on_tokenizer(json.dump()).empty());
   json["normalizer"] = nullptr;
   json["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}, {"split", false}};
-  CHECK_THAT(why_not(json), Contains("followed by a space that llama.cpp adds"));  // behind <s>
-  json["pre_tokenizer"]["prepend_scheme"] = "always";
+  json["added_tokens"].push_back(json["added_tokens"][0]);
+  Json& tool = json["added_tokens"].back();
+  tool["id"] = 480, tool["content"] = "<tool>", tool["special"] = false;
+  const std::string scheme = GENERATE("first", "always", "never");
+  CAPTURE(scheme);
+  json["pre_tokenizer"]["prepend_scheme"] = scheme;
   CHECK(why_not(json).empty());
-  Metadata metadata = written(json.dump(), 480);
-  CHECK(value_of<bool>(metadata, "add_space_prefix"));
-  json["pre_tokenizer"]["prepend_scheme"] = "never";
-  metadata = written(json.dump(), 480);
-  CHECK_FALSE(value_of<bool>(metadata, "add_space_prefix"));
+  Metadata metadata = written(json.dump(), 481);
+  CHECK(value_of<bool>(metadata, "add_space_prefix") == (scheme != "never"));
+  const std::string note = gguf::note_on_tokenizer(json.dump());
+  CHECK(note.empty() == (scheme == "never"));
+  CHECK((note.find("behind added tokens inside a text") != std::string::npos) == (scheme == "first"));
+
+  std::optional<InputError> refused;
+  const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "test"), again = Tokenizer::parse(read(metadata, refused), "test");
+  for (const char* text : {"In the beginning", "the <tool>", "a\n  b", "<s>", "a▁b▁"}) {
+    CAPTURE(text);
+    CHECK(again.encode(text) == tokenizer.encode(text));
+  }
+  // Ids by llama.cpp: its own space stands before these, too.
+  CHECK((again.encode(" the") == tokenizer.encode(" the")) == (scheme == "never"));
+  CHECK((again.encode("a<tool>the") == tokenizer.encode("a<tool>the")) == (scheme != "first"));
 }
 
 TEST_CASE("vocabularies of sentencepiece that have no place are left to --tokenizer, with the reason",
