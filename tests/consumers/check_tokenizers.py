@@ -55,12 +55,16 @@ def first_difference(ours, theirs):
     return next((k for k, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
 
 
-def check_sentencepiece(build, work, kind, text, texts):
-    file = work / f"{kind}.model"
+def train_sentencepiece(file, kind, text):
     with open(file, "wb") as out:
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(text.split("\n")), model_writer=out, model_type=kind, vocab_size=1200,
                                                  hard_vocab_limit=False, byte_fallback=True, normalization_rule_name="identity",
                                                  remove_extra_whitespaces=False, minloglevel=2)
+
+
+def check_sentencepiece(build, work, kind, text, texts):
+    file = work / f"{kind}.model"
+    train_sentencepiece(file, kind, text)
     model = sentencepiece.SentencePieceProcessor(model_file=str(file))
     source, compared = work / kind, 0
     if kind == "unigram":
@@ -116,4 +120,5 @@ def main():
             print(f"ok: tokenizer.model {kind}: equal ids on {compared / 1e6:.1f} MB")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -68,6 +68,7 @@ second=$(dirname "$(dirname "$python")")/transformers-4.53.3
 if [[ -d $second ]]; then PYTHONPATH=$second try "$python" "$here/check_cases_transformers.py" "$work/cases"
 else skipped=$((skipped + 1)); echo "skipped: transformers 4.53.3 is not in $second (tests/consumers/add_consumers.sh)"; fi
 cases llama_cpp check_cases_llama_cpp.py
+if has llama_cpp; then try "$python" "$here/check_tokenizers_llama_cpp.py" "$build" "$work/text.txt"; fi
 cases "onnxruntime onnx" check_cases_onnxruntime.py
 cases onnxruntime_genai check_cases_genai.py
 cases openvino check_cases_openvino.py
