@@ -19,6 +19,7 @@ enum class Purpose : std::uint32_t {
   weight_rounding = 10,
   dropout = 20,
   kept_tokens = 21,
+  masked_patches = 22,
   test = 99,
 };
 

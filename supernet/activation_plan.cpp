@@ -7,8 +7,10 @@
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
+#include "supernet/layers/masked_ends.hpp"
 #include "supernet/layers/pooling.hpp"
 #include "supernet/layers/prompt.hpp"
+#include "supernet/patch_decoder.hpp"
 #include "supernet/recompute_chain.hpp"
 
 namespace elastiform {
@@ -112,6 +114,7 @@ struct Pass {
   std::int64_t base = 0;  // the gradient that runs back through the blocks, of kept tokens too, and the embedding's output
   std::int64_t head = 0, embedding = 0;
   std::int64_t head_flops = 0;
+  std::shared_ptr<const ActivationPlan> decoder;
 
   Pass(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
     BlockShape shape{.batch = pass.batch,
@@ -123,18 +126,9 @@ struct Pass {
     const std::int64_t kept_rows = pass.batch * pass.kept, stream = TensorShape{shape.rows(), shape.embed}.bytes(traits.dtype);
     const std::int64_t kept_stream = TensorShape{kept_rows, shape.embed}.bytes(traits.dtype);
     base = 2 * stream + kept_stream;
-    embedding = embedding_arena_bytes(model, traits.dtype, subnet.embed, pass.batch, pass.tokens);
-    BlockShape read = shape;
-    read.tokens = pass.tokens;
-    head = 2 * Prompt::arena_bytes(model, traits.dtype, read.rows(), read.embed);  // and the gradient there
-    if (Pooling::present(model)) {                                                 // one row a sequence, and the gradient there
-      read.tokens = 1;
-      head += 2 * TensorShape{read.rows(), read.embed}.bytes(traits.dtype);
-    }
-    const HeadTensors tensors = Head::tensors(model, read, traits, pass.with_teacher);
-    for (const TensorShape& one : tensors.saved) head += one.bytes(traits.dtype);
-    for (const TensorShape& one : tensors.backward_scratch) head += one.bytes(traits.dtype);
-    head_flops = 2 * read.rows() * shape.embed * model.vocabulary;
+    embedding = embedding_arena_bytes(model, traits.dtype, subnet.embed, pass.batch, pass.tokens, pass.masked);
+    if (pass.masked > 0) plan_decoder(model, traits, subnet, pass);
+    else plan_head(model, traits, shape, pass);
     // Around a block of kept tokens: what all tokens are after it, its input, and their rotary positions.
     const TensorShape angles{model.positions == Positions::rope ? kept_rows : 0, model.head_dim / 2};
     const std::int64_t around = stream + kept_stream + 2 * angles.bytes(traits.dtype);
@@ -145,6 +139,35 @@ struct Pass {
       shape.heads = genes.heads, shape.groups = genes.groups, shape.ffn = genes.ffn;
       blocks.emplace_back(model, traits, shape, keeps ? around : 0);
     }
+  }
+
+  void plan_head(const ModelConfig& model, const BackendTraits& traits, BlockShape read, const PassShape& pass) {
+    read.tokens = pass.tokens;
+    head = 2 * Prompt::arena_bytes(model, traits.dtype, read.rows(), read.embed);  // and the gradient there
+    if (Pooling::present(model)) {                                                 // one row a sequence, and the gradient there
+      read.tokens = 1;
+      head += 2 * TensorShape{read.rows(), read.embed}.bytes(traits.dtype);
+    }
+    const HeadTensors tensors = Head::tensors(model, read, traits, pass.with_teacher);
+    head += bytes_of_all(tensors.saved, traits.dtype) + bytes_of_all(tensors.backward_scratch, traits.dtype);
+    head_flops = 2 * read.rows() * read.embed * model.vocabulary;
+  }
+
+  /// The decoder's pass, with its own ends, in the place of the head.
+  void plan_decoder(const ModelConfig& model, const BackendTraits& traits, const Subnet& subnet, const PassShape& pass) {
+    const SearchSpace space = decoder_space(model);
+    const MaskedShape shape{.seen = pass.batch * pass.tokens,
+                            .masked = pass.batch * pass.masked,
+                            .embed = subnet.embed,
+                            .width = space.max_embed(),
+                            .values = model.image.patch_values()};
+    Pass own(space.model(), traits, space.largest(), {.batch = pass.batch, .tokens = model.context});
+    own.head = MaskedEnds::loss_bytes(shape, traits);
+    own.embedding = std::max(MaskedEnds::enter_bytes(shape, traits.dtype), MaskedEnds::leave_bytes(model, shape, traits));
+    own.head_flops = 2 * (shape.seen * shape.embed + shape.masked * shape.values) * shape.width;
+    decoder = std::make_shared<const ActivationPlan>(own.finished(std::vector<BlockPlan>(own.blocks.size())));
+    head += bytes_of_all(MaskedEnds::kept(model, shape), traits.dtype) + decoder->arena_bytes;
+    head_flops = decoder->forward_flops;
   }
 
   ActivationPlan finished(std::vector<BlockPlan> plans) const {
@@ -160,6 +183,7 @@ struct Pass {
       result.tensors += blocks[i].tensors();
       result.compressed += blocks[i].compressed(result.blocks[i]);
     }
+    result.decoder = decoder;
     result.arena_bytes = result.planned_bytes = base + std::max({peak, stored + head, embedding});
     return result;
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "supernet/layer_tensors.hpp"
@@ -35,6 +36,7 @@ struct ActivationPlan {
   std::int64_t planned_bytes = 0;                        // what was held against the limit: where plans compress, what one worker takes
   std::int64_t away_bytes = 0;                           // outside of it
   std::int64_t forward_flops = 0, recomputed_flops = 0;  // of products, head included
+  std::shared_ptr<const ActivationPlan> decoder;         // of the decoder's pass, inside this one: it keeps everything; null: none
   int tensors = 0, compressed = 0;                       // that backward reads of blocks, and of these what waits compressed
   double recomputed_share() const;                       // of the forward pass's FLOPs
 };
@@ -45,6 +47,8 @@ struct PassShape {
   bool with_teacher = false;
   std::int64_t kept = 0;  // tokens of a sequence in blocks between the first and the last (KeptTokens::count); 0: all
   double dropout = 0;     // rate
+  std::int64_t masked =
+      0;  // patches of an image that the batch leaves out and the decoder guesses: `tokens` are the others; 0: the head classifies
   bool operator==(const PassShape&) const = default;
 };
 

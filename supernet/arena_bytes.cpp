@@ -10,18 +10,9 @@
 #include "supernet/layers/prompt.hpp"
 
 namespace elastiform {
-namespace {
-
-std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
-  std::int64_t sum = 0;
-  for (const TensorShape& shape : shapes) sum += shape.bytes(dtype);
-  return sum;
-}
-
-}  // namespace
-
-std::int64_t embedding_arena_bytes(const ModelConfig& model, DType dtype, std::int64_t embed, std::int64_t batch, std::int64_t tokens) {
-  return Prompt::arena_bytes(model, dtype, batch * tokens, embed) + PatchEmbedding::arena_bytes(model, dtype, batch, embed);
+std::int64_t embedding_arena_bytes(const ModelConfig& model, DType dtype, std::int64_t embed, std::int64_t batch, std::int64_t tokens,
+                                   std::int64_t masked) {
+  return Prompt::arena_bytes(model, dtype, batch * tokens, embed) + PatchEmbedding::arena_bytes(model, dtype, batch, embed, masked);
 }
 
 std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes,

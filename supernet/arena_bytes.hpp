@@ -13,7 +13,9 @@ constexpr std::int64_t kPrefillRows = kPanelRows;
 
 // Arena bytes of the passes of Network that are no training (activation_plan.hpp), computed from the same declarations that the layers
 // allocate by. traits: Backend::traits().
-std::int64_t embedding_arena_bytes(const ModelConfig& model, DType dtype, std::int64_t embed, std::int64_t batch, std::int64_t tokens);
+/// masked: patches of every image that a pass of training leaves out.
+std::int64_t embedding_arena_bytes(const ModelConfig& model, DType dtype, std::int64_t embed, std::int64_t batch, std::int64_t tokens,
+                                   std::int64_t masked = 0);
 /// tokens: rows of a sequence in the stream.
 std::int64_t block_arena_bytes(const ModelConfig& model, const BackendTraits& traits, int embed, const BlockGenes& genes,
                                std::int64_t batch, std::int64_t tokens);

@@ -4,7 +4,7 @@
 
 #include "kernels/backend.hpp"
 #include "kernels/random.hpp"
-#include "supernet/residual_rules/residual_rule.hpp"
+#include "supernet/residual_rules/rules.hpp"
 
 namespace elastiform {
 namespace {
@@ -12,6 +12,7 @@ namespace {
 /// Tensors that a method of tuning adds have starts of their own, whatever the rule: low-rank matrices [in, rank] the deviation of the
 /// uniform law on ±1/√in, with which LoRA's A begins as a rule.
 Start start_of(const TensorSpec& tensor, const SearchSpace& space) {
+  if (tensor.of_decoder) return kBranchScale.start(tensor, space);  // its own rule, whatever that of the network
   if (tensor.role == Role::zero) return {};
   if (tensor.role == Role::low_rank) return {.deviation = 1 / std::sqrt(3.0 * static_cast<double>(tensor.rows))};
   return residual_rule(space.model().residual).start(tensor, space);

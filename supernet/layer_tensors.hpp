@@ -67,6 +67,12 @@ class ShortList {
   std::size_t size_ = 0;
 };
 
+inline std::int64_t bytes_of_all(std::span<const TensorShape> shapes, DType dtype) {
+  std::int64_t sum = 0;
+  for (const TensorShape& shape : shapes) sum += shape.bytes(dtype);
+  return sum;
+}
+
 /// A set of a layer's tensors, by their numbers in its enum.
 class TensorSet {
  public:

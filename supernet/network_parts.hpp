@@ -7,11 +7,13 @@
 #include "supernet/layers/attention.hpp"
 #include "supernet/layers/feed_forward.hpp"
 #include "supernet/layers/head.hpp"
+#include "supernet/layers/masked_ends.hpp"
 #include "supernet/layers/patch_embedding.hpp"
 #include "supernet/layers/pooling.hpp"
 #include "supernet/layers/prompt.hpp"
 #include "supernet/network.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
+#include "supernet/patch_decoder.hpp"
 
 namespace elastiform {
 
@@ -31,6 +33,11 @@ struct EndPlace {
 };
 struct ResidualPlaces {
   int gate = -1, skip = -1, input = -1, activation = -1, output = -1;
+};
+/// Of a decoder's ends, beside what any network has.
+struct DecoderPlaces {
+  LinearPlace hidden;
+  int mask = -1;
 };
 struct BlockPlaces {
   LinearPlace attention_norm, query, key, value, out, ffn_norm, gate, up, down;
@@ -55,12 +62,25 @@ struct Network::Parts {
   std::int64_t adapter_width;
   LinearPlace token, patch, class_token, distillation_token, position, prompt, final_norm, head_table;
   std::vector<BlockPlaces> blocks;
+  std::string prefix;  // of the names of its tensors in the table
+  int blocks_before;   // of the network that it belongs to: tells its work from that of those
+  DecoderPlaces decoder_ends;
+  std::unique_ptr<const Parts> decoder;  // of a model that has one
+  Subnet subnet_of_decoder;
 
-  Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_)
-      : space(space_), dtype(dtype_), memory(memory_), table(space_), cosine(rotary(std::cos)), sine(rotary(std::sin)),
+  Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_) : Parts(space_, dtype_, memory_, WeightTable(space_), "", 0) {
+    if (!space.model().decoder.present()) return;
+    const SearchSpace own = decoder_space(space.model());
+    decoder_ends = {place("decoder.hidden", "decoder.hidden.bias"), index("decoder.mask")};
+    decoder = std::make_unique<const Parts>(own, dtype, memory, table, std::string(kDecoderPrefix), space.max_depth());
+    subnet_of_decoder = own.largest();
+  }
+  Parts(const SearchSpace& space_, DType dtype_, MemorySpace& memory_, WeightTable table_, std::string prefix_, int blocks_before_)
+      : space(space_), dtype(dtype_), memory(memory_), table(std::move(table_)), cosine(rotary(std::cos)), sine(rotary(std::sin)),
         attention(space.model(), cosine.view, sine.view), feed_forward(space.model()), patch_embedding(space.model()),
         pooling(space.model()), head(space.model()), added(parametrization_of(space.model().tuning).how->added(space.model())),
-        adapter_width(parametrization_of(space.model().tuning).how->adapter_width(space.model())) {
+        adapter_width(parametrization_of(space.model().tuning).how->adapter_width(space.model())), prefix(std::move(prefix_)),
+        blocks_before(blocks_before_) {
     token = place("embedding.token", "");
     patch = place("embedding.patch", "embedding.patch.bias");
     class_token = place("embedding.class", "");
@@ -70,21 +90,24 @@ struct Network::Parts {
     final_norm = place("final.norm.gain", "final.norm.bias");
     head_table = space.model().tied ? token : place("head", "head.bias");
     for (int block = 0; block < space.max_depth(); ++block) {
-      const std::string prefix = "block." + std::to_string(block);
-      const auto linear = [&](const char* name) { return place(prefix + name, prefix + name + ".bias"); };
-      const auto norm = [&](const char* name) { return place(prefix + name + ".gain", prefix + name + ".bias"); };
-      const auto end = [&](const char* name) { return EndPlace{index(prefix + name + ".down"), index(prefix + name + ".up")}; };
+      const std::string its = "block." + std::to_string(block);
+      const auto linear = [&](const char* name) { return place(its + name, its + name + ".bias"); };
+      const auto norm = [&](const char* name) { return place(its + name + ".gain", its + name + ".bias"); };
+      const auto end = [&](const char* name) { return EndPlace{index(its + name + ".down"), index(its + name + ".up")}; };
       blocks.push_back({norm(".attention.norm"), linear(".attention.query"), linear(".attention.key"), linear(".attention.value"),
                         linear(".attention.out"), norm(".ffn.norm"), linear(".ffn.gate"), linear(".ffn.up"), linear(".ffn.down"),
-                        residual(prefix, ".attention"), residual(prefix, ".ffn"), end(".attention.adapter"), end(".ffn.adapter"),
-                        place(prefix + ".attention.prefix.key", ""), place(prefix + ".attention.prefix.value", "")});
+                        residual(its, ".attention"), residual(its, ".ffn"), end(".attention.adapter"), end(".ffn.adapter"),
+                        place(its + ".attention.prefix.key", ""), place(its + ".attention.prefix.value", "")});
     }
   }
 
   /// cos or sin of position · theta^(-2i/D), computed in double whatever the element type; empty for learned positions.
   ConstantTable rotary(double (*function)(double)) const;
 
-  int index(const std::string& name) const { return table.has(name) ? static_cast<int>(&table.at(name) - table.tensors().data()) : -1; }
+  int index(const std::string& name) const {
+    const std::string whole = prefix + name;
+    return table.has(whole) ? static_cast<int>(&table.at(whole) - table.tensors().data()) : -1;
+  }
   LinearPlace place(const std::string& weight, const std::string& bias) const {
     LinearPlace found{index(weight), index(bias)};
     for (std::size_t i = 0; i < added.size(); ++i) found.added[i] = index(weight + std::string(added[i].suffix));
@@ -92,10 +115,10 @@ struct Network::Parts {
   }
   /// A gate that the branches of a block share is both's.
   ResidualPlaces residual(const std::string& block, const char* branch) const {
-    const std::string prefix = block + branch + ".residual.";
-    const int gate = index(prefix + "gate");
-    return {gate >= 0 ? gate : index(block + ".residual.gate"), index(prefix + "skip"), index(prefix + "input"),
-            index(prefix + "activation"), index(prefix + "output")};
+    const std::string its = block + branch + ".residual.";
+    const int gate = index(its + "gate");
+    return {gate >= 0 ? gate : index(block + ".residual.gate"), index(its + "skip"), index(its + "input"), index(its + "activation"),
+            index(its + "output")};
   }
 
   /// The first rows × columns of a tensor; empty where the model has none. W is const Weights, or Weights: gradients, which frozen tensors
@@ -195,6 +218,20 @@ struct Network::Parts {
     const ModelConfig& model = space.model();
     return BasicPatchSlices<V>{linear(weights, patch, model.image.patch_values(), embed), slice(weights, class_token.weight, 1, embed),
                                slice(weights, distillation_token.weight, 1, embed), slice(weights, position.weight, model.context, embed)};
+  }
+  /// What stands around the blocks of the decoder, for an encoder of so many channels.
+  template <class W>
+  auto masked_slices(W& weights, int embed) const {
+    using V = decltype(weights.view(table.tensors()[0]));
+    const Parts& own = *decoder;
+    const int width = own.space.max_embed();
+    const auto head = own.head_slices(weights, width);
+    return BasicMaskedSlices<V>{norm(weights, final_norm, embed),
+                                linear(weights, decoder_ends.hidden, embed, width),
+                                slice(weights, decoder_ends.mask, 1, width),
+                                slice(weights, own.position.weight, own.space.model().context, width),
+                                head.norm,
+                                {head.table, head.bias}};
   }
 
   /// depth: of the subnet, where there is one.

@@ -6,36 +6,18 @@
 #include "kernels/random.hpp"
 #include "supernet/activation_plan.hpp"
 #include "supernet/network_parts.hpp"
+#include "supernet/training_pass_parts.hpp"
 
 namespace elastiform {
-namespace {
-
-/// What a block left behind in forward: its place in the arena and in memory.
-struct PassedBlock {
-  ConstView x, middle;  // inputs of its branches
-  Saved attention, feed_forward;
-  std::int64_t after_attention_saved = 0, after_feed_forward_saved = 0;  // marks of the arena
-  View cosine, sine;                                                     // rotary positions of kept tokens
-};
-
-/// The calling thread's list, empty, with the memory of its earlier passes: a steady step allocates nothing. Networks are shared by
-/// threads and keep no state; a pass never runs inside another one of its thread.
-std::vector<PassedBlock>& passed_blocks() {
-  thread_local std::vector<PassedBlock> blocks;
-  blocks.clear();
-  return blocks;
-}
-
-}  // namespace
-
 /// One forward and backward of a subnet as its plan says. The arena is a stack of what blocks store, each with its output on top; backward
 /// takes them off one by one. supernet/activation_plan.cpp adds up exactly these allocations.
 class Network::TrainingPass {
  public:
   TrainingPass(const Parts& parts, Backend& backend, const Weights& values, Weights& gradients, const Subnet& subnet, const Batch& batch,
-               const ActivationPlan& plan, Arena& arena, Arena* away)
+               const ActivationPlan& plan, Arena& arena, Arena* away, const PassEnds* ends = nullptr)
       : p_(parts), backend_(backend), values_(values), gradients_(gradients), subnet_(subnet), batch_(batch), plan_(plan), arena_(arena),
-        away_(away), d_(stream()), kept_d_(batch.kept.count > 0 ? matrix(kept_rows(), subnet.embed) : View{}), passed_(passed_blocks()) {
+        away_(away), ends_(ends), d_(stream()), kept_d_(batch.kept.count > 0 ? matrix(kept_rows(), subnet.embed) : View{}),
+        passed_(passed_blocks(ends != nullptr)) {
     passed_.reserve(subnet.blocks.size());
   }
 
@@ -47,7 +29,8 @@ class Network::TrainingPass {
     noise_ = options.noise;
     noise_.first_row = stream_row(noise_.first_row);
     const View embedded = stream();
-    p_.embed(backend_, values_, subnet_.embed, batch_, embedded, arena_);
+    if (ends_) ends_->enter(embedded);
+    else p_.embed(backend_, values_, subnet_.embed, batch_, embedded, arena_);
     drop(dropout_.embedding(), embedded);
     const std::int64_t blocks = arena_.mark();
     ConstView x = embedded;
@@ -55,7 +38,7 @@ class Network::TrainingPass {
       passed_.emplace_back();
       x = keeps(i) ? forward_of_kept(i, x) : forward(i, x);
     }
-    LossReport report = head(x, options, teacher, keep_hidden);
+    LossReport report = loss(x, options, teacher, keep_hidden);
     if (options.forward_only) {
       arena_.release(blocks);
       return report;
@@ -65,7 +48,8 @@ class Network::TrainingPass {
       block_done(subnet_.block_index(i));
     }
     arena_.release(blocks);
-    embedding_backward();
+    if (ends_) ends_->leave(d_);
+    else embedding_backward();
     report.finite = std::isfinite(report.label_loss) && std::isfinite(report.teacher_loss);
     if (options.checks_gradient) report.finite = report.finite && std::isfinite(backend_.sum_squares(d_));
     return report;
@@ -150,7 +134,8 @@ class Network::TrainingPass {
   }
   /// Bits 8 to 11 are left to the tensor; a step has 2^11 passes and a network kMostCompressedBlocks at most.
   NoiseName noise_of(Branch branch, int i) const {
-    const auto block = static_cast<std::uint32_t>(subnet_.block_index(i)), pass = static_cast<std::uint32_t>(noise_.pass);
+    const auto block = static_cast<std::uint32_t>(p_.blocks_before + subnet_.block_index(i)),
+               pass = static_cast<std::uint32_t>(noise_.pass);
     if (block >= std::uint32_t{kMostCompressedBlocks} || pass >> 11 != 0) throw std::logic_error("TrainingPass: noise has no name");
     const std::uint32_t feed_forward = branch == kFeedForwardForward ? 1 : 0;
     return {noise_.seed,
@@ -161,7 +146,7 @@ class Network::TrainingPass {
   RepeatKey key_of(Branch branch, int i, const Saved& saved, ConstView y, ConstView x) const {
     const BlockGenes& genes = genes_of(i);
     return {branch + kBranches * (2 * (subnet_.depth() + std::int64_t{kMaxSubnetBlocks + 1} * subnet_.rank) + (keeps(i) ? 1 : 0)),
-            subnet_.block_index(i),
+            p_.blocks_before + subnet_.block_index(i),
             subnet_.embed,
             genes.heads,
             genes.groups,
@@ -305,7 +290,12 @@ class Network::TrainingPass {
     attention_backward(i, attention, block.x);
   }
 
-  /// Loss, and the gradient at the blocks' output into d.
+  /// Of the blocks' output x, with its gradient into d.
+  LossReport loss(ConstView x, const LossOptions& options, const Teacher& teacher, View keep_hidden) {
+    if (ends_) return ends_->loss(x, d_);
+    return batch_.images.masked.count > 0 ? guess(x, options) : head(x, options, teacher, keep_hidden);
+  }
+
   LossReport head(ConstView x, const LossOptions& options, const Teacher& teacher, View keep_hidden) {
     const ArenaScope scope(arena_);
     const BlockShape shape = p_.head_shape(batch_.sequences, batch_.tokens, subnet_.embed);
@@ -328,6 +318,25 @@ class Network::TrainingPass {
     return report;
   }
 
+  /// Of the patches that the batch has left out, as the decoder guesses them.
+  LossReport guess(ConstView x, const LossOptions& options) {
+    const ArenaScope scope(arena_);
+    const Parts& decoder = *p_.decoder;
+    const ModelConfig& model = p_.space.model();
+    const MaskedEnds around(model, decoder.space.model());
+    const MaskedSlices w = p_.masked_slices(values_, subnet_.embed);
+    const MaskedGradients dw = p_.masked_slices(gradients_, subnet_.embed);
+    const MaskedShape shape{.seen = x.rows, .embed = subnet_.embed};
+    const Saved saved(arena_, MaskedEnds::kept(model, shape), p_.dtype);
+    const auto enter = [&](View stream) { around.enter(backend_, w, saved, x, batch_, stream, arena_); };
+    const auto loss = [&](ConstView y, View d) { return around.loss(backend_, w, dw, y, d, batch_, options, arena_); };
+    const auto leave = [&](ConstView d) { around.leave(backend_, w, dw, saved, x, d, d_, batch_, accumulate_, arena_); };
+    const PassEnds ends{enter, loss, leave};
+    const Batch whole{.sequences = batch_.sequences, .tokens = model.context, .inputs = {}, .targets = {}};
+    TrainingPass pass(decoder, backend_, values_, gradients_, p_.subnet_of_decoder, whole, *plan_.decoder, arena_, nullptr, &ends);
+    return pass.run({.accumulate = options.accumulate, .forward_only = options.forward_only}, {}, {}, kNobodyIsTold);
+  }
+
   const Parts& p_;
   Backend& backend_;
   const Weights& values_;
@@ -336,7 +345,8 @@ class Network::TrainingPass {
   const Batch& batch_;
   const ActivationPlan& plan_;
   Arena& arena_;
-  Arena* away_;  // null: plans send nothing away
+  Arena* away_;           // null: plans send nothing away
+  const PassEnds* ends_;  // null: the network's own
   bool accumulate_ = true;
   PassNoise noise_;
   PassDropout dropout_;
@@ -357,7 +367,8 @@ LossReport Network::forward_backward(Backend& backend, const Weights& values, We
 bool Network::writes_gradient(const TensorSpec& tensor) const {
   // Whatever is looked up has this role, so a lookup to come is cleared too; of the role are also the head and a tied table, which the head
   // writes before its lookups add to it.
-  if (tensor.role == Role::embedding) return tensor.name == (space().model().tied ? "embedding.token" : "head");
+  if (tensor.role == Role::embedding)
+    return tensor.name == (space().model().tied ? "embedding.token" : "head") || tensor.name == "decoder.head";
   return tensor.role != Role::gate && tensor.role != Role::shift;
 }
 

@@ -71,6 +71,20 @@ void check_family(const ModelConfig& m) {
   if (m.distillation_token && !classifies) refuse("distillation_token", "false, without images", "true");
 }
 
+void check_decoder(const ModelConfig& m) {
+  if (!m.decoder.present()) return;
+  if (!m.classifies()) refuse("decoder", "none, without images", "one of depth " + std::to_string(m.decoder.depth));
+  need_range("decoder embed", m.decoder.embed, 1, kMaxEmbed);
+  need_range("decoder depth", m.decoder.depth, 1, kMaxSubnetBlocks);
+  need_range("decoder heads", m.decoder.heads, 1, kMaxHeads);
+  if (m.decoder.embed % m.decoder.heads != 0)
+    refuse("decoder heads", "a divisor of its embed, " + std::to_string(m.decoder.embed), std::to_string(m.decoder.heads));
+  need_range("decoder embed / heads", m.decoder.embed / m.decoder.heads, 1, kMaxHeadDim);
+  if (m.image.patch_values() < 2)
+    refuse("decoder", "patches of at least 2 values, which it guesses", std::to_string(m.image.patch_values()));
+  if (m.tuning != Tuning{}) refuse("decoder", "none in a tuning", "one");
+}
+
 std::string shown(double value) {
   std::array<char, 32> text{};
   return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
@@ -126,6 +140,7 @@ void check_model(const ModelConfig& m) {
     refuse("tied", "false with residual " + std::string(rule.name) + ", whose head starts at 0", "true",
            "the token embedding cannot start at 0: set model.tied = false");
   check_family(m);
+  check_decoder(m);
   parametrization_of(m.tuning).how->check(m);
 }
 
@@ -312,6 +327,7 @@ SearchSpace SearchSpace::of(const ModelConfig& model, const Subnet& subnet) {
     blocks.push_back({.heads = {genes.heads}, .ffn = {.widths = {genes.ffn}, .ratios = {}}});
   }
   ModelConfig dense = model;
+  dense.decoder = {};
   if (subnet.rank > 0) {  // the factor alpha / rank stays
     Tuning& tuning = dense.tuning;
     tuning.alpha *= static_cast<double>(subnet.rank) / tuning.rank;

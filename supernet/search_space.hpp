@@ -27,6 +27,14 @@ struct ImageShape {
   bool operator==(const ImageShape&) const = default;
 };
 
+/// What guesses hidden patches of images from what a classifier's blocks make of the others: blocks of its own, for training alone
+/// (arXiv 2111.06377). No subnet that is used has one.
+struct PatchDecoder {
+  int embed = 0, depth = 0, heads = 0;
+  bool present() const { return *this != PatchDecoder{}; }
+  bool operator==(const PatchDecoder&) const = default;
+};
+
 /// How rotary frequencies are lowered for a longer context than a checkpoint was first trained at: not, all alike (arXiv 2306.15595), or the
 /// slow ones alone (Llama 3.1; arXiv 2407.21783).
 enum class RopeStretch : std::uint8_t { none, linear, llama3 };
@@ -62,6 +70,7 @@ struct ModelConfig {
   bool causal = true;               // a token sees itself and those before it; else all
   bool head_bias = false;           // [1, vocabulary]
   bool distillation_token = false;  // behind the class token, read by other tokens alone (DeiT, arXiv 2012.12877)
+  PatchDecoder decoder;             // beside the network, while it trains
 
   /// The family: a classifier of images, or a language model.
   bool classifies() const { return readout != Readout::every_token; }

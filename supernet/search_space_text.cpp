@@ -164,6 +164,15 @@ ImageShape parse_image(Object object) {
   return image;
 }
 
+PatchDecoder parse_decoder(Object object) {
+  PatchDecoder decoder;
+  decoder.embed = object.integer("embed");
+  decoder.depth = object.integer("depth");
+  decoder.heads = object.integer("heads");
+  object.end();
+  return decoder;
+}
+
 RopeScaling parse_rope_scaling(Object object) {
   RopeScaling rule;
   rule.kind = object.named("kind", kStretches);
@@ -205,6 +214,7 @@ ModelConfig parse_model(Object object) {
     model.head_bias = object.flag("head_bias");
     if (object.has("distillation_token")) model.distillation_token = object.flag("distillation_token");
   }
+  if (object.has("decoder")) model.decoder = parse_decoder({object.member("decoder"), "model.decoder.", object.where()});
   if (object.has("tuning")) model.tuning = parse_tuning({object.member("tuning"), "model.tuning.", object.where()}, object.where());
   object.end();
   return model;
@@ -256,6 +266,7 @@ std::string SearchSpace::text() const {
     json["model"]["head_bias"] = m.head_bias;
     if (m.distillation_token) json["model"]["distillation_token"] = true;
   }
+  if (m.decoder.present()) json["model"]["decoder"] = {{"embed", m.decoder.embed}, {"depth", m.decoder.depth}, {"heads", m.decoder.heads}};
   if (m.tuning != Tuning{})
     json["model"]["tuning"] = {{"method", parametrization_of(m.tuning).name},
                                {"rank", m.tuning.rank},

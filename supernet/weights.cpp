@@ -7,6 +7,7 @@
 
 #include "kernels/arena.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
+#include "supernet/patch_decoder.hpp"
 #include "supernet/sha256.hpp"
 
 namespace elastiform {
@@ -178,9 +179,33 @@ WeightTable::WeightTable(const SearchSpace& space) : space_(space) {
   if (!model.tied) back.push_back({"head", Role::embedding, Axis::fixed, Axis::embed, model.vocabulary});
   if (model.head_bias) back.push_back({"head.bias", Role::bias, Axis::fixed, Axis::fixed, 1, model.vocabulary});
   add_all(back, -1);
+  if (model.decoder.present()) add_decoder();
   place(true);
   trained_elements_ = elements_;
   place(false);
+}
+
+// Last, so that the others lie where they do without it. Its sizes are fixed, but for what it reads of the encoder.
+void WeightTable::add_decoder() {
+  const SearchSpace decoder = decoder_space(space_.model());
+  const std::int64_t width = decoder.max_embed();
+  const auto take = [&](TensorSpec spec) {
+    spec.name = std::string(kDecoderPrefix) + spec.name;
+    spec.block = -1;
+    spec.of_decoder = true;
+    add(std::move(spec));
+  };
+  take({.name = "hidden", .row_axis = Axis::embed, .row_bands = bounds_of(space_, -1).embed, .column_bands = {width}});
+  take({.name = "hidden.bias", .role = Role::bias, .row_bands = {1}, .column_bands = {width}});
+  take({.name = "mask", .role = Role::embedding, .row_bands = {1}, .column_bands = {width}});
+  const WeightTable own(decoder);
+  for (TensorSpec spec : own.tensors()) {
+    if (spec.name.starts_with("embedding.") && spec.name != "embedding.position") continue;  // the three above stand in their place
+    spec.row_axis = spec.column_axis = Axis::fixed;
+    spec.row_bands = {spec.rows}, spec.column_bands = {spec.columns};
+    if (spec.role == Role::residual_out) spec.role = Role::matrix;
+    take(std::move(spec));
+  }
 }
 
 void WeightTable::add(TensorSpec spec) {

@@ -30,8 +30,9 @@ struct TensorSpec {
   int block = -1;    // the supernet's block; -1: outside
   Axis row_axis = Axis::fixed, column_axis = Axis::fixed;
   Role role = Role::matrix;
-  double rate = 1;      // learning rate, of the schedule's
-  bool trained = true;  // false: frozen, so it has no gradient, no optimizer state and no bands
+  double rate = 1;          // learning rate, of the schedule's
+  bool trained = true;      // false: frozen, so it has no gradient, no optimizer state and no bands
+  bool of_decoder = false;  // of ModelConfig::decoder: no subnet's
   std::int64_t rows = 0, columns = 0, ld = 0;
   std::int64_t offset = 0;              // elements from the start of a weight block
   std::vector<std::int64_t> row_bands;  // upper bounds of the bands, ascending; the last is `rows`
@@ -62,6 +63,7 @@ class WeightTable {
 
  private:
   void add(TensorSpec spec);
+  void add_decoder();
   void place(bool trained);
   SearchSpace space_;
   std::vector<TensorSpec> tensors_;

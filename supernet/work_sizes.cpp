@@ -14,6 +14,7 @@ WorkSizes work_sizes(const WeightTable& table, const BackendTraits& traits, std:
                   .logits = space.model().vocabulary,
                   .bands = trains ? table.band_count() : 0};
   for (int block = 0; block < space.max_depth(); ++block) sizes.heads = std::max<std::int64_t>(sizes.heads, space.max_heads(block));
+  sizes.heads = std::max<std::int64_t>(sizes.heads, space.model().decoder.heads);
   for (const TensorSpec& tensor : table.tensors())
     sizes.widest = std::max({sizes.widest, tensor.columns, tensor.role == Role::embedding ? 0 : tensor.rows});
   return sizes;

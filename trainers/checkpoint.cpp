@@ -308,7 +308,7 @@ LoadedSupernet load_supernet(const std::string& path, Which which, std::optional
   if (base) copy_by_name(weights, *base);
   weights = checked_weights(file, path, std::move(weights), group);
   return {.space = merged_space(space),
-          .weights = whole ? std::move(weights) : merged(weights, rank),
+          .weights = whole && !space.model().decoder.present() ? std::move(weights) : merged(weights, rank),
           .recipe_toml = file.text_attribute("/", "recipe"),
           .data_sha256 = file.text_attribute("/", "data_sha256"),
           .weights_hash = hash_at_rank(file.text_attribute("/", hash_name(group)), rank),

@@ -1,6 +1,7 @@
 #include "trainers/step_flops.hpp"
 
 #include "supernet/activation_plan.hpp"
+#include "supernet/patch_decoder.hpp"
 #include "trainers/frozen_teacher.hpp"
 
 namespace elastiform {
@@ -24,6 +25,18 @@ Macs macs_of(const CostModel& costs, const Subnet& subnet, std::int64_t context,
   return macs;
 }
 
+/// The same of a pass that hides patches of images: blocks see the others, and a decoder stands in the head's place.
+Macs masked_macs_of(const CostModel& costs, const Subnet& subnet, std::int64_t masked) {
+  const ModelConfig& model = costs.space().model();
+  const MaskedMacs around = masked_macs(model, subnet.embed, static_cast<int>(masked));
+  Macs macs{static_cast<double>(around.all), static_cast<double>(around.attention)};
+  for (const BlockGenes& genes : subnet.blocks) {
+    macs.all += static_cast<double>(costs.block(subnet.embed, genes, model.context - masked).macs);
+    macs.attention += static_cast<double>(costs.attention_macs(genes, model.context - masked));
+  }
+  return macs;
+}
+
 /// Tokens or images of a step.
 double units_of_step(const CostModel& costs, const TrainOptions& options) {
   return static_cast<double>(sequences_of_step(options) * costs.units(costs.space().model().context));
@@ -31,10 +44,11 @@ double units_of_step(const CostModel& costs, const TrainOptions& options) {
 
 }  // namespace
 
-double pass_flops(const CostModel& costs, const TrainOptions& options, std::span<const Subnet> subnets, std::int64_t kept) {
+double pass_flops(const CostModel& costs, const TrainOptions& options, std::span<const Subnet> subnets, std::int64_t kept,
+                  std::int64_t masked) {
   double flops = 0;
   for (const Subnet& subnet : subnets) {
-    const Macs macs = macs_of(costs, subnet, costs.space().model().context, kept);
+    const Macs macs = masked > 0 ? masked_macs_of(costs, subnet, masked) : macs_of(costs, subnet, costs.space().model().context, kept);
     flops += costs.training_flops(macs.all, macs.attention) * units_of_step(costs, options);
   }
   return flops;

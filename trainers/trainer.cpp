@@ -124,11 +124,11 @@ struct Trainer::Parts {
     PrecisionRule& precision = *state.precision;
     const Weights& values = precision.begin_step(backend, state.weights, active);
     for (std::int64_t i = gradients.first(); i < gradients.first() + gradients.count(); ++i) {
-      read_batch(t, i);
+      read_batch(t, i, stage);
       const View of_tokens = token_losses ? losses_of_tokens() : View{};
       Weights& formed = gradients.next();
       ObjectiveContext context = context_of(t, i, stage, values, formed, block_done);
-      context.accumulate = begin_gradients(backend, network, formed, report.subnets, active, bands);
+      context.accumulate = begin_gradients(backend, network, formed, report.subnets, *stage.objective, active, bands);
       context.teaching = unperturbed;
       context.token_losses = of_tokens;
       precision.begin_passes(backend, formed);
@@ -199,15 +199,16 @@ struct Trainer::Parts {
 
   /// Of all micro-batches, whoever forms them.
   double flops_of_pass(const std::vector<Subnet>& subnets, const RulePass& asked) const {
-    const double whole = pass_flops(costs, options, subnets, batch.kept.count);
+    const double whole = pass_flops(costs, options, subnets, batch.kept.count, batch.images.masked.count);
     if (asked.sharpest == 0) return whole;
     return whole * asked.sharpest / options.sequences + forward_flops(costs, options, subnets.front(), batch.kept.count);
   }
 
-  /// Micro-batch i of step t, and which of its tokens middle blocks get.
-  void read_batch(std::int64_t t, std::int64_t i) {
+  /// Micro-batch i of step t, what of it the stage hides, and which of its tokens middle blocks get.
+  void read_batch(std::int64_t t, std::int64_t i, const RunningStage& stage) {
     const std::int64_t first = i * options.sequences;
     data.training_batch(options.seed, static_cast<std::uint64_t>(t), options.sequences, space.model().context, batch, first);
+    if (stage.masking.count > 0) mask_patches(batch, space.model(), stage.masking, options.seed, static_cast<std::uint64_t>(t), first);
     batch.kept.count = state.tokens->kept(t);
     if (batch.kept.count > 0) state.tokens->select(t, first, batch);
   }
@@ -282,7 +283,8 @@ StepReport Trainer::step() {
   StepReport report;
   report.step = t;
   report.subnets = stage.sampler->sample(static_cast<std::uint64_t>(t), static_cast<std::uint64_t>(t - stage.begin));
-  p.active.assign(p.state.weights.table(), report.subnets);
+  report.masked_patches = stage.masking.count;
+  p.active.assign(p.state.weights.table(), report.subnets, [&](const TensorSpec& tensor) { return stage.objective->trains(tensor); });
   if (p.options.noise_scale) p.squares.assign(static_cast<std::size_t>(p.options.accumulation), 0);
   p.estimate.reset();
   const auto pass = [&](const RulePass& asked) -> Weights& { return p.form_gradients(t, stage, report, asked); };

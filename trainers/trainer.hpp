@@ -18,7 +18,8 @@ namespace elastiform {
 struct StepReport {
   std::int64_t step = 0;           // counted from 0
   std::vector<Subnet> subnets;     // in the order they were trained
-  std::vector<LossReport> losses;  // one each, the mean over the micro-batches
+  std::vector<LossReport> losses;  // one each, the mean over the micro-batches; of masked patches, where label_loss is their squared error
+  int masked_patches = 0;          // of every image; 0: it learned from labels or a teacher
   double gradient_norm = 0;        // before clipping, of the mean over subnets, as the step rule gives it
   double rate = 0;
   /// A loss or the norm was not finite: weights, state and counters stayed as they were; only LookSam may have lost its g_v of these bands.

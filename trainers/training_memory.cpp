@@ -85,6 +85,20 @@ std::int64_t sharp_bytes(const Network& network, const TrainOptions& options, st
          options.sequences * network.space().model().context * bytes_of(network.dtype());
 }
 
+namespace {
+
+/// A pass of the largest subnet in a stage.
+PassShape pass_of(const RunningStage& stage, const TrainOptions& options, const ModelConfig& model, std::int64_t kept, bool with_teacher) {
+  return {.batch = options.sequences,
+          .tokens = model.context - stage.masking.count,
+          .with_teacher = with_teacher,
+          .kept = kept,
+          .dropout = options.dropout,
+          .masked = stage.masking.count};
+}
+
+}  // namespace
+
 ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, const std::vector<RunningStage>& stages,
                        const BackendTraits& traits, const ActivationChoices& choices) {
   ArenaNeeds needs;
@@ -98,11 +112,7 @@ ArenaNeeds arena_needs(const Network& network, const TrainOptions& options, cons
   for (const RunningStage& stage : stages) {
     const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
     for (const std::int64_t kept : counts) {
-      const PassShape pass{.batch = options.sequences,
-                           .tokens = context,
-                           .with_teacher = stage.objective->is_taught(),
-                           .kept = kept,
-                           .dropout = options.dropout};
+      const PassShape pass = pass_of(stage, options, space.model(), kept, stage.objective->is_taught());
       needs.keeping_all = std::max(needs.keeping_all, network.plan_training(traits, space.largest(), pass).arena_bytes + extra);
       needs.unlimited = std::max(needs.unlimited, network.unlimited_training_bytes(traits, space.largest(), pass, choices) + extra);
       needs.least = std::max(needs.least, network.plan_training(traits, space.largest(), pass, 0, choices).planned_bytes + extra);
@@ -144,17 +154,12 @@ LargestPlan plan_of_largest(const Network& network, const TrainOptions& options,
                             const BackendTraits& traits, std::int64_t limit, const ActivationChoices& choices) {
   LargestPlan most;
   const SearchSpace& space = network.space();
-  const std::int64_t context = space.model().context;
   const std::vector<std::int64_t> counts = planned_kept(*make_token_selection(options, space));
   for (const RunningStage& stage : stages) {
     // As an objective runs it: where the largest teaches, it has no teacher.
     const std::int64_t extra = extra_arena_bytes(network, options, *stage.objective);
     for (const std::int64_t kept : counts) {
-      const PassShape pass{.batch = options.sequences,
-                           .tokens = context,
-                           .with_teacher = stage.objective->needs_teacher(),
-                           .kept = kept,
-                           .dropout = options.dropout};
+      const PassShape pass = pass_of(stage, options, space.model(), kept, stage.objective->needs_teacher());
       const ActivationPlan plan = network.plan_training(traits, space.largest(), pass, limit - extra, choices);
       most.recomputed_share = std::max(most.recomputed_share, plan.recomputed_share());
       most.away = std::max(most.away, plan.away_bytes);
@@ -171,7 +176,7 @@ std::int64_t workspace_bytes(const Backend& backend, const TrainOptions& options
   std::int64_t most = 0;
   const bool rounds = find_precision(options.precision).rounds_operands;
   for (const TensorSpec& tensor : table.tensors()) {
-    const bool in_panels = tensor.role != Role::embedding || !Head::shares_vocabulary(space.model());
+    const bool in_panels = tensor.role != Role::embedding || tensor.of_decoder || !Head::shares_vocabulary(space.model());
     const std::int64_t rounded = rounds ? backend.rounding_workspace_bytes(tensor.rows, tensor.columns) : 0;
     most = std::max(most, backend.workspace_bytes(tensor.rows, tensor.columns, in_panels) + rounded);
   }

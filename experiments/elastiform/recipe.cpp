@@ -18,6 +18,7 @@
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/precision/precision_rule.hpp"
+#include "trainers/running_stages.hpp"
 #include "trainers/samplers/sampler.hpp"
 #include "trainers/schedules/schedule.hpp"
 #include "trainers/step_rules/step_rule.hpp"
@@ -150,6 +151,8 @@ Stage read_stage(TableReader& table) {
   stage.random = table.small_integer("random", stage.random, 0, 64);
   stage.teacher_weight = table.number("teacher_weight", stage.teacher_weight, 0, 1);
   stage.temperature = table.number("temperature", stage.temperature, 0.01, 100);
+  stage.mask_ratio = table.number("mask_ratio", stage.mask_ratio, 0.01, 0.99);
+  stage.normalize_patches = table.boolean("normalize_patches", stage.normalize_patches);
   table.finish();
   for (const char* key : {"largest", "smallest"})
     table.only_with(key, uses_ends(stage), "sampler = balanced", "sampler = " + stage.sampler);
@@ -159,6 +162,16 @@ Stage read_stage(TableReader& table) {
   if (stage.largest + stage.smallest > 1)
     throw InputError({table.place("largest"), "largest + smallest of at most 1", fmt::format("{}", stage.largest + stage.smallest), ""});
   return stage;
+}
+
+// Refuses what masks cannot have, and a decoder that no stage would train.
+void check_decoder(const SearchSpace& space, const TrainOptions& train, const std::vector<Stage>& stages, std::string_view where) {
+  bool masks = false;
+  for (const Stage& stage : stages)
+    if (const auto objective = make_objective(stage); objective->mask_ratio() > 0) masking_of(space, train, *objective), masks = true;
+  if (space.model().decoder.present() && !masks)
+    throw InputError({fmt::format("recipe {}: model.decoder_embed", where), "none, where no stage has objective = masked_patches",
+                      "a decoder", "remove model.decoder_embed, decoder_depth and decoder_heads"});
 }
 
 std::vector<Stage> read_stages(const RecipeValue& document, std::string_view where, std::int64_t steps) {
@@ -270,6 +283,7 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   check_crop(train.augmentation, space.model(), where);
   make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);
+  check_decoder(space, train, stages, where);
   const ModelConfig space_model = space.model();
   std::string teacher = read_teacher(document, where, space_model, train);
   Recipe recipe{std::move(data),

@@ -97,6 +97,9 @@ ModelConfig read_vit(TableReader& table) {
   model.head_bias = table.boolean("head_bias", model.head_bias);
   model.distillation_token = table.boolean("distillation_token", model.distillation_token);
   model.context = model.tokens_of_image();
+  for (const auto& [key, value] : {std::pair{"decoder_embed", &model.decoder.embed}, std::pair{"decoder_depth", &model.decoder.depth},
+                                   std::pair{"decoder_heads", &model.decoder.heads}})
+    *value = table.small_integer(key, 0, 1, kLargest);
   return model;
 }
 
@@ -283,10 +286,16 @@ std::string vit_lines(const ModelConfig& model) {
       model.readout == Readout::mean ? "mean" : "class_token", model.head_bias, model.distillation_token);
 }
 
+std::string patch_decoder_lines(const PatchDecoder& decoder) {
+  if (!decoder.present()) return "";
+  return fmt::format("decoder_embed = {}\ndecoder_depth = {}\ndecoder_heads = {}\n", decoder.embed, decoder.depth, decoder.heads);
+}
+
 std::string space_tables(const SearchSpace& space) {
   const auto& model = space.model();
   const auto general = general_block(space);
   std::string text = model.classifies() ? vit_lines(model) : decoder_lines(model);
+  text += patch_decoder_lines(model.decoder);
   text += fmt::format("head_dim = {}\nqueries_per_group = {}\n", model.head_dim, model.queries_per_group);
   text += fmt::format("norm = \"{}\"\nnorm_eps = {}\nffn = \"{}\"\n", kind_name(kNorms, model.norm), model.norm_eps,
                       kind_name(kFeedForwards, model.ffn));

@@ -18,6 +18,7 @@
 #include "search/feasible_set.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
+#include "supernet/patch_decoder.hpp"
 #include "trainers/frozen_teacher.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/samplers/sampler.hpp"
@@ -78,13 +79,15 @@ double expected_flops(const Recipe& recipe) {
   std::int64_t begin = 0;
   for (const auto& stage : recipe.stages) {
     const auto sampler = make_sampler(recipe.space, stage, recipe.train.seed);
+    const double ratio = make_objective(stage)->mask_ratio();
+    const int masked = ratio > 0 ? masked_patches(recipe.space.model(), ratio) : 0;
     const auto sampled = std::min<std::int64_t>(stage.steps, 200);
     double sum = 0;
     for (std::int64_t i = 0; i < sampled; ++i) {
       const auto step = i * stage.steps / sampled;
       const auto subnets = sampler->sample(static_cast<std::uint64_t>(begin + step), static_cast<std::uint64_t>(step));
       const std::int64_t kept = tokens->kept(begin + step);
-      sum += passes.whole * pass_flops(costs, recipe.train, subnets, kept);
+      sum += passes.whole * pass_flops(costs, recipe.train, subnets, kept, masked);
       if (passes.forward > 0) sum += passes.forward * forward_flops(costs, recipe.train, subnets.front(), kept);
     }
     if (sampled > 0) flops += sum / static_cast<double>(sampled) * static_cast<double>(stage.steps);
@@ -217,6 +220,9 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
     fmt::print(stream, "teacher: {}, frozen, weights {}\n", format(*recipe.train.teacher), recipe.teacher.substr(0, 16));
   print_memory(stream, memory);
   if (uses_activation_bytes(recipe.train)) print_compression(stream, recipe, memory.trainer);
+  if (recipe.space.model().decoder.present() && make_objective(recipe.stages.back())->mask_ratio() > 0)
+    fmt::print(stream,
+               "warning: the last stage guesses hidden patches: the head, which names classes, learns nothing after the stages before\n");
   const Metric& metric = metric_of(recipe.space.model());
   fmt::print(stream, "training: {} steps of {}{} {}, {} {}, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.accumulation > 1 ? fmt::format("{} x ", recipe.train.accumulation) : "",

@@ -137,7 +137,15 @@ class Session {
 
   double shown(double nats) const { return metric_.shown(nats, log_set_.bytes_per_token); }
 
+  /// Of the step's subnets.
+  double train_loss() const {
+    double sum = 0;
+    for (const auto& loss : last_.losses) sum += loss.label_loss / static_cast<double>(last_.losses.size());
+    return sum;
+  }
+
   std::string quality_line(const std::vector<Score>& scores) const {
+    if (last_.masked_patches > 0) return fmt::format("squared error of {} hidden patches {:.3f}", last_.masked_patches, train_loss());
     if (metric_.classifies)
       return fmt::format("accuracy smallest {:.1f} %  middle {:.1f} %  largest {:.1f} %  loss {:.3f}", 100 * scores[0].accuracy,
                          100 * scores[1].accuracy, 100 * scores[2].accuracy, scores[2].loss);
@@ -172,13 +180,11 @@ class Session {
   void report(Progress& progress, TrainingLog& log, const std::vector<Score>& scores, bool checkpoint) {
     if (peak_) peak_->reached(rank_flops());
     losses_ = EndLosses{scores[0].loss, scores[1].loss, scores[2].loss};
-    double train_loss = 0;
-    for (const auto& loss : last_.losses) train_loss += loss.label_loss / static_cast<double>(last_.losses.size());
     const auto step = trainer_.next_step();
     JsonObject loss, row;
     loss.add("smallest", losses_->smallest).add("middle", losses_->middle).add("largest", losses_->largest);
     row.add("step", step).add("tokens", step * inputs_per_step()).add_json("loss", loss.text());
-    row.add("train_loss", train_loss)
+    row.add("train_loss", train_loss())
         .add("gradient_norm", last_.gradient_norm)
         .add("rate", last_.rate)
         .add("skipped", trainer_.skipped_steps());

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+from runs import Runs
+
 PROGRAM, RUNS, COMMIT, PROCESSOR, PYTHON = sys.argv[1:6]
 FURTHER = sys.argv[6:]
 RECIPE = "experiments/recipes/vit_small.toml"
@@ -16,32 +18,7 @@ BUDGETS = ["macs=..35%", "macs=..60%"]
 MARGIN = 0.3  # points of accuracy, fixed before
 
 
-def run(*arguments):
-    """The program's JSON document."""
-    done = subprocess.run([PROGRAM, *arguments, "--json"], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def kept(path, make):
-    """What make() returned, now or in an earlier session."""
-    if not os.path.exists(path):
-        found = make()
-        with open(path + ".part", "w") as file:
-            json.dump(found, file)
-        os.rename(path + ".part", path)
-    with open(path) as file:
-        return json.load(file)
-
-
-def train(name, recipe, settings):
-    """Trains or goes on training; the run's folder."""
-    folder = f"{RUNS}/{name}"
-    if os.path.exists(folder + "/supernet.h5"):
-        run("train", "--resume", folder)
-        return folder
-    subprocess.run(["rm", "-rf", folder], check=True)  # killed before its first checkpoint
-    run("train", recipe, "--run", folder, *settings)
-    return folder
+RUN = Runs(PROGRAM, RUNS)
 
 
 def alone(name, subnet):
@@ -65,38 +42,34 @@ def alone(name, subnet):
 
 
 def flops(recipe, settings):
-    return run("train", recipe, "--dry-run", *settings)["flops"]
-
-
-def measure(folder, subnet):
-    return run("evaluate", folder, "--subnet", subnet, "--split", "report")
+    return RUN.plan(recipe, settings)["flops"]
 
 
 def seed_rows(seed):
     """{budget: {row: evaluation}} and the FLOPs spent."""
     settings = [*SUPERNET, *FURTHER, "--set", f"train.seed={seed}"]
     name = f"supernet-{seed}"
-    total = kept(f"{RUNS}/{name}.flops.json", lambda: flops(RECIPE, settings))
-    folder = train(name, RECIPE, settings)
+    total = RUN.kept(f"{name}.flops", lambda: flops(RECIPE, settings))
+    folder = RUN.train(name, RECIPE, settings)
     rows, searched = {}, 0.0
-    images = kept(f"{folder}/search-images.json", lambda: run("evaluate", folder, "--subnet", "largest", "--split", "search")["images"])
+    images = RUN.kept(f"{name}/search-images", lambda: RUN.document("evaluate", folder, "--subnet", "largest", "--split", "search")["images"])
     found = {}
     for budget in BUDGETS:
-        search = kept(f"{folder}/search-{BUDGETS.index(budget)}.json",
-                      lambda: run("search", folder, "--budget", budget))[0]
+        search = RUN.kept(f"{name}/search-{BUDGETS.index(budget)}", lambda: RUN.document("search", folder, "--budget", budget))[0]
         searched += (search["evaluations"] + search["homogeneous"]) * images * 2.0 * search["best"]["macs"]
         found[budget] = search["best"]["subnet"]
     compute = total + searched
     for number, budget in enumerate(BUDGETS):
         subnet = found[budget]
-        rows[budget] = {"a": kept(f"{folder}/report-{number}.json", lambda: measure(folder, subnet))}
+        rows[budget] = {"a": RUN.kept(f"{name}/report-{number}", lambda: RUN.measure(folder, subnet))}
         recipe = alone(f"{seed}-{number}", subnet)
         own_settings = [*FURTHER, "--set", f"train.seed={seed}"]
-        a_step = kept(f"{RUNS}/{seed}-{number}.flops.json", lambda: flops(recipe, [*own_settings, "--set", "train.steps=100"]) / 100)
+        a_step = RUN.kept(f"{seed}-{number}.flops", lambda: flops(recipe, [*own_settings, "--set", "train.steps=100"]) / 100)
         for row, share in (("b", compute / len(BUDGETS)), ("c", compute)):
             steps = max(1, round(share / a_step))
-            own = train(f"{row}-{seed}-{number}", recipe, [*own_settings, "--set", f"train.steps={steps}"])
-            rows[budget][row] = kept(f"{own}/report.json", lambda: measure(own, "largest"))
+            own_name = f"{row}-{seed}-{number}"
+            own = RUN.train(own_name, recipe, [*own_settings, "--set", f"train.steps={steps}"])
+            rows[budget][row] = RUN.kept(f"{own_name}/report", lambda: RUN.measure(own, "largest"))
             rows[budget][row]["steps"] = steps
     return rows, compute, searched, images
 
@@ -109,9 +82,9 @@ def exported(seed, rows):
         subnet = rows[budget]["a"]["subnet"]
         to = f"{RUNS}/onnx-{seed}-{number}"
         if not os.path.exists(to):
-            run("export", folder, "--subnet", subnet, "--format", "onnx", "--to", to)
+            RUN.document("export", folder, "--subnet", subnet, "--format", "onnx", "--to", to)
         folders.append(to)
-        shown = kept(f"{RUNS}/classes-{seed}-{number}.json", lambda: run("classify", folder, IMAGES, "--subnet", subnet))
+        shown = RUN.kept(f"classes-{seed}-{number}", lambda: RUN.document("classify", folder, IMAGES, "--subnet", subnet))
         ours.append([image["classes"][0]["class"] for image in shown["images"]])
     mean, deviation = (re.search(rf"^{key} = \[([0-9.]+)\]", open(RECIPE).read(), re.M).group(1) for key in ("mean", "deviation"))
     theirs = json.loads(subprocess.run([PYTHON, "experiments/results/vision_consumers.py", IMAGES, mean, deviation, *folders],

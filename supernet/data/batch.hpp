@@ -22,12 +22,22 @@ struct KeptTokens {
   }
 };
 
+/// What a pass learns to guess: patches that its batch leaves out of every image, and how a decoder's rows come of what is made of the others.
+struct MaskedPatches {
+  std::int64_t count = 0;               // of every image; 0: none is left out
+  std::vector<float> values;            // [B · count, values of a patch], image by image
+  std::vector<std::int32_t> rows;       // [B · count]: theirs in the decoder's stream [B · tokens of an image]
+  std::vector<std::int32_t> lookup;     // [B · tokens of an image]: 0 for what is left out, else 1 + the token's row in the batch
+  std::vector<std::int32_t> positions;  // [B · T] of the batch's tokens in their images
+};
+
 /// Images of a batch, and how their patches become its tokens.
 struct ImageInputs {
-  std::vector<float> patches;            // [B · patches of an image, values of a patch], normalised
+  std::vector<float> patches;            // [B · patches of an image, values of a patch], normalised; those that are not masked
   std::vector<std::int32_t> head_rows;   // class token: the rows of those [B]; mean: the image of every row [B · T]
   std::vector<std::int32_t> mixed_with;  // [B] second targets of mixed images; empty: none is mixed
   std::vector<float> mixed_share;        // [B] of the second target
+  MaskedPatches masked{};
 };
 
 /// Token ids of B sequences of T tokens, row-major [B,T], and what should follow each; kIgnoredTarget (-100) is not counted. Of images

@@ -59,7 +59,9 @@ void arrange(const ModelConfig& model, std::int64_t images, std::int64_t tokens,
   in.patches.reserve(static_cast<std::size_t>(images * model.image.values()));
   in.mixed_with.clear();
   in.mixed_share.clear();
-  if (static_cast<std::int64_t>(batch.inputs.size()) == batch.rows()) return;
+  const bool whole = in.masked.count == 0;  // the batch before
+  in.masked.count = 0;
+  if (whole && static_cast<std::int64_t>(batch.inputs.size()) == batch.rows()) return;
   batch.inputs.clear();
   in.head_rows.clear();
   for (std::int64_t b = 0; b < images; ++b) {

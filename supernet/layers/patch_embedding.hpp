@@ -19,14 +19,17 @@ struct BasicPatchSlices {
 using PatchSlices = BasicPatchSlices<ConstView>;
 using PatchGradients = BasicPatchSlices<View>;
 
+/// Values of patches [rows, columns] in the backend's memory and type.
+View patch_values_of(Backend& backend, const std::vector<float>& values, std::int64_t rows, std::int64_t columns, Arena& arena);
+
 /// x[b·T + t] = lookup[batch.inputs[b·T + t]] + positions[t], lookup = the class and the distillation token, where there are such, and then
-/// patches · W + bias (arXiv 2010.11929, 2012.12877). x [B·T, C].
+/// patches · W + bias (arXiv 2010.11929, 2012.12877). x [B·T, C]. Of masked images T are the tokens that are left, each at its own position.
 class PatchEmbedding {
  public:
   explicit PatchEmbedding(const ModelConfig& model) : model_(model) {}
 
-  /// Arena bytes of either pass, beside x.
-  static std::int64_t arena_bytes(const ModelConfig& model, DType dtype, std::int64_t images, std::int64_t embed);
+  /// Arena bytes of either pass, beside x. masked: patches of an image that the batch leaves out.
+  static std::int64_t arena_bytes(const ModelConfig& model, DType dtype, std::int64_t images, std::int64_t embed, std::int64_t masked);
 
   void forward(Backend& backend, const PatchSlices& w, const Batch& batch, View x, Arena& arena) const;
   /// d: the gradient at x. Those of the first tokens and of positions are added to, as of lookups; the others too, or not accumulate: written.

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
+#include "supernet/patch_decoder.hpp"
 
 namespace elastiform {
 namespace {
@@ -49,7 +50,7 @@ SearchSpace without_tuning(const SearchSpace& space) {
 
 SearchSpace merged_space(const SearchSpace& space) {
   const Parametrization& how = *parametrization_of(space.model().tuning).how;
-  return how.merges() ? without_tuning(space) : space;
+  return without_decoder(how.merges() ? without_tuning(space) : space);
 }
 
 Weights merged(const Weights& stored, int rank) {

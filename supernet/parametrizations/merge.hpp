@@ -7,7 +7,7 @@ namespace elastiform {
 /// The space of the networks that a tuning begins with.
 SearchSpace without_tuning(const SearchSpace& space);
 
-/// The space of the networks that tuned ones merge into: without the tuning where its method merges, else the space itself.
+/// The space of the networks that are used of trained ones: without the tuning where its method merges, and without a patch decoder.
 SearchSpace merged_space(const SearchSpace& space);
 
 /// Weights of merged_space() that compute the same: effective weights in the place of the model's own, by the CPU backend in float32, on

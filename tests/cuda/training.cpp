@@ -243,6 +243,23 @@ TEST_CASE("a classifier trains on the device as on the CPU, and names the same c
   check_close_floats(logits_on(other), logits_on(cpu.backend));
 }
 
+TEST_CASE("hidden patches are learned on the device as on the CPU, and labels after them", "[cuda][training][vision][masked]") {
+  Images f(GENERATE(Readout::class_token, Readout::mean));
+  ModelConfig model = f.space.model();
+  model.decoder = {.embed = 32, .depth = 2, .heads = 2};  // blocks of the same genes as a subnet's
+  f.space = SearchSpace(model, f.space.embed(), f.space.depth(), f.space.blocks());
+  f.stages = {{.share = 0.5, .steps = 0, .sampler = "sandwich", .objective = "masked_patches", .mask_ratio = 0.5},
+              {.share = 0.5, .steps = 0, .sampler = "balanced"}};
+  resolve_stages(f.stages, f.options.steps);
+  CudaBackend device;
+  Cpu cpu(2);
+  const Trained found = train(f, *f.images, device);
+  check_close(found.losses, train(f, *f.images, cpu.backend).losses, "training");
+  const gpu::OrderGuard guard(gpu::Order::shuffle, 7);
+  CudaBackend other;
+  CHECK(train(f, *f.images, other).hash == found.hash);
+}
+
 TEST_CASE("every optimizer and step rule trains on the device as on the CPU, the average with it", "[cuda][training][optimizers]") {
   struct Case {
     std::string optimizer, rule, policy;

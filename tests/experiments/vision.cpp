@@ -100,6 +100,30 @@ TEST_CASE("a classifier trains, is searched, evaluated, shown and classifies", "
   CHECK(right > 200);
 }
 
+TEST_CASE("a training begins with hidden patches, and everything after it knows nothing of their decoder", "[program][vision][masked]") {
+  const OwnBars own;
+  const std::string decoder = "model.decoder_embed=16 --set model.decoder_depth=1 --set model.decoder_heads=2";
+  const std::string stages = "bars.toml --set stage.0.objective=masked_patches --set stage.0.mask_ratio=0.6 --set train.mixup=0";
+  const ProgramResult result = own.run("train " + stages + " --run runs/masked --set train.log_every=20 --set " + decoder);
+  INFO(result.out << result.err);
+  REQUIRE(result.status == 0);
+  CHECK(result.out.find("squared error of 6 hidden patches") != std::string::npos);
+  CHECK(own.json_of("evaluate runs/masked --subnet largest")["accuracy"].get<double>() > 0.8);
+  const nlohmann::json cost = own.json_of("cost runs/masked --subnet largest"), plain = own.json_of("cost runs/bars --subnet largest");
+  CHECK(cost["parameters"] == plain["parameters"]);
+  CHECK(own.run("search runs/masked").status == 0);
+  CHECK(own.run("export runs/masked --subnet e16:2xh2f32 --format elastiform --to model").status == 0);
+  CHECK(own.run("finetune runs/masked --run runs/tuned --method lora --rank 2 --steps 4").status == 0);
+  CHECK(own.run("finetune runs/masked --run runs/alone --subnet smallest --steps 4").status == 0);
+  CHECK(own.run("train --resume runs/masked --steps 130").status == 0);
+
+  own.refused("train " + stages + " --run runs/none", "a model with a decoder");
+  own.refused("train bars.toml --run runs/none --set " + decoder, "no stage has objective = masked_patches");
+  own.refused("train " + stages + " --run runs/none --set model.decoder_embed=16", "decoder depth");
+  own.refused("train bars.toml --run runs/none --set stage.0.mask_ratio=0.5", "an objective that reads it");
+  own.refused("train " + stages + " --run runs/none --set stage.0.mask_ratio=0.999 --set " + decoder, "mask_ratio");
+}
+
 TEST_CASE("a classifier is exported, found deployable, and classifies from its file as in its run", "[program][vision][export]") {
   const OwnBars own;
   const std::string format = GENERATE("elastiform", "hf-vit", "onnx");
@@ -257,7 +281,8 @@ TEST_CASE("what a classifier cannot do is refused in one line", "[program][visio
 TEST_CASE("the recipes of images are read, and AutoFormer-tiny's space has the parameters that its recipe says", "[program][vision]") {
   const std::string recipes = std::string(ELASTIFORM_TEST_DATA) + "/../../experiments/recipes/";
   const TemporaryFolder folder;
-  for (const char* name : {"digits", "vit_small"}) CHECK(run_program_in(folder.path(), {"space", recipes + name + ".toml"}).status == 0);
+  for (const char* name : {"digits", "digits_masked", "vit_small"})
+    CHECK(run_program_in(folder.path(), {"space", recipes + name + ".toml"}).status == 0);
   const ProgramResult result = run_program_in(folder.path(), {"space", recipes + "autoformer_tiny.toml", "--json"});
   INFO(result.err);
   REQUIRE(result.status == 0);

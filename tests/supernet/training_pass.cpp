@@ -11,7 +11,8 @@ Pass training_pass(const Network& network, Backend& backend, const Weights& weig
                         .tokens = batch.tokens,
                         .with_teacher = !settings.teacher.hidden.empty(),
                         .kept = batch.kept.count,
-                        .dropout = settings.options.dropout.rate};
+                        .dropout = settings.options.dropout.rate,
+                        .masked = batch.images.masked.count};
   const ActivationPlan plan = network.plan_training(backend.traits(), subnet, shape, settings.limit);
   Arena arena(plan.arena_bytes), kept(Arena::bytes_for(batch.rows(), subnet.embed, backend.dtype()));
   const View hidden = settings.hidden ? kept.matrix(batch.rows(), subnet.embed, backend.dtype()) : View{};

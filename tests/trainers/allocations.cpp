@@ -25,6 +25,7 @@
 #include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "tests/support/tuned_spaces.hpp"
+#include "tests/trainers/masked_fixture.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/precision/precision_rule.hpp"
@@ -89,6 +90,7 @@ struct Steps {
   BandScratch bands;
   std::int64_t limit;
   Arena arena;
+  const std::unique_ptr<Objective> objective = make_objective({});
   std::unique_ptr<Optimizer> optimizer;
   std::int64_t updates = 0;
 
@@ -104,7 +106,7 @@ struct Steps {
   void step() {
     const ArenaScope scope(arena);
     const View hidden = arena.matrix(batch.rows(), subnets.front().embed, DType::float32);
-    bool accumulate = begin_gradients(cpu.backend, network, gradients, subnets, active, bands);
+    bool accumulate = begin_gradients(cpu.backend, network, gradients, subnets, *objective, active, bands);
     for (const Subnet& subnet : subnets) {
       const bool taught = &subnet != subnets.data();
       const Teacher teacher{taught ? ConstView(hidden) : ConstView{}, subnets.front().embed};
@@ -242,6 +244,18 @@ TEST_CASE("operands that are rounded, activations that are compressed or wait in
   const std::int64_t blocks = allocated_blocks();
   CHECK(steady_allocations_of(threads, [&] { trainer.step(); }) == 3);  // lists of subnets and losses, genes of one
   if (threads == 1) CHECK(allocated_blocks() == blocks);                // a worker that comes for the first time makes its scratch
+}
+
+TEST_CASE("a steady step that hides patches allocates what its report holds", "[trainers][memory][masked]") {
+  const int threads = GENERATE(1, 2);
+  CAPTURE(threads);
+  MaskedFixture f;
+  f.stages = {{.share = 1, .steps = 0, .sampler = "largest", .objective = "masked_patches"}};
+  resolve_stages(f.stages, f.options.steps);
+  Cpu cpu(threads);
+  const auto trainer = f.trainer(cpu.backend);
+  for (int i = 0; i < 8; ++i) trainer->step();
+  CHECK(steady_allocations_of(threads, [&] { trainer->step(); }) == 3);  // lists of subnets and losses, genes of one
 }
 
 TEST_CASE("a steady step of the trainer allocates what its report holds", "[trainers][memory]") {

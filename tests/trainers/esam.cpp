@@ -239,7 +239,7 @@ TEST_CASE("ESAM's gradient is that of the sequences that its step hurts most: as
 
   const CostModel costs(f.space, {}, f.options.sequences, [](const WeightTable&) { return 0; });
   const std::vector<Subnet> largest{f.space.largest()};
-  const double pass = pass_flops(costs, f.options, largest, 0), forward = forward_flops(costs, f.options, largest[0], 0);
+  const double pass = pass_flops(costs, f.options, largest, 0, 0), forward = forward_flops(costs, f.options, largest[0], 0);
   CHECK_THAT(report.flops, WithinRel(pass * (1 + 2.0 / 6) + forward, 1e-12));
   CHECK_THAT(forward, WithinRel(pass / 3, 1e-12));
   CHECK(report.tokens == 6 * T);

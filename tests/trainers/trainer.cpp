@@ -168,7 +168,7 @@ TEST_CASE("gradients are cleared where the first subnet of a step does not write
   const auto table = std::make_shared<const WeightTable>(space);
   BandScratch scratch(*table);
   const auto begins = [&](const std::vector<Subnet>& subnets, Weights& gradients) {
-    return begin_gradients(backend, network, gradients, subnets, ActiveBands(*table, subnets), scratch);
+    return begin_gradients(backend, network, gradients, subnets, *make_objective({}), ActiveBands(*table, subnets), scratch);
   };
   const auto first_of = [&](Weights& gradients, const char* name) -> float& { return gradients.view(name).row<float>(0)[0]; };
   const std::vector<std::pair<std::vector<Subnet>, bool>> cases = {

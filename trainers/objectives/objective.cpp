@@ -25,7 +25,8 @@ LossReport run_planned(const ObjectiveContext& c, const Subnet& subnet, int numb
                        .tokens = batch.tokens,
                        .with_teacher = !teacher.hidden.empty(),
                        .kept = batch.kept.count,
-                       .dropout = c.dropout.rate};
+                       .dropout = c.dropout.rate,
+                       .masked = batch.images.masked.count};
   const ActivationPlan& plan = c.plans.of(subnet, pass, left);
   c.arena.reset_peak();
   const LossReport report =
@@ -117,7 +118,30 @@ class FromTeacher final : public Objective {
   double teacher_weight_, temperature_;
 };
 
-constexpr std::array<ObjectiveEntry, 4> kObjectives{{
+/// Masked autoencoders (arXiv 2111.06377): subnets see a part of the patches, and the decoder beside them guesses the values of the others. The
+/// batch comes masked.
+class MaskedPatchesObjective final : public Objective {
+ public:
+  explicit MaskedPatchesObjective(const Stage& stage) : mask_ratio_(stage.mask_ratio), normalizes_(stage.normalize_patches) {}
+
+  void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
+                        std::vector<LossReport>& reports) const override {
+    reports.clear();
+    LossOptions options{.share = context.share / static_cast<double>(subnets.size()), .accumulate = context.accumulate};
+    for (const Subnet& subnet : subnets) {
+      reports.push_back(run_planned(context, subnet, static_cast<int>(reports.size()), batch, options, {}, {}));
+      options.accumulate = true;
+    }
+  }
+  double mask_ratio() const override { return mask_ratio_; }
+  bool normalizes_patches() const override { return normalizes_; }
+
+ private:
+  double mask_ratio_;
+  bool normalizes_;
+};
+
+constexpr std::array<ObjectiveEntry, 5> kObjectives{{
     {"labels", "cross-entropy with the next token or the class", "",
      [](const Stage&) -> std::unique_ptr<Objective> { return std::make_unique<Labels>(); }},
     {"labels+largest", "labels, and for all but the largest its logits of the same step (weight `teacher_weight`)",
@@ -130,13 +154,21 @@ constexpr std::array<ObjectiveEntry, 4> kObjectives{{
      }},
     {"teacher", "those logits alone (arXiv 1503.02531)", "temperature",
      [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<FromTeacher>(1, stage.temperature); }},
+    {"masked_patches", "values of hidden patches of images from the others, by a decoder that is trained beside them (arXiv 2111.06377)",
+     "mask_ratio normalize_patches",
+     [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<MaskedPatchesObjective>(stage); }},
 }};
 
 }  // namespace
 
+bool Objective::trains(const TensorSpec& tensor) const {
+  if (mask_ratio() == 0) return !tensor.of_decoder;
+  return tensor.name != "head" && tensor.name != "head.bias";
+}
+
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
-                     const ActiveBands& active, BandScratch& scratch) {
-  scratch.first.assign(gradients.table(), subnets.first(1));
+                     const Objective& objective, const ActiveBands& active, BandScratch& scratch) {
+  scratch.first.assign(gradients.table(), subnets.first(1), [&](const TensorSpec& tensor) { return objective.trains(tensor); });
   const bool writes = scratch.first == active;
   zero_active(
       backend, gradients, active, [&](const TensorSpec& tensor) { return !writes || !network.writes_gradient(tensor); }, scratch);

@@ -40,11 +40,13 @@ struct ObjectiveContext {
   GrowingArena* away = nullptr;              // where plans send what waits outside the arena
 };
 
+struct Objective;
+
 /// Makes `gradients` ready for the passes of a micro-batch. Where the first subnet covers all that the others touch, as in a step of one subnet
 /// and in a sandwich, its pass writes them and only what lookups add to is cleared; else all of it is. Returns whether the first
 /// accumulates.
 bool begin_gradients(Backend& backend, const Network& network, Weights& gradients, std::span<const Subnet> subnets,
-                     const ActiveBands& active, BandScratch& scratch);
+                     const Objective& objective, const ActiveBands& active, BandScratch& scratch);
 
 /// Forward of one subnet: context.token_losses receive what the labels cost, as a training pass would have it.
 void label_losses(const ObjectiveContext& context, const Subnet& subnet, const Batch& batch);
@@ -60,6 +62,11 @@ struct Objective {
   virtual bool needs_teacher() const { return false; }  // the recipe's frozen one (frozen_teacher.hpp)
   /// Then the teacher's hidden states stand in the arena beside Network's own plan, or in ObjectiveContext::teacher.
   bool is_taught() const { return needs_largest() || needs_teacher(); }
+  /// Share of an image's patches that its passes leave out, and whether what they guess is normalised; 0: they see whole images.
+  virtual double mask_ratio() const { return 0; }
+  virtual bool normalizes_patches() const { return false; }
+  /// Whether its passes form gradients of a tensor that their subnet has: all but the decoder's, or, where patches are left out, the head's.
+  bool trains(const TensorSpec& tensor) const;
 };
 
 struct ObjectiveEntry {
@@ -68,8 +75,8 @@ struct ObjectiveEntry {
   std::unique_ptr<Objective> (*make)(const Stage&);
   bool reads(std::string_view key) const { return names_key(keys, key); }
 };
-inline constexpr const char* kObjectiveKeys[] = {"teacher_weight", "temperature"};
-/// labels, labels+largest, labels+teacher, teacher.
+inline constexpr const char* kObjectiveKeys[] = {"teacher_weight", "temperature", "mask_ratio", "normalize_patches"};
+/// labels, labels+largest, labels+teacher, teacher, masked_patches.
 std::span<const ObjectiveEntry> objectives();
 const ObjectiveEntry& find_objective(std::string_view name);    // throws InputError
 std::unique_ptr<Objective> make_objective(const Stage& stage);  // the same

@@ -5,11 +5,11 @@
 
 namespace elastiform {
 
-void ActiveBands::assign(const WeightTable& table, std::span<const Subnet> subnets) {
+void ActiveBands::assign(const WeightTable& table, std::span<const Subnet> subnets, Learns learns) {
   active_.assign(static_cast<std::size_t>(table.band_count()), false);
   for (const Subnet& subnet : subnets)
     for (const TensorSpec& tensor : table.tensors()) {
-      if (!tensor.trained) continue;
+      if (!tensor.trained || !learns(tensor)) continue;
       const Extent extent = table.extent(tensor, subnet);
       for (std::size_t r = 0; r < tensor.row_bands.size() && tensor.row_bands[r] <= extent.rows; ++r)
         for (std::size_t c = 0; c < tensor.column_bands.size() && tensor.column_bands[c] <= extent.columns; ++c)

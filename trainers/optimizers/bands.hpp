@@ -11,12 +11,16 @@
 
 namespace elastiform {
 
+/// Whether a step's objective trains a tensor that its subnets have.
+using Learns = FunctionRef<bool(const TensorSpec&)>;
+inline constexpr auto kAllLearn = [](const TensorSpec&) { return true; };
+
 /// Which bands of a table some subnets of a step touch: those of the tensors that learn, the others have none.
 class ActiveBands {
  public:
   ActiveBands(const WeightTable& table, std::span<const Subnet> subnets) { assign(table, subnets); }
   explicit ActiveBands(std::vector<bool> active) : active_(std::move(active)) {}  // one entry a band
-  void assign(const WeightTable& table, std::span<const Subnet> subnets);
+  void assign(const WeightTable& table, std::span<const Subnet> subnets, Learns learns = kAllLearn);
   /// Those of `of` for which holds[band] ≥ 0.
   void assign(const ActiveBands& of, const std::vector<double>& holds) {
     for (std::size_t band = 0; band < active_.size(); ++band) active_[band] = of.active_[band] && holds[band] >= 0;

@@ -1,0 +1,41 @@
+"""What the pages of images share: the program's documents, kept from session to session, and runs that go on where they were killed."""
+import json
+import os
+import subprocess
+
+
+class Runs:
+    def __init__(self, program, folder):
+        self.program, self.folder = program, folder
+
+    def document(self, *arguments):
+        """The program's JSON document."""
+        done = subprocess.run([self.program, *arguments, "--json"], stdout=subprocess.PIPE, text=True, check=True)
+        return json.loads(done.stdout)
+
+    def kept(self, name, make):
+        """What make() returned, now or in an earlier session."""
+        path = f"{self.folder}/{name}.json"
+        if not os.path.exists(path):
+            found = make()
+            with open(path + ".part", "w") as file:
+                json.dump(found, file)
+            os.rename(path + ".part", path)
+        with open(path) as file:
+            return json.load(file)
+
+    def train(self, name, recipe, settings):
+        """Trains or goes on training; the run's folder."""
+        folder = f"{self.folder}/{name}"
+        if os.path.exists(folder + "/supernet.h5"):
+            self.document("train", "--resume", folder)
+            return folder
+        subprocess.run(["rm", "-rf", folder], check=True)  # killed before its first checkpoint
+        self.document("train", recipe, "--run", folder, *settings)
+        return folder
+
+    def plan(self, recipe, settings):
+        return self.document("train", recipe, "--dry-run", *settings)
+
+    def measure(self, folder, subnet):
+        return self.document("evaluate", folder, "--subnet", subnet, "--split", "report")
