@@ -1,9 +1,12 @@
 #include "supernet/initialization.hpp"
 
+#include <array>
 #include <cmath>
+#include <vector>
 
 #include "kernels/backend.hpp"
 #include "kernels/random.hpp"
+#include "supernet/nearest_name.hpp"
 #include "supernet/residual_rules/rules.hpp"
 
 namespace elastiform {
@@ -11,12 +14,19 @@ namespace {
 
 /// Tensors that a method of tuning adds have starts of their own, whatever the rule: low-rank matrices [in, rank] the deviation of the
 /// uniform law on ±1/√in, with which LoRA's A begins as a rule.
-Start start_of(const TensorSpec& tensor, const SearchSpace& space) {
-  if (tensor.of_decoder) return kBranchScale.start(tensor, space);  // its own rule, whatever that of the network
+Start start_of(const TensorSpec& tensor, const SearchSpace& space, Init init) {
   if (tensor.role == Role::zero) return {};
   if (tensor.role == Role::low_rank) return {.deviation = 1 / std::sqrt(3.0 * static_cast<double>(tensor.rows))};
-  return residual_rule(space.model().residual).start(tensor, space);
+  const ResidualRuleEntry& rule = residual_rule(space.model().residual);
+  if (rule.start != nullptr && !tensor.of_decoder) return rule.start(tensor, space);  // a decoder has a rule of its own
+  if (rule.first_gate != nullptr && tensor.role == Role::gate) return {.mean = rule.first_gate(space.max_depth())};
+  return init == Init::xavier ? xavier_start(tensor) : gpt2_start(tensor);
 }
+
+constexpr std::array<InitEntry, 2> kInits{{
+    {Init::xavier, "xavier", "matrices N(0, 2 / (in + out)), embeddings N(0, 1 / embed), of the largest subnet's sizes"},
+    {Init::gpt2, "gpt2", "matrices and embeddings N(0, 0.02²), made for about 768 channels"},
+}};
 
 template <class T>
 void fill_normal(View view, std::uint64_t seed, std::uint32_t tensor, double deviation, Backend* backend) {
@@ -31,17 +41,28 @@ void fill_normal(View view, std::uint64_t seed, std::uint32_t tensor, double dev
 
 }  // namespace
 
-void initialize(Weights& weights, std::uint64_t seed, Backend* backend) {
+std::span<const InitEntry> inits() { return kInits; }
+
+const InitEntry& find_init(std::string_view name, const std::string& where) {
+  std::vector<std::string_view> known;
+  for (const InitEntry& entry : kInits) {
+    if (entry.name == name) return entry;
+    known.push_back(entry.name);
+  }
+  throw unknown_name(where, name, known);
+}
+
+void initialize(Weights& weights, std::uint64_t seed, Backend* backend, Init init) {
   if (!weights.on_host()) {
     Weights on_host(weights.shared_table(), weights.dtype());
-    initialize(on_host, seed, backend);
+    initialize(on_host, seed, backend, init);
     return weights.assign(on_host);
   }
   const SearchSpace& space = weights.table().space();
   std::uint32_t index = 0;
   for (const TensorSpec& tensor : weights.table().tensors()) {
     const View view = weights.view(tensor);
-    const Start start = start_of(tensor, space);
+    const Start start = start_of(tensor, space, init);
     dispatch(weights.dtype(), [&]<class T>() {
       if (start.deviation > 0) fill_normal<T>(view, seed, index, start.deviation, backend);
       else if (start.mean != 0)

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
 
 #include "supernet/weights.hpp"
 
@@ -8,10 +11,19 @@ namespace elastiform {
 
 class Backend;
 
-/// What the model's residual rule says (supernet/residual_rules/), with the blocks of the space as N: by default matrices and embeddings
-/// N(0, 0.02²), gains 1, biases and matrices of role zero 0 (weights arrive zeroed). A pure function of (seed, place of the tensor in the
+/// First values of matrices and embeddings where the residual rule has none of its own.
+enum class Init : std::uint8_t { xavier, gpt2 };
+struct InitEntry {
+  Init init;
+  std::string_view name, help;
+};
+std::span<const InitEntry> inits();
+const InitEntry& find_init(std::string_view name, const std::string& where);  // throws InputError
+
+/// What `init`, or the model's residual rule (supernet/residual_rules/), says, with the blocks of the space as N;
+/// gains are 1, biases and matrices of role zero 0 (weights arrive zeroed). A pure function of (seed, place of the tensor in the
 /// table, row, column), so a row of a wider space begins with the same values, times the ratio of their deviations where these depend on the extents (Xavier).
 /// backend: whose threads share the rows, if any.
-void initialize(Weights& weights, std::uint64_t seed, Backend* backend = nullptr);
+void initialize(Weights& weights, std::uint64_t seed, Backend* backend = nullptr, Init init = Init::xavier);
 
 }  // namespace elastiform

@@ -17,6 +17,7 @@ struct TrainOptions {
   int sequences = 16;    // B, sequences of a micro-batch
   int accumulation = 1;  // micro-batches a step
   std::uint64_t seed = 0;
+  std::string init = "xavier";    // of inits(): first weights, where the residual rule has none of its own
   std::string precision = "f32";  // f32 | bf16 | fp16 | bf16-pure | fp8 (precisions()); the optimizer's state is float32
   double loss_scale = 65536;      // fp16: what losses are first multiplied by
   int fp8_window = 1024;          // fp8: steps whose largest magnitudes set a scale; at least until the largest subnet has returned

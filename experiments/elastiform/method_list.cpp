@@ -4,6 +4,7 @@
 
 #include "experiments/elastiform/output.hpp"
 #include "search/algorithms/algorithm.hpp"
+#include "supernet/initialization.hpp"
 #include "supernet/nearest_name.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/residual_rules/residual_rule.hpp"
@@ -43,6 +44,7 @@ std::vector<Method> all_methods() {
   std::vector<Method> methods;
   list(methods, "model.residual", residual_rules());
   list(methods, "tune.method", parametrizations());
+  list(methods, "train.init", inits());
   list(methods, "train.optimizer", optimizers());
   list(methods, "train.step_rule", step_rules());
   list(methods, "train.schedule", schedules());

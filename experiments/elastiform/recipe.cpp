@@ -15,6 +15,7 @@
 #include "kernels/errors.hpp"
 #include "kernels/parallel.hpp"
 #include "search/feasible_set.hpp"
+#include "supernet/initialization.hpp"
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/precision/precision_rule.hpp"
@@ -81,7 +82,7 @@ void check_crop(const Augmentation& augmentation, const ModelConfig& model, std:
                       std::to_string(augmentation.crop), ""});
 }
 
-TrainOptions read_train(const RecipeValue& document, std::string_view where, bool images) {
+TrainOptions read_train(const RecipeValue& document, std::string_view where, bool images, const ModelConfig& model) {
   TableReader table(document.find("train"), "train", where);
   TrainOptions train;
   if (images) train.log_segments = kLoggedImages;
@@ -93,6 +94,9 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where, boo
     throw InputError({table.place("accumulation"), "at most 16777216 sequences a step",
                       fmt::format("{} x {}", train.accumulation, train.sequences), "fewer micro-batches, or smaller ones"});
   train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
+  train.init = table.choice("init", train.init, names_of(inits()));
+  table.only_with("init", uses_init(model), "model.residual = branch_scale, branch_scale_by_depth or layerscale",
+                  fmt::format("residual = {}, which has first weights of its own", residual_rule(model.residual).name));
   train.precision = table.choice("precision", train.precision, names_of(precisions()));
   train.loss_scale = table.number("loss_scale", train.loss_scale, 1, 0x1p24);
   train.fp8_window = table.small_integer("fp8_window", train.fp8_window, 1, 1 << 16);
@@ -254,6 +258,7 @@ void check_budgets(const Recipe& recipe, std::string_view where) {
 
 }  // namespace
 
+bool uses_init(const ModelConfig& model) { return residual_rule(model.residual).start == nullptr; }
 bool uses_loss_scale(const TrainOptions& train) { return find_precision(train.precision).scales_losses; }
 bool uses_fp8_window(const TrainOptions& train) { return find_precision(train.precision).delays_scales; }
 bool uses_activation_bytes(const TrainOptions& train) { return train.activations != "exact"; }
@@ -279,7 +284,7 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   auto tune = read_tuning(document, where, space.model());
   space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
   check_data(data, space.model(), where);
-  auto train = read_train(document, where, has_images(data));
+  auto train = read_train(document, where, has_images(data), space.model());
   check_crop(train.augmentation, space.model(), where);
   make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);

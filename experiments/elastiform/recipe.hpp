@@ -48,6 +48,7 @@ struct Recipe {
 };
 
 // Whether the schedule, policy, sampler or objective chosen reads a key: others are refused when set, and not written.
+bool uses_init(const ModelConfig& model);
 bool uses_loss_scale(const TrainOptions& train);
 bool uses_fp8_window(const TrainOptions& train);
 bool uses_activation_bytes(const TrainOptions& train);

@@ -11,10 +11,11 @@
 namespace elastiform {
 namespace {
 
-std::string train_table(const TrainOptions& train, bool images) {
+std::string train_table(const TrainOptions& train, const ModelConfig& model) {
   std::string text =
       fmt::format("[train]\nsteps = {}\nsequences = {}\naccumulation = {}\nseed = {}\nprecision = {}\noptimizer = {}\n", train.steps,
                   train.sequences, train.accumulation, train.seed, toml_text(train.precision), toml_text(train.optimizer));
+  if (uses_init(model)) text += fmt::format("init = {}\n", toml_text(train.init));
   if (uses_loss_scale(train)) text += fmt::format("loss_scale = {}\n", train.loss_scale);
   if (uses_fp8_window(train)) text += fmt::format("fp8_window = {}\n", train.fp8_window);
   text += fmt::format("activations = {}\n", toml_text(train.activations));
@@ -37,7 +38,7 @@ std::string train_table(const TrainOptions& train, bool images) {
   add_of_rule("look_every", train.look_every), add_of_rule("look_share", train.look_share);
   add_of_rule("uphill_share", train.uphill_share), add_of_rule("sharp_share", train.sharp_share);
   text += fmt::format("dropout = {}\nlabel_smoothing = {}\n", train.dropout, train.label_smoothing);
-  if (images) {
+  if (model.classifies()) {
     const Augmentation& a = train.augmentation;
     text += fmt::format("crop = {}\nflip = {}\nmixup = {}\ncutmix = {}\n", a.crop, a.flip, a.mixup, a.cutmix);
   }
@@ -82,7 +83,7 @@ std::string search_table(const SearchOptions& search) {
 std::string Recipe::text() const {
   std::string text = data_table(data);
   text += space_tables(space) + "\n" + tune_table(space.model().tuning, base) + teacher_table(train, teacher) +
-          train_table(train, has_images(data));
+          train_table(train, space.model());
   for (const auto& stage : stages) text += stage_table(stage);
   text += fmt::format("[deploy]\ndtype = {}\nbatch = {}\ncontext = {}\nphase = {}\nthreads = {}\n\n", toml_text(deploy.dtype), deploy.batch,
                       deploy.context, toml_text(deploy.phase), deploy.threads);

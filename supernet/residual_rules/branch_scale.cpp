@@ -8,6 +8,6 @@ const ResidualRuleEntry kBranchScale{.rule = ResidualRule::branch_scale,
                                      .help = "a constant factor of branches, (2·depth)^-1/2 of the largest depth",
                                      .form = {},
                                      .constants = [](int blocks) { return ResidualConstants{.branch_scale = branch_scale_of(blocks)}; },
-                                     .start = [](const TensorSpec& tensor, const SearchSpace&) { return gpt2_start(tensor); }};
+                                     .start = nullptr};
 
 }  // namespace elastiform

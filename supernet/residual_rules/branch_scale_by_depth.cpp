@@ -9,6 +9,6 @@ const ResidualRuleEntry kBranchScaleByDepth{.rule = ResidualRule::branch_scale_b
                                             .help = "a factor of branches that follows the subnet, (2·depth)^-1/2 of its own depth",
                                             .form = {.scales_by_depth = true},
                                             .constants = no_constants,
-                                            .start = [](const TensorSpec& tensor, const SearchSpace&) { return gpt2_start(tensor); }};
+                                            .start = nullptr};
 
 }  // namespace elastiform

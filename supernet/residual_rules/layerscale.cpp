@@ -14,9 +14,7 @@ const ResidualRuleEntry kLayerScale{.rule = ResidualRule::layerscale,
                                     .help = "a learned factor for each channel of a branch, small at first (arXiv 2103.17239)",
                                     .form = {.gate = Gate::channels},
                                     .constants = no_constants,
-                                    .start = [](const TensorSpec& tensor, const SearchSpace& space) {
-                                      if (tensor.role == Role::gate) return Start{.mean = first_gain(space.max_depth())};
-                                      return gpt2_start(tensor);
-                                    }};
+                                    .start = nullptr,
+                                    .first_gate = first_gain};
 
 }  // namespace elastiform

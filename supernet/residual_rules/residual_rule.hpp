@@ -59,9 +59,10 @@ struct ResidualRuleEntry {
   std::string_view name, help;
   ResidualForm form;
   ResidualConstants (*constants)(int blocks);
-  Start (*start)(const TensorSpec& tensor, const SearchSpace& space);
-  bool profiled = false;   // skip gains start from a forward pass (supernet/skip_profile.hpp)
-  bool zero_head = false;  // the head starts at 0, so it cannot be the token embedding
+  Start (*start)(const TensorSpec& tensor, const SearchSpace& space);  // null: as train.init says (supernet/initialization.hpp)
+  double (*first_gate)(int blocks) = nullptr;                          // of a rule without a start of its own, whose gates have one
+  bool profiled = false;                                               // skip gains start from a forward pass (supernet/skip_profile.hpp)
+  bool zero_head = false;                                              // the head starts at 0, so it cannot be the token embedding
 };
 
 std::span<const ResidualRuleEntry* const> residual_rules();
