@@ -28,7 +28,7 @@ TEST_CASE("methods lists what recipes can choose, with where it comes from", "[e
 
 TEST_CASE("a recipe takes every line of the list that stands for one key alone", "[experiments][methods]") {
   constexpr const char* kRecipe = "data = { text = \"text.txt\" }\nspace = { embed = [16], depth = [3], heads = [1], ffn_ratio = [1] }\n";
-  const std::string key = GENERATE("train.optimizer", "train.step_rule", "train.schedule", "train.precision");
+  const std::string key = GENERATE("train.init", "train.optimizer", "train.step_rule", "train.schedule", "train.precision");
   for (const Method& method : methods_of(key)) {
     INFO(method.line());
     const Recipe recipe = Recipe::parse(kRecipe, "one.toml", {method.key + "=" + method.value});
@@ -38,7 +38,7 @@ TEST_CASE("a recipe takes every line of the list that stands for one key alone",
 
 TEST_CASE("a resolved recipe that another one begins with does not stand in the way of what is chosen", "[experiments][methods][recipe]") {
   constexpr const char* kRecipe = "data = { text = \"text.txt\" }\nspace = { embed = [16], depth = [3], heads = [1], ffn_ratio = [1] }\n";
-  const std::string key = GENERATE("train.optimizer", "train.step_rule", "train.schedule", "train.precision", "train.tokens");
+  const std::string key = GENERATE("train.init", "train.optimizer", "train.step_rule", "train.schedule", "train.precision", "train.tokens");
   for (const Method& first : methods_of(key))
     for (const Method& second : methods_of(key)) {
       INFO(first.line() << ", then " << second.line());

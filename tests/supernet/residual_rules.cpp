@@ -14,6 +14,7 @@
 #include "tests/supernet/gradient_check.hpp"
 #include "tests/supernet/training_pass.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/residual.hpp"
 #include "tests/support/spaces.hpp"
 #include "tests/support/tolerances.hpp"
@@ -152,6 +153,26 @@ TEST_CASE("constants of depth", "[supernet][residual]") {
     const SearchSpace skip = deep_space(ResidualRule::skipinit, N);
     check(residual_rule(ResidualRule::skipinit).start(WeightTable(skip).at("block.0.ffn.residual.gate"), skip).mean, "skipinit_alpha");
   }
+}
+
+TEST_CASE("without a rule's own, first values are Xavier's or GPT-2's", "[supernet][residual]") {
+  const SearchSpace space = deep_space(ResidualRule::branch_scale, 4);
+  const auto table = std::make_shared<const WeightTable>(space);
+  for (const InitEntry& entry : inits()) {
+    CHECK(find_init(entry.name, "test").init == entry.init);
+    Weights weights(table, DType::float64);
+    initialize(weights, 3, nullptr, entry.init);
+    for (const char* name : {"embedding.token", "block.1.attention.query", "block.1.attention.out", "block.1.ffn.down"}) {
+      CAPTURE(entry.name, name);
+      const TensorSpec& tensor = table->at(name);
+      const double in = static_cast<double>(tensor.rows), out = static_cast<double>(tensor.columns);
+      const double expected = entry.init == Init::gpt2         ? 0.02
+                              : tensor.role == Role::embedding ? 1 / std::sqrt(out)
+                                                               : std::sqrt(2 / (in + out));
+      CHECK(deviation_of(weights, name) == Approx(expected).epsilon(0.15));
+    }
+  }
+  check_input_error([] { find_init("xaver", "recipe: train.init"); }, "xavier");
 }
 
 TEST_CASE("first values follow the rule", "[supernet][residual]") {

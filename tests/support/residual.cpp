@@ -43,7 +43,7 @@ SearchSpace equal_blocks_of_depths(ResidualRule rule, const std::vector<int>& de
 
 Weights unit_branches(const SearchSpace& space, std::uint64_t seed) {
   Weights weights(std::make_shared<const WeightTable>(space), DType::float64);
-  initialize(weights, seed);
+  initialize(weights, seed, nullptr, Init::gpt2);
   // E[gelu(z)²] of z ~ N(0, 1), by a sum over the density.
   double second_moment = 0;
   for (double z = -8; z < 8; z += 1e-3) {

@@ -48,7 +48,7 @@ TEST_CASE("training learns: the loss falls far below the uniform distribution's"
   const double first = trainer.step().losses.front().label_loss;
   StepReport last;
   while (!trainer.done()) last = trainer.step();
-  CHECK(first == Approx(std::log(256)).epsilon(0.02));
+  CHECK(first == Approx(std::log(256) + 0.5).epsilon(0.05));  // logits of variance 1 at first
   CHECK(last.losses.front().label_loss < 3.0);
   CHECK(trainer.updates() == 50);
 }

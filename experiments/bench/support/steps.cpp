@@ -63,7 +63,7 @@ TrainingSteps::TrainingSteps(const SearchSpace& space, Backend& backend, Weights
 
 void TrainingSteps::step(std::span<const Subnet> subnets) {
   active_.assign(weights_.table(), subnets);
-  const bool accumulate = begin_gradients(backend_, network_, gradients_, subnets, active_, bands_);
+  const bool accumulate = begin_gradients(backend_, network_, gradients_, subnets, *objective_, active_, bands_);
   objective_->forward_backward({.backend = backend_,
                                 .network = network_,
                                 .largest = largest_,
