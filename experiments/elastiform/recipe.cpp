@@ -82,10 +82,16 @@ void check_crop(const Augmentation& augmentation, const ModelConfig& model, std:
                       std::to_string(augmentation.crop), ""});
 }
 
-TrainOptions read_train(const RecipeValue& document, std::string_view where, bool images, const ModelConfig& model) {
+void read_init(TableReader& table, TrainOptions& train, const ModelConfig& model) {
+  train.init = table.choice("init", train.init, names_of(inits()));
+  table.only_with("init", uses_init(model), "model.residual = branch_scale, branch_scale_by_depth or layerscale",
+                  fmt::format("residual = {}, which has first weights of its own", residual_rule(model.residual).name));
+}
+
+TrainOptions read_train(const RecipeValue& document, std::string_view where, const ModelConfig& model) {
   TableReader table(document.find("train"), "train", where);
   TrainOptions train;
-  if (images) train.log_segments = kLoggedImages;
+  if (model.classifies()) train.log_segments = kLoggedImages;
   train.steps = table.integer("steps", train.steps, 1, kMost);
   train.sequences = table.small_integer("sequences", train.sequences, 1, 1 << 16);
   train.accumulation = table.small_integer("accumulation", train.accumulation, 1, 1 << 16);
@@ -94,9 +100,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where, boo
     throw InputError({table.place("accumulation"), "at most 16777216 sequences a step",
                       fmt::format("{} x {}", train.accumulation, train.sequences), "fewer micro-batches, or smaller ones"});
   train.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
-  train.init = table.choice("init", train.init, names_of(inits()));
-  table.only_with("init", uses_init(model), "model.residual = branch_scale, branch_scale_by_depth or layerscale",
-                  fmt::format("residual = {}, which has first weights of its own", residual_rule(model.residual).name));
+  read_init(table, train, model);
   train.precision = table.choice("precision", train.precision, names_of(precisions()));
   train.loss_scale = table.number("loss_scale", train.loss_scale, 1, 0x1p24);
   train.fp8_window = table.small_integer("fp8_window", train.fp8_window, 1, 1 << 16);
@@ -113,7 +117,7 @@ TrainOptions read_train(const RecipeValue& document, std::string_view where, boo
   train.trust = table.number("trust", train.trust, 1e-12, 1e6);
   train.decay = table.number("decay", train.decay, 0, 100);
   train.dropout = table.number("dropout", train.dropout, 0, 0.99);
-  read_augmentation(table, train, images);
+  read_augmentation(table, train, model.classifies());
   train.policy = table.choice("policy", train.policy, {"dense", "lazy-global", "lazy-local", "catch-up"});
   train.band_warmup = table.integer("band_warmup", train.band_warmup, 0, kMost);
   train.step_rule = table.choice("step_rule", train.step_rule, names_of(step_rules()));
@@ -284,7 +288,7 @@ Recipe Recipe::parse(std::string_view toml, std::string_view where, const std::v
   auto tune = read_tuning(document, where, space.model());
   space = tuned_space(space, tune.tuning, fmt::format("recipe {}", where));
   check_data(data, space.model(), where);
-  auto train = read_train(document, where, has_images(data), space.model());
+  auto train = read_train(document, where, space.model());
   check_crop(train.augmentation, space.model(), where);
   make_token_selection(train, space);  // refuses what the context cannot have
   auto stages = read_stages(document, where, train.steps);
