@@ -67,6 +67,7 @@ const std::vector<Method> kMethods = {
     {"tokens", {"train.tokens=random_ltd", "train.tokens_step=4"}},
     {"tokens", {"train.tokens=importance", "train.tokens_step=4"}},
     {"dropout", {"train.dropout=0.1"}},
+    {"init", {"train.init=gpt2"}},
     {"precision", {"train.precision=bf16"}},
     {"precision", {"train.precision=bf16-pure"}},
     {"precision", {"train.precision=fp16"}},
