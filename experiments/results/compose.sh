@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# compose.sh [RECIPES]: do the methods compose? Random recipes of three methods each (tests/experiments/compose.cpp) train three steps on one
+# compose.sh [RECIPES, more than 1,000 of which can be]: do the methods compose? Random recipes of three methods each (tests/experiments/compose.cpp) train three steps on one
 # thread, and on two with a checkpoint and a new process's trainer after every step: the same bytes, or one line that says why not. Writes
 # compose.md beside itself.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
-recipes=${1:-1000}
+recipes=${1:-1300}
 found=$(mktemp)
 trap 'rm -f "$found"' EXIT
 cmake --build build/release --target test_experiments >&2
