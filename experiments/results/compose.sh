@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# compose.sh [RECIPES, more than 1,000 of which can be]: do the methods compose? Random recipes of three methods each (tests/experiments/compose.cpp) train three steps on one
-# thread, and on two with a checkpoint and a new process's trainer after every step: the same bytes, or one line that says why not. Writes
-# compose.md beside itself.
+# compose.sh [RECIPES]: do the methods compose? Random recipes of three methods each (tests/experiments/compose.cpp), more than 1,000 of which can
+# be, train three steps on one thread, and on two with a checkpoint and a new trainer after every step: the same bytes, or one line that says
+# why not. Writes compose.md beside itself.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 recipes=${1:-1300}
