@@ -106,6 +106,7 @@ void check(const Case& c) {
   const AttentionShape& s = c.shape;
   CAPTURE(s.batch, s.query_tokens, s.key_tokens, s.heads, s.groups, s.head_dim, s.scale, name_of(c.precision), name_of(c.stored));
   const std::vector<Matrix> expected = reference(c), tight = run(c, {});
+  REQUIRE(tight.size() == expected.size());  // two outputs, and three gradients where there are such
   const bool rounds = c.precision == Precision::bf16;
   for (std::size_t i = 0; i < tight.size(); ++i) {
     CAPTURE(i);

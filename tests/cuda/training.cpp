@@ -93,6 +93,17 @@ void check_close(const std::vector<double>& found, const std::vector<double>& ex
   }
 }
 
+/// The losses of the CPU, and the same bits in whatever order blocks and threads run.
+void check_images_train(const Images& f) {
+  CudaBackend device;
+  Cpu cpu(2);
+  const Trained found = train(f, *f.images, device);
+  check_close(found.losses, train(f, *f.images, cpu.backend).losses, "training");
+  const gpu::OrderGuard guard(gpu::Order::shuffle, 7);
+  CudaBackend other;
+  CHECK(train(f, *f.images, other).hash == found.hash);
+}
+
 void check_close_floats(const std::vector<float>& found, const std::vector<float>& expected) {
   REQUIRE(found.size() == expected.size());
   for (std::size_t i = 0; i < found.size(); ++i)
@@ -225,14 +236,11 @@ TEST_CASE("residual rules and kept tokens train on the device as on the CPU", "[
 
 TEST_CASE("a classifier trains on the device as on the CPU, and names the same classes", "[cuda][training][vision]") {
   const Images f(GENERATE(Readout::class_token, Readout::mean));
-  CudaBackend device;
+  check_images_train(f);
+
   Cpu cpu(2);
-  const Trained found = train(f, *f.images, device);
-  check_close(found.losses, train(f, *f.images, cpu.backend).losses, "training");
   const gpu::OrderGuard guard(gpu::Order::shuffle, 7);
   CudaBackend other;
-  CHECK(train(f, *f.images, other).hash == found.hash);
-
   const Weights weights = random_weights(f.space, DType::float32, 5);
   const auto windows = f.images->scoring_windows(Split::search, f.space.model().context, 1, 0);
   const Batch batch = f.images->scoring_batch(windows, 0, static_cast<std::int64_t>(windows.size()), f.space.model().context);
@@ -251,13 +259,7 @@ TEST_CASE("hidden patches are learned on the device as on the CPU, and labels af
   f.stages = {{.share = 0.5, .steps = 0, .sampler = "sandwich", .objective = "masked_patches", .mask_ratio = 0.5},
               {.share = 0.5, .steps = 0, .sampler = "balanced"}};
   resolve_stages(f.stages, f.options.steps);
-  CudaBackend device;
-  Cpu cpu(2);
-  const Trained found = train(f, *f.images, device);
-  check_close(found.losses, train(f, *f.images, cpu.backend).losses, "training");
-  const gpu::OrderGuard guard(gpu::Order::shuffle, 7);
-  CudaBackend other;
-  CHECK(train(f, *f.images, other).hash == found.hash);
+  check_images_train(f);
 }
 
 TEST_CASE("every optimizer and step rule trains on the device as on the CPU, the average with it", "[cuda][training][optimizers]") {
