@@ -45,10 +45,9 @@ struct ActivationPlan {
 struct PassShape {
   std::int64_t batch = 0, tokens = 0;
   bool with_teacher = false;
-  std::int64_t kept = 0;  // tokens of a sequence in blocks between the first and the last (KeptTokens::count); 0: all
-  double dropout = 0;     // rate
-  std::int64_t masked =
-      0;  // patches of an image that the batch leaves out and the decoder guesses: `tokens` are the others; 0: the head classifies
+  std::int64_t kept = 0;    // tokens of a sequence in blocks between the first and the last (KeptTokens::count); 0: all
+  double dropout = 0;       // rate
+  std::int64_t masked = 0;  // patches of an image that `tokens` leave out and the decoder guesses; 0: the head predicts
   bool operator==(const PassShape&) const = default;
 };
 

@@ -74,12 +74,12 @@ void check_family(const ModelConfig& m) {
 void check_decoder(const ModelConfig& m) {
   if (!m.decoder.present()) return;
   if (!m.classifies()) refuse("decoder", "none, without images", "one of depth " + std::to_string(m.decoder.depth));
-  need_range("decoder embed", m.decoder.embed, 1, kMaxEmbed);
-  need_range("decoder depth", m.decoder.depth, 1, kMaxSubnetBlocks);
-  need_range("decoder heads", m.decoder.heads, 1, kMaxHeads);
+  need_range("decoder_embed", m.decoder.embed, 1, kMaxEmbed);
+  need_range("decoder_depth", m.decoder.depth, 1, kMaxSubnetBlocks);
+  need_range("decoder_heads", m.decoder.heads, 1, kMaxHeads);
   if (m.decoder.embed % m.decoder.heads != 0)
-    refuse("decoder heads", "a divisor of its embed, " + std::to_string(m.decoder.embed), std::to_string(m.decoder.heads));
-  need_range("decoder embed / heads", m.decoder.embed / m.decoder.heads, 1, kMaxHeadDim);
+    refuse("decoder_heads", "a divisor of decoder_embed, " + std::to_string(m.decoder.embed), std::to_string(m.decoder.heads));
+  need_range("decoder_embed / decoder_heads", m.decoder.embed / m.decoder.heads, 1, kMaxHeadDim);
   if (m.image.patch_values() < 2)
     refuse("decoder", "patches of at least 2 values, which it guesses", std::to_string(m.image.patch_values()));
   if (m.tuning != Tuning{}) refuse("decoder", "none in a tuning", "one");

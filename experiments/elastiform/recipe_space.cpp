@@ -100,6 +100,8 @@ ModelConfig read_vit(TableReader& table) {
   for (const auto& [key, value] : {std::pair{"decoder_embed", &model.decoder.embed}, std::pair{"decoder_depth", &model.decoder.depth},
                                    std::pair{"decoder_heads", &model.decoder.heads}})
     *value = table.small_integer(key, 0, 1, kLargest);
+  if (model.decoder.present())
+    for (const char* key : {"decoder_embed", "decoder_depth", "decoder_heads"}) table.require(key);
   return model;
 }
 

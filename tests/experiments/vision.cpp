@@ -121,7 +121,7 @@ TEST_CASE("a training begins with hidden patches, and everything after it knows 
 
   own.refused("train " + stages + " --run runs/none", "a model with a decoder");
   own.refused("train bars.toml --run runs/none --set " + decoder, "no stage has objective = masked_patches");
-  own.refused("train " + stages + " --run runs/none --set model.decoder_embed=16", "decoder depth");
+  own.refused("train " + stages + " --run runs/none --set model.decoder_embed=16", "model.decoder_depth: expected a value");
   own.refused("train bars.toml --run runs/none --set stage.0.mask_ratio=0.5", "an objective that reads it");
   own.refused("train " + stages + " --run runs/none --set stage.0.mask_ratio=0.999 --set " + decoder, "mask_ratio");
 }

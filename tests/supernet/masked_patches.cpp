@@ -286,9 +286,9 @@ TEST_CASE("decoders that cannot be are refused", "[supernet][masked]") {
     check_input_error([&] { SearchSpace(model, space.embed(), space.depth(), space.blocks()); }, says);
   };
   refused(text, "none, without images", [](ModelConfig&) {});
-  refused(base, "a divisor of its embed, 12", [](ModelConfig& m) { m.decoder.heads = 5; });
-  refused(base, "decoder depth", [](ModelConfig& m) { m.decoder.depth = 0; });
-  refused(base, "decoder embed", [](ModelConfig& m) { m.decoder.embed = 1 << 20; });
+  refused(base, "a divisor of decoder_embed, 12", [](ModelConfig& m) { m.decoder.heads = 5; });
+  refused(base, "decoder_depth", [](ModelConfig& m) { m.decoder.depth = 0; });
+  refused(base, "decoder_embed", [](ModelConfig& m) { m.decoder.embed = 1 << 20; });
   refused(base, "patches of at least 2 values", [](ModelConfig& m) { m.image = {6, 8, 1, 1}, m.context = 49; });
 }
 
