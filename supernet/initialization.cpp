@@ -2,11 +2,9 @@
 
 #include <array>
 #include <cmath>
-#include <vector>
 
 #include "kernels/backend.hpp"
 #include "kernels/random.hpp"
-#include "supernet/nearest_name.hpp"
 #include "supernet/residual_rules/rules.hpp"
 
 namespace elastiform {
@@ -42,15 +40,6 @@ void fill_normal(View view, std::uint64_t seed, std::uint32_t tensor, double dev
 }  // namespace
 
 std::span<const InitEntry> inits() { return kInits; }
-
-const InitEntry& find_init(std::string_view name, const std::string& where) {
-  std::vector<std::string_view> known;
-  for (const InitEntry& entry : kInits) {
-    if (entry.name == name) return entry;
-    known.push_back(entry.name);
-  }
-  throw unknown_name(where, name, known);
-}
 
 void initialize(Weights& weights, std::uint64_t seed, Backend* backend, Init init) {
   if (!weights.on_host()) {

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <string_view>
 
 #include "supernet/weights.hpp"
@@ -18,7 +17,6 @@ struct InitEntry {
   std::string_view name, help;
 };
 std::span<const InitEntry> inits();
-const InitEntry& find_init(std::string_view name, const std::string& where);  // throws InputError
 
 /// What `init`, or the model's residual rule (supernet/residual_rules/), says, with the blocks of the space as N;
 /// gains are 1, biases and matrices of role zero 0 (weights arrive zeroed). A pure function of (seed, place of the tensor in the

@@ -14,6 +14,7 @@
 #include "trainers/objectives/objective.hpp"
 #include "trainers/optimizers/optimizer.hpp"
 #include "trainers/precision/precision_rule.hpp"
+#include "trainers/registry.hpp"
 #include "trainers/schedules/schedule.hpp"
 #include "trainers/sharp_sequences.hpp"
 #include "trainers/step_flops.hpp"
@@ -89,7 +90,7 @@ struct Trainer::Parts {
       flops_of_teacher = teacher_flops(space.model(), options);
     }
     if (away_space) away.emplace(*away_space).of_at_least(largest_plan.away);  // too little room is said now
-    initialize(state.weights, options.seed, &backend, find_init(options.init, "recipe: train.init").init);
+    initialize(state.weights, options.seed, &backend, find_entry(inits(), options.init, "recipe: train.init").init);
     const StepRuleEntry& rule = find_step_rule(options.step_rule);
     check_step_rule(options, "recipe: train.step_rule = \"" + options.step_rule + '"');
     if (rule.sharpest_of(options) > 0) sharp = SharpSequences(options.sequences, gradients.count());
