@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# masked.sh: does a first stage that guesses hidden patches (recipe `digits_masked`) help classifiers of few images, at equal FLOPs, and what does a step of it
-# cost beside one from labels? Writes masked.md beside itself. Runs are kept in runs/ and continued, so it may be killed.
+# masked.sh: does a first stage that guesses hidden patches (recipe `digits_masked`) help classifiers of few images, at equal FLOPs, and what
+# does a step of it cost beside one from labels? Writes masked.md beside itself. Runs are kept in runs/ and continued, so it may be killed.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 program=build/release/elastiform

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tuning.sh: steps of parameter-efficient tunings of GPT-2's 124M shape beside steps that train everything, in turns (bench_step --mode tuning).
-# Writes tuning.md beside itself. More than one sequence of full training in float32 is a matter of memory, not of the ratio.
+# tuning.sh: steps of parameter-efficient tunings of GPT-2's 124M shape beside steps that train everything, in turns (bench_step --mode
+# tuning). Writes tuning.md beside itself. One sequence a step: four take 21 GB.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 cmake --build build/release --target bench_step >&2
