@@ -282,8 +282,9 @@ def main():
     for name in ("program", "checkpoint", "text", "commit", "processor"):
         parser.add_argument("--" + name, default="")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--steps", type=int, default=FULL["steps"])
     options = parser.parse_args()
-    size = TINY if options.tiny else FULL
+    size = TINY if options.tiny else {**FULL, "steps": options.steps}
     if options.tiny:
         options.text = options.text or "experiments/recipes/kjv.txt"
         options.checkpoint = "runs/pretrained-tiny-checkpoint"
