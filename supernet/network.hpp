@@ -29,6 +29,7 @@ struct PassNoise {
 struct LossOptions {
   double label_weight = 1;
   double teacher_weight = 0;
+  double hidden_weight = 0;  // of LossReport::hidden_loss
   double temperature = 1;
   double share = 1;
   double label_smoothing = 0;
@@ -54,6 +55,7 @@ inline constexpr auto kNobodyMeasures = [](PassPart, int) {};
 struct LossReport {
   double label_loss = 0;
   double teacher_loss = 0;
+  double hidden_loss = 0;  // with hidden_weight: mean squared distance of the final hidden states from the teacher's first channels
   std::int64_t tokens = 0;
   bool finite = true;  // the losses, and if asked for the gradient that came back to the embedding through all layers
 };

@@ -50,7 +50,7 @@ class Network::TrainingPass {
     arena_.release(blocks);
     if (ends_) ends_->leave(d_);
     else embedding_backward();
-    report.finite = std::isfinite(report.label_loss) && std::isfinite(report.teacher_loss);
+    report.finite = std::isfinite(report.label_loss) && std::isfinite(report.teacher_loss) && std::isfinite(report.hidden_loss);
     if (options.checks_gradient) report.finite = report.finite && std::isfinite(backend_.sum_squares(d_));
     return report;
   }
@@ -313,6 +313,8 @@ class Network::TrainingPass {
                                  shape, saved, dread, read, batch_, options, teacher, arena_);
     if (pools && !options.forward_only) p_.pooling.backward(backend_, dtokens, dread, batch_);
     if (prompted && !options.forward_only) Prompt::strip_backward(backend_, d_, dtokens, batch_.sequences);
+    if (!keep_hidden.empty() && taught && options.hidden_weight > 0)
+      throw std::logic_error("a pass that follows a teacher keeps no states");
     if (!keep_hidden.empty()) backend_.copy(keep_hidden, saved.read(Head::kHidden));
     if (!options.token_losses.empty()) backend_.copy(options.token_losses, saved.read(Head::kLosses));
     return report;

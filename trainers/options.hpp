@@ -87,6 +87,7 @@ struct Stage {
   double largest = 0, smallest = 0;  // balanced: share of steps that draw an endpoint instead
   int random = 1;                    // sandwich: balanced draws beside largest and smallest
   double teacher_weight = 0.5;       // labels+largest, labels+teacher: weight of the teacher's logits; labels get the rest
+  double hidden_weight = 0;          // the same and teacher: of the distance of final hidden states, beside all else
   double temperature = 1;
   double mask_ratio = 0.75;       // masked_patches: share of an image's patches that is hidden
   bool normalize_patches = true;  // masked_patches: what is guessed has mean 0 and variance 1 in every patch

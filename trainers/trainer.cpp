@@ -47,7 +47,7 @@ struct Trainer::Parts {
   // Of one step, kept for the next: a steady step allocates only what its report holds.
   Batch batch;
   std::vector<LossReport> micro_losses;
-  static constexpr std::size_t kNumbers = 4;
+  static constexpr std::size_t kNumbers = 5;
   std::vector<double> losses;             // of all micro-batches: kNumbers a subnet
   std::vector<double> squares;            // of the gradients of all micro-batches, for train.noise_scale
   std::optional<GradientNoise> estimate;  // of the step, which counts if the step does
@@ -243,6 +243,7 @@ struct Trainer::Parts {
     for (const LossReport& loss : micro_losses) {
       *numbers++ = loss.label_loss;
       *numbers++ = loss.teacher_loss;
+      *numbers++ = loss.hidden_loss;
       *numbers++ = static_cast<double>(loss.tokens);
       *numbers++ = loss.finite ? 1 : 0;
     }
@@ -252,7 +253,7 @@ struct Trainer::Parts {
   void keep_overflows(std::vector<LossReport>& reported) const {
     for (std::size_t i = 0; i < losses.size(); i += kNumbers) {
       LossReport& report = reported[i / kNumbers % reported.size()];
-      report.finite = report.finite && losses[i + 3] == 1;
+      report.finite = report.finite && losses[i + 4] == 1;
     }
   }
 
@@ -261,11 +262,13 @@ struct Trainer::Parts {
     std::vector<LossReport> means(subnets);
     for (std::size_t i = 0; i < losses.size(); i += kNumbers) {
       LossReport& mean = means[i / kNumbers % subnets];
-      mean.label_loss += losses[i], mean.teacher_loss += losses[i + 1];
-      mean.tokens += static_cast<std::int64_t>(losses[i + 2]);
-      mean.finite = mean.finite && losses[i + 3] == 1;
+      mean.label_loss += losses[i], mean.teacher_loss += losses[i + 1], mean.hidden_loss += losses[i + 2];
+      mean.tokens += static_cast<std::int64_t>(losses[i + 3]);
+      mean.finite = mean.finite && losses[i + 4] == 1;
     }
-    for (LossReport& mean : means) mean.label_loss /= options.accumulation, mean.teacher_loss /= options.accumulation;
+    for (LossReport& mean : means)
+      for (double LossReport::*loss : {&LossReport::label_loss, &LossReport::teacher_loss, &LossReport::hidden_loss})
+        mean.*loss /= options.accumulation;
     return means;
   }
 };
@@ -296,7 +299,7 @@ StepReport Trainer::step() {
 
   bool finite = std::isfinite(report.gradient_norm);
   for (const LossReport& loss : report.losses)
-    finite = finite && std::isfinite(loss.label_loss) && std::isfinite(loss.teacher_loss) && loss.finite;
+    finite = finite && std::isfinite(loss.label_loss + loss.teacher_loss + loss.hidden_loss) && loss.finite;
   report.skipped = !finite;
   if (finite) {
     p.state.optimizer->update(p.backend, p.state.weights, gradients, p.active,

@@ -159,6 +159,7 @@ Stage read_stage(TableReader& table) {
   stage.random = table.small_integer("random", stage.random, 0, 64);
   stage.teacher_weight = table.number("teacher_weight", stage.teacher_weight, 0, 1);
   stage.temperature = table.number("temperature", stage.temperature, 0.01, 100);
+  stage.hidden_weight = table.number("hidden_weight", stage.hidden_weight, 0, 1e6);
   stage.mask_ratio = table.number("mask_ratio", stage.mask_ratio, 0.01, 0.99);
   stage.normalize_patches = table.boolean("normalize_patches", stage.normalize_patches);
   table.finish();

@@ -62,6 +62,7 @@ std::string stage_table(const Stage& stage) {
   const ObjectiveEntry& objective = find_objective(stage.objective);
   if (objective.reads("teacher_weight")) text += fmt::format("teacher_weight = {}\n", stage.teacher_weight);
   if (objective.reads("temperature")) text += fmt::format("temperature = {}\n", stage.temperature);
+  if (objective.reads("hidden_weight")) text += fmt::format("hidden_weight = {}\n", stage.hidden_weight);
   if (objective.reads("mask_ratio"))
     text += fmt::format("mask_ratio = {}\nnormalize_patches = {}\n", stage.mask_ratio, stage.normalize_patches);
   return text + "\n";

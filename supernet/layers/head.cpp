@@ -42,6 +42,19 @@ void share_logits(Backend& backend, View logits, ConstView x, const HeadSlices& 
   });
 }
 
+/// FitNets' hint (arXiv 1412.6550) where both have their final states: the mean squared distance over the channels that both have. hidden
+/// becomes the difference; d, if there is one, gets weight times the gradient added.
+double follow(Backend& backend, View d, View hidden, ConstView teacher, double weight) {
+  const std::int64_t channels = std::min(hidden.columns, teacher.columns);
+  const View difference = hidden.column_range(0, channels);
+  const double elements = static_cast<double>(difference.rows * channels);
+  backend.panels(difference.rows, [&](Rows r) {
+    backend.add(difference[r], teacher.column_range(0, channels)[r], -1);
+    if (!d.empty()) backend.add(d.column_range(0, channels)[r], difference[r], 2 * weight / elements);
+  });
+  return backend.sum_squares(difference) / elements;
+}
+
 /// Rows of a chunk as rows of the whole batch.
 Rows shifted(Rows r, std::int64_t first) { return {r.first + first, r.count, r.panel}; }
 
@@ -152,6 +165,9 @@ LossReport Head::forward_backward(Backend& backend, const HeadSlices& w, const H
                        .transposed = true,
                        .accumulate = first > 0 || options.accumulate});
   }
+  if (taught && options.hidden_weight > 0)
+    report.hidden_loss =
+        follow(backend, forms_gradients ? d : View{}, saved.write(kHidden), teacher.hidden, options.hidden_weight * options.share);
   if (forms_gradients && residual_form(model_).final_norm()) {
     backend.panels(x.rows, [&](Rows r) {
       normalize_backward(

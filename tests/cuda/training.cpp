@@ -35,7 +35,7 @@ struct Sandwich : Fixture {
     space = SearchSpace(model, {32, 64}, {1, 2}, {choices, choices});
     options.steps = kSanitized ? 4 : 20;
     options.sequences = 2;
-    stages = {{.share = 1, .steps = 0, .sampler = "sandwich", .objective = "labels+largest"}};
+    stages = {{.share = 1, .steps = 0, .sampler = "sandwich", .objective = "labels+largest", .hidden_weight = 0.5}};
     resolve_stages(stages, options.steps);
   }
 };

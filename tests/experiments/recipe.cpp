@@ -201,6 +201,8 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
       Case{{"stage.1.teacher_weight=0.5"}, "stage.1.teacher_weight: expected only with an objective that reads it"},
       Case{{"stage.1.objective=teacher", "stage.1.teacher_weight=0.5"}, "found objective = teacher"},
       Case{{"stage.1.temperature=2"}, "stage.1.temperature: expected only with an objective that reads it"},
+      Case{{"stage.1.hidden_weight=2"}, "stage.1.hidden_weight: expected only with an objective that reads it"},
+      Case{{"stage.1.objective=teacher", "stage.1.hidden_weight=-1"}, "stage.1.hidden_weight"},
       Case{{"train.optimizer=lion", "train.eps=1e-6"}, "train.eps: expected only with an optimizer that reads it, found optimizer = lion"},
       Case{{"train.momentum=0.8"}, "train.momentum: expected only with an optimizer that reads it, found optimizer = adamw"},
       Case{{"train.optimizer=lars", "train.nesterov=true"}, "train.nesterov: expected only with an optimizer that reads it"},
@@ -219,8 +221,9 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
   CHECK_THAT(message_of(stages, c.set), Contains(c.says));
   for (const auto& used :
        {std::vector<std::string>{"train.schedule=cosine", "train.final_rate=0.1"},
-        std::vector<std::string>{"stage.1.objective=labels+largest", "stage.1.temperature=2"}, std::vector<std::string>{"train.warmup=0.7"},
-        std::vector<std::string>{"train.policy=dense"}, std::vector<std::string>{"train.optimizer=sgd", "train.nesterov=true"},
+        std::vector<std::string>{"stage.1.objective=labels+largest", "stage.1.temperature=2", "stage.1.hidden_weight=0.5"},
+        std::vector<std::string>{"train.warmup=0.7"}, std::vector<std::string>{"train.policy=dense"},
+        std::vector<std::string>{"train.optimizer=sgd", "train.nesterov=true"},
         std::vector<std::string>{"train.optimizer=lars", "train.trust=0.01"}, std::vector<std::string>{"train.optimizer=adafactor"},
         std::vector<std::string>{"train.optimizer=adamw8bit", "train.policy=dense", "train.ema=0.99"},
         std::vector<std::string>{"train.step_rule=looksam", "train.look_share=0.5", "train.adaptive=true"},

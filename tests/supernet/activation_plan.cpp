@@ -92,7 +92,7 @@ TEST_CASE("200 subnets under 5 limits each: planned bytes are used bytes, and th
     const Setting setting{network, backend, weights, batch, {}, {}};
     Setting with_teacher = setting;
     with_teacher.teacher = {.hidden = view_of(hidden.data(), batch.targets_count(), 24, 24), .embed = 24};
-    with_teacher.options = {.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2, .share = 0.5};
+    with_teacher.options = {.label_weight = 0.25, .teacher_weight = 0.75, .hidden_weight = 0.5, .temperature = 2, .share = 0.5};
     const Setting& s = taught ? with_teacher : setting;
     const PassShape shape{batch.sequences, batch.tokens, taught};
     const ActivationPlan all = network.plan_training(backend.traits(), subnet, shape);

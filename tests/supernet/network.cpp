@@ -78,12 +78,14 @@ TEST_CASE("distillation gradients agree and leave the teacher alone", "[supernet
   Weights weights = random_weights(untied, DType::float64, 5);
   const Batch batch = random_batch(untied, 2, 7, 3);
   const Teacher teacher{.hidden = view_of(hidden.data(), 14, 24, 24), .embed = 24};
-  const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2, .share = 0.5};
+  const double hidden_weight = GENERATE(0.0, 3.0);
+  const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .hidden_weight = hidden_weight, .temperature = 2, .share = 0.5};
   const Subnet subnet = untied.middle();
+  REQUIRE(subnet.embed < 24);  // it follows the teacher's first channels
   const Pass pass = training_pass(network, backend, weights, subnet, batch, {.options = options, .teacher = teacher});
   const auto loss = [&] {
     const LossReport r = training_pass(network, backend, weights, subnet, batch, {.options = options, .teacher = teacher}).report;
-    return 0.5 * (0.25 * r.label_loss + 0.75 * r.teacher_loss);
+    return 0.5 * (0.25 * r.label_loss + 0.75 * r.teacher_loss + hidden_weight * r.hidden_loss);
   };
   for (const char* name : {"block.0.attention.query", "block.1.ffn.down", "embedding.token", "final.norm.gain"}) {
     const TensorSpec& tensor = weights.table().at(name);
@@ -104,7 +106,7 @@ TEST_CASE("a vocabulary that workers share has the same bits on every number of 
   std::vector<float> hidden(exact_hidden.size());
   RandomStream random(4, Purpose::test);
   for (std::size_t i = 0; i < hidden.size(); ++i) exact_hidden[i] = hidden[i] = static_cast<float>(random.normal());
-  const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .temperature = 2};
+  const LossOptions options{.label_weight = 0.25, .teacher_weight = 0.75, .hidden_weight = 0.5, .temperature = 2};
   const auto pass = [&](Backend& backend, ConstView taught) {
     return training_pass(Network(space, backend.dtype()), backend, random_weights(space, backend.dtype(), 5), space.largest(), batch,
                          {.options = options, .teacher = {.hidden = taught, .embed = 24}});
@@ -119,11 +121,13 @@ TEST_CASE("a vocabulary that workers share has the same bits on every number of 
     const Tolerance allowed = tolerance(precision == Precision::f32 ? "network loss" : "network loss bf16", DType::float32);
     CHECK(expected.report.label_loss == Approx(exact.report.label_loss).epsilon(allowed.relative));
     CHECK(expected.report.teacher_loss == Approx(exact.report.teacher_loss).epsilon(allowed.relative));
+    CHECK(expected.report.hidden_loss == Approx(exact.report.hidden_loss).epsilon(allowed.relative));
     for (const int threads : {2, 5}) {
       Cpu cpu(threads, precision);
       const Pass found = pass(cpu.backend, taught);
       CHECK(found.report.label_loss == expected.report.label_loss);
       CHECK(found.report.teacher_loss == expected.report.teacher_loss);
+      CHECK(found.report.hidden_loss == expected.report.hidden_loss);
       for (const TensorSpec& tensor : expected.gradients.table().tensors())
         CHECK(same_bits(found.gradients.view(tensor), expected.gradients.view(tensor)));
     }

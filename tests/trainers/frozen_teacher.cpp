@@ -64,12 +64,14 @@ TEST_CASE("hidden states without backward are those of a training pass, bit for 
 
 TEST_CASE("what equals its teacher has nothing to learn from it", "[trainers][teacher]") {
   Taught f("teacher", "largest");
+  f.stages.front().hidden_weight = 2;
   f.options.teacher = f.space.largest();
   Cpu cpu(2);
   const auto same = f.trainer(cpu.backend);
   same->begin_with(*f.teacher());
   const StepReport still = same->step();
   CHECK(still.losses.front().teacher_loss == Approx(0).margin(1e-6));
+  CHECK(still.losses.front().hidden_loss == 0);
   CHECK(still.gradient_norm == Approx(0).margin(1e-4));
   f.stages.front().objective = "labels+teacher";
   const auto labelled = f.trainer(cpu.backend);
@@ -80,6 +82,7 @@ TEST_CASE("what equals its teacher has nothing to learn from it", "[trainers][te
 TEST_CASE("subnets come nearer to their teacher, which decides what they become", "[trainers][teacher]") {
   Taught f("teacher");
   f.options.steps = 40;
+  f.stages.front().hidden_weight = 1;
   resolve_stages(f.stages, f.options.steps);
   Cpu cpu(2);
   const auto trainer = f.trainer(cpu.backend);
@@ -87,7 +90,10 @@ TEST_CASE("subnets come nearer to their teacher, which decides what they become"
   REQUIRE(first.losses.size() == 3);
   StepReport last;
   while (!trainer->done()) last = trainer->step();
-  for (std::size_t i : {std::size_t{0}, std::size_t{1}}) CHECK(last.losses[i].teacher_loss < 0.8 * first.losses[i].teacher_loss);
+  for (std::size_t i : {std::size_t{0}, std::size_t{1}}) {
+    CHECK(last.losses[i].teacher_loss < 0.8 * first.losses[i].teacher_loss);
+    CHECK(last.losses[i].hidden_loss < 0.8 * first.losses[i].hidden_loss);
+  }
   const std::string one = weights_hash(trainer->weights());
   f.teacher_seed = 10;
   CHECK(f.hash(cpu.backend) != one);
@@ -96,6 +102,7 @@ TEST_CASE("subnets come nearer to their teacher, which decides what they become"
 TEST_CASE("a taught training: same bits on any number of threads, under the least memory and when resumed", "[trainers][teacher][bits]") {
   Taught f(GENERATE("labels+teacher", "teacher"), GENERATE("balanced", "sandwich"));
   f.options.accumulation = 2;
+  f.stages.front().hidden_weight = GENERATE(0.0, 0.5);
   CAPTURE(f.stages.front().objective, f.stages.front().sampler);
   Cpu one(1), two(2);
   const std::string expected = f.hash(one.backend);

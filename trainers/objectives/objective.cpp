@@ -56,11 +56,19 @@ class Labels final : public Objective {
   }
 };
 
+/// What a stage says of a teacher.
+LossOptions taught_by(const Stage& stage, double teacher_weight) {
+  return {.label_weight = 1 - teacher_weight,
+          .teacher_weight = teacher_weight,
+          .hidden_weight = stage.hidden_weight,
+          .temperature = stage.temperature};
+}
+
 /// In-place distillation (arXiv 1903.05134): the largest subnet learns from labels, the others from labels and its logits of the same
 /// step. The teacher is constant: no gradient flows back into it.
 class LabelsAndLargest final : public Objective {
  public:
-  explicit LabelsAndLargest(const Stage& stage) : teacher_weight_(stage.teacher_weight), temperature_(stage.temperature) {}
+  explicit LabelsAndLargest(const Stage& stage) : options_(taught_by(stage, stage.teacher_weight)) {}
 
   void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
                         std::vector<LossReport>& reports) const override {
@@ -73,8 +81,8 @@ class LabelsAndLargest final : public Objective {
     reports.clear();
     const LossOptions first{.share = share, .token_losses = context.token_losses, .accumulate = context.accumulate};
     reports.push_back(run_planned(context, largest, 0, batch, first, {}, context.teaching ? View{} : hidden));
-    const LossOptions taught{
-        .label_weight = 1 - teacher_weight_, .teacher_weight = teacher_weight_, .temperature = temperature_, .share = share};
+    LossOptions taught = options_;
+    taught.share = share;
     for (const Subnet& subnet : subnets.subspan(1))
       reports.push_back(run_planned(context, subnet, static_cast<int>(reports.size()), batch, taught,
                                     {.hidden = hidden, .embed = largest.embed, .weights = context.teaching}, {}));
@@ -82,14 +90,14 @@ class LabelsAndLargest final : public Objective {
   bool needs_largest() const override { return true; }
 
  private:
-  double teacher_weight_, temperature_;
+  LossOptions options_;
 };
 
 /// Every subnet, the largest too, learns the predictions of a network that stays as it is (arXiv 1503.02531): without that the largest would
 /// forget what it was imported with. The teacher passes a batch once, for all subnets and all passes of a step.
 class FromTeacher final : public Objective {
  public:
-  FromTeacher(double teacher_weight, double temperature) : teacher_weight_(teacher_weight), temperature_(temperature) {}
+  FromTeacher(const Stage& stage, double teacher_weight) : options_(taught_by(stage, teacher_weight)) {}
 
   void forward_backward(const ObjectiveContext& context, std::span<const Subnet> subnets, const Batch& batch,
                         std::vector<LossReport>& reports) const override {
@@ -99,12 +107,10 @@ class FromTeacher final : public Objective {
     const View hidden =
         context.teacher.empty() ? context.arena.matrix(batch.targets_count(), teacher.embed(), context.network.dtype()) : context.teacher;
     if (!context.teaching) teacher.hidden(context.backend, batch, hidden, context.arena);
-    LossOptions options{.label_weight = 1 - teacher_weight_,
-                        .teacher_weight = teacher_weight_,
-                        .temperature = temperature_,
-                        .share = context.share / static_cast<double>(subnets.size()),
-                        .token_losses = context.token_losses,
-                        .accumulate = context.accumulate};
+    LossOptions options = options_;
+    options.share = context.share / static_cast<double>(subnets.size());
+    options.token_losses = context.token_losses;
+    options.accumulate = context.accumulate;
     reports.clear();
     for (const Subnet& subnet : subnets) {
       reports.push_back(run_planned(context, subnet, static_cast<int>(reports.size()), batch, options, teacher.with(hidden), View{}));
@@ -115,7 +121,7 @@ class FromTeacher final : public Objective {
   bool needs_teacher() const override { return true; }
 
  private:
-  double teacher_weight_, temperature_;
+  LossOptions options_;
 };
 
 /// Masked autoencoders (arXiv 2111.06377): subnets see a part of the patches, and the decoder beside them guesses the values of the others. The
@@ -145,15 +151,13 @@ constexpr std::array<ObjectiveEntry, 5> kObjectives{{
     {"labels", "cross-entropy with the next token or the class", "",
      [](const Stage&) -> std::unique_ptr<Objective> { return std::make_unique<Labels>(); }},
     {"labels+largest", "labels, and for all but the largest its logits of the same step (weight `teacher_weight`)",
-     "teacher_weight temperature",
+     "teacher_weight temperature hidden_weight",
      [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<LabelsAndLargest>(stage); }},
     {"labels+teacher", "labels, and the logits of the network that a run was imported or fine-tuned from (weight `teacher_weight`)",
-     "teacher_weight temperature",
-     [](const Stage& stage) -> std::unique_ptr<Objective> {
-       return std::make_unique<FromTeacher>(stage.teacher_weight, stage.temperature);
-     }},
-    {"teacher", "those logits alone (arXiv 1503.02531)", "temperature",
-     [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<FromTeacher>(1, stage.temperature); }},
+     "teacher_weight temperature hidden_weight",
+     [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<FromTeacher>(stage, stage.teacher_weight); }},
+    {"teacher", "those logits alone (arXiv 1503.02531)", "temperature hidden_weight",
+     [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<FromTeacher>(stage, 1); }},
     {"masked_patches", "values of hidden patches of images from the others, by a decoder that is trained beside them (arXiv 2111.06377)",
      "mask_ratio normalize_patches",
      [](const Stage& stage) -> std::unique_ptr<Objective> { return std::make_unique<MaskedPatchesObjective>(stage); }},

@@ -75,7 +75,7 @@ struct ObjectiveEntry {
   std::unique_ptr<Objective> (*make)(const Stage&);
   bool reads(std::string_view key) const { return names_key(keys, key); }
 };
-inline constexpr const char* kObjectiveKeys[] = {"teacher_weight", "temperature", "mask_ratio", "normalize_patches"};
+inline constexpr const char* kObjectiveKeys[] = {"teacher_weight", "temperature", "hidden_weight", "mask_ratio", "normalize_patches"};
 /// labels, labels+largest, labels+teacher, teacher, masked_patches.
 std::span<const ObjectiveEntry> objectives();
 const ObjectiveEntry& find_objective(std::string_view name);    // throws InputError
