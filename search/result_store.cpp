@@ -90,14 +90,15 @@ struct ResultStore::State {
   }
 };
 
-ResultStore::ResultStore(const std::string& folder, Mode mode, std::string space_hash, std::string recipe)
+ResultStore::ResultStore(const std::string& folder, Mode mode, std::string space_hash, std::string recipe,
+                         std::chrono::milliseconds patience)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   if (!fs::is_directory(folder)) throw InputError({folder, "a run folder", "none", ""});
   s.path = folder + "/results.h5";
   s.journal_path = folder + "/results.journal";
   if (mode == Mode::write) {
-    s.lock = std::make_unique<FolderLock>(folder, "results.lock");
+    s.lock = std::make_unique<FolderLock>(folder, "results.lock", patience);
     s.journal = std::make_unique<Journal>(s.journal_path);
   }
   // The journal first: a writer puts rounds into results.h5 before it empties the journal, so none can be missed in between.

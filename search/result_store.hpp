@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -33,8 +34,11 @@ EvaluationKey key_of(const Evaluation& evaluation);
 class ResultStore {
  public:
   enum class Mode : std::uint8_t { read, write };
+  static constexpr std::chrono::milliseconds kPatience{5000};  // an evaluation is kept in less, on a busy disk too
   /// `recipe` and `space_hash` go into the root attributes of a new file; a differing space hash is refused.
-  ResultStore(const std::string& folder, Mode mode, std::string space_hash, std::string recipe);
+  /// A writer waits `patience` for one that holds the lock for a moment, then throws FolderLocked.
+  ResultStore(const std::string& folder, Mode mode, std::string space_hash, std::string recipe,
+              std::chrono::milliseconds patience = kPatience);
   ~ResultStore();
 
   /// Assigns ids to the evaluations that have none (id 0; ids begin at 1), and keeps them as one round of `search`. An evaluation

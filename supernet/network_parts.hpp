@@ -122,12 +122,12 @@ struct Network::Parts {
   }
 
   /// The first rows × columns of a tensor; empty where the model has none. W is const Weights, or Weights: gradients, which frozen tensors
-  /// have none of.
+  /// have none of. They lie where the weights' own table says: those of a mapped file lie elsewhere than others.
   template <class W>
   auto slice(W& weights, int index, std::int64_t rows, std::int64_t columns) const {
     using V = decltype(weights.view(table.tensors()[0]));
     if (index < 0) return V{};
-    const TensorSpec& tensor = table.tensors()[static_cast<std::size_t>(index)];
+    const TensorSpec& tensor = weights.table().tensors()[static_cast<std::size_t>(index)];
     return tensor.trained || std::is_const_v<W> ? weights.view(tensor).slice(rows, columns) : V{};
   }
   template <class W>

@@ -1,6 +1,7 @@
 #include "supernet/weights.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -53,6 +54,11 @@ BandBounds bounds_of(const SearchSpace& space, int block) {
   widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
   bounds.ffn = scaled(widths, 1);
   return bounds;
+}
+
+void copy_rows(View to, ConstView from) {
+  for (std::int64_t row = 0; row < from.rows; ++row)
+    std::memcpy(to.row_range(row, 1).data, from.row_range(row, 1).data, static_cast<std::size_t>(from.columns * bytes_of(from.dtype)));
 }
 
 /// One tensor before its sizes are known; a fixed axis gives its own size.
@@ -228,6 +234,25 @@ void WeightTable::place(bool trained) {
   }
 }
 
+WeightTable WeightTable::placed(const std::vector<std::int64_t>& offsets) const {
+  if (trained_elements_ != elements_) throw std::logic_error("WeightTable::placed: what learns would not stand first");
+  WeightTable other = *this;
+  other.elements_ = 0;
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    TensorSpec& tensor = other.tensors_[i];
+    tensor.ld = tensor.columns;
+    tensor.offset = offsets.at(i);
+    other.elements_ = std::max(other.elements_, tensor.offset + tensor.rows * tensor.columns);
+  }
+  other.trained_elements_ = other.elements_;
+  return other;
+}
+
+bool WeightTable::lies_like(const WeightTable& other) const {
+  return std::equal(tensors_.begin(), tensors_.end(), other.tensors_.begin(), other.tensors_.end(),
+                    [](const TensorSpec& a, const TensorSpec& b) { return a.offset == b.offset && a.ld == b.ld; });
+}
+
 const TensorSpec& WeightTable::at(std::string_view name) const {
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) throw std::logic_error("no tensor " + std::string(name) + " in the weight table");
@@ -266,24 +291,40 @@ Weights::Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySp
   if (size > 0) memory.zero(data_.get(), size);
 }
 
+Weights::Weights(std::shared_ptr<const WeightTable> table, MemoryBlock data)
+    : table_(std::move(table)), dtype_(DType::float32), held_(Held::all), memory_(&host_memory()), data_(std::move(data)) {}
+
 void Weights::assign(const Weights& other) {
-  if (other.bytes() != bytes() || other.dtype_ != dtype_) throw std::logic_error("Weights::assign: other weights than these");
+  if (other.bytes() != bytes() || other.dtype_ != dtype_ || !table_->lies_like(*other.table_))
+    throw std::logic_error("Weights::assign: other weights than these");
   (on_host() ? *other.memory_ : *memory_).copy(data_.get(), other.data_.get(), bytes());
 }
 
+Weights copied(const Weights& weights, MemorySpace& memory) {
+  auto usual = std::make_shared<const WeightTable>(weights.table().space());
+  if (usual->lies_like(weights.table())) {
+    Weights copy(std::move(usual), weights.dtype(), memory, weights.held());
+    copy.assign(weights);
+    return copy;
+  }
+  Weights on_host(std::move(usual), weights.dtype());  // of a mapped file
+  for (const TensorSpec& tensor : on_host.table().tensors()) copy_rows(on_host.view(tensor), weights.view(tensor.name));
+  return &memory == &host_memory() ? std::move(on_host) : copied(on_host, memory);
+}
+
 PlacedWeights::PlacedWeights(const Weights& weights, MemorySpace& memory) : weights_(weights) {
-  if (&weights.memory() == &memory) return;
-  copy_.emplace(weights.shared_table(), weights.dtype(), memory, weights.held());
-  copy_->assign(weights);
+  if (&weights.memory() != &memory) copy_.emplace(copied(weights, memory));
 }
 
 View Weights::view(const TensorSpec& tensor) {
   if (!holds(tensor)) return {};
+  assert(table_->at(tensor.name).offset == tensor.offset);  // a tensor of this table
   return {data_.get() + tensor.offset * bytes_of(dtype_), tensor.rows, tensor.columns, tensor.ld, dtype_};
 }
 
 ConstView Weights::view(const TensorSpec& tensor) const {
   if (!holds(tensor)) return {};
+  assert(table_->at(tensor.name).offset == tensor.offset);  // a tensor of this table
   return {data_.get() + tensor.offset * bytes_of(dtype_), tensor.rows, tensor.columns, tensor.ld, dtype_};
 }
 
@@ -317,8 +358,7 @@ Weights extract(const Weights& stored, const Subnet& subnet) {
     const View y = dense.view(to);
     if (x.rows != y.rows || x.columns != y.columns)
       throw std::logic_error("extract: " + name + " has another extent than the dense network");
-    for (std::int64_t row = 0; row < x.rows; ++row)
-      std::memcpy(y.row_range(row, 1).data, x.row_range(row, 1).data, static_cast<std::size_t>(x.columns * bytes_of(x.dtype)));
+    copy_rows(y, x);
   }
   return dense;
 }

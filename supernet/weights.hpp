@@ -60,6 +60,9 @@ class WeightTable {
   std::int64_t band_count() const { return band_count_; }
   Extent extent(const TensorSpec& tensor, const Subnet& subnet) const;
   const SearchSpace& space() const { return space_; }
+  /// The same tensors where a file has them: each begins at its one of `offsets` (elements), and rows lie one behind the other.
+  WeightTable placed(const std::vector<std::int64_t>& offsets) const;
+  bool lies_like(const WeightTable& other) const;  // every tensor of a space begins at the same place
 
  private:
   void add(TensorSpec spec);
@@ -79,6 +82,8 @@ enum class Held : std::uint8_t { all, trained };
 class Weights {
  public:
   Weights(std::shared_ptr<const WeightTable> table, DType dtype, MemorySpace& memory = host_memory(), Held held = Held::all);
+  /// float32 weights that `data`, of the host, holds already.
+  Weights(std::shared_ptr<const WeightTable> table, MemoryBlock data);
   /// The elements of `other`, of the same table and type, which may be in another memory.
   void assign(const Weights& other);
   MemorySpace& memory() const { return *memory_; }
@@ -108,6 +113,9 @@ class Weights {
   MemorySpace* memory_;
   MemoryBlock data_;
 };
+
+/// A copy in this memory, of the usual table whatever the table of `weights`.
+Weights copied(const Weights& weights, MemorySpace& memory = host_memory());
 
 /// Weights in the memory where they are needed, e.g. that of host code: themselves, which it borrows, or a copy.
 class PlacedWeights {

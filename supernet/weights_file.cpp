@@ -1,6 +1,9 @@
 #include "supernet/weights_file.hpp"
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "kernels/errors.hpp"
@@ -45,6 +48,24 @@ void check_weights(const Hdf5Reader& file, const std::string& group, const Weigh
       throw InputError({file.path() + ": " + name, "a size that fits the file", text_of(shape), ""});
     left -= shape[0] * shape[1];
   }
+}
+
+std::optional<Weights> map_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table) {
+  constexpr std::int64_t kAlignment = 64, kFloat = sizeof(float);
+  if (table.trained_elements() != table.elements()) return {};
+  std::vector<std::int64_t> places;
+  std::int64_t from = INT64_MAX, to = 0;
+  for (const TensorSpec& tensor : table.tensors()) {
+    const std::optional<std::int64_t> place = file.matrix_place(group + "/" + tensor.name);
+    if (!place || *place % kAlignment != 0 || (tensor.rows > 1 && tensor.columns * kFloat % kAlignment != 0)) return {};
+    places.push_back(*place);
+    from = std::min(from, *place);
+    to = std::max(to, *place + tensor.rows * tensor.columns * kFloat);
+  }
+  for (std::int64_t& place : places) place = (place - from) / kFloat;
+  MemoryBlock mapped = file.map(from, to);
+  if (!mapped) return {};
+  return Weights(std::make_shared<const WeightTable>(table.placed(places)), std::move(mapped));
 }
 
 void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights, Held written) {

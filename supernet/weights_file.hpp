@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "supernet/storage/hdf5_file.hpp"
@@ -16,5 +17,10 @@ void check_weights(const Hdf5Reader& file, const std::string& group, const Weigh
 
 /// Fills `weights`, or what learns of them, after check_weights.
 void read_weights(const Hdf5Reader& file, const std::string& group, Weights& weights, Held written = Held::all);
+
+/// What read_weights would fill, after check_weights, in the pages of the file itself: processes share them, and nothing is copied until
+/// somebody writes (map_file). nullopt where files cannot be mapped, or the group's tensors do not lie in this one as kernels want them:
+/// files before this rule, rows of other than whole cache lines, a tuning.
+std::optional<Weights> map_weights(const Hdf5Reader& file, const std::string& group, const WeightTable& table);
 
 }  // namespace elastiform

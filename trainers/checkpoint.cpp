@@ -42,11 +42,15 @@ BuildIdentity identity_of(const Hdf5Reader& file) {
 
 const char* hash_name(const char* group) { return group == kAverage ? "average_hash" : "weights_hash"; }
 
+void check_hash(const Hdf5Reader& file, const std::string& path, const Weights& weights, const char* group) {
+  if (weights_hash(weights) != file.text_attribute("/", hash_name(group)))
+    throw InputError({path, "weights with the stored hash", "other weights", "use an earlier checkpoint"});
+}
+
 /// `start` with what the file holds: everything, or of a tuning what learns.
 Weights checked_weights(const Hdf5Reader& file, const std::string& path, Weights start, const char* group = kWeights) {
   read_weights(file, group, start, Held::trained);
-  if (weights_hash(start) != file.text_attribute("/", hash_name(group)))
-    throw InputError({path, "weights with the stored hash", "other weights", "use an earlier checkpoint"});
+  check_hash(file, path, start, group);
   return start;
 }
 
@@ -286,29 +290,40 @@ int checked_rank(const std::string& path, const Tuning& tuning, std::optional<st
   return static_cast<int>(*rank);
 }
 
+/// A group's network; of a tuning merged with its base.
+Weights network_of(const Hdf5Reader& file, const std::string& path, const SearchSpace& space, const char* group, int rank,
+                   Placing placing) {
+  const auto table = std::make_shared<const WeightTable>(space);
+  check_weights(file, group, *table, Held::trained);
+  const bool whole = table->trained_elements() == table->elements(), as_it_is = whole && !space.model().decoder.present();
+  const bool maps = as_it_is && placing == Placing::mapped;
+  if (std::optional<Weights> mapped = maps ? map_weights(file, group, *table) : std::nullopt) {
+    check_hash(file, path, *mapped, group);
+    return std::move(*mapped);
+  }
+  std::optional<Weights> base;
+  if (!whole) base.emplace(base_weights(space, base_path(path)));
+  Weights weights(table, DType::float32);
+  if (base) copy_by_name(weights, *base);
+  weights = checked_weights(file, path, std::move(weights), group);
+  return as_it_is ? std::move(weights) : merged(weights, rank);
+}
+
 }  // namespace
 
 std::string hash_at_rank(const std::string& hash, int rank) {
   return rank == 0 || hash.empty() ? hash : sha256_hex(hash + " at rank " + std::to_string(rank));
 }
 
-LoadedSupernet load_supernet(const std::string& path, Which which, std::optional<std::int64_t> asked) {
+LoadedSupernet load_supernet(const std::string& path, Which which, std::optional<std::int64_t> asked, Placing placing) {
   const Hdf5Reader file(path, kKind);
   if (which == Which::average && !file.has(kAverage))
     throw InputError({path, "a running average of the weights", "none", "train with train.ema, or use the trained weights"});
   const char* const group = which == Which::average ? kAverage : kWeights;
   const SearchSpace space = SearchSpace::parse(file.text_attribute("/", "space"), path);
   const int rank = checked_rank(path, space.model().tuning, asked);
-  const auto table = std::make_shared<const WeightTable>(space);
-  check_weights(file, group, *table, Held::trained);
-  const bool whole = table->trained_elements() == table->elements();
-  std::optional<Weights> base;
-  if (!whole) base.emplace(base_weights(space, base_path(path)));
-  Weights weights(table, DType::float32);
-  if (base) copy_by_name(weights, *base);
-  weights = checked_weights(file, path, std::move(weights), group);
   return {.space = merged_space(space),
-          .weights = whole && !space.model().decoder.present() ? std::move(weights) : merged(weights, rank),
+          .weights = network_of(file, path, space, group, rank, placing),
           .recipe_toml = file.text_attribute("/", "recipe"),
           .data_sha256 = file.text_attribute("/", "data_sha256"),
           .weights_hash = hash_at_rank(file.text_attribute("/", hash_name(group)), rank),

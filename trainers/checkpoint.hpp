@@ -37,6 +37,10 @@ std::string base_path(const std::string& checkpoint);
 /// Which weights of a checkpoint: those that training goes on with, or their running average (train.ema).
 enum class Which : std::uint8_t { trained, average };
 
+/// Whether weights are read into memory of huge pages, or stay in the file's, which processes share (map_weights): products of GPT-2's 124M
+/// shape take a tenth more there.
+enum class Placing : std::uint8_t { copied, mapped };
+
 /// The weights alone, for evaluation, search and export. Those of a tuning are merged into its base, in the space of the base.
 struct LoadedSupernet {
   SearchSpace space;
@@ -48,6 +52,8 @@ struct LoadedSupernet {
   bool is_average() const { return weights_hash == average_hash; }
 };
 /// rank: of a tuning with several (Tuning::ranks), merged with that one; its weights_hash is another. nullopt: the largest.
-LoadedSupernet load_supernet(const std::string& path, Which which = Which::trained, std::optional<std::int64_t> rank = std::nullopt);
+/// placing: mapped where that is possible.
+LoadedSupernet load_supernet(const std::string& path, Which which = Which::trained, std::optional<std::int64_t> rank = std::nullopt,
+                             Placing placing = Placing::copied);
 
 }  // namespace elastiform

@@ -11,9 +11,7 @@ namespace {
 std::unique_ptr<const Weights> placed(std::unique_ptr<const Weights> weights, const Backend& backend) {
   if (!weights || weights->dtype() != backend.dtype()) throw std::logic_error("teacher: weights of the backend's type");
   if (&weights->memory() == &backend.memory()) return weights;
-  auto there = std::make_unique<Weights>(weights->shared_table(), weights->dtype(), backend.memory());
-  there->assign(*weights);
-  return there;
+  return std::make_unique<const Weights>(copied(*weights, backend.memory()));
 }
 
 }  // namespace

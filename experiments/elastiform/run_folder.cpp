@@ -13,6 +13,7 @@
 #include "kernels/errors.hpp"
 #include "search/latency_file.hpp"
 #include "supernet/parametrizations/merge.hpp"
+#include "supernet/storage/durable_file.hpp"
 
 namespace elastiform {
 namespace {
@@ -83,14 +84,15 @@ Recipe load_recipe_or_run(const std::string& path) {
   return Recipe::load(path);
 }
 
-Run::Run(const std::string& folder, const std::string& weights, std::optional<std::int64_t> rank)
+Run::Run(const std::string& folder, const std::string& weights, std::optional<std::int64_t> rank, Placing placing)
     : paths_{without_slash(folder)}, typed_(without_slash(folder)), recipe_([&] {
         if (is_run_folder(folder)) return Recipe::load(RunPaths{without_slash(folder)}.recipe());
         throw InputError({folder, "a run folder", exists(folder) ? "something else" : "nothing", "elastiform train makes runs"});
       }()) {
   if (!exists(paths_.supernet()))
     throw InputError({typed_, "supernet.h5", "nothing", fmt::format("the run has no weights yet: elastiform train --resume {}", typed_)});
-  supernet_ = std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet(), weights == "ema" ? Which::average : Which::trained, rank));
+  supernet_ =
+      std::make_unique<LoadedSupernet>(load_supernet(paths_.supernet(), weights == "ema" ? Which::average : Which::trained, rank, placing));
   if (supernet_->space.hash() != merged_space(recipe_.space).hash())
     throw InputError(
         {paths_.supernet(), "the space of " + paths_.recipe(), "another space", "restore the recipe that the run was made with"});
@@ -175,7 +177,10 @@ Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::strin
   return stored_subnet(ResultStore(without_slash(path), ResultStore::Mode::read, recipe.space.hash(), recipe.text()), text, path);
 }
 
-std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store,
+namespace {
+
+/// Evaluations of the subnets: the store's, or fresh ones without an id.
+std::vector<Evaluation> known_or_scored(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, const ResultStore& store,
                                         const CommonOptions& common) {
   const Compute compute = evaluation_compute(run.recipe(), common.device);
   std::vector<Evaluation> evaluations(subnets.size());
@@ -195,25 +200,60 @@ std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnet
       places.push_back(i);
     }
   }
-  // A look at the report split counts even when the store knew the answer.
-  if (unknown.empty() && set.split != Split::report) return evaluations;
-  const auto description = evaluation_description(run, set);
-  const auto round = static_cast<std::int64_t>(store.rounds(description.name()).size());
-  if (!unknown.empty()) {
-    const ThreadPool pool(threads_of(common));
-    PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, compute);
-    evaluator.stop_when(interrupted);
-    auto scores = evaluator.evaluate(unknown);
-    for (std::size_t i = 0; i < unknown.size(); ++i) {
-      auto& evaluation = evaluations[places[i]];
-      evaluation.score = std::move(scores[i]);
-      evaluation.costs = run.costs().of(unknown[i]);
-      evaluation.search = description.name();
-      evaluation.round = round;
+  if (unknown.empty()) return evaluations;
+  const ThreadPool pool(threads_of(common));
+  PrefixEvaluator evaluator(run.network(), run.weights(), run.data(), set, pool, compute);
+  evaluator.stop_when(interrupted);
+  auto scores = evaluator.evaluate(unknown);
+  for (std::size_t i = 0; i < unknown.size(); ++i) {
+    auto& evaluation = evaluations[places[i]];
+    evaluation.score = std::move(scores[i]);
+    evaluation.costs = run.costs().of(unknown[i]);
+  }
+  return evaluations;
+}
+
+/// Fresh evaluations become rows. A look at the report split counts even when the store knew the answer.
+void keep(Run& run, const ScoringSet& set, ResultStore& store, std::vector<Evaluation>& evaluations) {
+  const bool fresh = std::any_of(evaluations.begin(), evaluations.end(), [](const Evaluation& one) { return one.id == 0; });
+  if (fresh || set.split == Split::report) store.append(evaluation_description(run, set), evaluations);
+}
+
+}  // namespace
+
+std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store,
+                                        const CommonOptions& common) {
+  std::vector<Evaluation> evaluations = known_or_scored(run, subnets, set, store, common);
+  keep(run, set, store, evaluations);
+  return evaluations;
+}
+
+namespace {
+
+/// Open for writing when whoever writes has ended; Interrupted after Ctrl-C.
+std::unique_ptr<ResultStore> store_in_turn(const Run& run) {
+  for (bool told = false;; told = true) {
+    try {
+      return run.results(ResultStore::Mode::write);
+    } catch (const FolderLocked& locked) {
+      if (interrupted()) throw Interrupted();
+      if (!told) fmt::print(stderr, "what was found is kept when the other writer has ended: {}\n", locked.parts().found);
     }
   }
-  store.append(description, evaluations);
-  return evaluations;
+}
+
+}  // namespace
+
+EvaluatedInTurn evaluate_in_turn(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, const CommonOptions& common) {
+  // Opened as a writer first, so that whoever would have to wait for a search to end is told so before it begins.
+  auto store = run.results(ResultStore::Mode::write);
+  store = run.results(ResultStore::Mode::read);
+  std::vector<Evaluation> evaluations = known_or_scored(run, subnets, set, *store, common);
+  const bool fresh = std::any_of(evaluations.begin(), evaluations.end(), [](const Evaluation& one) { return one.id == 0; });
+  if (!fresh && set.split != Split::report) return {std::move(evaluations), std::move(store)};
+  store = store_in_turn(run);
+  keep(run, set, *store, evaluations);
+  return {std::move(evaluations), std::move(store)};
 }
 
 std::int64_t scored_tokens(Run& run, const ScoringSet& set) {

@@ -52,13 +52,16 @@ inline const std::vector<std::string> kWeightChoices{"trained", "ema"};
 constexpr const char* kWeightsHelp = "The trained weights, or their running average (train.ema)";
 
 constexpr const char* kRankHelp = "Of a run tuned by lora with --ranks: the one to merge (default: the largest)";
+constexpr const char* kShareHelp =
+    "Compute with the weights where the file has them: processes side by side share one copy of them, and each is a little slower";
 
 /// A trained run, opened to read: recipe, weights, network, costs. The data is opened on first use.
 class Run {
  public:
   /// `weights`: of kWeightChoices. InputError when it is no run or has no such weights yet.
   /// rank: as load_supernet has it.
-  explicit Run(const std::string& folder, const std::string& weights = "trained", std::optional<std::int64_t> rank = std::nullopt);
+  explicit Run(const std::string& folder, const std::string& weights = "trained", std::optional<std::int64_t> rank = std::nullopt,
+               Placing placing = Placing::copied);
   const RunPaths& paths() const { return paths_; }
   const Recipe& recipe() const { return recipe_; }
   const SearchSpace& space() const { return supernet_->space; }  // of a tuning: the one that it merges into
@@ -112,6 +115,14 @@ Subnet subnet_of(const Recipe& recipe, const std::string& path, const std::strin
 /// Interrupted after Ctrl-C: then nothing was stored.
 std::vector<Evaluation> evaluate_in_run(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, ResultStore& store,
                                         const CommonOptions& common);
+
+/// The same for commands that people run side by side: they keep nobody from writing to the run while they compute, and wait for whoever
+/// writes when they have something to keep. A search that is under way refuses them at once.
+struct EvaluatedInTurn {
+  std::vector<Evaluation> evaluations;
+  std::unique_ptr<ResultStore> store;  // that has them; perhaps open for writing, so not to be held
+};
+EvaluatedInTurn evaluate_in_turn(Run& run, std::span<const Subnet> subnets, const ScoringSet& set, const CommonOptions& common);
 
 std::int64_t scored_tokens(Run& run, const ScoringSet& set);  // how many tokens or images a set scores
 

@@ -34,10 +34,9 @@ void take_teacher(Recipe& recipe, const LoadedSupernet& teacher) {
 std::unique_ptr<const Weights> weights_of_teacher(const Recipe& recipe, const RunPaths& paths, const LoadedSupernet* made) {
   // A recipe that names none is refused by the trainer, which says what would have one.
   if (!needs_teacher(recipe) || !recipe.train.teacher) return nullptr;
-  if (made == nullptr) return std::make_unique<const Weights>(load_teacher(recipe, paths).weights);
-  auto copy = std::make_unique<Weights>(made->weights.shared_table(), made->weights.dtype());
-  copy->assign(made->weights);
-  return copy;
+  // A copy, not the file's own pages: a training lasts, and its planned memory is exact.
+  if (made == nullptr) return std::make_unique<const Weights>(copied(load_teacher(recipe, paths).weights));
+  return std::make_unique<const Weights>(copied(made->weights));
 }
 
 }  // namespace elastiform

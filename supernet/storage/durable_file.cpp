@@ -197,18 +197,23 @@ void create_folder_durably(const std::string& typed, const std::function<void(co
   fail_point();
 }
 
-FolderLock::FolderLock(const std::string& folder, const std::string& name) {
+FolderLock::FolderLock(const std::string& folder, const std::string& name, std::chrono::milliseconds patience) {
   const std::string path = folder + "/" + name;
   FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
   if (!file.is_open()) {
     const std::string reason = std::generic_category().message(errno);
     throw InputError({folder, "a folder that can be written to", reason, ""});
   }
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) throw_system_error("lock", path);
+    if (std::chrono::steady_clock::now() < end) {
+      ::usleep(20'000);
+      continue;
+    }
     char owner[256] = {};
     const ssize_t length = ::pread(file.get(), owner, sizeof owner - 1, 0);
-    throw InputError(
+    throw FolderLocked(
         {folder, "no other writer", length > 0 ? std::string(owner, static_cast<std::size_t>(length)) : "one", "wait until it has ended"});
   }
   char host[128] = {};

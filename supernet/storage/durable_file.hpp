@@ -1,11 +1,14 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include "kernels/errors.hpp"
 
 namespace elastiform {
 
@@ -56,11 +59,16 @@ class Journal {
   std::unique_ptr<State> state_;
 };
 
-/// Takes the folder's lock for writing or throws InputError naming the owner (process, host, since when). Released with the object,
-/// and by the system when the process dies.
+/// Somebody else writes to the folder.
+struct FolderLocked : InputError {
+  using InputError::InputError;
+};
+
+/// Takes the folder's lock for writing or throws FolderLocked naming the owner (process, host, since when), after `patience`. Released with
+/// the object, and by the system when the process dies.
 class FolderLock {
  public:
-  explicit FolderLock(const std::string& folder, const std::string& name = "lock");
+  explicit FolderLock(const std::string& folder, const std::string& name = "lock", std::chrono::milliseconds patience = {});
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;

@@ -2,11 +2,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "kernels/memory_block.hpp"
 #include "kernels/view.hpp"
 #include "supernet/storage/column_table.hpp"
 
@@ -33,7 +35,7 @@ class Hdf5Writer {
   void dataset(const std::string& path, std::span<const std::int64_t> values, std::vector<std::uint64_t> shape = {});
   void dataset(const std::string& path, std::span<const std::uint8_t> values, std::vector<std::uint64_t> shape = {});
   void dataset(const std::string& path, const std::vector<std::string>& values);  // variable-length UTF-8
-  void matrix(const std::string& path, ConstView values);                         // rows × columns without padding
+  void matrix(const std::string& path, ConstView values);                         // rows × columns without padding, at bounds of 64 bytes
   void table(const std::string& path, const ColumnTable& values);                 // one compound dataset
   /// [row, longest] float32; what a row lacks reads as NaN and takes no space.
   void ragged(const std::string& path, const std::vector<std::span<const float>>& rows);
@@ -71,6 +73,11 @@ class Hdf5Reader {
   std::vector<std::string> strings(const std::string& path) const;
   /// Fills `into`, whose rows × columns must be the dataset's.
   void matrix(const std::string& path, View into) const;
+  /// Where the file has the rows of a dataset of float32 one behind the other, as memory has a matrix whose leading dimension is its columns:
+  /// bytes from the file's start. nullopt: nowhere.
+  std::optional<std::int64_t> matrix_place(const std::string& path) const;
+  /// Bytes [from, to) of the file (map_file).
+  MemoryBlock map(std::int64_t from, std::int64_t to) const;
   ColumnTable table(const std::string& path) const;
   /// The first counts[i] values of each row of a ragged dataset.
   std::vector<std::vector<float>> ragged(const std::string& path, std::span<const std::int64_t> counts) const;

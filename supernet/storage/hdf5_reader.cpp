@@ -1,10 +1,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 
 #include "kernels/errors.hpp"
+#include "kernels/mapped_file.hpp"
 #include "supernet/storage/hdf5_state.hpp"
 
 namespace elastiform {
@@ -285,6 +287,20 @@ void Hdf5Reader::matrix(const std::string& path, View into) const {
   H5Sselect_hyperslab(memory.get(), H5S_SELECT_SET, start, nullptr, used, nullptr);
   if (H5Dread(d.id.get(), type, memory.get(), H5S_ALL, H5P_DEFAULT, into.data) < 0) state_->refuse(path, "readable values", "damage");
 }
+
+std::optional<std::int64_t> Hdf5Reader::matrix_place(const std::string& path) const {
+  const Call call;
+  const State::Dataset d = state_->open(path);
+  if (std::endian::native != std::endian::little || !same_type(d.type.get(), H5T_IEEE_F32LE) || d.chunked || d.elements == 0) return {};
+  const Handle properties(H5Dget_create_plist(d.id.get()), H5Pclose);
+  const std::uint64_t bytes = d.elements * sizeof(float);
+  if (H5Pget_external_count(properties.get()) != 0 || H5Dget_storage_size(d.id.get()) != bytes) return {};
+  const haddr_t place = H5Dget_offset(d.id.get());
+  if (place < kUserBlockBytes || place > state_->verified.bytes || bytes > state_->verified.bytes - place) return {};
+  return static_cast<std::int64_t>(place);
+}
+
+MemoryBlock Hdf5Reader::map(std::int64_t from, std::int64_t to) const { return map_file(state_->verified.file.get(), from, to); }
 
 ColumnTable Hdf5Reader::table(const std::string& path) const {
   const Call call;

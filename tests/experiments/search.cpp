@@ -1,7 +1,11 @@
 // search, front, show and evaluate through the real program, on a copy of the trained micro run.
 #include <csignal>
 #include <cstdlib>
+#include <future>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
@@ -86,6 +90,28 @@ TEST_CASE("evaluate counts looks at the report split, and compares two subnets o
   CHECK(same["against"]["verdict"] == "equivalent");
   CHECK(same["report_looks"] == 3);
   CHECK(copy.run("front runs/micro").status == 0);  // nothing a search could be compared with yet: says so
+}
+
+TEST_CASE("evaluations of one run stand side by side", "[experiments][search]") {
+  const OwnRun copy;
+  std::vector<std::future<ProgramResult>> running;
+  for (const char* subnet : {"largest", "e32:h1f64", "smallest", "largest"})
+    running.push_back(std::async(std::launch::async, run_program_in, copy.folder.path(),
+                                 words(std::string("evaluate runs/micro --json --subnet ") + subnet), nullptr));
+  std::map<int, json> found;
+  for (auto& one : running) {
+    const ProgramResult result = one.get();
+    INFO(result.err);
+    REQUIRE(result.status == 0);
+    const json document = json::parse(result.out);
+    found[document["id"].get<int>()] = document;
+  }
+  CHECK(found.size() == 3);  // two asked for the same
+  for (const auto& [id, document] : found) {
+    const json stored = copy.json_of("show runs/micro " + std::to_string(id));
+    CHECK(stored["subnet"] == document["subnet"]);
+    CHECK(stored["loss"] == document["loss"]);
+  }
 }
 
 TEST_CASE("search refuses what cannot be, in one line and before it writes", "[experiments][search]") {

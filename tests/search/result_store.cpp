@@ -309,13 +309,6 @@ TEST_CASE("a store killed at every point loses nothing that was appended, and en
   CHECK(resumed >= 15);
 }
 
-TEST_CASE("a store has one writer, and any number of readers meanwhile", "[search][store]") {
-  const TemporaryFolder folder;
-  const ResultStore writer = open_store(folder, Mode::write);
-  CHECK_THROWS_WITH(open_store(folder, Mode::write), Catch::Contains("no other writer") && Catch::Contains("process"));
-  CHECK_NOTHROW(open_store(folder, Mode::read));
-}
-
 TEST_CASE("readers see whole rounds and never fewer than before while a writer works", "[search][store]") {
   const TemporaryFolder folder;
   const pid_t writer = ::fork();

@@ -1,21 +1,28 @@
 #include "supernet/weights_file.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
+#include <optional>
+#include <stdexcept>
 
 #include "kernels/errors.hpp"
+#include "supernet/network.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/cpu.hpp"
 #include "tests/support/input_error.hpp"
+#include "tests/support/spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "tests/support/tuned_spaces.hpp"
 
 namespace elastiform {
 namespace {
 
-SearchSpace space_of(int embed, int layers) {
+SearchSpace space_of(int embed, int layers, int ffn = 40) {
   ModelConfig model = preset_model("llama");
   model.context = 16;
   model.head_dim = 8;
-  const SearchSpace::Block block{.heads = {2, 4}, .ffn = {.widths = {24, 40}, .ratios = {}}};
+  const SearchSpace::Block block{.heads = {2, 4}, .ffn = {.widths = {24, ffn}, .ratios = {}}};
   return {model, {embed / 2, embed}, {layers}, std::vector<SearchSpace::Block>(static_cast<std::size_t>(layers), block)};
 }
 
@@ -56,6 +63,108 @@ TEST_CASE("weights written to a group are read back, and only into a table of th
   CHECK_THAT(refusal(path, "/a/weights", WeightTable(space_of(48, 2))), Contains("embedding.token") && Contains("256 x 48"));
   Weights other(std::make_shared<const WeightTable>(space_of(48, 2)), DType::float32);
   CHECK_THROWS_AS(read_weights(file, "/a/weights", other), InputError);
+}
+
+TEST_CASE("weights are mapped where the file has them, and stay what they are", "[supernet][weights_file]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  const Weights weights = numbered(space_of(32, 2, 48));
+  const auto write = [&](const Weights& written) {
+    Hdf5Writer file(path, "model");
+    file.attribute("/", "odd", std::string_view("what stands before the weights"));
+    write_weights(file, "/a/weights", written);
+    file.close();
+  };
+  write(weights);
+  const auto mapped_of = [&] {
+    const Hdf5Reader file(path, "model");
+    check_weights(file, "/a/weights", weights.table());
+    return map_weights(file, "/a/weights", weights.table());
+  };
+  std::optional<Weights> first = mapped_of(), second = mapped_of();
+  REQUIRE((first && second));
+  CHECK(same_bits(*first, weights));
+  CHECK(weights_hash(*first) == weights_hash(weights));
+  CHECK(first->on_host());
+  for (const TensorSpec& tensor : first->table().tensors()) {
+    CAPTURE(tensor.name);
+    CHECK(reinterpret_cast<std::uintptr_t>(first->view(tensor).data) % 64 == 0);
+  }
+
+  first->view("block.1.ffn.up").row<float>(0)[3] = -1;  // the writer's own from here on
+  CHECK_FALSE(same_bits(*first, weights));
+  CHECK(same_bits(*second, weights));
+  CHECK(same_bits(*mapped_of(), weights));
+
+  Weights other = numbered(space_of(32, 2, 48));
+  other.view("block.0.ffn.up").row<float>(0)[0] = -2;
+  write(other);  // the run trains on: another file under the name
+  CHECK(same_bits(*second, weights));
+  CHECK(same_bits(*mapped_of(), other));
+
+  Weights copy(weights.shared_table(), DType::float32);
+  CHECK_THROWS_AS(copy.assign(*second), std::logic_error);
+}
+
+TEST_CASE("a network computes the same bits from mapped weights", "[supernet][weights_file][bits]") {
+  const TemporaryFolder folder;
+  const SearchSpace space = space_of(32, 2, 48);
+  const Weights weights = random_weights(space, DType::float32, 3);
+  {
+    Hdf5Writer writer(folder / "file", "model");
+    write_weights(writer, "/weights", weights);
+    writer.close();
+  }
+  const Hdf5Reader file(folder / "file", "model");
+  const std::optional<Weights> mapped = map_weights(file, "/weights", weights.table());
+  REQUIRE(mapped);
+  REQUIRE_FALSE(mapped->table().lies_like(weights.table()));
+  Cpu cpu(2);
+  const Network network(space, DType::float32);
+  const Batch batch = random_batch(space, 3, 11, 4);
+  for (const Subnet& subnet : {space.largest(), space.smallest()}) {
+    const auto hidden = [&](const Weights& from) {
+      std::vector<float> values(static_cast<std::size_t>(batch.rows() * subnet.embed));
+      Arena arena(network.plan_hidden(cpu.backend.traits(), subnet, batch.sequences, batch.tokens));
+      const View view{reinterpret_cast<std::byte*>(values.data()), batch.rows(), subnet.embed, subnet.embed, DType::float32};
+      network.hidden(cpu.backend, from, subnet, batch, view, arena);
+      return values;
+    };
+    const std::vector<float> expected = hidden(weights);
+    CHECK(hidden(*mapped) == expected);
+    CHECK(hidden(extract(*mapped, space.largest())) == expected);
+  }
+  const Weights usual = copied(*mapped);
+  CHECK(usual.table().lies_like(weights.table()));
+  CHECK(same_bits(usual, weights));
+}
+
+TEST_CASE("weights that do not lie in the file as kernels want them are not mapped", "[supernet][weights_file]") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  const auto maps = [&](const SearchSpace& space, const std::function<void(Hdf5Writer&, const Weights&)>& write) {
+    const Weights weights = numbered(space);
+    {
+      Hdf5Writer file(path, "model");
+      write(file, weights);
+      file.close();
+    }
+    const Hdf5Reader file(path, "model");
+    check_weights(file, "/weights", weights.table());
+    return map_weights(file, "/weights", weights.table()).has_value();
+  };
+  const auto as_always = [](Hdf5Writer& file, const Weights& weights) { write_weights(file, "/weights", weights); };
+  CHECK(maps(space_of(32, 1, 48), as_always));
+  CHECK_FALSE(maps(space_of(32, 1, 40), as_always));  // rows of two and a half lines
+  CHECK_FALSE(maps(space_of(32, 1, 48), [](Hdf5Writer& file, const Weights& weights) {
+    for (const TensorSpec& tensor : weights.table().tensors()) {
+      const ConstView view = weights.view(tensor);
+      std::vector<std::span<const float>> rows;
+      for (std::int64_t row = 0; row < view.rows; ++row) rows.emplace_back(view.row<float>(row), static_cast<std::size_t>(view.columns));
+      file.ragged("/weights/" + tensor.name, rows);  // in chunks
+    }
+  }));
+  CHECK_FALSE(maps(with_tuning(space_of(32, 1, 48), adapters()), as_always));
 }
 
 TEST_CASE("a group with one tensor too few, too many, renamed or transposed is refused", "[supernet][weights_file][hostile]") {

@@ -34,18 +34,20 @@ class EvaluateCommand final : public Command {
     options.choice("split", split_, {"search", "report"}, "Held-out data to score on; looks at report are counted");
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("rank", rank_, kRankHelp, 1);
+    options.flag("share-weights", shares_, kShareHelp);
     options.option("against", against_, "A second subnet: paired difference with its interval and a verdict");
     options.option("subnets", list_, "A file of subnets, one a line, scored together as a search scores them, with its memo ([search])");
   }
   int run(const CommonOptions& common) override {
-    Run run(run_, weights_, rank_);
+    Run run(run_, weights_, rank_, shares_ ? Placing::mapped : Placing::copied);
     if (list_) return score_list(run, common);
     std::vector<Subnet> subnets = {run.subnet(subnet_.value_or("largest"))};
     if (against_) subnets.push_back(run.subnet(*against_));
     const ScoringSet set = run.report_set(parse_split(split_));
-    const auto store = run.results(ResultStore::Mode::write);
-    const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, set, *store, common);
-    Shown shown{run.metric(), run.unit(), scored_tokens(run, set), report_looks(*store), {}, {}};
+    const std::int64_t inputs = scored_tokens(run, set);
+    auto [evaluations, store] = evaluate_in_turn(run, subnets, set, common);
+    Shown shown{run.metric(), run.unit(), inputs, report_looks(*store), {}, {}};
+    store.reset();  // others write now
     if (run.metric().classifies && (common.json || against_)) shown.hits = hits_of(run, evaluations, set, common);
     if (evaluations.size() == 2)
       shown.difference = run.metric().classifies ? paired_difference(shown.hits[0], shown.hits[1], 0)
@@ -66,8 +68,7 @@ class EvaluateCommand final : public Command {
       if (other) throw InputError({where, "no --subnet and --against beside it", *other, "leave one of them out"});
     if (split_ != name_of(Split::search)) throw InputError({where, "--split search", split_, "reports are of one subnet, or two"});
     const std::vector<Subnet> subnets = read_list(run, *list_, where);
-    const auto store = run.results(ResultStore::Mode::write);
-    const std::vector<Evaluation> evaluations = evaluate_in_run(run, subnets, run.search_set(), *store, common);
+    const std::vector<Evaluation> evaluations = evaluate_in_turn(run, subnets, run.search_set(), common).evaluations;
     std::vector<std::string> documents;
     for (const Evaluation& one : evaluations) {
       documents.push_back(evaluation_json(one, run.metric()).text());
@@ -148,6 +149,7 @@ class EvaluateCommand final : public Command {
 
   std::string run_, split_ = "search", weights_ = "trained";
   std::optional<std::int64_t> rank_;
+  bool shares_ = false;
   std::optional<std::string> subnet_, against_, list_;
 };
 

@@ -23,7 +23,7 @@ class FrontCommand final : public Command {
     options.option("rank", rank_, kRankHelp, 1);
   }
   int run(const CommonOptions& common) override {
-    const Run run(run_, weights_, rank_);
+    const Run run(run_, weights_, rank_, Placing::mapped);
     const Budget budget = Budget::parse(budgets_, run.costs());
     const auto store = run.results(ResultStore::Mode::read);
     const std::vector<Evaluation> evaluations = comparable_evaluations(run, *store, budget);

@@ -31,6 +31,7 @@ class SearchCommand final : public Command {
     options.option("deployable", deployable_, "Only what this export format can express: " + deployable_names());
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("rank", rank_, kRankHelp, 1);
+    options.flag("share-weights", shares_, kShareHelp);
     options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");
     options.option("seed", seed_, "Equal seeds search equally (default: the recipe's)", 0);
@@ -43,7 +44,7 @@ class SearchCommand final : public Command {
       throw InputError({std::string("elastiform search: ") + (finalists_ ? "--finalists" : "--finetune-steps"),
                         finalists_ ? "--finetune-steps N beside it" : "--finalists K beside it", "it alone",
                         "--finalists 5 --finetune-steps 200"});
-    Run run(run_, weights_, rank_);
+    Run run(run_, weights_, rank_, shares_ ? Placing::mapped : Placing::copied);
     if (finalists_) check_tunable(run, "elastiform search: --finalists");
     if (!ranks_of(common).leads()) {
       SearchEvaluator(run, common).follow();
@@ -107,6 +108,7 @@ class SearchCommand final : public Command {
 
   std::string run_, weights_ = "trained";
   std::optional<std::int64_t> rank_;
+  bool shares_ = false;
   std::vector<std::string> budgets_;
   std::optional<std::string> deployable_, algorithm_, law_;
   std::optional<std::int64_t> seed_, evaluations_, finalists_, finetune_steps_;

@@ -88,7 +88,7 @@ class ShowCommand final : public Command {
     options.positional("id", id_, "Number of an evaluation, as search and front print it");
   }
   int run(const CommonOptions& common) override {
-    const Run run(run_);
+    const Run run(run_, "trained", std::nullopt, Placing::mapped);
     if (!is_identifier(id_))
       throw InputError({"elastiform show: " + id_.substr(0, 60), "the number of an evaluation", "a text",
                         "elastiform front " + run.name() + " lists some"});
