@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
 #include <stdexcept>
 #include <utility>
 
 #include "kernels/arena.hpp"
+#include "supernet/copy_rows.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/patch_decoder.hpp"
 #include "supernet/sha256.hpp"
@@ -54,11 +54,6 @@ BandBounds bounds_of(const SearchSpace& space, int block) {
   widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
   bounds.ffn = scaled(widths, 1);
   return bounds;
-}
-
-void copy_rows(View to, ConstView from) {
-  for (std::int64_t row = 0; row < from.rows; ++row)
-    std::memcpy(to.row_range(row, 1).data, from.row_range(row, 1).data, static_cast<std::size_t>(from.columns * bytes_of(from.dtype)));
 }
 
 /// One tensor before its sizes are known; a fixed axis gives its own size.

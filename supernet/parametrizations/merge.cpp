@@ -1,22 +1,16 @@
 #include "supernet/parametrizations/merge.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "supernet/copy_rows.hpp"
 #include "supernet/parametrizations/parametrization.hpp"
 #include "supernet/patch_decoder.hpp"
 
 namespace elastiform {
 namespace {
-
-void copy_rows(View to, ConstView from) {
-  if (to.rows != from.rows || to.columns != from.columns || to.dtype != from.dtype) throw std::logic_error("copy of another shape");
-  for (std::int64_t row = 0; row < from.rows; ++row)
-    std::memcpy(to.row_range(row, 1).data, from.row_range(row, 1).data, static_cast<std::size_t>(from.columns * bytes_of(from.dtype)));
-}
 
 /// The linear map that a tensor is the weight of, of all its rows and columns; an empty one where it is none or no target.
 WeightSlice target_at(const Weights& weights, const TensorSpec& tensor, const ModelConfig& model, int rank) {
