@@ -193,6 +193,7 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
       Case{{"train.schedule=cosine", "train.cooldown=0.1"},
            "--set train.cooldown=0.1: train.cooldown: expected only with train.schedule = wsd"},
       Case{{"train.schedule=constant", "train.final_rate=0.1"}, "train.final_rate: expected only with train.schedule = wsd or cosine"},
+      Case{{"train.init=xaver"}, "nearest xavier"},
       Case{{"model.residual=admin", "train.init=gpt2"}, "train.init: expected only with model.residual = branch_scale"},
       Case{{"train.policy=dense", "train.band_warmup=5"}, "train.band_warmup: expected only with train.policy other than dense"},
       Case{{"stage.0.random=1"}, "stage.0.random: expected only with sampler = sandwich, found sampler = largest"},

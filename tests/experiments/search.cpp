@@ -107,6 +107,9 @@ TEST_CASE("evaluations of one run stand side by side", "[experiments][search]") 
     found[document["id"].get<int>()] = document;
   }
   CHECK(found.size() == 3);  // two asked for the same
+  const OwnRun other;        // which remembers nothing
+  const json shared = other.json_of("evaluate runs/micro --subnet largest --share-weights");
+  CHECK(shared["loss"] == copy.json_of("evaluate runs/micro --subnet largest")["loss"]);
   for (const auto& [id, document] : found) {
     const json stored = copy.json_of("show runs/micro " + std::to_string(id));
     CHECK(stored["subnet"] == document["subnet"]);
