@@ -34,8 +34,8 @@ def cells(result):
     seconds = arm["time_ratio"] * baseline["steps"] / arm["steps"]
     effects = []
     for subnet in arm["subnets"]:
-        if "over_seeds" in subnet:
-            seeds = subnet["over_seeds"]
+        seeds = subnet.get("over_seeds")
+        if seeds and seeds["mean"] is not None:
             effects.append(f"{subnet['subnet']} {seeds['mean']:+.4f} ({seeds['low']:+.4f} to {seeds['high']:+.4f}): {subnet['verdict']}")
         else:
             effects.append(f"{subnet['subnet']}: diverged with {subnet['diverged']} seeds")
