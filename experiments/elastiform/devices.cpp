@@ -118,6 +118,15 @@ std::optional<std::int64_t> free_bytes_of(Device device) {
   return function_of<std::int64_t()>(opened(path), path, "elastiform_cuda_free_bytes")();
 }
 
+std::unique_ptr<MemorySpace> make_pinned_space(Device device) {
+  if (device == Device::cpu)
+    throw InputError({"--offload pinned", "--device cuda", "--device cpu, whose activations are in the host's memory already",
+                      "--offload FOLDER lets them wait in a file"});
+  if (device == Device::cuda_on_host) return std::make_unique<cuda_on_host::PinnedSpace>();
+  const std::filesystem::path path = cuda_module();
+  return std::unique_ptr<MemorySpace>(function_of<MemorySpace*()>(opened(path), path, "elastiform_make_pinned_space")());
+}
+
 void offer_devices(int process, int processes) {
   g_process = process, g_processes = processes;
   offer_device(Device::cuda, [](Precision precision) { return make_cuda(precision, Products::library); });

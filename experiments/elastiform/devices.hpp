@@ -27,4 +27,7 @@ std::unique_ptr<Backend> make_cuda(Precision precision, Products products, const
 /// Memory of the device that is free now; nullopt for the CPU, where nothing is refused: the host may swap. After make_backend().
 std::optional<std::int64_t> free_bytes_of(Device device);
 
+/// Memory of a GPU's host for activations that wait. After make_backend(); InputError for the CPU, whose activations are the host's already.
+std::unique_ptr<MemorySpace> make_pinned_space(Device device);
+
 }  // namespace elastiform

@@ -23,6 +23,7 @@ struct PlannedMemory {
   std::int64_t evaluation = 0;
   int ranks = 1;           // each takes that
   bool on_device = false;  // and not of the host's
+  bool pinned = false;     // what waits does so in pinned memory, not in a file
   std::int64_t total() const { return trainer.total() + evaluation; }
   /// The total under the lowest --memory-limit.
   std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }
@@ -36,11 +37,12 @@ std::int64_t evaluation_bytes(const Recipe& recipe, const DataSource& data, cons
 /// What a machine has for a training (docs/memory.md).
 struct MemoryOptions {
   std::optional<std::int64_t> limit;   // of everything that is planned, in bytes
-  std::optional<std::string> offload;  // a folder: activations may wait in a file there
+  std::optional<std::string> offload;  // activations may wait: in a file of this folder, or kPinned
 };
+constexpr std::string_view kPinned = "pinned";  // memory of a GPU's host
 
-/// Where activations wait; null: nowhere. Throws InputError for a folder that cannot be written.
-std::unique_ptr<MemorySpace> make_scratch_file(const MemoryOptions& options);
+/// Where activations wait; null: nowhere. After make_backend(); InputError for a folder that cannot be written, and for kPinned on the CPU.
+std::unique_ptr<MemorySpace> make_away(const MemoryOptions& options, Device device);
 
 /// What is left for activations when everything else that print_memory adds up is taken from the limit, of each rank; nullopt when there
 /// is none. InputError names the least limit that would do.

@@ -49,7 +49,8 @@ class Session {
           const KeptNetworks& kept = {})
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
         data_(open_data(recipe)), pool_(threads_of(common)), compute_(training_compute(recipe, common.device)),
-        backend_(make_backend(compute_, pool_)), away_(make_scratch_file(memory_options)),
+        backend_(make_backend(compute_, pool_)), away_(make_away(memory_options, compute_.device)),
+        pinned_(memory_options.offload == kPinned),
         trainer_(recipe.space, recipe.train, recipe.stages, *data_, *backend_,
                  activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, *data_, pool_, compute_), memory_options, ranks_),
                  ranks_, away_.get(), weights_of_teacher(recipe, paths_, kept.teacher)),
@@ -67,7 +68,9 @@ class Session {
   Trainer& trainer() { return trainer_; }
   const DataSource& data() const { return *data_; }
 
-  PlannedMemory memory() const { return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size(), compute_.device != Device::cpu}; }
+  PlannedMemory memory() const {
+    return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size(), compute_.device != Device::cpu, pinned_};
+  }
 
   TrainOutcome run() {
     require_equal_sessions();
@@ -231,6 +234,7 @@ class Session {
   std::unique_ptr<Backend> backend_;
   std::optional<FmaPeak> peak_;        // the CPU's; of rank 0, which shows speed
   std::unique_ptr<MemorySpace> away_;  // where activations wait; null: nowhere
+  bool pinned_;
   Trainer trainer_;
   ScoringSet log_set_;
   PrefixEvaluator evaluator_;

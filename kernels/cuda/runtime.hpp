@@ -24,7 +24,7 @@ void* allocate_on_device(std::int64_t bytes);
 void free_on_device(void* memory);
 /// Host memory that the device copies from and to while the host goes on.
 void* allocate_pinned(std::int64_t bytes);
-void free_pinned(void* memory);
+void free_pinned(void* memory);  // after all that the device was asked for
 /// Whether it points into memory of allocate_on_device.
 bool is_on_device(const void* memory);
 

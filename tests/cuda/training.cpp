@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda_on_host/device_memory.hpp"
 #include "kernels/random.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "supernet/classification.hpp"
@@ -23,7 +24,9 @@ namespace elastiform {
 namespace {
 
 namespace gpu = ELASTIFORM_GPU;
+namespace host = ELASTIFORM_GPU::host;
 using gpu::CudaBackend;
+using gpu::PinnedSpace;
 
 /// A sandwich of a small supernet, labels and in-place distillation: 2 blocks of embed 64.
 struct Sandwich : Fixture {
@@ -325,6 +328,36 @@ TEST_CASE("a training goes on on the other device", "[cuda][training]") {
   while (!trainer.done())
     for (const LossReport& loss : trainer.step().losses) losses.push_back(loss.label_loss);
   check_close(losses, straight.losses, "training");
+}
+
+TEST_CASE("activations that wait in pinned memory give the bits of those that do not", "[cuda][offload]") {
+  const Sandwich f;
+  const Precision precision = GENERATE(Precision::f32, Precision::bf16);
+  CudaBackend backend(precision);
+  const Network network(f.space, DType::float32, backend.memory());
+  const Weights weights = copied(random_weights(f.space, DType::float32, 11), backend.memory());
+  const Batch batch = random_batch(f.space, 2, 9, 8);
+  PinnedSpace pinned;
+  Arena away(1 << 20, pinned);
+  CHECK(host::place_of(away.matrix(1, 8, DType::float32).data) == host::Place::pinned);
+  away.release(0);
+  const Subnet subnet = GENERATE_REF(f.space.smallest(), f.space.largest());
+  const auto gradient = [&](const ActivationPlan& plan) {
+    Weights gradients(weights.shared_table(), DType::float32, backend.memory());
+    Arena arena(plan.arena_bytes, backend.memory());
+    away.reset_peak();
+    network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena, kNobodyIsTold, &away);
+    return weights_hash(gradients);
+  };
+  ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens});
+  const std::string expected = gradient(plan);
+  CHECK(away.peak() == 0);
+  for (BlockPlan& block : plan.blocks)
+    for (int id = 0; id < 4; ++id) block.attention.bits.set(id, TensorBits::kAway), block.feed_forward.bits.set(id, TensorBits::kAway);
+  plan.planned_bytes = 0;  // made by hand
+  plan.arena_bytes *= 2;   // more than it takes
+  CHECK(gradient(plan) == expected);
+  CHECK(away.peak() > 0);
 }
 
 TEST_CASE("subnets scored on the device have the CPU's losses", "[cuda][evaluation]") {

@@ -41,6 +41,7 @@ TEST_CASE("wrong commands and options are refused in one line", "[experiments][w
       {"train micro.toml --memory-limit infMiB --run x", "found \"infMiB\""},
       {"train micro.toml --memory-limit 5MB --run x", "found \"5MB\""},
       {"train micro.toml --memory-limit 99999999TiB --run x", "found \"99999999TiB\""},
+      {"train micro.toml --offload pinned --run x", "--offload pinned: expected --device cuda, found --device cpu"},
       {"train micro.toml --memory-limit 1KiB --run x", "KiB for this recipe, found 1KiB"},
       {"train micro.toml --memory-limit 1KiB --dry-run", "KiB for this recipe, found 1KiB"},
       {"train --resume runs/micro --memory-limit 1KiB", "KiB for this recipe, found 1KiB"},

@@ -28,7 +28,8 @@ class TrainCommand final : public Command {
     options.option("resume", resume_, "Continue this run from its last checkpoint");
     options.option("steps", steps_, "With --resume: lengthen the last stage to this many steps in all", 1);
     options.option("memory-limit", memory_limit_, "Recompute activations so that all that is planned fits, e.g. 512MiB (docs/memory.md)");
-    options.option("offload", offload_, "Let activations wait in a file of this folder where --memory-limit asks for it");
+    options.option("offload", offload_,
+                   "Let activations wait in a file of this folder where --memory-limit asks for it; \"pinned\": in memory of a GPU's host");
   }
   int run(const CommonOptions& common) override {
     check_combination();

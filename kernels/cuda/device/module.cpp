@@ -11,6 +11,8 @@ EXPORTED const char* elastiform_cuda_kernels() { return ELASTIFORM_KERNELS; }
 
 EXPORTED std::int64_t elastiform_cuda_free_bytes() { return elastiform::ELASTIFORM_GPU::device_memory().free; }
 
+EXPORTED elastiform::MemorySpace* elastiform_make_pinned_space() { return new elastiform::ELASTIFORM_GPU::PinnedSpace; }
+
 EXPORTED elastiform::Backend* elastiform_make_cuda_backend(elastiform::Precision precision, bool with_library, elastiform::LinkMaker links,
                                                            int process) {
   using elastiform::InputError;

@@ -66,10 +66,15 @@ void free_on_device(void* memory) { static_cast<void>(cudaFree(memory)); }
 void* allocate_pinned(std::int64_t bytes) {
   if (bytes == 0) return nullptr;
   void* memory = nullptr;
-  check(cudaMallocHost(&memory, static_cast<std::size_t>(bytes)), "cudaMallocHost");
+  const std::string what = "pinning " + mebibytes(bytes) + " of the host's memory";
+  check(cudaMallocHost(&memory, static_cast<std::size_t>(bytes)), what.c_str());
   return memory;
 }
-void free_pinned(void* memory) { static_cast<void>(cudaFreeHost(memory)); }
+void free_pinned(void* memory) {
+  if (memory == nullptr) return;
+  static_cast<void>(cudaDeviceSynchronize());
+  static_cast<void>(cudaFreeHost(memory));
+}
 
 bool is_on_device(const void* memory) {
   cudaPointerAttributes attributes;
