@@ -163,6 +163,7 @@ namespace {
 struct Position {
   std::uint64_t seed = 0;
   std::int64_t step = 0, updates = 0, skipped = 0;
+  std::string weights_hash;
 };
 
 /// Everything but what optimizer, rules and average keep.
@@ -171,7 +172,7 @@ void write_run_state(Hdf5Writer& file, const Weights& weights, const std::string
   write_identity(file, build, weights.table().space());
   file.attribute("/", "recipe", std::string_view(recipe_toml));
   file.attribute("/", "data_sha256", std::string_view(data_sha256));
-  file.attribute("/", "weights_hash", std::string_view(weights_hash(weights)));
+  file.attribute("/", "weights_hash", std::string_view(position.weights_hash));
   file.attribute("/", "step", position.step);
   file.attribute("/", "updates", position.updates);
   file.attribute("/", "skipped", position.skipped);
@@ -185,9 +186,9 @@ void write_run_state(Hdf5Writer& file, const Weights& weights, const std::string
 
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path) {
   const Trainer::State& state = trainer.state();
+  const Position position{trainer.options().seed, state.next_step, state.updates, state.skipped, weights_hash(state.weights)};
   Hdf5Writer file(path, kKind);
-  write_run_state(file, state.weights, recipe_toml, data_sha256, {trainer.options().seed, state.next_step, state.updates, state.skipped},
-                  this_build(trainer.backend()));
+  write_run_state(file, state.weights, recipe_toml, data_sha256, position, this_build(trainer.backend()));
   for (const auto& [name, moment] : state_moments(state)) write_weights(file, name, *moment, Held::trained);
   for (const auto& [name, array] : state.optimizer->arrays()) write_array(file, "/optimizer/" + name, *array);
   for (const auto& [name, numbers] : state_numbers(state)) file.dataset(name, std::span<const double>(*numbers));
@@ -203,10 +204,11 @@ void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, con
   file.close();
 }
 
-void save_first_weights(const Weights& weights, const std::string& recipe_toml, const std::string& data_sha256, std::uint64_t seed,
-                        const BuildIdentity& build, const std::string& path) {
+void save_first_weights(const Weights& weights, const std::string& hash, const std::string& recipe_toml, const std::string& data_sha256,
+                        std::uint64_t seed, const BuildIdentity& build, const std::string& path) {
   Hdf5Writer file(path, kKind);
-  write_run_state(file, weights, recipe_toml, data_sha256, {.seed = seed}, build);
+  write_run_state(file, weights, recipe_toml, data_sha256, {.seed = seed, .step = 0, .updates = 0, .skipped = 0, .weights_hash = hash},
+                  build);
   file.dataset("/first", std::span<const double>(std::array{0.0}));
   file.close();
 }

@@ -20,9 +20,9 @@ BuildIdentity this_build(const Backend& backend);
 /// Durable; equal state gives equal bytes.
 void save_checkpoint(const Trainer& trainer, const std::string& recipe_toml, const std::string& data_sha256, const std::string& path);
 
-/// A checkpoint of step 0 that holds weights made elsewhere and nothing else: a run begins with them.
-void save_first_weights(const Weights& weights, const std::string& recipe_toml, const std::string& data_sha256, std::uint64_t seed,
-                        const BuildIdentity& build, const std::string& path);
+/// A checkpoint of step 0 that holds weights made elsewhere and nothing else: a run begins with them. hash: weights_hash() of them.
+void save_first_weights(const Weights& weights, const std::string& hash, const std::string& recipe_toml, const std::string& data_sha256,
+                        std::uint64_t seed, const BuildIdentity& build, const std::string& path);
 
 /// Fills a freshly made trainer of the same space and options from a checkpoint. A tuning's trainer holds its base already. Returns the
 /// identity that wrote it.

@@ -208,20 +208,27 @@ ActivationStatistics observed(const Recipe& recipe, const std::optional<std::str
   return activation_statistics(backend, weights, batches);
 }
 
-/// supernet.h5, teacher.h5 where the recipe needs one, and the recipe, which names that, into `beside`, which is to become the folder `run`.
+/// The file under a second name. It stays as it is when a checkpoint takes the place of the first, as files are replaced and never changed; a
+/// file system without links has a copy.
+void name_again(const std::string& file, const std::string& name) {
+  std::error_code error;
+  std::filesystem::create_hard_link(file, name, error);
+  if (error) std::filesystem::copy_file(file, name);
+}
+
+/// supernet.h5, teacher.h5 where the recipe needs one, and the recipe, which names that, into `beside`, which is to become the folder `run`. The
+/// teacher is the largest subnet of the weights that the run begins with: the same file.
 void save_run(Recipe& recipe, const std::string& run, const std::string& beside, const Weights& weights, const std::string& data_sha256) {
   const BuildIdentity build = this_build(*make_backend(training_compute(recipe, Device::cpu), ThreadPool(1)));
-  std::optional<LoadedSupernet> teacher;
+  const RunPaths paths{beside};
+  const std::string hash = weights_hash(weights);
   if (needs_teacher(recipe)) {
-    teacher.emplace(teacher_of(weights, "", data_sha256, 0, build));  // of which recipe is known when it has a name
-    take_teacher(recipe, *teacher);
+    recipe.train.teacher = recipe.space.largest();
+    recipe.teacher = hash;
   }
   const std::string stored = as_stored(recipe, run).text();
-  save_first_weights(weights, stored, data_sha256, recipe.train.seed, build, RunPaths{beside}.supernet());
-  if (teacher) {
-    teacher->recipe_toml = stored;
-    save_base(*teacher, RunPaths{beside}.teacher());
-  }
+  save_first_weights(weights, hash, stored, data_sha256, recipe.train.seed, build, paths.supernet());
+  if (needs_teacher(recipe)) name_again(paths.supernet(), paths.teacher());
   write_durably(RunPaths{beside}.recipe(), stored);
 }
 

@@ -16,12 +16,16 @@ LoadedSupernet teacher_of(const Weights& weights, const std::string& recipe_toml
 }
 
 LoadedSupernet load_teacher(const Recipe& recipe, const RunPaths& paths) {
-  LoadedSupernet teacher = load_supernet(paths.teacher());
+  LoadedSupernet teacher = load_supernet(paths.teacher(), Which::trained, std::nullopt, Placing::mapped);
   if (teacher.weights_hash != recipe.teacher)
     throw InputError({paths.teacher(), "the teacher that the run began with, SHA-256 " + recipe.teacher.substr(0, 16),
                       teacher.weights_hash.substr(0, 16), "restore the run's teacher.h5"});
-  if (teacher.space != teacher_space(recipe.space.model(), *recipe.train.teacher))
-    throw InputError({paths.teacher(), "a network of the recipe's model, " + format(*recipe.train.teacher), format(teacher.space.largest()),
+  const Subnet& wanted = *recipe.train.teacher;
+  // An import's file holds a supernet, whose largest subnet is what was imported.
+  if (const SearchSpace& held = teacher.space; held != teacher_space(held.model(), held.largest()))
+    teacher = teacher_of(teacher.weights, teacher.recipe_toml, teacher.data_sha256, teacher.steps, teacher.identity);
+  if (teacher.space != teacher_space(recipe.space.model(), wanted))
+    throw InputError({paths.teacher(), "a network of the recipe's model, " + format(wanted), format(teacher.space.largest()),
                       "restore the run's teacher.h5 and recipe.toml"});
   return teacher;
 }
@@ -34,9 +38,11 @@ void take_teacher(Recipe& recipe, const LoadedSupernet& teacher) {
 std::unique_ptr<const Weights> weights_of_teacher(const Recipe& recipe, const RunPaths& paths, const LoadedSupernet* made) {
   // A recipe that names none is refused by the trainer, which says what would have one.
   if (!needs_teacher(recipe) || !recipe.train.teacher) return nullptr;
-  // A copy, not the file's own pages: a training lasts, and its planned memory is exact.
-  if (made == nullptr) return std::make_unique<const Weights>(copied(load_teacher(recipe, paths).weights));
-  return std::make_unique<const Weights>(copied(made->weights));
+  if (made != nullptr) return std::make_unique<const Weights>(copied(made->weights));
+  LoadedSupernet teacher = load_teacher(recipe, paths);
+  if (teacher.weights.on_host()) return std::make_unique<const Weights>(std::move(teacher.weights));
+  // Not the file's own pages: a training lasts, and its planned memory is exact.
+  return std::make_unique<const Weights>(copied(teacher.weights));
 }
 
 }  // namespace elastiform

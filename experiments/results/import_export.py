@@ -59,9 +59,11 @@ def write_checkpoint(folder):
 
 
 def size_of(path):
+    """Of a file or a folder; a file with two names counts once."""
     if os.path.isfile(path):
         return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
+    files = [os.stat(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names]
+    return sum({file.st_ino: file.st_size for file in files}.values())
 
 
 def remove(path):
@@ -158,8 +160,8 @@ print("# In and out of a network of 124 M parameters\n")
 parameters = sum(math.prod(shape) for shape in shapes().values())
 print(f"A Llama of {LAYERS} blocks of {EMBED} channels, random weights, {parameters:,} parameters, as many as GPT-2 has; medians of")
 print(f"{ROUNDS} rounds. The disk's seconds are those of writing as many bytes to a new file and syncing it; what a command takes beyond them")
-print("is the median of differences within rounds. An import writes two copies, the run's weights and the frozen original that it can learn")
-print("from. An export reads back what it wrote and compares logits; how good the subnet is, which its model card says, was known before.")
+print("is the median of differences within rounds; it may be less than the processor's, as the disk writes while the program computes. An")
+print("export reads back what it wrote and compares weights and logits; how good the subnet is, which its model card says, was known before.")
 print(f"{PROCESSOR}, {os.cpu_count()} cores, commit {COMMIT}. Made by `./dev experiment import_export`.\n")
 for title, rows in (("Import", imports), ("Export", exports)):
     print(f"## {title}\n\n| of | MiB written | seconds | disk, s | beyond the disk, s | processor, s |\n|---|---|---|---|---|---|")

@@ -37,6 +37,25 @@ void sync_path(const std::string& path) {
   if (!file.is_open() || ::fsync(file.get()) != 0) throw_system_error("sync", path);
 }
 
+/// The temporary file or folder that this thread fills: it is synced as a whole, so what is written into it need not be.
+thread_local const std::string* being_filled = nullptr;
+class Filling {
+ public:
+  explicit Filling(const std::string& temporary) : before_(being_filled) {
+    if (before_ == nullptr) being_filled = &temporary;  // the outermost is synced with all that is in it
+  }
+  ~Filling() { being_filled = before_; }
+  Filling(const Filling&) = delete;
+  Filling& operator=(const Filling&) = delete;
+
+ private:
+  const std::string* before_;
+};
+
+bool is_being_filled(const std::string& path) {
+  return being_filled != nullptr && (path == *being_filled || path.starts_with(*being_filled + "/"));
+}
+
 // Threads have numbers of their own in the system's table of processes, so two threads never share a temporary file.
 std::string temporary_of(const std::string& path) { return path + "." + std::to_string(::gettid()) + std::string(kTemporarySuffix); }
 
@@ -91,6 +110,13 @@ void throw_system_error(std::string_view doing, const std::string& path) {
   throw std::system_error(errno, std::generic_category(), "cannot " + std::string(doing) + " " + final_path(path));
 }
 
+void begin_to_write(const std::string& path) {
+#ifdef __linux__
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.is_open()) static_cast<void>(::sync_file_range(file.get(), 0, 0, SYNC_FILE_RANGE_WRITE));
+#endif
+}
+
 void write_all(int file, std::string_view content, const std::string& path) {
   while (!content.empty()) {
     const ssize_t written = ::write(file, content.data(), content.size());
@@ -125,6 +151,12 @@ DurableFile::~DurableFile() {
 
 void DurableFile::commit() {
   fail_point();
+  if (is_being_filled(path_)) {
+    begin_to_write(temporary_);
+    rename_or_throw(temporary_, path_);
+    temporary_.clear();
+    return fail_point();
+  }
   sync_path(temporary_);
   fail_point();
   rename_or_throw(temporary_, path_);
@@ -153,7 +185,10 @@ void write_durably(const std::string& path, const std::function<void(const std::
 
 void create_file_durably(const std::string& path, const std::function<void(const std::string&)>& write) {
   DurableFile file(path);
-  write(file.temporary());
+  {
+    const Filling filling(file.temporary());
+    write(file.temporary());
+  }
   fail_point();
   sync_path(file.temporary());
   fail_point();
@@ -177,7 +212,10 @@ void create_folder_durably(const std::string& typed, const std::function<void(co
   const std::string temporary = temporary_of(path);
   if (::mkdir(temporary.c_str(), 0777) != 0) throw_system_error("create", path);
   try {
-    fill(temporary);
+    {
+      const Filling filling(temporary);
+      fill(temporary);
+    }
     fail_point();
     sync_tree(temporary);
     fail_point();

@@ -35,7 +35,8 @@ void write_durably(const std::string& path, std::string_view content);
 /// The same for content that a library writes: write(temporary path) must create and close the file.
 void write_durably(const std::string& path, const std::function<void(const std::string&)>& write);
 
-/// The same for a whole folder: fill(temporary folder), then one rename. `path` must not exist (InputError).
+/// The same for a whole folder: fill(temporary folder), then one rename. `path` must not exist (InputError). What `fill` writes by these functions
+/// is on its way to the disk at once and synced at the end, so that the disk works while `fill` does.
 void create_folder_durably(const std::string& path, const std::function<void(const std::string&)>& fill);
 
 /// Appends records to a file, each with a sequence number, length and CRC-32C, synced by commit(). A torn tail, behind which no whole record
@@ -58,6 +59,9 @@ class Journal {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// The disk begins to write what the file has. A hint: who syncs it later waits for less.
+void begin_to_write(const std::string& path);
 
 /// Somebody else writes to the folder.
 struct FolderLocked : InputError {

@@ -233,6 +233,7 @@ void Hdf5Writer::close() {
   state_->check_driver();
   if (!closed) throw std::runtime_error("cannot write " + state_->path);
   fail_point();
+  begin_to_write(state_->durable->temporary());
   seal_user_block(state_->durable->temporary(), state_->kind);
   state_->durable->commit();
 }

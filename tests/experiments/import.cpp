@@ -56,8 +56,11 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   // It learns from the checkpoint as it was, which stays in the run.
   const std::string recipe = content_of(own.folder / "runs/back/recipe.toml");
   CHECK_THAT(recipe, Catch::Matchers::Contains("objective = \"labels+teacher\"") && Catch::Matchers::Contains("[teacher]\nsubnet = "));
+  CHECK(load_supernet(own.folder / "runs/back/teacher.h5").weights_hash == after["weights_hash"]);
   CHECK(load_supernet(own.folder / "runs/back/teacher.h5").weights_hash ==
         load_supernet(own.folder / "runs/again/teacher.h5").weights_hash);
+  CHECK(fs::hard_link_count(own.folder / "runs/again/teacher.h5") == 2);  // its run's first weights, until a checkpoint takes their place
+  CHECK(fs::hard_link_count(own.folder / "runs/back/teacher.h5") == 1);
   // As if it had been killed between its first weights and its first checkpoint, or never.
   const json one = own.json_of(
       "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4");
