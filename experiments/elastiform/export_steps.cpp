@@ -16,6 +16,9 @@
 namespace elastiform {
 namespace {
 
+constexpr std::int64_t kConsumerTokens = 64;  // a consumer is asked about more of them than the proof is, and about as many images
+static_assert(kConsumerTokens >= kProofTokens);
+
 ModelCard::Quality quality_of(Run& run, const Subnet& subnet, Split split, ResultStore& store, const CommonOptions& common) {
   const ScoringSet set = run.report_set(split);
   const Evaluation evaluation = evaluate_in_run(run, std::span(&subnet, 1), set, store, common).front();
@@ -36,8 +39,7 @@ std::int64_t id_of(const ResultStore& store, const Subnet& subnet, const std::st
 
 ConsumerReport consumer_report(Run& run, const Subnet& subnet, const Format& format, const std::string& path, const Check& check,
                                const Sample& sample, int threads) {
-  constexpr std::int64_t kRows = 64;
-  const Sample some = sample.first(kRows);
+  const Sample some = sample.first(kConsumerTokens);
   return check_with(*check.consumer, check.python, format, path, some, sample_logits(run.weights(), subnet, some, threads));
 }
 
@@ -56,7 +58,7 @@ Sample comparison_sample(Run& run) {
   }
   const TextData& data = run.text();
   const Segment& segment = data.segments(Split::search).front();
-  return data.tokens(segment.begin, std::min(segment.end, segment.begin + std::min<std::int64_t>(model.context, kProofTokens)));
+  return data.tokens(segment.begin, std::min(segment.end, segment.begin + std::min<std::int64_t>(model.context, kConsumerTokens)));
 }
 
 }  // namespace

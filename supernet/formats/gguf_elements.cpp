@@ -14,10 +14,19 @@ static_assert(std::endian::native == std::endian::little, "GGUF data is little-e
 
 constexpr std::size_t kBlock = 32, kHalf = sizeof(std::uint16_t), kBlockBytes = kHalf + kBlock;  // q8_0
 
-template <class T>
-void put(std::string& bytes, T value) {
-  bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
+/// Writes values one behind the other into bytes that were made before.
+class Output {
+ public:
+  explicit Output(std::string& bytes) : at_(bytes.data()) {}
+  template <class T>
+  void put(T value) {
+    std::memcpy(at_, &value, sizeof value);
+    at_ += sizeof value;
+  }
+
+ private:
+  char* at_;
+};
 
 template <class T>
 T get(std::string_view bytes, std::size_t at) {
@@ -33,15 +42,21 @@ std::uint16_t finite_float16(float value) {
   return half;
 }
 
+/// To the nearest whole number, ties to even, of |value| < 2^22: the sum has no digits behind the point. std::nearbyint is a call a weight.
+float rounded(float value) {
+  constexpr float kWhole = 0x1.8p23f;
+  return (value + kWhole) - kWhole;
+}
+
 /// q = round(x / scale) with the scale as the file keeps it, so that its own rounding costs nothing; |q| ≤ 127.
-void put_block(std::string& bytes, const float* x) {
+void put_block(Output& out, const float* x) {
   float largest = 0;
   for (std::size_t i = 0; i < kBlock; ++i) largest = std::max(largest, std::abs(x[i]));
   const std::uint16_t half = finite_float16(largest / 127);
   const float scale = from_float16(half);
-  put(bytes, half);
+  out.put(half);
   for (std::size_t i = 0; i < kBlock; ++i)
-    put(bytes, static_cast<std::int8_t>(scale == 0 ? 0.0f : std::clamp(std::nearbyint(x[i] / scale), -127.0f, 127.0f)));
+    out.put(static_cast<std::int8_t>(scale == 0 ? 0.0f : rounded(std::clamp(x[i] / scale, -127.0f, 127.0f))));
 }
 
 /// Element i of a block of 4-bit numbers that begin at `at`: the first half of them stand in the low bits of 16 bytes.
@@ -50,12 +65,17 @@ float nibble(std::string_view bytes, std::size_t at, std::size_t i) {
   return static_cast<float>(i < kBlock / 2 ? byte & 15 : byte >> 4);
 }
 
-/// Element i of the block that begins at `at`.
-float block_element(Element element, std::string_view bytes, std::size_t at, std::size_t i) {
+/// The elements of the block that begins at `at`.
+void get_block(Element element, std::string_view bytes, std::size_t at, float* into) {
   const float scale = from_float16(get<std::uint16_t>(bytes, at));
-  if (element == Element::q8_0) return scale * get<std::int8_t>(bytes, at + kHalf + i);
-  if (element == Element::q4_0) return scale * (nibble(bytes, at + kHalf, i) - 8);
-  return scale * nibble(bytes, at + 2 * kHalf, i) + from_float16(get<std::uint16_t>(bytes, at + kHalf));
+  if (element == Element::q8_0) {
+    for (std::size_t i = 0; i < kBlock; ++i) into[i] = scale * get<std::int8_t>(bytes, at + kHalf + i);
+  } else if (element == Element::q4_0) {
+    for (std::size_t i = 0; i < kBlock; ++i) into[i] = scale * (nibble(bytes, at + kHalf, i) - 8);
+  } else {
+    const float least = from_float16(get<std::uint16_t>(bytes, at + kHalf));
+    for (std::size_t i = 0; i < kBlock; ++i) into[i] = scale * nibble(bytes, at + 2 * kHalf, i) + least;
+  }
 }
 
 }  // namespace
@@ -73,20 +93,22 @@ BlockSize block_size(std::uint32_t element) {
 }
 
 std::string encode(Element element, const std::vector<float>& values) {
-  std::string bytes;
   const BlockSize block = block_size(static_cast<std::uint32_t>(element));
-  bytes.reserve(values.size() / static_cast<std::size_t>(block.elements) * static_cast<std::size_t>(block.bytes));
+  if (element == Element::q8_0 && values.size() % kBlock != 0) throw std::logic_error("gguf: q8_0 needs rows of whole blocks");
+  std::string bytes(values.size() / static_cast<std::size_t>(block.elements) * static_cast<std::size_t>(block.bytes), '\0');
+  Output out(bytes);
   switch (element) {
-    case Element::f32: bytes.assign(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)); break;
+    case Element::f32:
+      if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+      break;
     case Element::f16:
-      for (const float value : values) put(bytes, finite_float16(value));
+      for (const float value : values) out.put(finite_float16(value));
       break;
     case Element::bf16:
-      for (const float value : values) put(bytes, to_bfloat16(value));
+      for (const float value : values) out.put(to_bfloat16(value));
       break;
     case Element::q8_0:
-      if (values.size() % kBlock != 0) throw std::logic_error("gguf: q8_0 needs rows of whole blocks");
-      for (std::size_t i = 0; i < values.size(); i += kBlock) put_block(bytes, values.data() + i);
+      for (std::size_t i = 0; i < values.size(); i += kBlock) put_block(out, values.data() + i);
       break;
     case Element::q4_0:
     case Element::q4_1: throw std::logic_error("gguf: 4-bit blocks are read only");
@@ -110,8 +132,8 @@ std::vector<float> decode(std::uint32_t element, std::string_view bytes) {
     case Element::q4_0:
     case Element::q4_1:
     case Element::q8_0:
-      for (std::size_t i = 0; i < values.size(); ++i)
-        values[i] = block_element(static_cast<Element>(element), bytes, i / kBlock * static_cast<std::size_t>(block.bytes), i % kBlock);
+      for (std::size_t i = 0; i < values.size(); i += kBlock)
+        get_block(static_cast<Element>(element), bytes, i / kBlock * static_cast<std::size_t>(block.bytes), values.data() + i);
       break;
   }
   return values;

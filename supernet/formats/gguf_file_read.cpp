@@ -188,6 +188,11 @@ std::vector<float> Reader::floats(std::string_view name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) throw std::logic_error("gguf: no tensor " + std::string(name));
   const Entry& entry = found->second;
+  if (static_cast<Element>(entry.element) == Element::f32) {  // as it stands: the memory of one copy
+    std::vector<float> values(static_cast<std::size_t>((entry.end - entry.begin) / sizeof(float)));
+    file_.read(entry.begin, values.data(), entry.end - entry.begin);
+    return values;
+  }
   std::string bytes(static_cast<std::size_t>(entry.end - entry.begin), '\0');
   file_.read(entry.begin, bytes.data(), bytes.size());
   return decode(entry.element, bytes);

@@ -9,6 +9,7 @@
 #include "supernet/formats/gguf.hpp"
 #include "supernet/formats/gguf_rotary.hpp"
 #include "supernet/formats/gguf_vocabulary.hpp"
+#include "supernet/formats/weight_rows.hpp"
 
 namespace elastiform::gguf {
 namespace {
@@ -106,12 +107,14 @@ std::int64_t rotated_place(std::int64_t column, std::int64_t head_dim) {
 }
 
 void fill(View into, const Source& source, const std::vector<float>& values, std::int64_t head_dim) {
+  std::vector<std::int64_t> places;
+  for (std::int64_t column = 0; column < into.columns; ++column)
+    places.push_back(source.rotated ? rotated_place(column, head_dim) : column);
+  const auto place = [&](std::int64_t column) { return places[static_cast<std::size_t>(column)]; };
+  if (source.transposed) return fill_transposed(into, values.data(), into.rows, place);
   for (std::int64_t row = 0; row < into.rows; ++row)
-    for (std::int64_t column = 0; column < into.columns; ++column) {
-      const std::int64_t output = source.rotated ? rotated_place(column, head_dim) : column;
-      const std::int64_t at = source.transposed ? output * into.rows + row : row * into.columns + output;
-      into.row<float>(row)[column] = values[static_cast<std::size_t>(at)];
-    }
+    for (std::int64_t column = 0; column < into.columns; ++column)
+      into.row<float>(row)[column] = values[static_cast<std::size_t>(row * into.columns + place(column))];
 }
 
 /// Whether the FFN of a block stands for none: it adds nothing to the stream, and ours say so, while of others a single column is taken for one.

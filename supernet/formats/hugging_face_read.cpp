@@ -13,12 +13,12 @@
 #include "supernet/formats/hugging_face_tokenizer.hpp"
 #include "supernet/formats/json.hpp"
 #include "supernet/formats/safetensors_folder.hpp"
+#include "supernet/formats/weight_rows.hpp"
 
 namespace elastiform::hugging_face {
 namespace {
 
 constexpr std::size_t kMaxTokenizer = 64 << 20;  // Llama 3's, of 128,256 ids, takes 17 MB
-constexpr std::int64_t kTile = 32;               // a tile of both sides of a transposition stays in L1
 
 void fill(View into, const Source& source, const std::vector<float>& values) {
   if (!source.transposed) {
@@ -28,11 +28,7 @@ void fill(View into, const Source& source, const std::vector<float>& values) {
     return;
   }
   const auto width = static_cast<std::int64_t>(values.size()) / source.shape.front();
-  for (std::int64_t first_row = 0; first_row < into.rows; first_row += kTile)
-    for (std::int64_t first = 0; first < into.columns; first += kTile)
-      for (std::int64_t row = first_row; row < std::min(first_row + kTile, into.rows); ++row)
-        for (std::int64_t column = first; column < std::min(first + kTile, into.columns); ++column)
-          into.row<float>(row)[column] = values[static_cast<std::size_t>(column * width + row)];
+  fill_transposed(into, values.data(), width, [](std::int64_t column) { return column; });
 }
 
 std::string prefix_of(const safetensors::Folder& file, const Architecture& found) {

@@ -21,10 +21,8 @@ void write(const DenseModel& model, const ModelCard& card, const std::string& pa
 void write(const DenseModel& model, const ModelCard& card, const std::string& path, std::int64_t inline_bytes);
 
 /// Logits [rows of the sample, V], by a small interpreter of the operators that knows nothing of networks: of a text all but the last tokens at
-/// once, those one by one through the cache.
-std::vector<float> run(const std::string& path, const Sample& sample);
-
-/// Throws std::runtime_error unless the file's constants are the weights of `written` and the cosines and sines of its positions, bit for bit.
-void check_constants(const DenseModel& written, const std::string& path);
+/// once, those one by one through the cache. With `written`: std::runtime_error unless the file's constants are its weights and the cosines and
+/// sines of its positions, bit for bit.
+std::vector<float> run(const std::string& path, const Sample& sample, const DenseModel* written = nullptr);
 
 }  // namespace elastiform::onnx_folder

@@ -85,9 +85,11 @@ std::string external_bytes(const onnx::TensorProto& tensor, const std::string& f
   return text;
 }
 
-Tensor initializer(const onnx::TensorProto& tensor, const std::string& folder) {
+/// The tensor's numbers, which it then no longer has beside them.
+Tensor taken(onnx::TensorProto& tensor, const std::string& folder) {
   const bool external = tensor.data_location() == onnx::TensorProto::EXTERNAL;
-  const std::string bytes = external ? external_bytes(tensor, folder) : tensor.raw_data();
+  const std::string bytes = external ? external_bytes(tensor, folder) : std::move(*tensor.mutable_raw_data());
+  tensor.clear_raw_data();
   std::vector<std::int64_t> shape(tensor.dims().begin(), tensor.dims().end());
   if (tensor.data_type() == onnx::TensorProto::FLOAT) return Tensor::of(std::move(shape), values_of<float>(bytes));
   if (tensor.data_type() == onnx::TensorProto::INT64) return Tensor::of(std::move(shape), values_of<std::int64_t>(bytes));
@@ -179,26 +181,21 @@ class Model {
     std::ifstream file(folder + "/model.onnx", std::ios::binary);
     if (!model_.ParseFromIstream(&file)) fail("model.onnx is none");
     if (model_.opset_import_size() != 1 || model_.opset_import(0).version() != 17) fail("another opset");
-    for (const auto& tensor : model_.graph().initializer()) constants_.emplace(tensor.name(), initializer(tensor, folder));
+    for (auto& tensor : *model_.mutable_graph()->mutable_initializer()) constants_.emplace(tensor.name(), taken(tensor, folder));
+    for (const auto& node : model_.graph().node()) {
+      const auto& inputs = node.input();
+      if (!inputs.empty() && std::all_of(inputs.begin(), inputs.end(), [&](const auto& name) { return constants_.count(name) != 0; }))
+        evaluate(node, constants_);
+    }
   }
 
   /// Runs the graph and returns its outputs.
   Values run(Values inputs) const {
     Values values = std::move(inputs);
-    const auto find = [&](const std::string& name) -> const Tensor* {
-      if (const auto found = values.find(name); found != values.end()) return &found->second;
-      if (const auto found = constants_.find(name); found != constants_.end()) return &found->second;
-      fail("nothing is called " + name);
-    };
-    for (const auto& node : model_.graph().node()) {
-      std::vector<const Tensor*> in;
-      for (const std::string& name : node.input()) in.push_back(find(name));
-      std::vector<Tensor> out = evaluated(node, in);
-      if (static_cast<int>(out.size()) != node.output_size()) fail("a node with other outputs");
-      for (int i = 0; i < node.output_size(); ++i) values.insert_or_assign(node.output(i), std::move(out[static_cast<std::size_t>(i)]));
-    }
+    for (const auto& node : model_.graph().node())
+      if (node.output().empty() || constants_.count(node.output(0)) == 0) evaluate(node, values);
     Values outputs;
-    for (const auto& output : model_.graph().output()) outputs.emplace(output.name(), *find(output.name()));
+    for (const auto& output : model_.graph().output()) outputs.emplace(output.name(), *find(output.name(), values));
     return outputs;
   }
 
@@ -221,8 +218,23 @@ class Model {
   }
 
  private:
+  const Tensor* find(const std::string& name, const Values& values) const {
+    if (const auto found = values.find(name); found != values.end()) return &found->second;
+    if (const auto found = constants_.find(name); found != constants_.end()) return &found->second;
+    fail("nothing is called " + name);
+  }
+
+  /// Puts the results of a node among `values`.
+  void evaluate(const onnx::NodeProto& node, Values& values) const {
+    std::vector<const Tensor*> in;
+    for (const std::string& name : node.input()) in.push_back(find(name, values));
+    std::vector<Tensor> out = evaluated(node, in);
+    if (static_cast<int>(out.size()) != node.output_size()) fail("a node with other outputs");
+    for (int i = 0; i < node.output_size(); ++i) values.insert_or_assign(node.output(i), std::move(out[static_cast<std::size_t>(i)]));
+  }
+
   onnx::ModelProto model_;
-  Values constants_;
+  Values constants_;  // initializers, and what nodes make of them alone: a head's transpose is as large as the embedding
 };
 
 /// All but the last tokens at once, those one by one through the cache.
@@ -259,10 +271,8 @@ std::vector<float> run_classifier(const Model& model, const ImageShape& shape, c
   return std::move(logits->second.floats);
 }
 
-}  // namespace
-
-void check_constants(const DenseModel& written, const std::string& path) {
-  const Model model(path);
+/// The file's constants are the weights of `written` and the cosines and sines of its positions, bit for bit.
+void check_constants(const Model& model, const DenseModel& written) {
   const auto check = [&](const std::string& name, std::int64_t rows, std::int64_t columns, const auto& value) {
     const Tensor& found = model.constant(name);
     bool same = found.is_float && found.size() == rows * columns;
@@ -289,8 +299,11 @@ void check_constants(const DenseModel& written, const std::string& path) {
   check("rotary.sin", m.context, half, [&](std::int64_t t, std::int64_t i) { return static_cast<float>(std::sin(angle(t, i))); });
 }
 
-std::vector<float> run(const std::string& path, const Sample& sample) {
+}  // namespace
+
+std::vector<float> run(const std::string& path, const Sample& sample, const DenseModel* written) {
   const Model model(path);
+  if (written != nullptr) check_constants(model, *written);
   return sample.images.sequences > 0 ? run_classifier(model, sample.shape, sample.images) : run_decoder(model, sample.tokens);
 }
 

@@ -5,6 +5,9 @@
 #include <iterator>
 #include <numeric>
 #include <stdexcept>
+#include <type_traits>
+
+#include "supernet/formats/weight_rows.hpp"
 
 namespace elastiform::onnx_folder {
 namespace {
@@ -98,6 +101,13 @@ std::vector<T> pairwise(const Tensor& a, const Tensor& b, const std::vector<T>& 
 
 template <class T>
 std::vector<T> permuted(const std::vector<T>& values, const Shape& shape, const Shape& steps) {
+  if (shape.size() == 2) {
+    std::vector<T> result(values.size());
+    for_each_in_tiles(shape[0], shape[1], [&](std::int64_t row, std::int64_t column) {
+      result[static_cast<std::size_t>(row * shape[1] + column)] = element(values, row * steps[0] + column * steps[1]);
+    });
+    return result;
+  }
   std::vector<T> result;
   result.reserve(values.size());
   walk(shape, steps, steps, [&](std::int64_t i, std::int64_t) { result.push_back(element(values, i)); });
@@ -110,6 +120,20 @@ void copy_rows(const std::vector<T>& from, std::int64_t from_width, std::int64_t
                std::int64_t to_at, std::int64_t width, std::int64_t outer) {
   for (std::int64_t row = 0; row < outer; ++row)
     std::copy_n(from.begin() + row * from_width + from_at, width, to.begin() + row * to_width + to_at);
+}
+
+constexpr std::int64_t kColumns = 32;  // whose sums stay in registers, and a weight's share of them in the cache while rows change
+template <std::int64_t count>
+using Fixed = std::integral_constant<std::int64_t, count>;
+
+/// out[0 … width-1] += x[inner] · w[inner, of `columns`].
+template <class Width>
+void add_products(const float* x, std::int64_t inner, const float* w, std::int64_t columns, float* out, Width width) {
+  float sums[kColumns];
+  std::copy_n(out, static_cast<std::int64_t>(width), sums);
+  for (std::int64_t k = 0; k < inner; ++k)
+    for (std::int64_t column = 0; column < width; ++column) sums[column] += x[k] * w[k * columns + column];
+  std::copy_n(sums, static_cast<std::int64_t>(width), out);
 }
 
 /// Elements before and behind an axis.
@@ -168,11 +192,13 @@ Tensor product(const Tensor& a, const Tensor& b) {
   if (values.empty()) return Tensor::of(std::move(shape), std::move(values));
   walk(batch, strides(batch_a, batch), strides(batch_b, batch), [&](std::int64_t i, std::int64_t j) {
     const float *x = a.floats.data() + i * rows * inner, *w = b.floats.data() + j * inner * columns;
-    for (std::int64_t row = 0; row < rows; ++row, out += columns)
-      for (std::int64_t k = 0; k < inner; ++k) {
-        const float factor = x[row * inner + k];
-        for (std::int64_t column = 0; column < columns; ++column) out[column] += factor * w[k * columns + column];
-      }
+    std::int64_t first = 0;
+    for (; first + kColumns <= columns; first += kColumns)
+      for (std::int64_t row = 0; row < rows; ++row)
+        add_products(x + row * inner, inner, w + first, columns, out + row * columns + first, Fixed<kColumns>());
+    for (std::int64_t row = 0; row < rows; ++row)
+      add_products(x + row * inner, inner, w + first, columns, out + row * columns + first, columns - first);
+    out += rows * columns;
   });
   return Tensor::of(std::move(shape), std::move(values));
 }

@@ -17,8 +17,7 @@ std::string why_not_block(const ModelConfig&, int, int, const BlockGenes&) { ret
 #ifndef ELASTIFORM_ONNX
 void write(const DenseModel&, const ModelCard&, const std::string&, std::int64_t) { throw std::logic_error("onnx: not in this build"); }
 void write(const DenseModel&, const ModelCard&, const std::string&) { throw std::logic_error("onnx: not in this build"); }
-std::vector<float> run(const std::string&, const Sample&) { throw std::logic_error("onnx: not in this build"); }
-void check_constants(const DenseModel&, const std::string&) { throw std::logic_error("onnx: not in this build"); }
+std::vector<float> run(const std::string&, const Sample&, const DenseModel*) { throw std::logic_error("onnx: not in this build"); }
 #endif
 
 }  // namespace elastiform::onnx_folder

@@ -1,12 +1,14 @@
 #include "supernet/formats/proof.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <fstream>
 #include <stdexcept>
 
 #include <fmt/format.h>
 
+#include "kernels/parallel.hpp"
 #include "supernet/formats/hugging_face_images.hpp"
 #include "supernet/tokenizers/oniguruma.hpp"
 #include "supernet/tokenizers/tokenizer.hpp"
@@ -25,39 +27,80 @@ namespace {
   throw std::runtime_error(fmt::format("export: the {} read back has {}; nothing was written", format.name, what));
 }
 
-/// One block of elements that share a scale, or one element.
-void prove_block(const Format& format, const TensorSpec& tensor, const Rounding& rounding, const float* expected, const float* found,
-                 std::int64_t count, std::int64_t expected_step, std::int64_t found_step) {
-  double largest = 0, difference = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const double value = expected[i * expected_step], distance = std::abs(found[i * found_step] - value);
-    if (!std::isfinite(value))
-      throw std::runtime_error("export: " + tensor.name + " holds a weight that is not finite; the supernet's weights may have diverged");
-    largest = std::max(largest, std::abs(value));
-    if (!(distance <= difference)) difference = distance;  // so that a NaN stays
+/// Whether a row has neither an infinity nor something that is no number, whose exponents have all bits.
+bool all_finite(const float* row, std::int64_t columns) {
+  constexpr std::uint32_t kExponent = 0x7F800000u;
+  std::uint32_t found = 0;
+  for (std::int64_t column = 0; column < columns; ++column)
+    found |= (std::bit_cast<std::uint32_t>(row[column]) & kExponent) == kExponent ? 1u : 0u;
+  return found == 0;
+}
+
+/// Largest sizes of weights and largest distances to what was read, of blocks that share a scale or of single weights.
+class Worst {
+ public:
+  explicit Worst(std::size_t blocks) : largest_(blocks), difference_(blocks) {}
+  void clear() {
+    std::fill(largest_.begin(), largest_.end(), 0.0f);
+    std::fill(difference_.begin(), difference_.end(), 0.0f);
   }
-  if (!(difference <= rounding.step * largest + rounding.floor))
-    fail(format, "weight of its block in " + tensor.name, largest > 0 ? difference / largest : difference, rounding.step);
+  /// A row of which `columns_a_block` columns belong to one block after the other.
+  void add(const float* wanted, const float* read, std::int64_t columns, std::int64_t columns_a_block) {
+    if (columns_a_block == 1) {
+      for (std::size_t i = 0; i < largest_.size(); ++i) add(i, wanted[i], read[i]);
+      return;
+    }
+    std::int64_t column = 0;
+    for (std::size_t i = 0; i < largest_.size(); ++i)
+      for (const std::int64_t end = std::min(column + columns_a_block, columns); column < end; ++column)
+        add(i, wanted[column], read[column]);
+  }
+  void check(const Format& format, const TensorSpec& tensor, const Rounding& rounding) const {
+    for (std::size_t i = 0; i < largest_.size(); ++i) {
+      const double largest = largest_[i], difference = difference_[i];
+      if (difference > rounding.step * largest + rounding.floor)
+        fail(format, "weight of its block in " + tensor.name, largest > 0 ? difference / largest : difference, rounding.step);
+    }
+  }
+
+ private:
+  // Both of a difference are float32, and so is what rounding could make of it: 0 only where they are equal.
+  void add(std::size_t block, float wanted, float read) {
+    largest_[block] = std::max(largest_[block], std::abs(wanted));
+    difference_[block] = std::max(difference_[block], std::abs(read - wanted));
+  }
+  std::vector<float> largest_, difference_;
+};
+
+/// Files keep linear maps as [out,in], and blocks lie along the inputs: down our columns; those of embeddings lie along their rows.
+void prove_tensor(const Format& format, const TensorSpec& tensor, const Rounding& rounding, ConstView expected, ConstView found) {
+  const bool along_rows = tensor.role == Role::embedding;
+  const std::int64_t rows_a_block = along_rows ? 1 : rounding.block, columns_a_block = along_rows ? rounding.block : 1;
+  Worst worst(static_cast<std::size_t>((expected.columns + columns_a_block - 1) / columns_a_block));
+  for (std::int64_t first = 0; first < expected.rows; first += rows_a_block) {
+    worst.clear();
+    for (std::int64_t row = first; row < std::min(first + rows_a_block, expected.rows); ++row) {
+      const float *const wanted = expected.row<float>(row), *const read = found.row<float>(row);
+      if (!all_finite(wanted, expected.columns))
+        throw std::runtime_error("export: " + tensor.name + " holds a weight that is not finite; the supernet's weights may have diverged");
+      if (!all_finite(read, expected.columns)) fail(format, "a weight in " + tensor.name + " that is not finite");
+      worst.add(wanted, read, expected.columns, columns_a_block);
+    }
+    worst.check(format, tensor, rounding);
+  }
 }
 
 /// Every weight of the file beside the one that was to be written: what logits of one context may hide.
-void prove_weights(const Format& format, const Weights& written, const Weights& read) {
-  for (const TensorSpec& tensor : written.table().tensors()) {
+void prove_weights(const Format& format, const Weights& written, const Weights& read, int threads) {
+  const auto& tensors = written.table().tensors();
+  const ThreadPool pool(threads);
+  pool.for_each(static_cast<std::int64_t>(tensors.size()), [&](std::int64_t i) {
+    const TensorSpec& tensor = tensors[static_cast<std::size_t>(i)];
     const ConstView expected = written.view(tensor), found = read.view(tensor.name);
     if (expected.rows != found.rows || expected.columns != found.columns) fail(format, tensor.name + " in another shape");
     const bool exact = tensor.role == Role::gain || tensor.role == Role::bias;
-    const Rounding rounding = exact ? Rounding{} : format.rounding;
-    // Files keep linear maps as [out,in], and blocks lie along the inputs: down our columns.
-    const bool along_columns = rounding.block > 1 && tensor.role != Role::embedding;
-    const std::int64_t block_rows = along_columns ? rounding.block : 1, block_columns = along_columns ? 1 : rounding.block;
-    for (std::int64_t row = 0; row < expected.rows; row += block_rows)
-      for (std::int64_t column = 0; column < expected.columns; column += block_columns) {
-        const std::int64_t count =
-            along_columns ? std::min(block_rows, expected.rows - row) : std::min(block_columns, expected.columns - column);
-        prove_block(format, tensor, rounding, expected.row<float>(row) + column, found.row<float>(row) + column, count,
-                    along_columns ? expected.ld : 1, along_columns ? found.ld : 1);
-      }
-  }
+    prove_tensor(format, tensor, exact ? Rounding{} : format.rounding, expected, found);
+  });
 }
 
 /// What of a model no weight shows. Numbers as float32, which formats keep at least.
@@ -140,23 +183,22 @@ void prove_tokenizer(const Format& format, const std::string& written, const std
   if (found.encode(sample) != expected.encode(sample)) fail(format, "a tokenizer that cuts text otherwise");
 }
 
-/// The logits of `path` read back, or run: then of the first rows only, because an interpreter takes its time.
+/// The logits of `path` read back, or run: then of the first images only, because an interpreter takes its time.
 std::vector<float> logits_of(const Format& format, const DenseModel& written, const ModelCard& card, const Sample& sample,
                              const std::string& path, int threads) {
-  constexpr std::int64_t kInterpretedTokens = 32, kInterpretedImages = 4;
+  constexpr std::int64_t kInterpretedImages = 4;
   if (format.run != nullptr) {
-    if (format.check_constants != nullptr) format.check_constants(written, path);
     const ImageShape& image = written.model.image;
     if (written.model.classifies())  // a graph knows neither: they stand beside it
       prove_reading(format, card, image.channels, hugging_face::reading_of_folder(path, image), names_in(path + "/labels.txt"));
-    return format.run(path, sample.first(written.model.classifies() ? kInterpretedImages : kInterpretedTokens));
+    return format.run(path, written.model.classifies() ? sample.first(kInterpretedImages) : sample, &written);
   }
   const DenseModel read = format.read(path, std::nullopt);
   if (read.subnet != written.subnet)
     throw std::runtime_error("export: the file read back holds " + elastiform::format(read.subnet) + " instead of " +
                              elastiform::format(written.subnet));
   prove_config(format, written.model, read.model);
-  prove_weights(format, written.weights, read.weights);
+  prove_weights(format, written.weights, read.weights, threads);
   if (written.model.classifies()) prove_reading(format, card, read.model.image.channels, read.reading, read.class_names);
   else prove_tokenizer(format, card.tokenizer, read.tokenizer);
   return sample_logits(read.weights, read.subnet, sample, threads);

@@ -8,9 +8,8 @@
 
 namespace elastiform {
 
-/// So many tokens tell a wrong network from a right one; what they do not touch, such as rows of embeddings and of position tables, is compared
-/// number by number.
-constexpr std::int64_t kProofTokens = 128;
+/// So many tokens tell a wrong network from a right one: what they could hide, weights and what describes the model, is compared number by number.
+constexpr std::int64_t kProofTokens = 32;
 constexpr std::int64_t kProofImages = 16;  // likewise
 
 /// Reads `path` back, or runs it, and compares: weights element by element, what the model and its tokenizer are, and logits with `expected`.

@@ -80,8 +80,7 @@ constexpr std::array kFormats{
            .why_not = onnx_folder::why_not,
            .why_not_block = onnx_folder::why_not_block,
            .write = onnx_folder::write,
-           .run = onnx_folder::run,
-           .check_constants = onnx_folder::check_constants},
+           .run = onnx_folder::run},
 };
 
 }  // namespace

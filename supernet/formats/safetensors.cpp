@@ -155,13 +155,13 @@ std::vector<float> Reader::floats(std::string_view name) const {
   if (found == entries_.end()) throw std::logic_error("safetensors: no tensor " + std::string(name));
   const Entry& entry = found->second;
   const std::uint64_t bytes = entry.end - entry.begin, width = element_bytes(entry.dtype);
-  std::vector<std::byte> raw(static_cast<std::size_t>(bytes));
-  file_.read(data_start_ + entry.begin, raw.data(), bytes);
   std::vector<float> values(static_cast<std::size_t>(bytes / width));
   if (width == sizeof(float)) {
-    if (!values.empty()) std::memcpy(values.data(), raw.data(), raw.size());
+    file_.read(data_start_ + entry.begin, values.data(), bytes);
     return values;
   }
+  std::vector<std::byte> raw(static_cast<std::size_t>(bytes));
+  file_.read(data_start_ + entry.begin, raw.data(), bytes);
   const bool brain = entry.dtype == "BF16";
   for (std::size_t i = 0; i < values.size(); ++i) {
     std::uint16_t half = 0;

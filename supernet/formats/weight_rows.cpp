@@ -11,9 +11,9 @@ std::vector<float> row_major(ConstView x) {
 
 std::vector<float> transposed(ConstView x) {
   std::vector<float> values(static_cast<std::size_t>(x.size()));
-  for (std::int64_t row = 0; row < x.rows; ++row)
-    for (std::int64_t column = 0; column < x.columns; ++column)
-      values[static_cast<std::size_t>(column * x.rows + row)] = x.row<float>(row)[column];
+  float* const out = values.data();
+  for_each_in_tiles(x.columns, x.rows,
+                    [&](std::int64_t column, std::int64_t row) { out[column * x.rows + row] = x.row<float>(row)[column]; });
   return values;
 }
 
