@@ -147,6 +147,15 @@ class Session {
     return sum;
   }
 
+  /// Of the step's subnets that learn from a teacher, of which none is without a distance; nullopt: none learns from one.
+  std::optional<double> mean_distance(double LossReport::*loss) const {
+    double sum = 0;
+    int taught = 0;
+    for (const LossReport& one : last_.losses)
+      if (one.*loss != 0) sum += one.*loss, ++taught;
+    return taught > 0 ? std::optional(sum / taught) : std::nullopt;
+  }
+
   std::string quality_line(const std::vector<Score>& scores) const {
     if (last_.masked_patches > 0) return fmt::format("squared error of {} hidden patches {:.3f}", last_.masked_patches, train_loss());
     if (metric_.classifies)
@@ -187,10 +196,10 @@ class Session {
     JsonObject loss, row;
     loss.add("smallest", losses_->smallest).add("middle", losses_->middle).add("largest", losses_->largest);
     row.add("step", step).add("tokens", step * inputs_per_step()).add_json("loss", loss.text());
-    row.add("train_loss", train_loss())
-        .add("gradient_norm", last_.gradient_norm)
-        .add("rate", last_.rate)
-        .add("skipped", trainer_.skipped_steps());
+    row.add("train_loss", train_loss());
+    if (const auto distance = mean_distance(&LossReport::teacher_loss)) row.add("teacher_loss", *distance);
+    if (const auto distance = mean_distance(&LossReport::hidden_loss)) row.add("hidden_loss", *distance);
+    row.add("gradient_norm", last_.gradient_norm).add("rate", last_.rate).add("skipped", trainer_.skipped_steps());
     if (recipe_.train.noise_scale) row.add("noise_scale", trainer_.noise().scale());
     row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
     row.add("tokens_per_second", static_cast<double>(interval_.inputs) / interval_.seconds)

@@ -18,8 +18,8 @@ namespace {
 
 /// What a row holds, nested names joined by "_": {"loss": {"middle": 1}} has loss_middle. Whole numbers and truth values are integers.
 constexpr const char* kIntegers[] = {"step", "tokens", "skipped", "checkpoint"};
-constexpr const char* kReals[] = {"loss_smallest", "loss_middle", "loss_largest",      "train_loss",       "gradient_norm",
-                                  "rate",          "seconds",     "tokens_per_second", "flops_per_second", "noise_scale"};
+constexpr const char* kReals[] = {"loss_smallest", "loss_middle", "loss_largest", "train_loss",        "teacher_loss",     "hidden_loss",
+                                  "gradient_norm", "rate",        "seconds",      "tokens_per_second", "flops_per_second", "noise_scale"};
 
 /// The number of that name in a row; NaN where the row has none, as for a loss that was not finite.
 double number_in(const nlohmann::json& row, const std::string& name) {

@@ -38,7 +38,8 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   const std::string format = GENERATE("hf-llama", "elastiform", "hf-auto", "gguf");
   const Exported own(format);
   const json made = own.json_of(
-      "import model --run runs/back --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=2");
+      "import model --run runs/back --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=2 --set "
+      "stage.0.hidden_weight=0.5");
   const json before = own.json_of("evaluate runs/micro --subnet largest"), after = own.json_of("evaluate runs/back --subnet largest");
   CHECK(made["subnet"] == after["subnet"]);
   CHECK(made["bytes_per_token"] == 1);
@@ -61,9 +62,13 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
         load_supernet(own.folder / "runs/again/teacher.h5").weights_hash);
   CHECK(fs::hard_link_count(own.folder / "runs/again/teacher.h5") == 2);  // its run's first weights, until a checkpoint takes their place
   CHECK(fs::hard_link_count(own.folder / "runs/back/teacher.h5") == 1);
+  const std::string log = content_of(own.folder / "runs/back/training.jsonl");
+  const json row = json::parse(log.substr(0, log.find('\n')));
+  for (const char* loss : {"teacher_loss", "hidden_loss"}) CHECK(row[loss].get<double>() > 0);
   // As if it had been killed between its first weights and its first checkpoint, or never.
   const json one = own.json_of(
-      "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4");
+      "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4 --set "
+      "stage.0.hidden_weight=0.5");
   own.succeed("train --resume runs/one --threads 1");
   CHECK(own.json_of("evaluate runs/one --subnet largest")["weights_hash"] ==
         own.json_of("evaluate runs/back --subnet largest")["weights_hash"]);

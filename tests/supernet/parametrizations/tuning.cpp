@@ -50,7 +50,7 @@ void check_gradients(const SearchSpace& space, const Subnet& subnet, std::int64_
 
 TEST_CASE("gradients of what learns agree with finite differences, frozen tensors have none", "[supernet][tuning]") {
   const SearchSpace space = tuned_spaces()[static_cast<std::size_t>(GENERATE(range(0, 16)))];
-  const std::int64_t limit = GENERATE(kNoLimit, std::int64_t{0});
+  const std::int64_t limit = GENERATE(as<std::int64_t>{}, kNoLimit, 0);
   check_gradients(space, random_subnet(space, 3), limit);
   check_gradients(space, space.largest(), limit);
   Subnet ranked = random_subnet(space, 4);
