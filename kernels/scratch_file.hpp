@@ -12,7 +12,7 @@ class ScratchFile final : public MemorySpace {
  public:
   /// Throws InputError, `where` naming what asked for it, for a folder in which no file can be made.
   ScratchFile(std::string folder, std::string where);
-  std::string_view name() const override { return "scratch file"; }
+  std::string_view name() const override { return "a file outside of memory"; }
   /// One block a file. Takes its room on the disk at once: InputError when there is too little, instead of a signal later.
   std::byte* allocate(std::int64_t bytes) override;
   void release(std::byte* memory) noexcept override;

@@ -287,6 +287,8 @@ StepReport Trainer::step() {
   StepReport report;
   report.step = t;
   report.subnets = stage.sampler->sample(static_cast<std::uint64_t>(t), static_cast<std::uint64_t>(t - stage.begin));
+  report.first_taught = stage.objective->first_taught(report.subnets.size());
+  report.follows_hidden = stage.objective->hidden_weight() > 0;
   report.masked_patches = stage.masking.count;
   p.active.assign(p.state.weights.table(), report.subnets, [&](const TensorSpec& tensor) { return stage.objective->trains(tensor); });
   if (p.options.noise_scale) p.squares.assign(static_cast<std::size_t>(p.options.accumulation), 0);

@@ -19,6 +19,8 @@ struct StepReport {
   std::int64_t step = 0;           // counted from 0
   std::vector<Subnet> subnets;     // in the order they were trained
   std::vector<LossReport> losses;  // one each, the mean over the micro-batches; of masked patches, where label_loss is their squared error
+  std::size_t first_taught = 0;    // subnets from this one on learn from a teacher; subnets.size(): none
+  bool follows_hidden = false;     // and from its final hidden states
   int masked_patches = 0;          // of every image; 0: it learned from labels or a teacher
   double gradient_norm = 0;        // before clipping, of the mean over subnets, as the step rule gives it
   double rate = 0;

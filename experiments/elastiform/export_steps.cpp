@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "experiments/elastiform/output.hpp"
 #include "kernels/errors.hpp"
@@ -41,6 +42,14 @@ ConsumerReport consumer_report(Run& run, const Subnet& subnet, const Format& for
                                const Sample& sample, int threads) {
   const Sample some = sample.first(kConsumerTokens);
   return check_with(*check.consumer, check.python, format, path, some, sample_logits(run.weights(), subnet, some, threads));
+}
+
+/// Whether nothing is left to compute for the model card.
+bool is_scored(const ResultStore& store, const Subnet& subnet, const std::string& weights_hash) {
+  std::set<std::string> splits;
+  for (const Evaluation& evaluation : store.evaluations())
+    if (evaluation.subnet == subnet && evaluation.weights_hash == weights_hash) splits.insert(evaluation.split);
+  return splits.size() == 2;
 }
 
 /// The end token that files beside a tokenizer.json name.
@@ -90,6 +99,7 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .end_token = end_token,
                  .reading = run.recipe().data.image,
                  .class_names = class_names(run.recipe().data.image, run.space().model())};
+  if (!is_scored(*store, subnet, card.weights_hash)) run.copy_weights();
   for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
   if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);

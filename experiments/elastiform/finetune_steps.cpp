@@ -111,7 +111,7 @@ std::optional<LoadedSupernet> finetune_teacher(const Run& from, Recipe& recipe) 
   std::optional<LoadedSupernet> teacher(from.recipe().train.teacher
                                             ? load_teacher(from.recipe(), from.paths())
                                             : teacher_of(now.weights, now.recipe_toml, now.data_sha256, now.steps, now.identity));
-  take_teacher(recipe, *teacher);
+  take_teacher(recipe, teacher->space.largest(), teacher->weights_hash);
   return teacher;
 }
 

@@ -222,14 +222,11 @@ void save_run(Recipe& recipe, const std::string& run, const std::string& beside,
   const BuildIdentity build = this_build(*make_backend(training_compute(recipe, Device::cpu), ThreadPool(1)));
   const RunPaths paths{beside};
   const std::string hash = weights_hash(weights);
-  if (needs_teacher(recipe)) {
-    recipe.train.teacher = recipe.space.largest();
-    recipe.teacher = hash;
-  }
+  if (needs_teacher(recipe)) take_teacher(recipe, recipe.space.largest(), hash);
   const std::string stored = as_stored(recipe, run).text();
   save_first_weights(weights, hash, stored, data_sha256, recipe.train.seed, build, paths.supernet());
   if (needs_teacher(recipe)) name_again(paths.supernet(), paths.teacher());
-  write_durably(RunPaths{beside}.recipe(), stored);
+  write_durably(paths.recipe(), stored);
 }
 
 /// The folders above a run, made for it. Those that were not there go again while they are empty, so that nothing is left of what failed.

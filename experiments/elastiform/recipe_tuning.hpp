@@ -18,7 +18,7 @@ struct TuneOptions {
 /// A method and what it takes, checked against the model.
 TuneOptions read_tuning(const RecipeValue& document, std::string_view where, const ModelConfig& model);
 
-/// [teacher] of a run's recipe, which `import` and `finetune` write: train.teacher, and the SHA-256 of its weights (teacher.h5); empty without
+/// [teacher] of a run's recipe, which `import` and `finetune` write: train.teacher, and the SHA-256 of the weights in its file (teacher.h5); empty without
 /// the table.
 std::string read_teacher(const RecipeValue& document, std::string_view where, const ModelConfig& model, TrainOptions& train);
 std::string teacher_table(const TrainOptions& train, const std::string& weights);

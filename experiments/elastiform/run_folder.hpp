@@ -67,6 +67,8 @@ class Run {
   const SearchSpace& space() const { return supernet_->space; }  // of a tuning: the one that it merges into
   const Weights& weights() const { return supernet_->weights; }
   const LoadedSupernet& supernet() const { return *supernet_; }
+  /// Of weights that were mapped, for whoever computes much with them: see Placing.
+  void copy_weights() { supernet_->weights = copied(supernet_->weights); }
   const Network& network() const { return *network_; }
   const CostModel& costs() const { return *costs_; }
   const DataSource& data() const;  // InputError when it moved or changed (SHA-256)

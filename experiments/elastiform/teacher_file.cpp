@@ -16,7 +16,7 @@ LoadedSupernet teacher_of(const Weights& weights, const std::string& recipe_toml
 }
 
 LoadedSupernet load_teacher(const Recipe& recipe, const RunPaths& paths) {
-  LoadedSupernet teacher = load_supernet(paths.teacher(), Which::trained, std::nullopt, Placing::mapped);
+  LoadedSupernet teacher = load_supernet(paths.teacher());
   if (teacher.weights_hash != recipe.teacher)
     throw InputError({paths.teacher(), "the teacher that the run began with, SHA-256 " + recipe.teacher.substr(0, 16),
                       teacher.weights_hash.substr(0, 16), "restore the run's teacher.h5"});
@@ -30,19 +30,16 @@ LoadedSupernet load_teacher(const Recipe& recipe, const RunPaths& paths) {
   return teacher;
 }
 
-void take_teacher(Recipe& recipe, const LoadedSupernet& teacher) {
-  recipe.train.teacher = teacher.space.largest();
-  recipe.teacher = teacher.weights_hash;
+void take_teacher(Recipe& recipe, Subnet subnet, std::string hash) {
+  recipe.train.teacher = std::move(subnet);
+  recipe.teacher = std::move(hash);
 }
 
 std::unique_ptr<const Weights> weights_of_teacher(const Recipe& recipe, const RunPaths& paths, const LoadedSupernet* made) {
   // A recipe that names none is refused by the trainer, which says what would have one.
   if (!needs_teacher(recipe) || !recipe.train.teacher) return nullptr;
   if (made != nullptr) return std::make_unique<const Weights>(copied(made->weights));
-  LoadedSupernet teacher = load_teacher(recipe, paths);
-  if (teacher.weights.on_host()) return std::make_unique<const Weights>(std::move(teacher.weights));
-  // Not the file's own pages: a training lasts, and its planned memory is exact.
-  return std::make_unique<const Weights>(copied(teacher.weights));
+  return std::make_unique<const Weights>(load_teacher(recipe, paths).weights);
 }
 
 }  // namespace elastiform

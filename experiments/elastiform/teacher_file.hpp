@@ -13,11 +13,12 @@ namespace elastiform {
 LoadedSupernet teacher_of(const Weights& weights, const std::string& recipe_toml, const std::string& data_sha256, std::int64_t steps,
                           const BuildIdentity& build);
 
-/// teacher.h5 of a run. InputError unless it holds the network that the recipe names, by its SHA-256.
+/// The network in a run's teacher.h5, which holds it alone or, after an import, a supernet whose largest subnet it is. InputError unless these are
+/// the weights that the recipe names, by their SHA-256.
 LoadedSupernet load_teacher(const Recipe& recipe, const RunPaths& paths);
 
-/// Makes `teacher` the one of a recipe.
-void take_teacher(Recipe& recipe, const LoadedSupernet& teacher);
+/// Makes this network the teacher of a recipe. hash: of the weights in the file that teacher.h5 is to be.
+void take_teacher(Recipe& recipe, Subnet subnet, std::string hash);
 
 /// What a Trainer of that recipe is given: nothing where no stage learns from a teacher, else a copy of `made`, or what the run has.
 std::unique_ptr<const Weights> weights_of_teacher(const Recipe& recipe, const RunPaths& paths, const LoadedSupernet* made);

@@ -183,9 +183,8 @@ void print_memory(std::FILE* stream, const PlannedMemory& memory) {
              part("average", trainer.average), part("teacher", trainer.teacher), unit(trainer.arena), unit(trainer.workspace),
              unit(memory.evaluation));
   fmt::print(stream, "    activations would take {} if all were kept; {}\n", unit(trainer.arena_keeping_all), what_is_recomputed(trainer));
-  const char* const place = memory.pinned ? "pinned memory of the host" : "a file outside of memory";
-  if (trainer.away > 0) fmt::print(stream, "    {} of the largest subnet's wait in {}\n", unit(trainer.away), place);
-  else if (trainer.offloads) fmt::print(stream, "    {}; nothing is sent to {}\n", why_nothing_is_sent(trainer), place);
+  if (trainer.away > 0) fmt::print(stream, "    {} of the largest subnet's wait in {}\n", unit(trainer.away), memory.away);
+  else if (trainer.offloads) fmt::print(stream, "    {}; nothing is sent to {}\n", why_nothing_is_sent(trainer), memory.away);
   fmt::print(stream, "    the lowest --memory-limit is {}\n", memory_limit_text(memory.least()));
   fmt::print(stream, "    writing a checkpoint takes up to {} more\n", unit(PlannedMemory::kCheckpoint));
   if (memory.ranks > 1) fmt::print(stream, "    all of this is of one of {} processes\n", memory.ranks);
@@ -243,16 +242,16 @@ int dry_run(const Recipe& recipe, const CommonOptions& common, const MemoryOptio
   const Compute compute = training_compute(recipe, common.device);
   const auto made = make_backend(compute, pool);
   Backend& backend = *made;
+  const auto away = make_away(memory_options, common.device);
   const auto opened = open_data(recipe);
   const DataSource& data = *opened;
   const std::int64_t evaluation = evaluation_bytes(recipe, data, pool, compute);
   const std::optional<std::int64_t> activations = activation_limit(recipe, backend, evaluation, memory_options, ranks);
   const PlannedMemory memory{
       Trainer::plan(recipe.space, recipe.train, recipe.stages, backend, activations, ranks, memory_options.offload.has_value()), evaluation,
-      ranks.size(), common.device != Device::cpu, memory_options.offload == kPinned};
+      ranks.size(), common.device != Device::cpu, away ? away->name() : ""};
   print_plan(text_stream(json), recipe, memory);
   if (common.job != nullptr) common.job->call_followers();
-  const auto away = make_away(memory_options, common.device);
   const double seconds = estimated_seconds(recipe, data, backend, activations, ranks, away.get());
   fmt::print(text_stream(json), "time: about {} on {}, from five steps; checkpoints and live losses come on top. Nothing was written.\n",
              duration_text(seconds), common.device == Device::cpu ? fmt::format("{} threads", pool.size()) : backend.arithmetic());

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/output.hpp"
@@ -21,9 +22,9 @@ double expected_flops(const Recipe& recipe);
 struct PlannedMemory {
   Trainer::Memory trainer;
   std::int64_t evaluation = 0;
-  int ranks = 1;           // each takes that
-  bool on_device = false;  // and not of the host's
-  bool pinned = false;     // what waits does so in pinned memory, not in a file
+  int ranks = 1;               // each takes that
+  bool on_device = false;      // and not of the host's
+  std::string_view away = {};  // name of what activations may wait in
   std::int64_t total() const { return trainer.total() + evaluation; }
   /// The total under the lowest --memory-limit.
   std::int64_t least() const { return total() - trainer.arena + trainer.least_arena; }

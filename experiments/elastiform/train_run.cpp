@@ -50,7 +50,7 @@ class Session {
       : recipe_(recipe), stored_(as_stored(recipe, folder).text()), paths_{folder}, json_(common.json), ranks_(ranks_of(common)),
         data_(open_data(recipe)), pool_(threads_of(common)), compute_(training_compute(recipe, common.device)),
         backend_(make_backend(compute_, pool_)), away_(make_away(memory_options, compute_.device)),
-        pinned_(memory_options.offload == kPinned),
+
         trainer_(recipe.space, recipe.train, recipe.stages, *data_, *backend_,
                  activation_limit(recipe, *backend_, elastiform::evaluation_bytes(recipe, *data_, pool_, compute_), memory_options, ranks_),
                  ranks_, away_.get(), weights_of_teacher(recipe, paths_, kept.teacher)),
@@ -69,7 +69,7 @@ class Session {
   const DataSource& data() const { return *data_; }
 
   PlannedMemory memory() const {
-    return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size(), compute_.device != Device::cpu, pinned_};
+    return {trainer_.memory(), evaluator_.plan_bytes(ends_), ranks_.size(), compute_.device != Device::cpu, away_ ? away_->name() : ""};
   }
 
   TrainOutcome run() {
@@ -147,13 +147,12 @@ class Session {
     return sum;
   }
 
-  /// Of the step's subnets that learn from a teacher, of which none is without a distance; nullopt: none learns from one.
-  std::optional<double> mean_distance(double LossReport::*loss) const {
+  /// Of the step's subnets that learn from a teacher, of which there are some.
+  double mean_distance(double LossReport::*loss) const {
+    const auto taught = std::span(last_.losses).subspan(last_.first_taught);
     double sum = 0;
-    int taught = 0;
-    for (const LossReport& one : last_.losses)
-      if (one.*loss != 0) sum += one.*loss, ++taught;
-    return taught > 0 ? std::optional(sum / taught) : std::nullopt;
+    for (const LossReport& one : taught) sum += one.*loss / static_cast<double>(taught.size());
+    return sum;
   }
 
   std::string quality_line(const std::vector<Score>& scores) const {
@@ -197,8 +196,9 @@ class Session {
     loss.add("smallest", losses_->smallest).add("middle", losses_->middle).add("largest", losses_->largest);
     row.add("step", step).add("tokens", step * inputs_per_step()).add_json("loss", loss.text());
     row.add("train_loss", train_loss());
-    if (const auto distance = mean_distance(&LossReport::teacher_loss)) row.add("teacher_loss", *distance);
-    if (const auto distance = mean_distance(&LossReport::hidden_loss)) row.add("hidden_loss", *distance);
+    const bool taught = last_.first_taught < last_.losses.size();
+    if (taught) row.add("teacher_loss", mean_distance(&LossReport::teacher_loss));
+    if (taught && last_.follows_hidden) row.add("hidden_loss", mean_distance(&LossReport::hidden_loss));
     row.add("gradient_norm", last_.gradient_norm).add("rate", last_.rate).add("skipped", trainer_.skipped_steps());
     if (recipe_.train.noise_scale) row.add("noise_scale", trainer_.noise().scale());
     row.add("checkpoint", checkpoint).add("seconds", earlier_seconds_ + seconds_);
@@ -243,7 +243,6 @@ class Session {
   std::unique_ptr<Backend> backend_;
   std::optional<FmaPeak> peak_;        // the CPU's; of rank 0, which shows speed
   std::unique_ptr<MemorySpace> away_;  // where activations wait; null: nowhere
-  bool pinned_;
   Trainer trainer_;
   ScoringSet log_set_;
   PrefixEvaluator evaluator_;

@@ -250,7 +250,6 @@ void CudaBackend::do_copy(View to, ConstView from) {
   if (!begin(to)) return;
   const std::int64_t element = bytes_of(to.dtype);
   copy_async(stream_, to.data, to.ld * element, from.data, from.ld * element, from.columns * element, from.rows);
-  if (!is_on_device(to.data)) synchronize(stream_);
 }
 
 std::span<const double> CudaBackend::read(const double* on_device, std::int64_t count) {

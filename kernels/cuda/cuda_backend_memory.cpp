@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda/kernels.hpp"
+#include "kernels/errors.hpp"
 
 namespace elastiform::ELASTIFORM_GPU {
 namespace {
@@ -176,6 +177,33 @@ BFloat16* DeviceSpace::kept_shadow(ConstView weight) {
   const auto found = find(weight.data);
   if (found == allocations_.end() || !found->second.shadow || found->second.stale) return nullptr;
   return reinterpret_cast<BFloat16*>(found->second.shadow + (weight.data - found->first) / 2);
+}
+
+std::byte* PinnedSpace::allocate(std::int64_t bytes) {
+  try {
+    return static_cast<std::byte*>(allocate_pinned(bytes));
+  } catch (const DeviceError& error) {
+    throw InputError({"--offload pinned", std::to_string(bytes) + " bytes of the host's memory that can be pinned", error.what(),
+                      "a higher --memory-limit sends less away; --offload FOLDER lets it wait in a file"});
+  }
+}
+
+void PinnedSpace::release(std::byte* memory) noexcept {
+  try {
+    synchronize_device();  // it may be in use
+  } catch (const DeviceError&) {
+  }
+  free_pinned(memory);
+}
+
+void PinnedSpace::copy(std::byte* to, const std::byte* from, std::int64_t bytes) {
+  synchronize_device();
+  std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+
+void PinnedSpace::zero(std::byte* memory, std::int64_t bytes) {
+  synchronize_device();
+  std::memset(memory, 0, static_cast<std::size_t>(bytes));
 }
 
 }  // namespace elastiform::ELASTIFORM_GPU

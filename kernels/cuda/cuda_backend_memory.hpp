@@ -3,7 +3,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <span>
 #include <type_traits>
@@ -138,15 +137,15 @@ class DeviceSpace final : public MemorySpace {
   std::int64_t shadow_bytes_ = 0, generation_ = 0;
 };
 
-/// Memory of the host that the device copies from and to while the host goes on: for activations that wait. A copy between it and the device
-/// stands in the stream with all else. It is given back when the device is done with whatever it had to do.
+/// Memory of the host that a backend of the device copies from and to while the host goes on: for activations that wait. Such a copy stands in
+/// the backend's stream with all else, so host code must not look at what it wrote before the stream is waited for.
 class PinnedSpace final : public MemorySpace {
  public:
   std::string_view name() const override { return "pinned memory of the host"; }
-  std::byte* allocate(std::int64_t bytes) override { return static_cast<std::byte*>(allocate_pinned(bytes)); }
-  void release(std::byte* memory) noexcept override { free_pinned(memory); }
-  void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override { std::memcpy(to, from, static_cast<std::size_t>(bytes)); }
-  void zero(std::byte* memory, std::int64_t bytes) override { std::memset(memory, 0, static_cast<std::size_t>(bytes)); }
+  std::byte* allocate(std::int64_t bytes) override;  // InputError that names --offload where there is too little
+  void release(std::byte* memory) noexcept override;
+  void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override;
+  void zero(std::byte* memory, std::int64_t bytes) override;
 };
 
 }  // namespace elastiform::ELASTIFORM_GPU

@@ -24,7 +24,7 @@ void* allocate_on_device(std::int64_t bytes);
 void free_on_device(void* memory);
 /// Host memory that the device copies from and to while the host goes on.
 void* allocate_pinned(std::int64_t bytes);
-void free_pinned(void* memory);  // after all that the device was asked for
+void free_pinned(void* memory);
 /// Whether it points into memory of allocate_on_device.
 bool is_on_device(const void* memory);
 
@@ -32,6 +32,7 @@ Stream make_stream();
 void destroy(Stream stream);
 /// Waits until all work of the stream is done; throws what went wrong in it.
 void synchronize(Stream stream);
+void synchronize_device();                     // the same for all streams
 Event make_event(bool measures_time = false);  // as milliseconds_between needs it
 void destroy(Event event);
 void record(Event event, Stream stream);

@@ -252,6 +252,11 @@ void synchronize(Stream stream) {
   wait_for(queue_of(stream), queue_of(stream).added);
 }
 
+void synchronize_device() {
+  host::count_wait();
+  host::finish_all();
+}
+
 void begin_recording(Stream stream) {
   const Lock lock(mutex);
   Queue& queue = queue_of(stream);

@@ -86,7 +86,7 @@ struct Format {
   bool (*recognizes)(const std::string& path) = nullptr;
   /// Reads what write() wrote, by a path that shares no code with it beyond the file format, and what others made of that kind, for at most
   /// `context` tokens (absent: the model's own). Formats that hold a program have `run` instead: logits [size(), V] of a sample, computed from
-  /// the file alone; std::runtime_error unless it holds the weights and tables of `written`, bit for bit.
+  /// the file alone; std::runtime_error unless it holds the weights and tables of `written`, bit for bit, where that is given.
   DenseModel (*read)(const std::string& path, std::optional<int> context) = nullptr;
   std::vector<float> (*run)(const std::string& path, const Sample& sample, const DenseModel* written) = nullptr;
   double tolerance = kExportTolerance;  // what rounding may change of logits, in parts of the largest

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <stdexcept>
 
 #include "supernet/data/image_data.hpp"
@@ -182,6 +183,7 @@ class Model {
     if (!model_.ParseFromIstream(&file)) fail("model.onnx is none");
     if (model_.opset_import_size() != 1 || model_.opset_import(0).version() != 17) fail("another opset");
     for (auto& tensor : *model_.mutable_graph()->mutable_initializer()) constants_.emplace(tensor.name(), taken(tensor, folder));
+    check_names();
     for (const auto& node : model_.graph().node()) {
       const auto& inputs = node.input();
       if (!inputs.empty() && std::all_of(inputs.begin(), inputs.end(), [&](const auto& name) { return constants_.count(name) != 0; }))
@@ -218,6 +220,18 @@ class Model {
   }
 
  private:
+  /// Every value has a name of its own, so what is computed once is what would be computed each time.
+  void check_names() const {
+    std::set<std::string_view> names;
+    const auto add = [&](const std::string& name) {
+      if (!names.insert(name).second) fail("two values are called " + name);
+    };
+    for (const auto& tensor : model_.graph().initializer()) add(tensor.name());
+    for (const auto& input : model_.graph().input()) add(input.name());
+    for (const auto& node : model_.graph().node())
+      for (const std::string& name : node.output()) add(name);
+  }
+
   const Tensor* find(const std::string& name, const Values& values) const {
     if (const auto found = values.find(name); found != values.end()) return &found->second;
     if (const auto found = constants_.find(name); found != constants_.end()) return &found->second;

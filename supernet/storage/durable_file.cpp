@@ -15,6 +15,8 @@
 #include <ctime>
 #include <filesystem>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "kernels/errors.hpp"
 #include "supernet/storage/file_descriptor.hpp"
@@ -37,24 +39,48 @@ void sync_path(const std::string& path) {
   if (!file.is_open() || ::fsync(file.get()) != 0) throw_system_error("sync", path);
 }
 
-/// The temporary file or folder that this thread fills: it is synced as a whole, so what is written into it need not be.
-thread_local const std::string* being_filled = nullptr;
+void begin_to_write(int file) {
+#ifdef __linux__
+  static_cast<void>(::sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE));  // a hint
+#endif
+}
+
+/// While a temporary file or folder is filled by this thread, what is written into it is on its way to the disk, and synced before it gets its
+/// name. Files stay open until then: a descriptor hears of an error that happened before the sync, while one that is opened later may not.
 class Filling {
  public:
-  explicit Filling(const std::string& temporary) : before_(being_filled) {
-    if (before_ == nullptr) being_filled = &temporary;  // the outermost is synced with all that is in it
+  explicit Filling(const std::string& temporary) : temporary_(temporary), before_(now) {
+    if (before_ == nullptr) now = this;  // the outermost has all that is in it
   }
-  ~Filling() { being_filled = before_; }
+  ~Filling() { now = before_; }
   Filling(const Filling&) = delete;
   Filling& operator=(const Filling&) = delete;
 
- private:
-  const std::string* before_;
-};
+  /// The one that `path` belongs to; null: none.
+  static Filling* of(const std::string& path) {
+    return now != nullptr && (path == now->temporary_ || path.starts_with(now->temporary_ + "/")) ? now : nullptr;
+  }
+  void take(const std::string& written) {
+    FileDescriptor file(::open(written.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.is_open()) throw_system_error("sync", written);
+    begin_to_write(file.get());
+    written_.push_back(std::move(file));
+    if (written_.size() == kMost) sync();
+  }
+  void sync() {
+    for (const FileDescriptor& file : written_)
+      if (::fsync(file.get()) != 0) throw_system_error("sync", temporary_);
+    written_.clear();
+  }
 
-bool is_being_filled(const std::string& path) {
-  return being_filled != nullptr && (path == *being_filled || path.starts_with(*being_filled + "/"));
-}
+ private:
+  static constexpr std::size_t kMost = 64;  // open at once
+  static thread_local Filling* now;
+  const std::string& temporary_;
+  Filling* const before_;
+  std::vector<FileDescriptor> written_;
+};
+thread_local Filling* Filling::now = nullptr;
 
 // Threads have numbers of their own in the system's table of processes, so two threads never share a temporary file.
 std::string temporary_of(const std::string& path) { return path + "." + std::to_string(::gettid()) + std::string(kTemporarySuffix); }
@@ -111,10 +137,8 @@ void throw_system_error(std::string_view doing, const std::string& path) {
 }
 
 void begin_to_write(const std::string& path) {
-#ifdef __linux__
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.is_open()) static_cast<void>(::sync_file_range(file.get(), 0, 0, SYNC_FILE_RANGE_WRITE));
-#endif
+  if (file.is_open()) begin_to_write(file.get());
 }
 
 void write_all(int file, std::string_view content, const std::string& path) {
@@ -151,8 +175,8 @@ DurableFile::~DurableFile() {
 
 void DurableFile::commit() {
   fail_point();
-  if (is_being_filled(path_)) {
-    begin_to_write(temporary_);
+  if (Filling* const whole = Filling::of(path_)) {
+    whole->take(temporary_);
     rename_or_throw(temporary_, path_);
     temporary_.clear();
     return fail_point();
@@ -186,8 +210,9 @@ void write_durably(const std::string& path, const std::function<void(const std::
 void create_file_durably(const std::string& path, const std::function<void(const std::string&)>& write) {
   DurableFile file(path);
   {
-    const Filling filling(file.temporary());
+    Filling filling(file.temporary());
     write(file.temporary());
+    filling.sync();
   }
   fail_point();
   sync_path(file.temporary());
@@ -213,8 +238,9 @@ void create_folder_durably(const std::string& typed, const std::function<void(co
   if (::mkdir(temporary.c_str(), 0777) != 0) throw_system_error("create", path);
   try {
     {
-      const Filling filling(temporary);
+      Filling filling(temporary);
       fill(temporary);
+      filling.sync();
     }
     fail_point();
     sync_tree(temporary);

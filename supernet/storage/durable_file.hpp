@@ -29,14 +29,15 @@ class DurableFile {
 };
 
 /// The only way to write a file: content goes to a file beside `path`, which is synced, renamed over `path`, and its folder synced.
-/// Whoever looks, or loses power, finds the old file or the new one. Throws std::system_error naming the path.
+/// Whoever looks, or loses power, finds the old file or the new one. Throws std::system_error naming the path. Inside a file or folder that is being
+/// filled (below), the sync is left to whoever fills it.
 void write_durably(const std::string& path, std::string_view content);
 
 /// The same for content that a library writes: write(temporary path) must create and close the file.
 void write_durably(const std::string& path, const std::function<void(const std::string&)>& write);
 
-/// The same for a whole folder: fill(temporary folder), then one rename. `path` must not exist (InputError). What `fill` writes by these functions
-/// is on its way to the disk at once and synced at the end, so that the disk works while `fill` does.
+/// The same for a whole folder: fill(temporary folder), then one rename. `path` must not exist (InputError). What `fill` writes by these functions,
+/// on its thread, is on its way to the disk at once and synced before the rename, so that the disk works while `fill` does.
 void create_folder_durably(const std::string& path, const std::function<void(const std::string&)>& fill);
 
 /// Appends records to a file, each with a sequence number, length and CRC-32C, synced by commit(). A torn tail, behind which no whole record

@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/cuda_on_host/device_memory.hpp"
+#include "kernels/cuda_on_host/settings.hpp"
 #include "kernels/random.hpp"
 #include "search/prefix_evaluator.hpp"
 #include "supernet/classification.hpp"
@@ -342,22 +343,27 @@ TEST_CASE("activations that wait in pinned memory give the bits of those that do
   CHECK(host::place_of(away.matrix(1, 8, DType::float32).data) == host::Place::pinned);
   away.release(0);
   const Subnet subnet = GENERATE_REF(f.space.smallest(), f.space.largest());
+  std::int64_t waits = 0;  // of the host, in the last pass
   const auto gradient = [&](const ActivationPlan& plan) {
     Weights gradients(weights.shared_table(), DType::float32, backend.memory());
     Arena arena(plan.arena_bytes, backend.memory());
     away.reset_peak();
+    const std::int64_t before = host::counts().waits;
     network.forward_backward(backend, weights, gradients, subnet, batch, {}, {}, {}, plan, arena, kNobodyIsTold, &away);
+    waits = host::counts().waits - before;
     return weights_hash(gradients);
   };
   ActivationPlan plan = network.plan_training(backend.traits(), subnet, {batch.sequences, batch.tokens});
   const std::string expected = gradient(plan);
   CHECK(away.peak() == 0);
+  const std::int64_t usual = waits;
   for (BlockPlan& block : plan.blocks)
     for (int id = 0; id < 4; ++id) block.attention.bits.set(id, TensorBits::kAway), block.feed_forward.bits.set(id, TensorBits::kAway);
   plan.planned_bytes = 0;  // made by hand
   plan.arena_bytes *= 2;   // more than it takes
   CHECK(gradient(plan) == expected);
   CHECK(away.peak() > 0);
+  CHECK(waits <= usual);  // it goes on while what waits is on its way
 }
 
 TEST_CASE("subnets scored on the device have the CPU's losses", "[cuda][evaluation]") {

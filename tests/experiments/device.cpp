@@ -37,6 +37,24 @@ TEST_CASE("commands run on CUDA-on-host, and their results say so", "[experiment
   CHECK(said.out == program("generate device/a --subnet smallest --prompt the --tokens 3 --temperature 0").out);
 }
 
+TEST_CASE("activations may wait in pinned memory of a device's host", "[experiments][device][offload]") {
+  const auto train = [](const std::string& options) {
+    return succeed_in(micro_folder().path(),
+                      words("train micro.toml --device cuda-on-host --set train.steps=2 --set train.sequences=2 --set "
+                            "train.log_every=2 " +
+                            options))
+        .out;
+  };
+  const std::string dry = train("--dry-run"), before = "lowest --memory-limit is ";
+  const auto at = dry.find(before) + before.size();
+  const std::string least = " --memory-limit " + dry.substr(at, dry.find('\n', at) - at);
+  train("--run device/kept");
+  CHECK_THAT(train("--run device/pinned --offload pinned" + least), Contains("pinned memory of the host"));
+  CHECK_THAT(train("--dry-run --offload pinned" + least), Contains("pinned memory of the host"));
+  const auto hash = [](const std::string& run) { return json_of("evaluate " + run + " --subnet largest")["weights_hash"]; };
+  CHECK(hash("device/pinned") == hash("device/kept"));
+}
+
 TEST_CASE("a GPU that is not there is one line that says what is missing", "[experiments][device]") {
   if (std::filesystem::exists("/dev/nvidiactl")) return;  // there is one
   const auto result =

@@ -65,6 +65,14 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   const std::string log = content_of(own.folder / "runs/back/training.jsonl");
   const json row = json::parse(log.substr(0, log.find('\n')));
   for (const char* loss : {"teacher_loss", "hidden_loss"}) CHECK(row[loss].get<double>() > 0);
+  // Its tunings learn from it, too, and know how far they are from it when they are not: before the first step.
+  own.succeed(
+      "finetune runs/again --subnet largest --method full --distill --run runs/taught --steps 2 --set train.log_every=1 --set "
+      "stage.0.hidden_weight=1");
+  const std::string taught = content_of(own.folder / "runs/taught/training.jsonl");
+  const json first = json::parse(taught.substr(0, taught.find('\n')));
+  CHECK(first["hidden_loss"] == 0);
+  CHECK(first["teacher_loss"].get<double>() >= 0);
   // As if it had been killed between its first weights and its first checkpoint, or never.
   const json one = own.json_of(
       "import model --run runs/one --text text.txt --set data.split_block=4096 --set train.steps=4 --set train.checkpoint_every=4 --set "

@@ -88,6 +88,7 @@ class LabelsAndLargest final : public Objective {
                                     {.hidden = hidden, .embed = largest.embed, .weights = context.teaching}, {}));
   }
   bool needs_largest() const override { return true; }
+  double hidden_weight() const override { return options_.hidden_weight; }
 
  private:
   LossOptions options_;
@@ -119,6 +120,7 @@ class FromTeacher final : public Objective {
     }
   }
   bool needs_teacher() const override { return true; }
+  double hidden_weight() const override { return options_.hidden_weight; }
 
  private:
   LossOptions options_;

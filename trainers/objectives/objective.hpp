@@ -60,6 +60,10 @@ struct Objective {
                                 std::vector<LossReport>& reports) const = 0;
   virtual bool needs_largest() const { return false; }  // first among the subnets of every step: it teaches the others
   virtual bool needs_teacher() const { return false; }  // the recipe's frozen one (frozen_teacher.hpp)
+  /// Of the distance from a teacher's final hidden states, for the subnets that it teaches; 0: it is not looked at.
+  virtual double hidden_weight() const { return 0; }
+  /// The subnets of a step that a teacher teaches: from this one on.
+  std::size_t first_taught(std::size_t subnets) const { return needs_teacher() ? 0 : needs_largest() ? 1 : subnets; }
   /// Then the teacher's hidden states stand in the arena beside Network's own plan, or in ObjectiveContext::teacher.
   bool is_taught() const { return needs_largest() || needs_teacher(); }
   /// Share of an image's patches that its passes leave out, and whether what they guess is normalised; 0: they see whole images.

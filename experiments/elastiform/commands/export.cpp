@@ -68,7 +68,7 @@ class ExportCommand final : public Command {
     if (python_ && consumer == nullptr) throw InputError({"--python", "--check beside it", "none", ""});
     const std::string python = python_.value_or(cached_python());
     if (consumer != nullptr) require_consumer(*consumer, format, python);
-    Run run(run_, weights_, rank_, Placing::mapped);  // each weight is read once or twice: a copy would cost more than mapped pages do
+    Run run(run_, weights_, rank_, Placing::mapped);
     const Subnet subnet = run.subnet(subnet_);
     const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_, {consumer, python});
     const auto& report = exported.report;

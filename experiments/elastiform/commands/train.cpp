@@ -36,6 +36,7 @@ class TrainCommand final : public Command {
     MemoryOptions memory;
     if (memory_limit_) memory.limit = parse_memory_limit(*memory_limit_);
     if (offload_) memory.offload = typed_folder(*offload_, "elastiform train");
+    if (memory.offload == kPinned && *offload_ != kPinned) memory.offload = "./" + *memory.offload;  // "pinned/" is a folder
     if (resume_) return print_outcome(train_resume(typed_folder(*resume_, "elastiform train"), set_, steps_, memory, common), common);
     const auto recipe = Recipe::load(recipe_, set_);
     if (!recipe.base.empty())

@@ -66,15 +66,15 @@ void free_on_device(void* memory) { static_cast<void>(cudaFree(memory)); }
 void* allocate_pinned(std::int64_t bytes) {
   if (bytes == 0) return nullptr;
   void* memory = nullptr;
-  const std::string what = "pinning " + mebibytes(bytes) + " of the host's memory";
-  check(cudaMallocHost(&memory, static_cast<std::size_t>(bytes)), what.c_str());
+  const cudaError_t status = cudaMallocHost(&memory, static_cast<std::size_t>(bytes));
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());  // it is no error of the next call
+    throw DeviceError("CUDA: " + mebibytes(bytes) + " of the host's memory cannot be pinned");
+  }
+  check(status, "cudaMallocHost");
   return memory;
 }
-void free_pinned(void* memory) {
-  if (memory == nullptr) return;
-  static_cast<void>(cudaDeviceSynchronize());
-  static_cast<void>(cudaFreeHost(memory));
-}
+void free_pinned(void* memory) { static_cast<void>(cudaFreeHost(memory)); }
 
 bool is_on_device(const void* memory) {
   cudaPointerAttributes attributes;
@@ -89,6 +89,7 @@ Stream make_stream() {
 }
 void destroy(Stream stream) { static_cast<void>(cudaStreamDestroy(cuda(stream))); }
 void synchronize(Stream stream) { check_work(cudaStreamSynchronize(cuda(stream))); }
+void synchronize_device() { check_work(cudaDeviceSynchronize()); }
 
 void note(const Launch& launch) { last_launches.add(launch); }
 

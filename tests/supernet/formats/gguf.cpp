@@ -185,6 +185,39 @@ TEST_CASE("a GGUF with a wrong number is refused, rounded or not", "[formats][gg
   CHECK_NOTHROW(export_model(find_format(row.format), weights, subnet, ModelCard{}, kTokens, folder / "x"));
 }
 
+TEST_CASE("a GGUF with a wrong number of a linear map or a gain is refused by what its own block may lose", "[formats][gguf][export]") {
+  using Write = void (*)(const DenseModel&, const ModelCard&, const std::string&);
+  struct Row {
+    const char *format, *tensor;
+    Write write;
+  };
+  static const auto write = [](const DenseModel& model, const ModelCard& card, const std::string& path, gguf::Element element,
+                               const char* tensor, float more) {
+    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
+    wrong.weights.view(tensor).row<float>(0)[5] += more;
+    gguf::write_deci(wrong, card, path, element);
+  };
+  // 8 stands in the same row: it is of another block where blocks lie down the columns, and of the same where they would not.
+  const auto row = GENERATE(values<Row>(
+      {{"gguf-q8_0", "block.0.ffn.down",
+        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::q8_0, "block.0.ffn.down", 0.02f); }},
+       {"gguf-q8_0", "block.0.ffn.norm.gain",
+        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::q8_0, "block.0.ffn.norm.gain", 1e-5f); }},
+       {"gguf-f16", "block.0.attention.query",
+        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f16, "block.0.attention.query", 1e-3f); }}}));
+  CAPTURE(row.format, row.tensor);
+  const SearchSpace space = space_of(1);
+  Weights weights = calm_weights(space);
+  weights.view("block.0.ffn.down").row<float>(0)[0] = 8;
+  Format planted = find_format(row.format);
+  planted.write = row.write;
+  const TemporaryFolder folder;
+  const Subnet subnet = parse_subnet("e32:h2f32");
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, ModelCard{}, kTokens, folder / "x"),
+                    Catch::Contains("of its block in " + std::string(row.tensor)));
+  CHECK_NOTHROW(export_model(find_format(row.format), weights, subnet, ModelCard{}, kTokens, folder / "x"));
+}
+
 TEST_CASE("an FFN whose columns add nothing is still one", "[formats][gguf]") {
   const std::string format = GENERATE("gguf", "gguf-q8_0");
   const SearchSpace space = space_of(1);

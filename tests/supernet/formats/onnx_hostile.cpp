@@ -98,6 +98,8 @@ std::vector<std::string> lying_files() {
 std::vector<std::string> lying_operators() {
   const std::string many = integers("many", {1LL << 40, 1LL << 40});
   return {
+      model(floats("x", {1, 2}, {9, 9}) + node("Add", {"rows", "zero"}, "x"), "x"),
+      model(node("Add", {"table", "zero"}, "table")),
       model(node("Explode", {"rows"}, "x"), "x"),
       model(node("Add", {"rows"}, "x"), "x"),
       model(integers("shape", {-2, -2}) + node("Reshape", {"rows", "shape"}, "x"), "x"),
