@@ -49,7 +49,7 @@ def main():
     print("# Methods: what to write, and what it did here\n")
     print("Made by `./dev experiment reference` from `elastiform methods` and the results under `experiments/results/survey`, whose pages name machine,")
     print("commit, and protocol. *Bytes, FLOPs*: of the trainer's plan, which its use equals (tests assert it), and of a step's expected FLOPs, beside the")
-    print("experiment's baseline. *Time*: of a step, median of pairs. *Effect*: bits/byte against the baseline, mean over seeds, with its 95 % interval and")
+    print("experiment's baseline. *Time*: of a step, median of pairs; pages say which were taken beside other work, as `deep` was. *Effect*: bits/byte against the baseline, mean over seeds, with its 95 % interval and")
     print("the verdict. Empty: a baseline, or not measured. docs/survey.md says what there is beside these.\n")
     print("| recipe line | is | bytes, FLOPs | time | effect | experiment | source |\n|---|---|---|---|---|---|---|")
     keys = [f"{method['key']}={method['value']}" for method in methods]

@@ -152,70 +152,60 @@ TEST_CASE("of a vocabulary of bytes with rows over, those stand for nothing", "[
   CHECK(file.text("elastiform.model_card").find("was not fine-tuned") != std::string::npos);
 }
 
-TEST_CASE("a GGUF with a wrong number is refused, rounded or not", "[formats][gguf][export]") {
-  using Write = void (*)(const DenseModel&, const ModelCard&, const std::string&);
-  struct Row {
-    const char* format;
-    Write write;
+namespace {
+
+struct Wrong {
+  const char* format;
+  gguf::Element element;
+  const char* tensor;
+  std::int64_t row;
+  float more;  // added to column 5
+};
+
+/// The format's file with that number wrong is refused in words with `says`, and the right one is not.
+void check_wrong(const Wrong& wrong, const Weights& weights, const std::string& says) {
+  CAPTURE(wrong.format, wrong.tensor, wrong.more);
+  static Wrong planted_number;  // a Format's writer is a plain function
+  planted_number = wrong;
+  Format planted = find_format(wrong.format);
+  planted.write = [](const DenseModel& model, const ModelCard& card, const std::string& path) {
+    DenseModel copy{model.model, model.subnet, extract(model.weights, model.subnet)};
+    copy.weights.view(planted_number.tensor).row<float>(planted_number.row)[5] += planted_number.more;
+    gguf::write_deci(copy, card, path, planted_number.element);
   };
-  // Id 7 is in none of the tokens, and beside a large weight in another row a small one is lost in what rounding that one costs.
-  static const auto write = [](const DenseModel& model, const ModelCard& card, const std::string& path, gguf::Element element, float more) {
-    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
-    wrong.weights.view("embedding.token").row<float>(7)[5] += more;
-    gguf::write_deci(wrong, card, path, element);
-  };
-  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-  const auto row = GENERATE(
-      values<Row>({{"gguf", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f32, kNaN); }},
-                   {"gguf", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f32, 1e-4f); }},
-                   {"gguf-f16", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f16, kNaN); }},
-                   {"gguf-f16", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f16, 0.02f); }},
-                   {"gguf-bf16", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::bf16, 0.1f); }},
-                   {"gguf-q8_0", [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::q8_0, 0.1f); }}}));
-  CAPTURE(row.format);
-  const SearchSpace space = space_of(1);
-  Weights weights = calm_weights(space);
-  weights.view("embedding.token").row<float>(9)[0] = 50;
-  Format planted = find_format(row.format);
-  planted.write = row.write;
   const TemporaryFolder folder;
   const Subnet subnet = parse_subnet("e32:h2f32");
-  CHECK_THROWS_WITH(export_model(planted, weights, subnet, ModelCard{}, kTokens, folder / "x"), Catch::Contains("nothing was written"));
+  CHECK_THROWS_WITH(export_model(planted, weights, subnet, ModelCard{}, kTokens, folder / "x"), Catch::Contains(says));
   CHECK(std::filesystem::is_empty(folder.path()));
-  CHECK_NOTHROW(export_model(find_format(row.format), weights, subnet, ModelCard{}, kTokens, folder / "x"));
+  CHECK_NOTHROW(export_model(find_format(wrong.format), weights, subnet, ModelCard{}, kTokens, folder / "x"));
+}
+
+}  // namespace
+
+TEST_CASE("a GGUF with a wrong number is refused, rounded or not", "[formats][gguf][export]") {
+  // Id 7 is in none of the tokens, and beside a large weight in another row a small one is lost in what rounding that one costs.
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  using gguf::Element;
+  const auto wrong = GENERATE(values<Wrong>({{"gguf", Element::f32, "embedding.token", 7, kNaN},
+                                             {"gguf", Element::f32, "embedding.token", 7, 1e-4f},
+                                             {"gguf-f16", Element::f16, "embedding.token", 7, kNaN},
+                                             {"gguf-f16", Element::f16, "embedding.token", 7, 0.02f},
+                                             {"gguf-bf16", Element::bf16, "embedding.token", 7, 0.1f},
+                                             {"gguf-q8_0", Element::q8_0, "embedding.token", 7, 0.1f}}));
+  Weights weights = calm_weights(space_of(1));
+  weights.view("embedding.token").row<float>(9)[0] = 50;
+  check_wrong(wrong, weights, "nothing was written");
 }
 
 TEST_CASE("a GGUF with a wrong number of a linear map or a gain is refused by what its own block may lose", "[formats][gguf][export]") {
-  using Write = void (*)(const DenseModel&, const ModelCard&, const std::string&);
-  struct Row {
-    const char *format, *tensor;
-    Write write;
-  };
-  static const auto write = [](const DenseModel& model, const ModelCard& card, const std::string& path, gguf::Element element,
-                               const char* tensor, float more) {
-    DenseModel wrong{model.model, model.subnet, extract(model.weights, model.subnet)};
-    wrong.weights.view(tensor).row<float>(0)[5] += more;
-    gguf::write_deci(wrong, card, path, element);
-  };
-  // 8 stands in the same row: it is of another block where blocks lie down the columns, and of the same where they would not.
-  const auto row = GENERATE(values<Row>(
-      {{"gguf-q8_0", "block.0.ffn.down",
-        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::q8_0, "block.0.ffn.down", 0.02f); }},
-       {"gguf-q8_0", "block.0.ffn.norm.gain",
-        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::q8_0, "block.0.ffn.norm.gain", 1e-5f); }},
-       {"gguf-f16", "block.0.attention.query",
-        [](const auto& m, const auto& c, const auto& p) { write(m, c, p, gguf::Element::f16, "block.0.attention.query", 1e-3f); }}}));
-  CAPTURE(row.format, row.tensor);
-  const SearchSpace space = space_of(1);
-  Weights weights = calm_weights(space);
+  using gguf::Element;
+  const auto wrong = GENERATE(values<Wrong>({{"gguf-q8_0", Element::q8_0, "block.0.ffn.down", 0, 0.02f},
+                                             {"gguf-q8_0", Element::q8_0, "block.0.ffn.norm.gain", 0, 1e-5f},
+                                             {"gguf-f16", Element::f16, "block.0.attention.query", 0, 1e-3f}}));
+  Weights weights = calm_weights(space_of(1));
+  // In the same row: of another block where blocks lie down the columns, and of the same where they would not.
   weights.view("block.0.ffn.down").row<float>(0)[0] = 8;
-  Format planted = find_format(row.format);
-  planted.write = row.write;
-  const TemporaryFolder folder;
-  const Subnet subnet = parse_subnet("e32:h2f32");
-  CHECK_THROWS_WITH(export_model(planted, weights, subnet, ModelCard{}, kTokens, folder / "x"),
-                    Catch::Contains("of its block in " + std::string(row.tensor)));
-  CHECK_NOTHROW(export_model(find_format(row.format), weights, subnet, ModelCard{}, kTokens, folder / "x"));
+  check_wrong(wrong, weights, "of its block in " + std::string(wrong.tensor));
 }
 
 TEST_CASE("an FFN whose columns add nothing is still one", "[formats][gguf]") {
