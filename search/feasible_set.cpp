@@ -32,6 +32,17 @@ std::vector<std::int64_t> evenly_spaced(std::int64_t n, std::int64_t most) {
   return indices;
 }
 
+/// The budget's, but of a latency the sums of parts that its limit comes to: what is counted is additive.
+std::vector<Limit> counted_limits(const CostModel& costs, const Budget& budget) {
+  std::vector<Limit> limits = budget.limits();
+  for (Limit& limit : limits) {
+    if (limit.cost != Cost::latency) continue;
+    const LatencyModel::Sums sums = costs.latency().value().sums_within(limit.low, limit.high);
+    limit.low = sums.least, limit.high = sums.greatest;
+  }
+  return limits;
+}
+
 }  // namespace
 
 BigInt space_size(const SearchSpace& space) {
@@ -53,7 +64,8 @@ struct FeasibleSet::Impl {
     BigInt first, count;  // ranks first … first+count-1
   };
 
-  Impl(const CostModel& model, Budget limits, Deployable deployable) : costs(model), budget(std::move(limits)), target(deployable) {
+  Impl(const CostModel& model, Budget limits, Deployable deployable)
+      : costs(model), budget(std::move(limits)), counted(counted_limits(costs, budget)), target(deployable) {
     const SearchSpace& space = costs.space();
     const HomogeneousList list(space);
     if (!looks_at_blocks(target)) list.refuse_long("--deployable " + std::string(name_of(target)));
@@ -62,10 +74,10 @@ struct FeasibleSet::Impl {
       for (const int depth : space.depth()) {
         Part part;
         if (!looks_at_blocks(target))
-          part.stratum = listed_stratum(costs, budget.limits(), embed, depth, deployable_subnets(space, list, embed, depth, target));
+          part.stratum = listed_stratum(costs, counted, embed, depth, deployable_subnets(space, list, embed, depth, target));
         else if (const auto choices = deployable_choices(space, embed, depth, target))
-          part.stratum = counted_stratum(costs, budget.limits(), embed, *choices, kMaxTableBytes / (2 * strata));
-        else part.stratum = listed_stratum(costs, budget.limits(), embed, depth, {});
+          part.stratum = counted_stratum(costs, counted, embed, *choices, kMaxTableBytes / (2 * strata));
+        else part.stratum = listed_stratum(costs, counted, embed, depth, {});
         part.first = count;
         part.count = part.stratum->completions({});
         count += part.count;
@@ -81,6 +93,7 @@ struct FeasibleSet::Impl {
 
   CostModel costs;
   Budget budget;
+  std::vector<Limit> counted;
   Deployable target;
   std::vector<Part> parts;  // every embed width and depth of the space, the empty ones too
   BigInt count = 0;
@@ -158,7 +171,7 @@ std::vector<Subnet> FeasibleSet::homogeneous(std::size_t most) const {
 
 std::string FeasibleSet::why_empty() const {
   if (!empty()) return "";
-  const auto limits = budget().limits();
+  const std::vector<Limit>& limits = impl_->counted;
   FeasibleSet all(costs(), Budget{}, target());
   if (all.empty())
     return "no subnet of the space is deployable as " + std::string(name_of(target())) + "; " + why_no_member(costs().space(), target());
@@ -168,7 +181,8 @@ std::string FeasibleSet::why_empty() const {
   for (std::size_t which = 0; which < limits.size(); ++which) {
     Nearest nearest;
     for (const auto& part : impl_->parts) part.stratum->see_nearest(limits, which, nearest);
-    const auto value = nearest.closest(limits[which]);
+    auto value = nearest.closest(limits[which]);
+    if (value && limits[which].cost == Cost::latency) value = costs().latency()->bound_of(*value);
     const std::string name(name_of(limits[which].cost));
     const std::string others = limits.size() == 1   ? ""
                                : limits.size() == 2 ? " while the other limit holds"

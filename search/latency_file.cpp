@@ -18,7 +18,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr const char* kFormat = "elastiform-latency";
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;  // 2: may have `calibration`
 constexpr std::size_t kMaxFile = std::size_t{16} << 20;
 constexpr std::size_t kMaxRows = 100'000;
 constexpr std::size_t kMaxText = 200;
@@ -178,11 +178,12 @@ void read_shapes(Fields& fields, const std::string& where, LatencyTable& table) 
         LatencyTable::FeedForward{row.integer("embed", 1, kMostEmbed), row.integer("ffn", 1, kMostEmbed), row.time("")});
     return std::pair(added.embed, added.ffn);
   });
-  if (!fields.has("networks")) return;
-  read_rows(fields, "networks", where, [&](Fields& row) {
-    const auto& added = table.networks.emplace_back(LatencyTable::Network{parse_subnet(row.text("subnet", kMaxSubnetText)), row.time("")});
-    return format(added.subnet);
-  });
+  for (const auto& [key, networks] : {std::pair("calibration", &table.calibration), std::pair("networks", &table.networks)})
+    if (fields.has(key))
+      read_rows(fields, key, where, [&to = *networks](Fields& row) {
+        const auto& added = to.emplace_back(LatencyTable::Network{parse_subnet(row.text("subnet", kMaxSubnetText)), row.time("")});
+        return format(added.subnet);
+      });
 }
 
 }  // namespace
@@ -199,13 +200,14 @@ std::string latency_text(const LatencyTable& table) {
       {"dtype", deploy.dtype}, {"batch", deploy.batch}, {"context", deploy.context}, {"phase", deploy.phase}, {"threads", deploy.threads}};
   file["samples"] = table.samples;
   file["noise"] = {{"mean", table.noise_mean}, {"worst", table.noise_worst}};
-  for (const char* key : {"frame", "attention", "ffn", "networks"}) file[key] = ordered_json::array();
+  for (const char* key : {"frame", "attention", "ffn", "calibration", "networks"}) file[key] = ordered_json::array();
   for (const auto& row : table.frames)
     file["frame"].push_back(with_times(with_times({{"embed", row.embed}}, "embedding_", row.embedding), "head_", row.head));
   for (const auto& row : table.attentions)
     file["attention"].push_back(with_times({{"embed", row.embed}, {"heads", row.heads}, {"groups", row.groups}}, "", row.time));
   for (const auto& row : table.feed_forwards) file["ffn"].push_back(with_times({{"embed", row.embed}, {"ffn", row.ffn}}, "", row.time));
-  for (const auto& row : table.networks) file["networks"].push_back(with_times({{"subnet", format(row.subnet)}}, "", row.time));
+  for (const auto& [key, networks] : {std::pair("calibration", &table.calibration), std::pair("networks", &table.networks)})
+    for (const auto& row : *networks) file[key].push_back(with_times({{"subnet", format(row.subnet)}}, "", row.time));
   return file.dump(1) + "\n";
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <tuple>
 #include <utility>
@@ -20,7 +21,7 @@ struct Collected {
   std::map<int, Samples> embedding, head;            // by embed
   std::map<std::pair<int, int>, Samples> attention;  // embed, heads
   std::map<std::pair<int, int>, Samples> feed_forward;
-  std::map<std::size_t, Samples> networks;
+  std::map<std::size_t, Samples> whole;  // by place among what is visited after the carriers
 
   void add(const Subnet& subnet, const PassTimes& pass) {
     embedding[subnet.embed].push_back(pass.embedding);
@@ -44,11 +45,19 @@ Collected joined(const std::array<Collected, 2>& halves) {
   append(all.head, halves[1].head);
   append(all.attention, halves[1].attention);
   append(all.feed_forward, halves[1].feed_forward);
-  append(all.networks, halves[1].networks);
+  append(all.whole, halves[1].whole);
   return all;
 }
 
-LatencyTable table_of(const Collected& collected, const SearchSpace& space, const std::vector<Subnet>& networks) {
+/// Of carriers, then `calibration` subnets that sums are calibrated by, then random ones.
+struct Visits {
+  std::vector<Subnet> subnets;
+  std::size_t carriers = 0, calibration = 0;
+  std::span<const Subnet> whole() const { return std::span(subnets).subspan(carriers); }
+  std::span<const Subnet> networks() const { return whole().subspan(calibration); }
+};
+
+LatencyTable table_of(const Collected& collected, const SearchSpace& space, const Visits& visits) {
   LatencyTable table;
   const int queries = space.model().queries_per_group;
   std::size_t least = SIZE_MAX;
@@ -60,12 +69,14 @@ LatencyTable table_of(const Collected& collected, const SearchSpace& space, cons
   for (const auto& [key, samples] : collected.attention)
     table.attentions.push_back({key.first, key.second, key.second / queries, time(samples)});
   for (const auto& [key, samples] : collected.feed_forward) table.feed_forwards.push_back({key.first, key.second, time(samples)});
-  for (const auto& [i, samples] : collected.networks) table.networks.push_back({networks[i], time(samples)});
+  for (const auto& [i, samples] : collected.whole)
+    (i < visits.calibration ? table.calibration : table.networks).push_back({visits.whole()[i], time(samples)});
   table.samples = static_cast<int>(least);
   return table;
 }
 
-std::vector<Subnet> networks_of(const CostModel& costs, const ProfilePlan& plan) {
+/// None of `known`, unless the space has hardly others.
+std::vector<Subnet> networks_of(const CostModel& costs, const ProfilePlan& plan, std::span<const Subnet> known) {
   const FeasibleSet all(costs, Budget{});
   std::vector<Subnet> networks;
   const BigInt wanted = std::min<BigInt>(all.count(), plan.networks);
@@ -73,7 +84,7 @@ std::vector<Subnet> networks_of(const CostModel& costs, const ProfilePlan& plan)
     for (BigInt i = 0; i < wanted; ++i) networks.push_back(all.unrank(i * all.count() / wanted));
     return networks;
   }
-  std::set<Subnet> seen;
+  std::set<Subnet> seen(known.begin(), known.end());
   // Draws by a law that favours few subnets may repeat; what is missing after these is left out.
   for (int i = 0; i < 100 * plan.networks && networks.size() < static_cast<std::size_t>(plan.networks); ++i) {
     RandomStream random(plan.seed, Purpose::sample, static_cast<std::uint64_t>(i));
@@ -82,16 +93,33 @@ std::vector<Subnet> networks_of(const CostModel& costs, const ProfilePlan& plan)
   return networks;
 }
 
+Visits visits_of(const CostModel& costs, const ProfilePlan& plan) {
+  Visits visits;
+  for (const int embed : costs.space().embed())
+    for (Subnet& subnet : carriers_of(costs.space(), embed)) visits.subnets.push_back(std::move(subnet));
+  visits.carriers = visits.subnets.size();
+  const std::vector<Subnet> calibration = calibration_of(costs.space());
+  visits.calibration = calibration.size();
+  visits.subnets.insert(visits.subnets.end(), calibration.begin(), calibration.end());
+  for (Subnet& subnet : networks_of(costs, plan, calibration)) visits.subnets.push_back(std::move(subnet));
+  return visits;
+}
+
+/// A block of neither is none.
+BlockGenes block_of(const SearchSpace& space, const SearchSpace::Block& block, int embed, std::size_t heads_at, std::size_t ffn_at) {
+  const std::vector<int>& ffn = block.ffn.at(embed);
+  int heads = block.heads[heads_at], width = ffn[ffn_at];
+  if (heads == 0 && width == 0) width = ffn.back(), heads = block.heads.back();
+  return {heads, heads / space.model().queries_per_group, width};
+}
+
 Subnet carrier(const SearchSpace& space, int embed, int depth, std::size_t number) {
   Subnet subnet{.embed = embed, .blocks = {}, .kept = {}};
   for (int i = 0; i < depth; ++i) {
     const SearchSpace::Block& block = space.blocks()[static_cast<std::size_t>(i)];
-    const std::vector<int>& ffn = block.ffn.at(embed);
-    const std::size_t place = number + static_cast<std::size_t>(i);
+    const std::size_t widths = block.ffn.at(embed).size(), place = number + static_cast<std::size_t>(i);
     // Wide FFNs beside few heads, so that carriers are of about one size.
-    int heads = block.heads[place % block.heads.size()], width = ffn[ffn.size() - 1 - place % ffn.size()];
-    if (heads == 0 && width == 0) width = ffn.back(), heads = block.heads.back();
-    subnet.blocks.push_back({heads, heads / space.model().queries_per_group, width});
+    subnet.blocks.push_back(block_of(space, block, embed, place % block.heads.size(), widths - 1 - place % widths));
   }
   return subnet;
 }
@@ -118,29 +146,43 @@ std::vector<Subnet> carriers_of(const SearchSpace& space, int embed) {
   return carriers;
 }
 
+std::vector<Subnet> calibration_of(const SearchSpace& space) {
+  const std::vector<int>& all = space.embed();
+  const std::size_t count = std::min(all.size(), kCalibrationWidths);
+  std::vector<Subnet> subnets;
+  for (std::size_t i = 0; i < count; ++i) {
+    const int embed = all[count == 1 ? 0 : i * (all.size() - 1) / (count - 1)];
+    for (const int depth : std::set<int>{space.depth().front(), space.depth().back()})
+      for (const std::size_t half : {0U, 1U, 2U}) {
+        Subnet subnet{.embed = embed, .blocks = {}, .kept = {}};
+        for (const SearchSpace::Block& block : std::span(space.blocks()).first(static_cast<std::size_t>(depth)))
+          subnet.blocks.push_back(
+              block_of(space, block, embed, (block.heads.size() - 1) * half / 2, (block.ffn.at(embed).size() - 1) * half / 2));
+        if (std::ranges::find(subnets, subnet) == subnets.end()) subnets.push_back(std::move(subnet));
+      }
+  }
+  return subnets;
+}
+
 std::optional<LatencyTable> measure_table(const CostModel& costs, InferenceClock& clock, const ProfilePlan& plan,
                                           const std::function<bool(std::int64_t, std::int64_t)>& progress) {
   const SearchSpace& space = costs.space();
-  std::vector<Subnet> visited;
-  for (const int embed : space.embed())
-    for (Subnet& subnet : carriers_of(space, embed)) visited.push_back(std::move(subnet));
-  const std::size_t carriers = visited.size();
-  const std::vector<Subnet> networks = networks_of(costs, plan);
-  visited.insert(visited.end(), networks.begin(), networks.end());
+  const Visits visits = visits_of(costs, plan);
+  const std::vector<Subnet>& visited = visits.subnets;
   std::array<Collected, 2> halves;
   std::int64_t done = 0;
   for (int round = 0; round < plan.rounds; ++round)
     for (std::size_t i = 0; i < visited.size(); ++i) {
       Collected& half = halves[2 * round < plan.rounds ? 0 : 1];
-      for (const PassTimes& pass : clock.time(visited[i], plan.passes, i < carriers ? Timed::parts : Timed::whole))
-        if (i < carriers) half.add(visited[i], pass);
-        else half.networks[i - carriers].push_back(pass.whole);
+      for (const PassTimes& pass : clock.time(visited[i], plan.passes, i < visits.carriers ? Timed::parts : Timed::whole))
+        if (i < visits.carriers) half.add(visited[i], pass);
+        else half.whole[i - visits.carriers].push_back(pass.whole);
       if (!progress(++done, static_cast<std::int64_t>(visited.size()) * plan.rounds)) return std::nullopt;
     }
-  LatencyTable table = table_of(joined(halves), space, networks);
-  const LatencyTable first = table_of(halves[0], space, networks), second = table_of(halves[1], space, networks);
+  LatencyTable table = table_of(joined(halves), space, visits);
+  const LatencyTable first = table_of(halves[0], space, visits), second = table_of(halves[1], space, visits);
   std::vector<double> one, other;
-  for (const Subnet& subnet : networks) one.push_back(first.median_of(subnet)), other.push_back(second.median_of(subnet));
+  for (const Subnet& subnet : visits.networks()) one.push_back(first.median_of(subnet)), other.push_back(second.median_of(subnet));
   const PredictionError noise = error_of(one, other);
   table.noise_mean = noise.mean, table.noise_worst = noise.worst;
   return table;

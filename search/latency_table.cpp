@@ -3,7 +3,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <cmath>
-
+#include <span>
 #include <utility>
 
 #include "kernels/cpu/identity.hpp"
@@ -32,14 +32,16 @@ const LatencyTable::FeedForward* find_feed_forward(const LatencyTable& table, in
   return found == table.feed_forwards.end() ? nullptr : &*found;
 }
 
-double sum_of(const LatencyTable& table, const Subnet& subnet, double Milliseconds::*which) {
-  const LatencyTable::Frame& frame = *find_frame(table, subnet.embed);
-  double sum = frame.embedding.*which + frame.head.*which;
-  for (const BlockGenes& genes : subnet.blocks) {
-    if (genes.heads > 0) sum += find_attention(table, subnet.embed, genes.heads, genes.groups)->time.*which;
-    if (genes.ffn > 0) sum += find_feed_forward(table, subnet.embed, genes.ffn)->time.*which;
-  }
-  return sum;
+/// The networks of a knot: the median of three is not moved by one that something disturbed.
+constexpr std::size_t kNetworksAKnot = 3;
+
+/// Of networks of about one sum: the middle one's, with the median of what such networks take of their sums.
+LatencyKnot knot_of(std::span<const LatencyKnot> networks) {
+  std::vector<double> ratios;
+  for (const LatencyKnot& network : networks) ratios.push_back(network.whole / network.sum);
+  std::ranges::sort(ratios);
+  const double sum = networks[networks.size() / 2].sum;
+  return {.sum = sum, .whole = sum * ratios[ratios.size() / 2]};
 }
 
 struct Point {
@@ -98,7 +100,8 @@ void check_sums(const LatencyModel& model, const SearchSpace& space, const std::
     for (const int choice : choices(space, false, line.embed)) ffn = std::max(ffn, choice);
     const auto real = [](std::int64_t value) { return static_cast<double>(value); };
     const double block = real(line.attention) + real(line.head) * heads + real(line.feed_forward) + real(line.column) * ffn;
-    const double most = (real(line.frame) + space.max_depth() * block) * (1 + model.guard);
+    const double sum = real(line.frame) + space.max_depth() * block;
+    const double most = std::max(sum, whole_at(model.knots, sum) * (1 + model.guard));
     if (!(most < 0x1p62))
       throw InputError({"latency table " + label, "networks of less than 2^62 ps, 53 days, with the guard band",
                         std::to_string(most / kPicoseconds) + " ms at embed " + std::to_string(line.embed), "measure the table again"});
@@ -140,8 +143,33 @@ std::string LatencyTable::missing(const SearchSpace& space) const {
   return count == 0 ? "" : std::to_string(count) + " shapes without a row, the first " + first;
 }
 
-double LatencyTable::median_of(const Subnet& subnet) const { return sum_of(*this, subnet, &Milliseconds::median); }
-double LatencyTable::low_of(const Subnet& subnet) const { return sum_of(*this, subnet, &Milliseconds::low); }
+double LatencyTable::sum_of(const Subnet& subnet, double Milliseconds::*which) const {
+  const Frame& frame = *find_frame(*this, subnet.embed);
+  double sum = frame.embedding.*which + frame.head.*which;
+  for (const BlockGenes& genes : subnet.blocks) {
+    if (genes.heads > 0) sum += find_attention(*this, subnet.embed, genes.heads, genes.groups)->time.*which;
+    if (genes.ffn > 0) sum += find_feed_forward(*this, subnet.embed, genes.ffn)->time.*which;
+  }
+  return sum;
+}
+
+std::vector<LatencyKnot> LatencyTable::knots(double Milliseconds::*which) const {
+  std::vector<LatencyKnot> measured;
+  for (const Network& network : calibration) measured.push_back({sum_of(network.subnet, which), network.time.*which});
+  std::ranges::sort(measured, {}, &LatencyKnot::sum);
+  const std::size_t count = (measured.size() + kNetworksAKnot - 1) / kNetworksAKnot;
+  std::vector<LatencyKnot> knots;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t begin = i * measured.size() / count, end = (i + 1) * measured.size() / count;
+    LatencyKnot knot = knot_of(std::span(measured).subspan(begin, end - begin));
+    if (!knots.empty()) {
+      if (knot.sum <= knots.back().sum) continue;
+      knot.whole = std::max(knot.whole, knots.back().whole);
+    }
+    knots.push_back(knot);
+  }
+  return knots;
+}
 
 PredictionError error_of(const std::vector<double>& predicted, const std::vector<double>& measured) {
   PredictionError error;
@@ -179,6 +207,7 @@ LatencyModel latency_lines(const LatencyTable& table, const SearchSpace& space) 
                            .feed_forward = picoseconds(of_columns.constant),
                            .column = picoseconds(of_columns.slope)});
   }
+  for (const LatencyKnot& knot : table.knots()) model.knots.push_back({knot.sum * kPicoseconds, knot.whole * kPicoseconds});
   model.guard = std::max(kLeastGuard, most);
   if (!table.networks.empty()) {
     std::vector<double> predicted, measured;

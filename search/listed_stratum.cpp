@@ -72,7 +72,7 @@ std::int64_t value_of(const AdditiveCosts& costs, Cost cost) {
   switch (cost) {
     case Cost::block_parameters: return costs.block_parameters;
     case Cost::macs: return costs.macs;
-    case Cost::latency: return costs.latency_bound;
+    case Cost::latency: return costs.latency_sum;
     default: return costs.parameters;
   }
 }

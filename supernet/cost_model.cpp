@@ -1,9 +1,7 @@
 #include "supernet/cost_model.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
-#include <stdexcept>
 #include <utility>
 
 #include "supernet/activation_plan.hpp"
@@ -30,39 +28,14 @@ std::int64_t residual_parameters(const ModelConfig& model, std::int64_t embed, i
   return gate + (form.skip_gain ? embed : 0) + (form.shifts ? shifts : 0);
 }
 
-/// Rounded up, so that no sum of them is below the sum times the factor.
-LatencyLine scaled(const LatencyLine& line, double factor) {
-  const auto up = [&](std::int64_t value) { return static_cast<std::int64_t>(std::ceil(static_cast<double>(value) * factor)); };
-  return {line.embed, up(line.frame), up(line.attention), up(line.head), up(line.feed_forward), up(line.column)};
-}
-
 }  // namespace
-
-const LatencyLine& LatencyModel::at(int embed) const {
-  for (const LatencyLine& line : lines)
-    if (line.embed == embed) return line;
-  throw std::logic_error("LatencyModel: no line for embed " + std::to_string(embed));
-}
-
-std::int64_t LatencyModel::of(const Subnet& subnet) const {
-  const LatencyLine& line = at(subnet.embed);
-  std::int64_t sum = line.frame;
-  for (const BlockGenes& genes : subnet.blocks) sum += line.of(genes);
-  return sum;
-}
 
 AdditiveCosts& AdditiveCosts::operator+=(const AdditiveCosts& other) {
   parameters += other.parameters;
   block_parameters += other.block_parameters;
   macs += other.macs;
-  latency_bound += other.latency_bound;
+  latency_sum += other.latency_sum;
   return *this;
-}
-
-void CostModel::predict_latency(LatencyModel model) {
-  guarded_ = model;
-  for (LatencyLine& line : guarded_->lines) line = scaled(line, 1 + model.guard);
-  latency_ = std::move(model);
 }
 
 CostModel::CostModel(const SearchSpace& space, Deploy deploy, int sequences, std::function<std::int64_t(const WeightTable&)> state_bytes,
@@ -85,7 +58,7 @@ AdditiveCosts CostModel::frame(int embed) const {
   if (model.positions == Positions::learned) costs.parameters += static_cast<std::int64_t>(model.context) * embed;
   costs.parameters += static_cast<std::int64_t>(model.tuning.tokens) * embed;
   costs.macs = table + model.image.patches() * patch;
-  if (guarded_) costs.latency_bound = guarded_->at(embed).frame;
+  if (latency_) costs.latency_sum = latency_->at(embed).frame;
   return costs;
 }
 
@@ -125,7 +98,7 @@ AdditiveCosts CostModel::block(int embed, const BlockGenes& genes, std::int64_t 
   }
   if (residual_form(model).gate == Gate::block) costs.parameters += 1;
   costs.block_parameters = costs.parameters;
-  if (guarded_) costs.latency_bound = guarded_->at(embed).of(genes);
+  if (latency_) costs.latency_sum = latency_->at(embed).of(genes);
   return costs;
 }
 
@@ -150,8 +123,10 @@ Costs CostModel::of(const Subnet& subnet) const {
   const ModelConfig& model = space_.model();
   const AdditiveCosts sum = additive(subnet);
   Costs costs{.parameters = sum.parameters, .block_parameters = sum.block_parameters, .macs = sum.macs};
-  costs.latency_bound = sum.latency_bound;
-  if (latency_) costs.latency = latency_->of(subnet);
+  if (latency_) {
+    costs.latency = latency_->whole_of(sum.latency_sum);
+    costs.latency_bound = latency_->bound_of(sum.latency_sum);
+  }
   const SearchSpace dense_space = SearchSpace::of(model, subnet), deployed = merged_space(dense_space);
   const WeightTable table(dense_space);
   const Subnet dense = dense_space.largest();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/precision.hpp"
+#include "supernet/latency_model.hpp"
 #include "supernet/search_space.hpp"
 #include "supernet/weights.hpp"
 
@@ -22,28 +23,6 @@ struct Deploy {
   std::string phase = "decode";  // or "prefill"
   int threads = 1;
   bool operator==(const Deploy&) const = default;
-};
-
-/// Predicted time of an inference at one embed width, in picoseconds, so that a column of an FFN is no rounded number: frame (embedding and
-/// head), and of each block attention + head · heads where it has heads, feed_forward + column · ffn where it has an FFN.
-struct LatencyLine {
-  int embed = 0;
-  std::int64_t frame = 0, attention = 0, head = 0, feed_forward = 0, column = 0;
-  std::int64_t of(const BlockGenes& genes) const {
-    return (genes.heads > 0 ? attention + head * genes.heads : 0) + (genes.ffn > 0 ? feed_forward + column * genes.ffn : 0);
-  }
-};
-
-/// Of every embed width of a space; made of a measured table (search/latency_table.hpp).
-struct LatencyModel {
-  std::vector<LatencyLine> lines;
-  double guard = 0;                        // share by which limits are tightened
-  std::string origin;                      // what measured, for messages
-  std::string hash;                        // of the table: part of a search's name
-  std::string device;                      // whose latencies they are
-  bool imported = false;                   // from another machine or program
-  const LatencyLine& at(int embed) const;  // std::logic_error when there is none
-  std::int64_t of(const Subnet& subnet) const;
 };
 
 /// Exact costs of one subnet (docs/costs.md), and its predicted latency.
@@ -61,7 +40,8 @@ struct Costs {
 
 /// Additive part of a block's or of the frame's (embedding, final norm, head) cost.
 struct AdditiveCosts {
-  std::int64_t parameters = 0, block_parameters = 0, macs = 0, latency_bound = 0;
+  std::int64_t parameters = 0, block_parameters = 0, macs = 0;
+  std::int64_t latency_sum = 0;  // picoseconds of its parts; LatencyModel says what a network of such a sum takes
   AdditiveCosts& operator+=(const AdditiveCosts& other);
 };
 
@@ -90,7 +70,7 @@ class CostModel {
   double training_flops(double macs, double attention) const;
 
   /// From now on costs have latencies. Whoever has none to give says why, in the words that follow "expected a latency table, found".
-  void predict_latency(LatencyModel model);
+  void predict_latency(LatencyModel model) { latency_ = std::move(model); }
   void refuse_latency(std::string why) { why_no_latency_ = std::move(why); }
   const std::optional<LatencyModel>& latency() const { return latency_; }
   const std::string& why_no_latency() const { return why_no_latency_; }
@@ -108,7 +88,7 @@ class CostModel {
   double dropout_;
   std::vector<std::int64_t> kept_;
   std::function<std::int64_t(const WeightTable&)> state_bytes_;
-  std::optional<LatencyModel> latency_, guarded_;
+  std::optional<LatencyModel> latency_;
   std::string why_no_latency_ = "a recipe, which has none: elastiform profile measures one for a run";
 };
 

@@ -21,9 +21,10 @@ std::string why_unusable(const LatencyTable& table, const SearchSpace& space, co
   if (deploy_text(table.deploy) != deploy_text(deploy))
     return fmt::format("{} under [deploy] {}, not {}: {}", file, deploy_text(table.deploy), deploy_text(deploy), again);
   if (const std::string missing = table.missing(space); !missing.empty()) return fmt::format("{} with {}: {}", file, missing, again);
-  for (const LatencyTable::Network& network : table.networks)
-    if (!space.contains(network.subnet))
-      return fmt::format("{} with the network {}, which is none of {}: {}", file, format(network.subnet), run, again);
+  for (const auto* networks : {&table.calibration, &table.networks})
+    for (const LatencyTable::Network& network : *networks)
+      if (!space.contains(network.subnet))
+        return fmt::format("{} with the network {}, which is none of {}: {}", file, format(network.subnet), run, again);
   try {
     latency_lines(table, space);
   } catch (const InputError& error) {
@@ -58,15 +59,20 @@ void check_device(const Run& run) {
 
 TableErrors errors_of(const LatencyTable& table, const SearchSpace& space) {
   const LatencyModel model = latency_lines(table, space);
-  std::vector<double> sums, low_sums, lines, medians, lows;
+  std::vector<double> sums, medians_predicted, lows_predicted, lines, medians, lows;
   for (const LatencyTable::Network& network : table.networks) {
-    sums.push_back(table.median_of(network.subnet));
-    low_sums.push_back(table.low_of(network.subnet));
+    sums.push_back(table.sum_of(network.subnet));
+    medians_predicted.push_back(table.median_of(network.subnet));
+    lows_predicted.push_back(table.low_of(network.subnet));
     lines.push_back(line_of(model, network.subnet));
     medians.push_back(network.time.median);
     lows.push_back(network.time.low);
   }
-  return {.table = error_of(sums, medians), .low = error_of(low_sums, lows), .lines = error_of(lines, medians), .guard = model.guard};
+  return {.sums = error_of(sums, medians),
+          .table = error_of(medians_predicted, medians),
+          .low = error_of(lows_predicted, lows),
+          .lines = error_of(lines, medians),
+          .guard = model.guard};
 }
 
 std::string time_text(const Milliseconds& time) {
@@ -109,10 +115,13 @@ std::string table_text(const LatencyTable& table, const SearchSpace& space) {
         100 * errors.guard);
     return text;
   }
-  text += fmt::format("sums of rows against {} whole networks: {}\n", table.networks.size(), error_text(errors.table));
+  text += fmt::format("predictions against {} random networks, measured whole: {}\n", table.networks.size(), error_text(errors.table));
   text += fmt::format("    of their 10 % quantiles: {}\n", error_text(errors.low));
+  if (!table.calibration.empty())
+    text += fmt::format("    sums of rows alone, before {} other networks calibrate them: {}\n", table.calibration.size(),
+                        error_text(errors.sums));
   if (table.noise_worst > 0)
-    text += fmt::format("    noise floor, sums of two half measurements: {}\n",
+    text += fmt::format("    noise floor, predictions of two half measurements: {}\n",
                         error_text({.mean = table.noise_mean, .worst = table.noise_worst}));
   text += fmt::format("straight lines, which searches limit with: {}\n", error_text(errors.lines));
   text += fmt::format("guard band of latency budgets: {:.1f} %\n", 100 * errors.guard);
@@ -128,9 +137,14 @@ std::string table_json(const LatencyTable& table, const SearchSpace& space, cons
   object.add("table", path).add("source", table.source).add("imported", table.imported).add("machine", table.machine.hash());
   object.add("deploy", deploy_text(table.deploy)).add("device", table.device);
   object.add("rows", static_cast<std::int64_t>(table.frames.size() + table.attentions.size() + table.feed_forwards.size()));
-  object.add("samples", table.samples).add("networks", static_cast<std::int64_t>(table.networks.size()));
+  object.add("samples", table.samples)
+      .add("calibration", static_cast<std::int64_t>(table.calibration.size()))
+      .add("networks", static_cast<std::int64_t>(table.networks.size()));
   if (!table.networks.empty()) {
-    object.add_json("error", error(errors.table)).add_json("low_error", error(errors.low)).add_json("line_error", error(errors.lines));
+    object.add_json("error", error(errors.table))
+        .add_json("sum_error", error(errors.sums))
+        .add_json("low_error", error(errors.low))
+        .add_json("line_error", error(errors.lines));
     object.add_json("noise", error({.mean = table.noise_mean, .worst = table.noise_worst}));
   }
   return object.add("guard", errors.guard).text();

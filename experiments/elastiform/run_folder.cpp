@@ -137,8 +137,10 @@ std::unique_ptr<ResultStore> Run::results(ResultStore::Mode mode) const {
   store->show_costs(deploy_text(costs_->deploy()), [this](const Subnet& subnet) { return costs_->of(subnet); });
   if (costs_->latency())
     store->show_latencies([this](const Subnet& subnet, Costs& costs) {
-      costs.latency = costs_->latency()->of(subnet);
-      costs.latency_bound = costs_->additive(subnet).latency_bound;
+      const LatencyModel& model = *costs_->latency();
+      const std::int64_t sum = model.sum_of(subnet);
+      costs.latency = model.whole_of(sum);
+      costs.latency_bound = model.bound_of(sum);
     });
   return store;
 }

@@ -82,7 +82,7 @@ print("# Latency: predicted and measured\n")
 print(f"Tables of `elastiform profile` ({rounds} rounds of 5 inferences) against 40 random subnets of each space, measured whole; every error is the\n"
       f"mean over them / the worst. Noise floor: sums of two tables of this machine, made one after the other. {os.cpu_count()} cores, {processor},\n"
       f"load {load:.1f} at the start, commit {commit}. Made by `./dev experiment latency`.\n")
-print("| space | phase | largest | sums of rows | of 10 % quantiles | noise floor | lines of searches | guard band |\n|---|---|---|---|---|---|---|---|")
+print("| space | phase | largest | predictions | sums of rows alone | of 10 % quantiles | noise floor | lines of searches | guard band |\n|---|---|---|---|---|---|---|---|---|")
 searches = []
 for name, recipe in (("demo", "experiments/recipes/demo.toml"), ("wide", work / "wide.toml")):
     folder = work / name
@@ -95,7 +95,7 @@ for name, recipe in (("demo", "experiments/recipes/demo.toml"), ("wide", work / 
         first = predictions(folder)
         made = run("profile", folder, "--rounds", rounds)
         largest = run("latency", folder, "--subnet", "largest")[0]["median_ms"]
-        print(f"| {name} | {phase} | {largest:.2f} ms | {percent(made['error'])} | {percent(made['low_error'])} | "
+        print(f"| {name} | {phase} | {largest:.2f} ms | {percent(made['error'])} | {percent(made['sum_error'])} | {percent(made['low_error'])} | "
               f"{percent(difference(first, predictions(folder)))} | {percent(made['line_error'])} | {100 * made['guard']:.1f} % |", flush=True)
     outcome = run("search", folder, "--budget", "latency=..60%", "--evaluations", evaluations)[0]
     limit = float(re.search(r"latency=\.\.([\d.]+)ms", outcome["budget"])[1])

@@ -1,16 +1,23 @@
 """What the pages of images share: the program's documents, kept from session to session, and runs that go on where they were killed."""
+import contextlib
 import json
 import os
 import subprocess
+import threading
 
 
 class Runs:
-    def __init__(self, program, folder):
+    def __init__(self, program, folder, at_once=None):
+        """at_once: so many programs may run side by side, of one thread each, whoever asks for them; else each has the machine's threads."""
         self.program, self.folder = program, folder
+        self.turn = threading.Semaphore(at_once) if at_once else contextlib.nullcontext()
+        self.options = ["--threads", "1"] if at_once else []
 
     def document(self, *arguments):
         """The program's JSON document."""
-        done = subprocess.run([self.program, *arguments, "--json"], stdout=subprocess.PIPE, text=True, check=True)
+        with self.turn:
+            command = [self.program, *arguments, *self.options, "--json"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(done.stdout)
 
     def kept(self, name, make):

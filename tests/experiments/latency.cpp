@@ -67,7 +67,7 @@ TEST_CASE("profile measures a complete table, prints its error, and budgets use 
   const json made = own.json_of(kProfile);
   CHECK(made["networks"] == 6);
   CHECK(made["rows"] == 2 + 4 + 4);  // embeds; of each 2 head counts and 2 widths
-  for (const char* key : {"error", "low_error", "line_error", "noise"}) CHECK(made[key].contains("worst"));
+  for (const char* key : {"error", "sum_error", "low_error", "line_error", "noise"}) CHECK(made[key].contains("worst"));
   CHECK(made["guard"].get<double>() >= 0.01);
   const json table = own.table();
   CHECK(table["deploy"]["threads"] == 1);

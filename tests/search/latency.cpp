@@ -18,10 +18,12 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-/// Parts take what these functions say, times a factor that depends on how many passes came before.
+/// Parts take what these functions say, and whole networks what `whole` makes of their sum, times a factor that depends on how many passes
+/// came before.
 struct FakeClock final : InferenceClock {
   std::function<double(int embed, int heads)> attention = [](int embed, int heads) { return 0.01 + 0.001 * embed * heads; };
   std::function<double(int embed, int ffn)> feed_forward = [](int embed, int ffn) { return 0.02 + 0.0001 * embed * ffn; };
+  std::function<double(double sum)> whole = [](double sum) { return sum; };
   std::function<double(int pass)> factor = [](int) { return 1.0; };
   std::vector<Subnet> visits;
   int passes = 0;
@@ -37,6 +39,7 @@ struct FakeClock final : InferenceClock {
     times.whole = times.embedding + times.head;
     for (const double part : times.attention) times.whole += part;
     for (const double part : times.feed_forward) times.whole += part;
+    times.whole = whole(times.whole);
     return times;
   }
   std::vector<PassTimes> time(const Subnet& subnet, int count, Timed timed) override {
@@ -72,6 +75,9 @@ CostModel with_latency(const SearchSpace& space, const LatencyTable& table) {
   costs.predict_latency(latency_lines(table, space));
   return costs;
 }
+
+/// A cache that holds the first 0.2 ms of parts from one inference to the next, for half of their time.
+double cached(double sum) { return sum - std::min(sum, 0.2) / 2; }
 
 // Steps of tiles, as products have them.
 double steps(double value, double tile) { return std::ceil(value / tile); }
@@ -119,6 +125,53 @@ TEST_CASE("A measured table has every shape of its space and adds up", "[search]
     CHECK(table.median_of(subnet) == Approx(exact).epsilon(1e-12));
     CHECK(line_of(lines, subnet) == Approx(exact).epsilon(1e-6));  // picoseconds
   }
+}
+
+TEST_CASE("Sums are calibrated by whole networks, which caches make faster than their parts", "[search][latency]") {
+  const SearchSpace space = random_space(4);
+  const CostModel costs = plain_costs(space);
+  FakeClock clock;
+  clock.whole = cached;
+  const LatencyTable table = measured(costs, clock);
+  const LatencyModel lines = latency_lines(table, space);
+  std::vector<double> sums, predicted, by_lines, exact;
+  for (const Subnet& subnet : every_subnet(space)) {
+    sums.push_back(table.sum_of(subnet)), predicted.push_back(table.median_of(subnet));
+    by_lines.push_back(line_of(lines, subnet)), exact.push_back(clock.exact(subnet).whole);
+  }
+  CHECK(error_of(sums, exact).worst > 0.2);
+  CHECK(error_of(predicted, exact).worst < 0.05);
+  CHECK(error_of(by_lines, exact).worst < 0.05);
+  // They are calibrated by the largest and the smallest, and judged by others.
+  const auto holds = [](const std::vector<LatencyTable::Network>& networks, const Subnet& subnet) {
+    return std::ranges::find(networks, subnet, &LatencyTable::Network::subnet) != networks.end();
+  };
+  CHECK(holds(table.calibration, space.largest()));
+  CHECK(holds(table.calibration, space.smallest()));
+  for (const LatencyTable::Network& network : table.networks) CHECK(!holds(table.calibration, network.subnet));
+}
+
+TEST_CASE("A limit on a whole network's latency is one on its sum, exactly", "[search][latency]") {
+  RandomStream random(1, Purpose::test, 0);
+  for (int trial = 0; trial < 200; ++trial) {
+    LatencyModel model;
+    model.guard = 0.01 * static_cast<double>(random.below(20));
+    double sum = 0, whole = 0;
+    for (std::uint64_t knots = random.below(5); knots > 0; --knots) {
+      sum += 1 + static_cast<double>(random.below(2000)), whole += static_cast<double>(random.below(1500));
+      model.knots.push_back({sum, std::max(1.0, whole)});
+    }
+    for (std::int64_t at = 0; at < 10000; ++at) REQUIRE(model.bound_of(at) <= model.bound_of(at + 1));
+    const auto low = static_cast<std::int64_t>(random.below(3000)), high = low + static_cast<std::int64_t>(random.below(3000));
+    const LatencyModel::Sums sums = model.sums_within(low, high);
+    CAPTURE(trial, low, high, sums.least, sums.greatest);
+    for (std::int64_t at = 0; at < 10000; ++at)
+      REQUIRE((at >= sums.least && at <= sums.greatest) == (model.bound_of(at) >= low && model.bound_of(at) <= high));
+  }
+  const LatencyModel plain;
+  CHECK(plain.sums_within(0, INT64_MAX).least == 0);
+  CHECK(plain.sums_within(0, INT64_MAX).greatest == INT64_MAX);
+  CHECK(plain.sums_within(INT64_MAX, INT64_MAX).least > std::int64_t{1} << 62);  // beyond every sum
 }
 
 TEST_CASE("A busy machine moves neither medians nor the noise floor while most passes are undisturbed", "[search][latency]") {
@@ -221,6 +274,7 @@ TEST_CASE("Feasible sets count latency beside other costs exactly", "[search][la
   const SearchSpace space = random_space(number);
   FakeClock clock;
   clock.feed_forward = [](int embed, int ffn) { return 0.004 * steps(embed, 16) * steps(ffn, 48); };
+  if (number % 2 == 0) clock.whole = cached;
   const CostModel costs = with_latency(space, measured(plain_costs(space), clock));
   const std::vector<Subnet> all = every_subnet(space);
   RandomStream random(number, Purpose::test, 5);
@@ -309,7 +363,8 @@ TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {
   const std::string good = R"({"format": "elastiform-latency", "version": 1, "source": "s",
     "deploy": {"dtype": "f32", "batch": 1, "context": 16, "phase": "decode", "threads": 1},
     "frame": [{"embed": 16, "embedding_ms": 1, "head_ms": 1}], "attention": [{"embed": 16, "heads": 2, "groups": 2, "ms": 1}],
-    "ffn": [{"embed": 16, "ffn": 32, "ms": 1, "low_ms": 0.5, "high_ms": 2}], "networks": [{"subnet": "e16:h2f32", "ms": 4}]})";
+    "ffn": [{"embed": 16, "ffn": 32, "ms": 1, "low_ms": 0.5, "high_ms": 2}], "networks": [{"subnet": "e16:h2f32", "ms": 4}],
+    "calibration": [{"subnet": "e16:2xh2f32", "ms": 4}]})";
   REQUIRE(parse_latency(good, "t.json").feed_forwards.front().time.low == 0.5);
   const auto with = [&](const std::string& part, const std::string& instead) {
     std::string text = good;
@@ -323,7 +378,7 @@ TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {
       {good.substr(0, 200), "JSON in UTF-8"},
       {std::string(20, '[') + std::string(20, ']'), "deeper nesting"},
       {with("elastiform-latency", "other"), "format: expected elastiform-latency, found other"},
-      {with("\"version\": 1", "\"version\": 2"), "newer"},
+      {with("\"version\": 1", "\"version\": 3"), "newer"},
       {with("\"version\": 1", "\"version\": -1"), "version"},
       {with("\"version\": 1", "\"version\": 18446744073709551615"), "version"},
       {with("\"source\"", "\"sorce\""), "source"},
@@ -347,6 +402,9 @@ TEST_CASE("Hostile tables are refused in one line", "[search][latency]") {
       {with("\"low_ms\": 0.5", "\"low_ms\": 1.5"), "between low_ms and high_ms"},
       {with("\"ffn\": [", "\"ffn\": [{\"embed\": 16, \"ffn\": 32, \"ms\": 2}, "), "ffn[1]: expected every shape once"},
       {with("e16:h2f32", "e16"), "subnet e16"},
+      {with("\"calibration\": [", "\"calibration\": [{\"subnet\": \"e16:2xh2f32\", \"ms\": 1}, "),
+       "calibration[1]: expected every shape once"},
+      {with("\"calibration\"", "\"calibrations\""), "nearest calibration"},
       {with("\"networks\": [", "\"networks\": {\"a\": 1}, \"extra\": ["), "a list"},
       {with("\"source\": \"s\"", "\"source\": \"s\", \"machine\": {\"processor\": \"p\", \"isa\": \"i\", \"cores\": 1, \"hash\": \"0\"}"),
        "which its other keys give"},
