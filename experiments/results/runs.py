@@ -12,12 +12,18 @@ class Runs:
         self.program, self.folder = program, folder
         self.turn = threading.Semaphore(at_once) if at_once else contextlib.nullcontext()
         self.options = ["--threads", "1"] if at_once else []
+        self.failed = False
 
     def document(self, *arguments):
         """The program's JSON document."""
         with self.turn:
+            if self.failed:  # or interrupted: whoever waited for a turn begins nothing more
+                raise SystemExit(1)
             command = [self.program, *arguments, *self.options, "--json"]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            self.failed = self.failed or done.returncode != 0
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}: status {done.returncode}")
         return json.loads(done.stdout)
 
     def kept(self, name, make):

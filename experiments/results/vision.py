@@ -74,7 +74,8 @@ def seed_rows(seed):
     for number, budget in enumerate(BUDGETS):
         rows[budget] = {"a": RUN.kept(f"{name}/report-{number}", lambda: RUN.measure(folder, found[budget]))}
         recipe = alone(f"{seed}-{number}", found[budget])
-        tasks += [(budget, row, (f"{row}-{seed}-{number}", recipe, seed, share)) for row, share in (("b", compute / len(BUDGETS)), ("c", compute))]
+        for row, share in (("b", compute / len(BUDGETS)), ("c", compute)):
+            tasks.append((budget, row, (f"{row}-{seed}-{number}", recipe, seed, share)))
     with ThreadPoolExecutor(len(tasks)) as pool:
         for (budget, row, _), evaluation in zip(tasks, pool.map(lambda task: trained_alone(*task[2]), tasks)):
             rows[budget][row] = evaluation
