@@ -11,7 +11,8 @@
 
 namespace elastiform {
 
-/// Costs that a budget may limit here: additive, exact integers. latency: the predicted one with its guard band, in picoseconds.
+/// Costs that a budget may limit here, exact integers: additive, or, as latency, rising with what is. latency: the predicted one with its
+/// guard band, in picoseconds.
 enum class Cost : std::uint8_t { parameters, block_parameters, macs, latency };
 inline constexpr std::array kCosts = {Cost::parameters, Cost::block_parameters, Cost::macs, Cost::latency};
 std::string_view name_of(Cost cost);

@@ -32,7 +32,7 @@ std::vector<std::int64_t> evenly_spaced(std::int64_t n, std::int64_t most) {
   return indices;
 }
 
-/// The budget's, but of a latency the sums of parts that its limit comes to: what is counted is additive.
+/// The budget's, but of a latency the sums of parts that its limit comes to: strata count what is additive.
 std::vector<Limit> counted_limits(const CostModel& costs, const Budget& budget) {
   std::vector<Limit> limits = budget.limits();
   for (Limit& limit : limits) {
@@ -181,14 +181,17 @@ std::string FeasibleSet::why_empty() const {
   for (std::size_t which = 0; which < limits.size(); ++which) {
     Nearest nearest;
     for (const auto& part : impl_->parts) part.stratum->see_nearest(limits, which, nearest);
-    auto value = nearest.closest(limits[which]);
-    if (value && limits[which].cost == Cost::latency) value = costs().latency()->bound_of(*value);
-    const std::string name(name_of(limits[which].cost));
+    const Limit& limit = budget().limits()[which];
+    if (limit.cost == Cost::latency)
+      for (auto* sum : {&nearest.below, &nearest.above})
+        if (*sum) *sum = costs().latency()->bound_of(**sum);
+    const auto value = nearest.closest(limit);
+    const std::string name(name_of(limit.cost));
     const std::string others = limits.size() == 1   ? ""
                                : limits.size() == 2 ? " while the other limit holds"
                                                     : " while the other limits hold";
-    text += value ? "; nearest " + name + others + ": " + amount_text(limits[which].cost, *value)
-                  : "; " + name + ": no subnet meets the other limits";
+    text +=
+        value ? "; nearest " + name + others + ": " + amount_text(limit.cost, *value) : "; " + name + ": no subnet meets the other limits";
   }
   return text;
 }

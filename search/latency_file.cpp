@@ -20,7 +20,7 @@ using nlohmann::ordered_json;
 constexpr const char* kFormat = "elastiform-latency";
 constexpr std::int64_t kVersion = 2;  // 2: may have `calibration`
 constexpr std::size_t kMaxFile = std::size_t{16} << 20;
-constexpr std::size_t kMaxRows = 100'000;
+constexpr std::size_t kMaxRows = 100'000, kMaxNetworks = 1'000;  // each network looks through the rows
 constexpr std::size_t kMaxText = 200;
 constexpr double kMostMilliseconds = 1e6;  // a quarter of an hour: sums over blocks in picoseconds stay integers
 
@@ -94,10 +94,10 @@ class Fields {
       refuse(prefix + "ms", "a median between low_ms and high_ms", object_.at(prefix + "ms").dump());
     return time;
   }
-  const json& rows(const char* key) {
+  const json& rows(const char* key, std::size_t most) {
     const json& value = at(key);
     if (!value.is_array()) refuse(key, "a list", value.type_name());
-    if (value.size() > kMaxRows) refuse(key, "at most " + std::to_string(kMaxRows) + " rows", std::to_string(value.size()));
+    if (value.size() > most) refuse(key, "at most " + std::to_string(most) + " rows", std::to_string(value.size()));
     return value;
   }
   void finish() const {
@@ -123,11 +123,11 @@ constexpr int kMostEmbed = 1 << 24, kMostHeads = 1 << 20;
 
 /// One row after the other of a list; `read` returns what may be there once only.
 template <class Read>
-void read_rows(Fields& table, const char* key, const std::string& where, const Read& read) {
+void read_rows(Fields& table, const char* key, const std::string& where, const Read& read, std::size_t most = kMaxRows) {
   using Shape = decltype(read(std::declval<Fields&>()));
   std::set<Shape> seen;
   std::size_t number = 0;
-  for (const json& item : table.rows(key)) {
+  for (const json& item : table.rows(key, most)) {
     Fields row(item, where + ": " + key + "[" + std::to_string(number++) + "]");
     if (!seen.insert(read(row)).second) row.refuse("", "every shape once", "one that stands above");
     row.finish();
@@ -180,10 +180,13 @@ void read_shapes(Fields& fields, const std::string& where, LatencyTable& table) 
   });
   for (const auto& [key, networks] : {std::pair("calibration", &table.calibration), std::pair("networks", &table.networks)})
     if (fields.has(key))
-      read_rows(fields, key, where, [&to = *networks](Fields& row) {
-        const auto& added = to.emplace_back(LatencyTable::Network{parse_subnet(row.text("subnet", kMaxSubnetText)), row.time("")});
-        return format(added.subnet);
-      });
+      read_rows(
+          fields, key, where,
+          [&to = *networks](Fields& row) {
+            const auto& added = to.emplace_back(LatencyTable::Network{parse_subnet(row.text("subnet", kMaxSubnetText)), row.time("")});
+            return format(added.subnet);
+          },
+          kMaxNetworks);
 }
 
 }  // namespace

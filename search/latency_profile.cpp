@@ -75,18 +75,22 @@ LatencyTable table_of(const Collected& collected, const SearchSpace& space, cons
   return table;
 }
 
-/// None of `known`, unless the space has hardly others.
+/// None of `known`: what is fitted to a network is not judged by it.
 std::vector<Subnet> networks_of(const CostModel& costs, const ProfilePlan& plan, std::span<const Subnet> known) {
   const FeasibleSet all(costs, Budget{});
   std::vector<Subnet> networks;
-  const BigInt wanted = std::min<BigInt>(all.count(), plan.networks);
-  if (all.count() <= 2 * plan.networks) {  // draws would mostly repeat
-    for (BigInt i = 0; i < wanted; ++i) networks.push_back(all.unrank(i * all.count() / wanted));
+  const auto wanted = static_cast<std::size_t>(plan.networks);
+  if (all.count() <= 2 * plan.networks + known.size()) {  // draws would mostly repeat
+    std::vector<Subnet> others;
+    for (BigInt i = 0; i < all.count(); ++i)
+      if (Subnet subnet = all.unrank(i); std::ranges::find(known, subnet) == known.end()) others.push_back(std::move(subnet));
+    const std::size_t count = std::min(others.size(), wanted);
+    for (std::size_t i = 0; i < count; ++i) networks.push_back(others[i * others.size() / count]);
     return networks;
   }
   std::set<Subnet> seen(known.begin(), known.end());
   // Draws by a law that favours few subnets may repeat; what is missing after these is left out.
-  for (int i = 0; i < 100 * plan.networks && networks.size() < static_cast<std::size_t>(plan.networks); ++i) {
+  for (int i = 0; i < 100 * plan.networks && networks.size() < wanted; ++i) {
     RandomStream random(plan.seed, Purpose::sample, static_cast<std::uint64_t>(i));
     if (Subnet subnet = all.draw(Law::balanced, random); seen.insert(subnet).second) networks.push_back(std::move(subnet));
   }
@@ -105,12 +109,9 @@ Visits visits_of(const CostModel& costs, const ProfilePlan& plan) {
   return visits;
 }
 
-/// A block of neither is none.
 BlockGenes block_of(const SearchSpace& space, const SearchSpace::Block& block, int embed, std::size_t heads_at, std::size_t ffn_at) {
-  const std::vector<int>& ffn = block.ffn.at(embed);
-  int heads = block.heads[heads_at], width = ffn[ffn_at];
-  if (heads == 0 && width == 0) width = ffn.back(), heads = block.heads.back();
-  return {heads, heads / space.model().queries_per_group, width};
+  const int heads = block.heads[heads_at];
+  return {heads, heads / space.model().queries_per_group, block.ffn.at(embed)[ffn_at]};
 }
 
 Subnet carrier(const SearchSpace& space, int embed, int depth, std::size_t number) {
@@ -181,9 +182,7 @@ std::optional<LatencyTable> measure_table(const CostModel& costs, InferenceClock
     }
   LatencyTable table = table_of(joined(halves), space, visits);
   const LatencyTable first = table_of(halves[0], space, visits), second = table_of(halves[1], space, visits);
-  std::vector<double> one, other;
-  for (const Subnet& subnet : visits.networks()) one.push_back(first.median_of(subnet)), other.push_back(second.median_of(subnet));
-  const PredictionError noise = error_of(one, other);
+  const PredictionError noise = error_of(first.predictions(visits.networks()), second.predictions(visits.networks()));
   table.noise_mean = noise.mean, table.noise_worst = noise.worst;
   return table;
 }

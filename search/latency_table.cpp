@@ -32,18 +32,6 @@ const LatencyTable::FeedForward* find_feed_forward(const LatencyTable& table, in
   return found == table.feed_forwards.end() ? nullptr : &*found;
 }
 
-/// The networks of a knot: the median of three is not moved by one that something disturbed.
-constexpr std::size_t kNetworksAKnot = 3;
-
-/// Of networks of about one sum: the middle one's, with the median of what such networks take of their sums.
-LatencyKnot knot_of(std::span<const LatencyKnot> networks) {
-  std::vector<double> ratios;
-  for (const LatencyKnot& network : networks) ratios.push_back(network.whole / network.sum);
-  std::ranges::sort(ratios);
-  const double sum = networks[networks.size() / 2].sum;
-  return {.sum = sum, .whole = sum * ratios[ratios.size() / 2]};
-}
-
 struct Point {
   double size = 0, time = 0;
 };
@@ -108,6 +96,30 @@ void check_sums(const LatencyModel& model, const SearchSpace& space, const std::
   }
 }
 
+/// Through the calibration, over sums of the model's lines.
+std::vector<LatencyKnot> knots_over(const LatencyModel& lines, const LatencyTable& table) {
+  std::vector<LatencyKnot> whole;
+  for (const LatencyTable::Network& network : table.calibration) {
+    const LatencyKnot one{static_cast<double>(lines.sum_of(network.subnet)), network.time.median * kPicoseconds};
+    if (!(one.whole < one.sum * kMostGuard && one.sum < one.whole * kMostGuard))
+      throw InputError({"latency table " + table.label(),
+                        "whole networks within " + std::to_string(static_cast<int>(kMostGuard)) + " times the sum of their parts",
+                        format(network.subnet) + " with " + std::to_string(one.whole / one.sum), "measure the table again"});
+    whole.push_back(one);
+  }
+  return knots_through(std::move(whole));
+}
+
+/// The share by which 95 % of these networks are at most slower than predicted.
+double missed_by(const LatencyModel& model, std::span<const LatencyTable::Network> networks) {
+  std::vector<double> predicted, measured;
+  for (const LatencyTable::Network& network : networks) {
+    predicted.push_back(line_of(model, network.subnet));
+    measured.push_back(network.time.median);
+  }
+  return error_of(predicted, measured).under;
+}
+
 }  // namespace
 
 std::string Machine::hash() const {
@@ -153,22 +165,13 @@ double LatencyTable::sum_of(const Subnet& subnet, double Milliseconds::*which) c
   return sum;
 }
 
-std::vector<LatencyKnot> LatencyTable::knots(double Milliseconds::*which) const {
-  std::vector<LatencyKnot> measured;
-  for (const Network& network : calibration) measured.push_back({sum_of(network.subnet, which), network.time.*which});
-  std::ranges::sort(measured, {}, &LatencyKnot::sum);
-  const std::size_t count = (measured.size() + kNetworksAKnot - 1) / kNetworksAKnot;
-  std::vector<LatencyKnot> knots;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t begin = i * measured.size() / count, end = (i + 1) * measured.size() / count;
-    LatencyKnot knot = knot_of(std::span(measured).subspan(begin, end - begin));
-    if (!knots.empty()) {
-      if (knot.sum <= knots.back().sum) continue;
-      knot.whole = std::max(knot.whole, knots.back().whole);
-    }
-    knots.push_back(knot);
-  }
-  return knots;
+std::vector<double> LatencyTable::predictions(std::span<const Subnet> subnets, double Milliseconds::*which) const {
+  std::vector<LatencyKnot> whole;
+  for (const Network& network : calibration) whole.push_back({sum_of(network.subnet, which), network.time.*which});
+  const std::vector<LatencyKnot> knots = knots_through(std::move(whole));
+  std::vector<double> predicted;
+  for (const Subnet& subnet : subnets) predicted.push_back(whole_at(knots, sum_of(subnet, which)));
+  return predicted;
 }
 
 PredictionError error_of(const std::vector<double>& predicted, const std::vector<double>& measured) {
@@ -207,16 +210,10 @@ LatencyModel latency_lines(const LatencyTable& table, const SearchSpace& space) 
                            .feed_forward = picoseconds(of_columns.constant),
                            .column = picoseconds(of_columns.slope)});
   }
-  for (const LatencyKnot& knot : table.knots()) model.knots.push_back({knot.sum * kPicoseconds, knot.whole * kPicoseconds});
-  model.guard = std::max(kLeastGuard, most);
-  if (!table.networks.empty()) {
-    std::vector<double> predicted, measured;
-    for (const LatencyTable::Network& network : table.networks) {
-      predicted.push_back(line_of(model, network.subnet));
-      measured.push_back(network.time.median);
-    }
-    model.guard = std::max(kLeastGuard, error_of(predicted, measured).under);
-  }
+  model.knots = knots_over(model, table);
+  const bool judged = !table.networks.empty();
+  const double missed = missed_by(model, judged ? table.networks : table.calibration);
+  model.guard = std::max({kLeastGuard, missed, judged ? 0 : most_apart(model.knots, most)});
   check_sums(model, space, table.label());
   model.origin = table.label();
   model.device = table.device;

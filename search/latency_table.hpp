@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,8 @@ struct Machine {
 Machine this_machine();  // without an accelerator: only a backend knows its device (RunClock::machine)
 
 /// Times of an inference's parts by their shapes, measured inside whole inferences, and what whole networks took (docs/latency.md).
-/// Sums are additive: embedding and head of the embed width, and of every block its attention and its FFN. A prediction is what the networks
-/// of `calibration` with about that sum took, which the sum alone misses where their weights stay in a cache.
+/// Sums are additive: embedding and head of the embed width, and of every block its attention and its FFN. A prediction is what
+/// networks of `calibration` with about that sum took: the sum alone misses what a cache saves of small ones.
 struct LatencyTable {
   struct Frame {
     int embed = 0;
@@ -49,8 +50,8 @@ struct LatencyTable {
   std::vector<Frame> frames;
   std::vector<Attention> attentions;
   std::vector<FeedForward> feed_forwards;
-  std::vector<Network> calibration;        // from the smallest to the largest; predictions are made of them
-  std::vector<Network> networks;           // random ones; predictions are judged by them
+  std::vector<Network> calibration;        // predictions are made of them
+  std::vector<Network> networks;           // others, drawn at random; predictions are judged by them
   double noise_mean = 0, noise_worst = 0;  // relative, between the tables of two halves of the measurement over `networks`; 0: unknown
   int samples = 0;                         // inferences measured for the rarest row; 0: unknown
 
@@ -58,12 +59,9 @@ struct LatencyTable {
   std::string label() const;
   /// Empty, or the first of the space's shapes that have no row, and how many have none.
   std::string missing(const SearchSpace& space) const;
-  /// Of a space that nothing is missing of, `which` of every row: the sum for a subnet, and what its calibration makes of sums.
+  /// Milliseconds for subnets of a space that nothing is missing of, by `which` of every row: the sum of parts, and predictions.
   double sum_of(const Subnet& subnet, double Milliseconds::*which = &Milliseconds::median) const;
-  std::vector<LatencyKnot> knots(double Milliseconds::*which = &Milliseconds::median) const;
-  /// Predictions, in milliseconds: of medians and of 10 % quantiles.
-  double median_of(const Subnet& subnet) const { return whole_at(knots(), sum_of(subnet)); }
-  double low_of(const Subnet& subnet) const { return whole_at(knots(&Milliseconds::low), sum_of(subnet, &Milliseconds::low)); }
+  std::vector<double> predictions(std::span<const Subnet> subnets, double Milliseconds::*which = &Milliseconds::median) const;
 };
 
 /// Relative errors of a prediction over measured networks: prediction / measurement - 1.
@@ -74,14 +72,15 @@ struct PredictionError {
 PredictionError error_of(const std::vector<double>& predicted, const std::vector<double>& measured);
 
 /// What searches limit (CostModel): at each embed width straight lines through the rows of the space's choices, least squares of relative
-/// errors, slopes not negative, and the table's knots over their sums. The sums that a FeasibleSet counts with have no room for an arbitrary
-/// row; what the lines miss is in the guard band: the 95 % quantile of measurement / prediction - 1 over the networks, or without networks the
-/// most that a row exceeds its line; at least kLeastGuard. InputError where the band exceeds kMostGuard or a network of the space takes 2^62 ps or more with it: a table that
-/// somebody wrote must not overflow what searches add up.
+/// errors, slopes not negative, and knots through the calibration over their sums. The sums that a FeasibleSet counts with have no room for
+/// an arbitrary row; what the lines miss is in the guard band: the 95 % quantile of measurement / prediction - 1 over the networks, or
+/// without networks the most that rows above their lines can add and that the calibration is above its predictions; at least kLeastGuard.
+/// A table that somebody wrote must not overflow what searches add up: InputError where the band exceeds kMostGuard, a whole network of the
+/// calibration is further than kMostGuard times from its sum, or one of the space takes 2^62 ps or more.
 LatencyModel latency_lines(const LatencyTable& table, const SearchSpace& space);
 constexpr double kLeastGuard = 0.01, kMostGuard = 100;
 
-/// Milliseconds that a model predicts, without the guard band.
+/// Milliseconds that a model predicts for a subnet, without the guard band.
 double line_of(const LatencyModel& model, const Subnet& subnet);
 
 }  // namespace elastiform

@@ -13,6 +13,8 @@
 
 namespace elastiform {
 
+// Limits of strata are on AdditiveCosts: of a latency on the sum of its parts.
+
 /// The costs nearest to a limit that are outside it: the greatest below its low end and the least above its high end.
 struct Nearest {
   std::optional<std::int64_t> below, above;

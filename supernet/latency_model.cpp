@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 namespace elastiform {
 namespace {
@@ -12,7 +13,53 @@ constexpr std::int64_t kMostSum = std::int64_t{1} << 62;
 
 std::int64_t saturated(double picoseconds) { return static_cast<std::int64_t>(std::min(picoseconds, static_cast<double>(kMostSum))); }
 
+// From so many on three networks make a knot; of fewer each is one.
+constexpr std::size_t kManyNetworks = 9;
+
+double middle_of(std::vector<double> values) {
+  std::ranges::sort(values);
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+}
+
+/// Of networks of about one sum: the middle of their sums, with the middle of what they take of them.
+LatencyKnot knot_of(std::span<const LatencyKnot> networks) {
+  std::vector<double> sums, ratios;
+  for (const LatencyKnot& network : networks) sums.push_back(network.sum), ratios.push_back(network.whole / network.sum);
+  const double sum = middle_of(std::move(sums));
+  return {.sum = sum, .whole = sum * middle_of(std::move(ratios))};
+}
+
 }  // namespace
+
+std::vector<LatencyKnot> knots_through(std::vector<LatencyKnot> networks) {
+  std::ranges::sort(networks, {}, [](const LatencyKnot& network) { return std::pair(network.sum, network.whole); });
+  const std::size_t between = networks.size() < 2 ? 0 : networks.size() - 2;
+  const std::size_t groups = networks.size() < kManyNetworks ? between : between / 3;
+  std::vector<LatencyKnot> all;
+  if (!networks.empty()) all.push_back(networks.front());
+  for (std::size_t i = 0; i < groups; ++i) {
+    const std::size_t begin = 1 + i * between / groups, end = 1 + (i + 1) * between / groups;
+    all.push_back(knot_of(std::span(networks).subspan(begin, end - begin)));
+  }
+  if (networks.size() > 1) all.push_back(networks.back());
+  std::vector<LatencyKnot> knots;
+  for (LatencyKnot knot : all) {
+    if (!knots.empty()) knot.whole = std::max(knot.whole, knots.back().whole);
+    if (knots.empty() || knot.sum > knots.back().sum) knots.push_back(knot);
+    else knots.back().whole = knot.whole;
+  }
+  return knots;
+}
+
+double most_apart(std::span<const LatencyKnot> knots, double share) {
+  // Between knots whole = a + b · sum, so d ln whole / d ln sum = b · sum / whole is monotone: greatest at one of the ends.
+  double steepest = 1;
+  for (std::size_t i = 1; i < knots.size(); ++i) {
+    const double slope = (knots[i].whole - knots[i - 1].whole) / (knots[i].sum - knots[i - 1].sum);
+    for (const LatencyKnot& end : {knots[i - 1], knots[i]}) steepest = std::max(steepest, slope * end.sum / end.whole);
+  }
+  return std::pow(1 + share, steepest) - 1;
+}
 
 double whole_at(std::span<const LatencyKnot> knots, double sum) {
   if (knots.empty()) return sum;
@@ -38,7 +85,10 @@ std::int64_t LatencyModel::sum_of(const Subnet& subnet) const {
   return sum;
 }
 
-std::int64_t LatencyModel::whole_of(std::int64_t sum) const { return saturated(std::round(whole_at(knots, static_cast<double>(sum)))); }
+std::int64_t LatencyModel::whole_of(std::int64_t sum) const {
+  const std::int64_t whole = saturated(std::round(whole_at(knots, static_cast<double>(sum))));
+  return sum > 0 ? std::max<std::int64_t>(1, whole) : whole;
+}
 
 // Rounded up: no network is inside a limit that its prediction with the band exceeds.
 std::int64_t LatencyModel::bound_of(std::int64_t sum) const {

@@ -27,6 +27,11 @@ struct LatencyKnot {
 /// Straight between knots, proportional before the first and after the last; of no knots the sum. Never falls where sums and wholes of the
 /// knots rise.
 double whole_at(std::span<const LatencyKnot> knots, double sum);
+/// Knots through measured networks, in any order: the one of the least and the one of the greatest sum, and between them each, or of many
+/// the medians of about three neighbours, which one that something disturbed does not move. Sums strictly rise, wholes do not fall.
+std::vector<LatencyKnot> knots_through(std::vector<LatencyKnot> networks);
+/// The most by which wholes can differ where sums differ by a factor of 1 + share, as a share.
+double most_apart(std::span<const LatencyKnot> knots, double share);
 
 /// Of every embed width of a space; made of a measured table (search/latency_table.hpp). All times in picoseconds.
 struct LatencyModel {
@@ -40,8 +45,8 @@ struct LatencyModel {
 
   const LatencyLine& at(int embed) const;  // std::logic_error when there is none
   std::int64_t sum_of(const Subnet& subnet) const;
-  /// What a network of this sum is predicted to take, and that raised by the guard band, which limits are compared with. Neither falls as
-  /// sums rise, so a limit on a network's latency is one on its sum.
+  /// What a network of this sum is predicted to take (of a sum above 0 at least 1), and that raised by the guard band, which limits are
+  /// compared with. Neither falls as sums rise, so a limit on a network's latency is one on its sum.
   std::int64_t whole_of(std::int64_t sum) const;
   std::int64_t bound_of(std::int64_t sum) const;
   std::int64_t of(const Subnet& subnet) const { return whole_of(sum_of(subnet)); }

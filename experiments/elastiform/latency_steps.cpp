@@ -59,18 +59,18 @@ void check_device(const Run& run) {
 
 TableErrors errors_of(const LatencyTable& table, const SearchSpace& space) {
   const LatencyModel model = latency_lines(table, space);
-  std::vector<double> sums, medians_predicted, lows_predicted, lines, medians, lows;
+  std::vector<Subnet> subnets;
+  std::vector<double> sums, lines, medians, lows;
   for (const LatencyTable::Network& network : table.networks) {
+    subnets.push_back(network.subnet);
     sums.push_back(table.sum_of(network.subnet));
-    medians_predicted.push_back(table.median_of(network.subnet));
-    lows_predicted.push_back(table.low_of(network.subnet));
     lines.push_back(line_of(model, network.subnet));
     medians.push_back(network.time.median);
     lows.push_back(network.time.low);
   }
   return {.sums = error_of(sums, medians),
-          .table = error_of(medians_predicted, medians),
-          .low = error_of(lows_predicted, lows),
+          .table = error_of(table.predictions(subnets), medians),
+          .low = error_of(table.predictions(subnets, &Milliseconds::low), lows),
           .lines = error_of(lines, medians),
           .guard = model.guard};
 }
@@ -111,7 +111,8 @@ std::string table_text(const LatencyTable& table, const SearchSpace& space) {
   const TableErrors errors = errors_of(table, space);
   if (table.networks.empty()) {
     text += fmt::format(
-        "no measured networks: what the table's sums miss of a whole one is not known\nguard band of latency budgets: {:.1f} %\n",
+        "no measured networks but those that its predictions are made of: what these miss of others is not known\n"
+        "guard band of latency budgets: {:.1f} %\n",
         100 * errors.guard);
     return text;
   }
@@ -125,6 +126,8 @@ std::string table_text(const LatencyTable& table, const SearchSpace& space) {
                         error_text({.mean = table.noise_mean, .worst = table.noise_worst}));
   text += fmt::format("straight lines, which searches limit with: {}\n", error_text(errors.lines));
   text += fmt::format("guard band of latency budgets: {:.1f} %\n", 100 * errors.guard);
+  if (table.calibration.empty() && !table.imported)
+    text += "note: of a version before whole networks calibrated sums; profile measures a table that may be more exact\n";
   if (errors.table.mean > kMeanAim || errors.table.worst > kWorstAim)
     text += "note: above the 5 % (mean) and 12 % (worst) that are aimed at; a machine that is otherwise idle, or more --rounds, may help\n";
   return text;

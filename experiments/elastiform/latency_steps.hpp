@@ -35,8 +35,8 @@ class RunClock final : public InferenceClock {
 /// Before a search whose answers are measured: InputError unless the device of the run's table is here and the one that it was measured on.
 void check_device(const Run& run);
 
-/// How well a table predicts its random networks: sums of its rows as they are, its predictions by median and by 10 % quantile, and those of
-/// the lines that searches limit with.
+/// How well a table predicts its random networks: sums of its rows as they are, its predictions by median and by 10 % quantile, and those
+/// of the lines that searches limit with.
 struct TableErrors {
   PredictionError sums, table, low, lines;
   double guard = 0;

@@ -82,7 +82,7 @@ print("# Latency: predicted and measured\n")
 print(f"Tables of `elastiform profile` ({rounds} rounds of 5 inferences) against 40 random subnets of each space, measured whole; every error is the\n"
       f"mean over them / the worst. Noise floor: sums of two tables of this machine, made one after the other. {os.cpu_count()} cores, {processor},\n"
       f"load {load:.1f} at the start, commit {commit}. Made by `./dev experiment latency`.\n")
-print("| space | phase | largest | predictions | sums of rows alone | of 10 % quantiles | noise floor | lines of searches | guard band |\n|---|---|---|---|---|---|---|---|---|")
+print("| space | phase | largest | predictions | sums of rows alone | of 10 % quantiles | noise floor of sums | lines of searches | guard band |\n|---|---|---|---|---|---|---|---|---|")
 searches = []
 for name, recipe in (("demo", "experiments/recipes/demo.toml"), ("wide", work / "wide.toml")):
     folder = work / name

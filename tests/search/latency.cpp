@@ -8,7 +8,7 @@
 #include "search/feasible_set.hpp"
 #include "search/latency_file.hpp"
 #include "search/latency_profile.hpp"
-#include "tests/search/small_spaces.hpp"
+#include "tests/search/fake_clock.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -17,67 +17,6 @@ namespace elastiform {
 namespace {
 
 using Catch::Matchers::Contains;
-
-/// Parts take what these functions say, and whole networks what `whole` makes of their sum, times a factor that depends on how many passes
-/// came before.
-struct FakeClock final : InferenceClock {
-  std::function<double(int embed, int heads)> attention = [](int embed, int heads) { return 0.01 + 0.001 * embed * heads; };
-  std::function<double(int embed, int ffn)> feed_forward = [](int embed, int ffn) { return 0.02 + 0.0001 * embed * ffn; };
-  std::function<double(double sum)> whole = [](double sum) { return sum; };
-  std::function<double(int pass)> factor = [](int) { return 1.0; };
-  std::vector<Subnet> visits;
-  int passes = 0;
-
-  PassTimes exact(const Subnet& subnet) const {
-    PassTimes times;
-    times.embedding = 0.001 * subnet.embed;
-    times.head = 0.003 * subnet.embed;
-    for (const BlockGenes& genes : subnet.blocks) {
-      times.attention.push_back(genes.heads > 0 ? attention(subnet.embed, genes.heads) : 0);
-      times.feed_forward.push_back(genes.ffn > 0 ? feed_forward(subnet.embed, genes.ffn) : 0);
-    }
-    times.whole = times.embedding + times.head;
-    for (const double part : times.attention) times.whole += part;
-    for (const double part : times.feed_forward) times.whole += part;
-    times.whole = whole(times.whole);
-    return times;
-  }
-  std::vector<PassTimes> time(const Subnet& subnet, int count, Timed timed) override {
-    visits.push_back(subnet);
-    std::vector<PassTimes> all;
-    for (int i = 0; i < count; ++i) {
-      PassTimes times = exact(subnet);
-      const double by = factor(passes++);
-      for (double* part : {&times.whole, &times.embedding, &times.head}) *part *= by;
-      for (double& part : times.attention) part *= by;
-      for (double& part : times.feed_forward) part *= by;
-      // What was not asked for is in no table: a machine's clock has none of it.
-      if (timed == Timed::parts) times.whole = NAN;
-      else times.embedding = times.head = NAN, times.attention.clear(), times.feed_forward.clear();
-      all.push_back(std::move(times));
-    }
-    return all;
-  }
-};
-
-LatencyTable measured(const CostModel& costs, FakeClock& clock,
-                      const ProfilePlan& plan = {.rounds = 4, .passes = 3, .networks = 12, .seed = 1}) {
-  auto table = measure_table(costs, clock, plan, [](std::int64_t, std::int64_t) { return true; });
-  REQUIRE(table.has_value());
-  table->source = "a test";
-  table->machine = {.processor = "none", .isa = "none", .cores = 1};
-  table->deploy.context = costs.space().model().context;
-  return *table;
-}
-
-CostModel with_latency(const SearchSpace& space, const LatencyTable& table) {
-  CostModel costs = plain_costs(space);
-  costs.predict_latency(latency_lines(table, space));
-  return costs;
-}
-
-/// A cache that holds the first 0.2 ms of parts from one inference to the next, for half of their time.
-double cached(double sum) { return sum - std::min(sum, 0.2) / 2; }
 
 // Steps of tiles, as products have them.
 double steps(double value, double tile) { return std::ceil(value / tile); }
@@ -117,61 +56,16 @@ TEST_CASE("A measured table has every shape of its space and adds up", "[search]
   const LatencyTable table = measured(costs, clock);
   REQUIRE(table.missing(space) == "");
   CHECK(table.noise_worst == 0);
-  CHECK(table.networks.size() == std::min<std::size_t>(12, every_subnet(space).size()));
+  CHECK(table.networks.size() == std::min<std::size_t>(12, every_subnet(space).size() - table.calibration.size()));
   const LatencyModel lines = latency_lines(table, space);
   CHECK(lines.guard == kLeastGuard);
-  for (const Subnet& subnet : every_subnet(space)) {
-    const double exact = clock.exact(subnet).whole;
-    CHECK(table.median_of(subnet) == Approx(exact).epsilon(1e-12));
-    CHECK(line_of(lines, subnet) == Approx(exact).epsilon(1e-6));  // picoseconds
+  const std::vector<Subnet> all = every_subnet(space);
+  const std::vector<double> predicted = table.predictions(all);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const double exact = clock.exact(all[i]).whole;
+    CHECK(predicted[i] == Approx(exact).epsilon(1e-12));
+    CHECK(line_of(lines, all[i]) == Approx(exact).epsilon(1e-6));  // picoseconds
   }
-}
-
-TEST_CASE("Sums are calibrated by whole networks, which caches make faster than their parts", "[search][latency]") {
-  const SearchSpace space = random_space(4);
-  const CostModel costs = plain_costs(space);
-  FakeClock clock;
-  clock.whole = cached;
-  const LatencyTable table = measured(costs, clock);
-  const LatencyModel lines = latency_lines(table, space);
-  std::vector<double> sums, predicted, by_lines, exact;
-  for (const Subnet& subnet : every_subnet(space)) {
-    sums.push_back(table.sum_of(subnet)), predicted.push_back(table.median_of(subnet));
-    by_lines.push_back(line_of(lines, subnet)), exact.push_back(clock.exact(subnet).whole);
-  }
-  CHECK(error_of(sums, exact).worst > 0.2);
-  CHECK(error_of(predicted, exact).worst < 0.05);
-  CHECK(error_of(by_lines, exact).worst < 0.05);
-  // They are calibrated by the largest and the smallest, and judged by others.
-  const auto holds = [](const std::vector<LatencyTable::Network>& networks, const Subnet& subnet) {
-    return std::ranges::find(networks, subnet, &LatencyTable::Network::subnet) != networks.end();
-  };
-  CHECK(holds(table.calibration, space.largest()));
-  CHECK(holds(table.calibration, space.smallest()));
-  for (const LatencyTable::Network& network : table.networks) CHECK(!holds(table.calibration, network.subnet));
-}
-
-TEST_CASE("A limit on a whole network's latency is one on its sum, exactly", "[search][latency]") {
-  RandomStream random(1, Purpose::test, 0);
-  for (int trial = 0; trial < 200; ++trial) {
-    LatencyModel model;
-    model.guard = 0.01 * static_cast<double>(random.below(20));
-    double sum = 0, whole = 0;
-    for (std::uint64_t knots = random.below(5); knots > 0; --knots) {
-      sum += 1 + static_cast<double>(random.below(2000)), whole += static_cast<double>(random.below(1500));
-      model.knots.push_back({sum, std::max(1.0, whole)});
-    }
-    for (std::int64_t at = 0; at < 10000; ++at) REQUIRE(model.bound_of(at) <= model.bound_of(at + 1));
-    const auto low = static_cast<std::int64_t>(random.below(3000)), high = low + static_cast<std::int64_t>(random.below(3000));
-    const LatencyModel::Sums sums = model.sums_within(low, high);
-    CAPTURE(trial, low, high, sums.least, sums.greatest);
-    for (std::int64_t at = 0; at < 10000; ++at)
-      REQUIRE((at >= sums.least && at <= sums.greatest) == (model.bound_of(at) >= low && model.bound_of(at) <= high));
-  }
-  const LatencyModel plain;
-  CHECK(plain.sums_within(0, INT64_MAX).least == 0);
-  CHECK(plain.sums_within(0, INT64_MAX).greatest == INT64_MAX);
-  CHECK(plain.sums_within(INT64_MAX, INT64_MAX).least > std::int64_t{1} << 62);  // beyond every sum
 }
 
 TEST_CASE("A busy machine moves neither medians nor the noise floor while most passes are undisturbed", "[search][latency]") {
@@ -180,7 +74,7 @@ TEST_CASE("A busy machine moves neither medians nor the noise floor while most p
   FakeClock clock;
   clock.factor = [](int pass) { return pass % 4 == 1 ? 7.0 : 1.0; };
   const LatencyTable table = measured(costs, clock, {.rounds = 8, .passes = 5, .networks = 5, .seed = 0});
-  for (const Subnet& subnet : every_subnet(space)) CHECK(table.median_of(subnet) == Approx(clock.exact(subnet).whole).epsilon(1e-12));
+  for (const Subnet& subnet : every_subnet(space)) CHECK(table.sum_of(subnet) == Approx(clock.exact(subnet).whole).epsilon(1e-12));
   CHECK(table.noise_worst < 1e-12);
   // Two machines in one measurement: the halves differ, and the noise floor says so.
   FakeClock drifting;
@@ -219,6 +113,7 @@ TEST_CASE("Of a table without networks the guard band covers what lines miss, so
   FakeClock clock;
   clock.attention = [](int embed, int heads) { return 0.005 * steps(embed, 16) * steps(heads * 8, 32) + 0.02; };
   clock.feed_forward = [](int embed, int ffn) { return 0.004 * steps(embed, 16) * steps(ffn, 48); };
+  if (number % 2 == 0) clock.whole = cached;
   LatencyTable table = measured(plain_costs(space), clock);
   table.networks.clear();
   const CostModel costs = with_latency(space, table);
@@ -226,8 +121,10 @@ TEST_CASE("Of a table without networks the guard band covers what lines miss, so
   for (const int percent : {30, 60, 80, 100}) {
     const Budget budget = Budget::parse({"latency=.." + std::to_string(percent) + "%"}, costs);
     const FeasibleSet set(costs, budget);
-    for (BigInt i = 0; i < set.count(); ++i)
-      CHECK(table.median_of(set.unrank(i)) * 1e9 <= static_cast<double>(budget.limits().front().high) + 1);
+    std::vector<Subnet> members;
+    for (BigInt i = 0; i < set.count(); ++i) members.push_back(set.unrank(i));
+    for (const double predicted : table.predictions(members))
+      CHECK(predicted * 1e9 <= static_cast<double>(budget.limits().front().high) + 1);
   }
 }
 
@@ -236,7 +133,7 @@ TEST_CASE("The guard band of measured networks is the 95 % quantile of what pred
   FakeClock clock;
   LatencyTable table = measured(plain_costs(space), clock);
   const LatencyTable::Network one = table.networks.front();
-  table.networks.clear();
+  table.networks.clear(), table.calibration.clear();
   const double exact = clock.exact(one.subnet).whole;
   for (int i = 1; i <= 40; ++i) {
     const double ms = exact * (1 + 0.005 * i);
@@ -260,7 +157,7 @@ TEST_CASE("Tables whose sums would overflow are refused in one line", "[search][
   for (auto& network : far.networks) network.time.median *= 1000;
   refused(far, "within 100 times");
   LatencyTable endless = table;
-  endless.networks.clear();
+  endless.networks.clear(), endless.calibration.clear();
   for (auto& row : endless.attentions) row.time.median = 4e9;  // beyond what a file may say
   for (auto& row : endless.feed_forwards) row.time.median = 4e9;
   refused(endless, "2^62 ps");

@@ -55,7 +55,8 @@ class ProfileCommand final : public Command {
             {std::string("elastiform profile: ") + option, "nothing beside --import, which measures nothing", option, "leave it out"});
     LatencyTable table = load_latency(*import_);
     table.imported = true;
-    for (const LatencyTable::Network& network : table.networks) run.space().check(network.subnet, *import_);
+    for (const auto* networks : {&table.calibration, &table.networks})
+      for (const LatencyTable::Network& network : *networks) run.space().check(network.subnet, *import_);
     if (const std::string why = why_unusable(table, run.space(), run.costs().deploy(), *import_, run.name()); !why.empty())
       throw InputError({*import_, "a table for " + run.name(), why, ""});
     return table;
