@@ -282,9 +282,10 @@ def main():
     for name in ("program", "checkpoint", "text", "commit", "processor"):
         parser.add_argument("--" + name, default="")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--steps", type=int, default=FULL["steps"])
+    for name in ("steps", "segments"):
+        parser.add_argument("--" + name, type=int, default=FULL[name])
     options = parser.parse_args()
-    size = TINY if options.tiny else {**FULL, "steps": options.steps}
+    size = TINY if options.tiny else {**FULL, "steps": options.steps, "segments": options.segments}
     if options.tiny:
         options.text = options.text or "experiments/recipes/kjv.txt"
         options.checkpoint = "runs/pretrained-tiny-checkpoint"

@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# pretrained.sh --checkpoint FILE --text FILE [--steps N] [--tiny]: a real pretrained model made smaller. Imports it by activation
+# pretrained.sh --checkpoint FILE --text FILE [--steps N] [--segments N] [--tiny]: a real pretrained model made smaller. Imports it by activation
 # importance, elastifies, distils, searches under two budgets and under a decoding speed of llama.cpp, exports, and compares with its rivals:
-# they are distilled for N steps (200), ours for N/2 as a supernet and N/2 alone. Writes pretrained.md and pretrained.json beside itself; with
-# --tiny, the same on a network of seconds that it makes itself, it prints the page instead. The two paths may be given as
-# ELASTIFORM_CHECKPOINT and ELASTIFORM_TEXT. Everything is kept in runs/ and gone on with, so it may be killed at any time.
+# they are distilled for N steps (200), ours for N/2 as a supernet and N/2 alone; what is cut is chosen by losses of so many segments (4) of
+# 2,047 tokens. Writes pretrained.md and pretrained.json beside itself; with --tiny, the same on a network of seconds that it makes itself, it
+# prints the page instead. The two paths may be given as ELASTIFORM_CHECKPOINT and ELASTIFORM_TEXT. Everything is kept in runs/ and gone on
+# with, so it may be killed at any time.
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
-checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} steps=200 tiny=
+checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} steps=200 segments=4 tiny=
 fail() { echo "pretrained: $*" >&2; exit 2; }
 while (($#)); do
   case $1 in
     --checkpoint) checkpoint=${2:?--checkpoint FILE}; shift 2 ;;
     --text) text=${2:?--text FILE}; shift 2 ;;
     --steps) steps=${2:?--steps N}; shift 2 ;;
+    --segments) segments=${2:?--segments N}; shift 2 ;;
     --tiny) tiny=--tiny; shift ;;
-    *) fail "unknown option $1 (--checkpoint FILE, --text FILE, --steps N, --tiny)" ;;
+    *) fail "unknown option $1 (--checkpoint FILE, --text FILE, --steps N, --segments N, --tiny)" ;;
   esac
 done
 absolute() { [[ -z $1 || $1 == /* ]] && printf '%s' "$1" || printf '%s/%s' "$caller" "$1"; }
@@ -28,4 +30,4 @@ python=${XDG_CACHE_HOME:-$HOME/.cache}/elastiform/python
 tests/consumers/make_environment.sh "$python" >&2
 tests/consumers/add_consumers.sh "$python" >&2
 exec "$python/bin/python" experiments/results/pretrained.py --program build/release/elastiform --checkpoint "$checkpoint" --text "$text" \
-  --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" --steps "$steps" $tiny
+  --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" --steps "$steps" --segments "$segments" $tiny

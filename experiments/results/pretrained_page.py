@@ -76,7 +76,8 @@ def page(found):
              f"{size['split_block']} tokens to train, search and report ({size['splits']} %). The elastic network (2/3 or all KV groups, 1/2, 3/4 or all FFN columns, in every block; one subnet a step, a tenth of the steps "
              f"the largest) is distilled for {size['steps'] // 2} steps; what a search of {size['evaluations']} evaluations finds for a budget then for {size['steps'] - size['steps'] // 2} steps alone: {tokens:,} tokens in all, of which "
              "half served every budget. Rivals: (a) the best network with equal blocks under the budget, one cut of the import, untrained; (b) the same distilled on as many tokens; (c) the checkpoint without the blocks that are "
-             "missed least (dropped one by one, by loss on the search split), distilled on as many tokens.\n",
+             "missed least (dropped one by one), distilled on as many tokens. All choices are made by losses of "
+             f"{size['segments'] * (size['split_block'] - 1):,} tokens of the search split.\n",
              f"**Recovered** is (L0 - L) / (L0 - L_teacher) on the report split ({teacher['tokens']:,} tokens that nobody was distilled or chosen on): L0 is the loss of (a), L_teacher the checkpoint's, "
              f"{teacher['loss']:.4f} nats/token ({teacher['bits_per_byte']:.4f} bits/byte). Intervals are 95 %, over blocks of text, paired; not over seeds."]
     for budget in found["budgets"]:

@@ -58,7 +58,7 @@ std::vector<ActivationPlan> uniform_plans(const Subnet& subnet) {
     for (const TensorSet f : FeedForward::levels()) kinds.push_back({a, f, false});
   for (const TensorSet a : Attention::levels()) kinds.push_back({a, FeedForward::levels().back(), true});
   std::vector<ActivationPlan> plans;
-  for (const BlockPlan& kind : kinds) plans.push_back({.blocks = std::vector<BlockPlan>(subnet.blocks.size(), kind)});
+  for (const BlockPlan& kind : kinds) plans.push_back({.blocks = std::vector<BlockPlan>(subnet.blocks.size(), kind), .decoder = {}});
   return plans;
 }
 
