@@ -76,11 +76,14 @@ void* allocate_pinned(std::int64_t bytes) {
 }
 void free_pinned(void* memory) { static_cast<void>(cudaFreeHost(memory)); }
 
-bool is_on_device(const void* memory) {
+namespace {
+cudaMemoryType type_of(const void* memory) {
   cudaPointerAttributes attributes;
   check(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes");
-  return attributes.type == cudaMemoryTypeDevice;
+  return attributes.type;
 }
+}  // namespace
+bool is_on_device(const void* memory) { return type_of(memory) == cudaMemoryTypeDevice; }
 
 Stream make_stream() {
   cudaStream_t stream = nullptr;
@@ -159,6 +162,8 @@ void copy_async(Stream stream, void* to, std::int64_t to_pitch, const void* from
   check(whole ? cudaMemcpyAsync(to, from, size(bytes * rows), cudaMemcpyDefault, cuda(stream))
               : cudaMemcpy2DAsync(to, size(to_pitch), from, size(from_pitch), size(bytes), size(rows), cudaMemcpyDefault, cuda(stream)),
         "a copy");
+  // A GPU that reads pageable memory itself may still be copying when the call returns.
+  if (type_of(to) == cudaMemoryTypeUnregistered || type_of(from) == cudaMemoryTypeUnregistered) synchronize(stream);
 }
 
 }  // namespace elastiform::ELASTIFORM_GPU
