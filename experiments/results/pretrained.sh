@@ -8,18 +8,18 @@
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
-checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} steps=200 segments=4 tiny=
+checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} sizes=() tiny=
 fail() { echo "pretrained: $*" >&2; exit 2; }
 while (($#)); do
   case $1 in
     --checkpoint) checkpoint=${2:?--checkpoint FILE}; shift 2 ;;
     --text) text=${2:?--text FILE}; shift 2 ;;
-    --steps) steps=${2:?--steps N}; shift 2 ;;
-    --segments) segments=${2:?--segments N}; shift 2 ;;
+    --steps | --segments) sizes+=("$1" "${2:?$1 N}"); shift 2 ;;
     --tiny) tiny=--tiny; shift ;;
     *) fail "unknown option $1 (--checkpoint FILE, --text FILE, --steps N, --segments N, --tiny)" ;;
   esac
 done
+[[ ! $tiny || ${#sizes[@]} == 0 ]] || fail "--tiny has sizes of its own; leave out ${sizes[*]}"
 absolute() { [[ -z $1 || $1 == /* ]] && printf '%s' "$1" || printf '%s/%s' "$caller" "$1"; }
 checkpoint=$(absolute "$checkpoint") text=$(absolute "$text")
 if [[ ! $tiny ]]; then
@@ -30,4 +30,4 @@ python=${XDG_CACHE_HOME:-$HOME/.cache}/elastiform/python
 tests/consumers/make_environment.sh "$python" >&2
 tests/consumers/add_consumers.sh "$python" >&2
 exec "$python/bin/python" experiments/results/pretrained.py --program build/release/elastiform --checkpoint "$checkpoint" --text "$text" \
-  --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" --steps "$steps" --segments "$segments" $tiny
+  --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "${sizes[@]}" $tiny
