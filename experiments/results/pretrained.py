@@ -297,16 +297,23 @@ def main():
     stages.train("elastic", lambda folder: sys.exit("pretrained: the import is lost"))
     cuts = depth_cuts(stages, original, min(size["budgets"]) * shape_of(made["subnet"])[1] // 100)
     found = {"size": size, "import": made, "teacher": teacher, "commit": options.commit, "processor": options.processor,
-             "precision": fast_products(), "budgets": {str(percent): under_budget(stages, elastic, original, cuts, percent)
-                                                       for percent in size["budgets"]}}
+             "precision": fast_products(), "budgets": {}, "seconds": stages.seconds}
+    for percent in size["budgets"]:
+        found["budgets"][str(percent)] = under_budget(stages, elastic, original, cuts, percent)
+        write(options, found)
     found["speed"] = under_speed(stages, elastic)
+    write(options, found)
     found["consumers"] = {name: exported(stages, name, stages.at(f"ours-{name}")) for name in [*map(str, size["budgets"]), "speed"]}
-    found["seconds"] = stages.seconds
-    text = page(found)
+    write(options, found)
+
+
+def write(options, found):
+    """The page and its numbers, so far; with --tiny, the whole page to stdout."""
     if options.tiny:
-        print(text)
+        if "consumers" in found:
+            print(page(found))
         return
-    for path, content in (("pretrained.json", json.dumps(found, indent=1) + "\n"), ("pretrained.md", text)):
+    for path, content in (("pretrained.json", json.dumps(found, indent=1) + "\n"), ("pretrained.md", page(found))):
         with open(f"{HERE}/{path}.part", "w") as file:
             file.write(content)
         os.rename(f"{HERE}/{path}.part", f"{HERE}/{path}")

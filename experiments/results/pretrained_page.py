@@ -65,7 +65,15 @@ def speed_section(found):
     return lines
 
 
+def consumers_section(found):
+    lines = ["\n## Loaded by others\n", "| network | logits, llama.cpp against transformers, of the largest | same top token | same greedy tokens |\n|---|---|---|---|"]
+    for name, one in found["consumers"].items():
+        lines.append(f"| ours, {name} | {one['difference']:.1e} | {100 * one['same_top']:.0f} % of {one['tokens']} | {one['same_greedy']} of {one['greedy']} |")
+    return [*lines, "\nGGUF of architecture `deci` in float32, and a folder of `hf-auto`: blocks differ in both."]
+
+
 def page(found):
+    """Of all that was found, or of what was found so far."""
     size, teacher = found["size"], found["teacher"]
     tokens = size["steps"] * size["sequences"] * size["context"]
     lines = ["# A pretrained model made smaller\n",
@@ -82,10 +90,14 @@ def page(found):
              f"{teacher['loss']:.4f} nats/token ({teacher['bits_per_byte']:.4f} bits/byte). Intervals are 95 %, over blocks of text, paired; not over seeds."]
     for budget in found["budgets"]:
         lines += budget_table(found, budget, tokens)
-    lines += speed_section(found)
-    lines += ["\n## Loaded by others\n", "| network | logits, llama.cpp against transformers, of the largest | same top token | same greedy tokens |\n|---|---|---|---|"]
-    for name, one in found["consumers"].items():
-        lines.append(f"| ours, {name} | {one['difference']:.1e} | {100 * one['same_top']:.0f} % of {one['tokens']} | {one['same_greedy']} of {one['greedy']} |")
-    lines += ["\nGGUF of architecture `deci` in float32, and a folder of `hf-auto`: blocks differ in both.\n", "## Wall times\n", "| stage | |\n|---|---|"]
+    if "speed" in found:
+        lines += speed_section(found)
+    if "consumers" in found:
+        lines += consumers_section(found)
+    missing = [*(f"{budget} % of block_parameters" for budget in size["budgets"] if str(budget) not in found["budgets"]),
+               *(name for name, key in (("the decoding speed", "speed"), ("exports", "consumers")) if key not in found)]
+    if missing:
+        lines.insert(1, f"**Not run to its end yet**: {', '.join(missing)} to come. The same command goes on where it stood.\n")
+    lines += ["\n## Wall times\n", "| stage | |\n|---|---|"]
     lines += [f"| {name} | {minutes(seconds)} |" for name, seconds in found["seconds"].items() if seconds >= 1]
     return "\n".join(lines) + f"\n| all | {minutes(sum(found['seconds'].values()))} |\n"
