@@ -78,7 +78,7 @@ def page(found):
     tokens = size["steps"] * size["sequences"] * size["context"]
     lines = ["# A pretrained model made smaller\n",
              f"`{teacher['subnet']}` ({teacher['parameters']:,} parameters, {teacher['block_parameters']:,} of them in blocks) imported with KV groups and FFN columns in order of activations, "
-             f"elastified, distilled from itself as it was (`objective = \"teacher\"`: soft logits alone), searched, exported. One seed. Made by `./dev experiment pretrained`; {found['processor']}, "
+             f"elastified, distilled from itself as it was (`objective = \"teacher\"`: soft logits alone), searched, exported. One seed. Made by `./dev experiment pretrained --steps {size['steps']} --segments {size['segments']}` with its two paths; {found['processor']}, "
              f"commit {found['commit']}, products of {found['precision']}.\n",
              f"**Recipe.** Context {size['context']}, {size['sequences']} sequences a step, rate {size['rate']} (cosine), AdamW, the same for everybody; no rate was tried. Text is dealt in blocks of "
              f"{size['split_block']} tokens to train, search and report ({size['splits']} %). The elastic network (2/3 or all KV groups, 1/2, 3/4 or all FFN columns, in every block; one subnet a step, a tenth of the steps "
@@ -98,6 +98,6 @@ def page(found):
                *(name for name, key in (("the decoding speed", "speed"), ("exports", "consumers")) if key not in found)]
     if missing:
         lines.insert(1, f"**Not run to its end yet**: {', '.join(missing)} to come. The same command goes on where it stood.\n")
-    lines += ["\n## Wall times\n", "| stage | |\n|---|---|"]
+    lines += ["\n## Wall times\n", "Of all sessions, whatever else the machine did meanwhile.\n", "| stage | |\n|---|---|"]
     lines += [f"| {name} | {minutes(seconds)} |" for name, seconds in found["seconds"].items() if seconds >= 1]
     return "\n".join(lines) + f"\n| all | {minutes(sum(found['seconds'].values()))} |\n"
