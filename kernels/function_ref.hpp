@@ -1,8 +1,6 @@
 #pragma once
 
 #include <concepts>
-#include <functional>
-#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -20,10 +18,8 @@ class FunctionRef<Result(Arguments...)> {
   requires(!std::same_as<std::remove_cvref_t<Callable>, FunctionRef> && std::is_object_v<std::remove_reference_t<Callable>> &&
            std::is_invocable_r_v<Result, Callable&, Arguments...>)
       FunctionRef(Callable&& callable)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
-      : callable_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))),
-        call_([](void* borrowed, Arguments... arguments) -> Result {
-          return static_cast<Result>(
-              std::invoke(*static_cast<std::remove_reference_t<Callable>*>(borrowed), std::forward<Arguments>(arguments)...));
+      : callable_(const_cast<void*>(static_cast<const void*>(&callable))), call_([](void* borrowed, Arguments... arguments) -> Result {
+          return static_cast<Result>((*static_cast<std::remove_reference_t<Callable>*>(borrowed))(std::forward<Arguments>(arguments)...));
         }) {}
 
   Result operator()(Arguments... arguments) const { return call_(callable_, std::forward<Arguments>(arguments)...); }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -56,8 +57,12 @@ void print_summary() {
 
 }  // namespace
 
+std::int64_t TimedCall::now() noexcept {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 void TimedCall::add() const noexcept {
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count() * workers_;
+  const double seconds = static_cast<double>(now() - begin_) * 1e-9 * workers_;
   Summary& all = summary();
   const std::lock_guard lock(all.mutex);
   if (all.count == 0) std::atexit(print_summary);

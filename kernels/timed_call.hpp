@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 
 namespace elastiform {
@@ -12,7 +11,7 @@ class [[nodiscard]] TimedCall {
   TimedCall() = default;
   /// `workers` share the call: its time counts once for each, so that all times are of cores and can be compared.
   TimedCall(const char* operation, double flops, std::int64_t bytes, int workers)
-      : operation_(operation), flops_(flops), bytes_(bytes), workers_(workers), begin_(std::chrono::steady_clock::now()) {}
+      : operation_(operation), flops_(flops), bytes_(bytes), workers_(workers), begin_(now()) {}
   TimedCall(const TimedCall&) = delete;
   TimedCall& operator=(const TimedCall&) = delete;
   ~TimedCall() {
@@ -20,13 +19,14 @@ class [[nodiscard]] TimedCall {
   }
 
  private:
+  static std::int64_t now() noexcept;  // nanoseconds of the steady clock, whose header costs every source half a second of compilation
   void add() const noexcept;
 
   const char* operation_ = nullptr;
   double flops_ = 0;
   std::int64_t bytes_ = 0;
   int workers_ = 1;
-  std::chrono::steady_clock::time_point begin_;
+  std::int64_t begin_ = 0;
 };
 
 }  // namespace elastiform

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "search/deployable.hpp"
+#include "search/deployable_sets.hpp"
 #include "search/stratum.hpp"
 
 namespace elastiform {
@@ -195,7 +195,5 @@ std::string FeasibleSet::why_empty() const {
   }
   return text;
 }
-
-std::string_view name_of(Law law) { return law == Law::balanced ? "balanced" : "uniform"; }
 
 }  // namespace elastiform

@@ -4,47 +4,20 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "kernels/random.hpp"
 #include "search/budget.hpp"
+#include "search/deployable.hpp"
+#include "search/law.hpp"
 #include "supernet/search_space.hpp"
 
 namespace elastiform {
-
-struct Format;  // supernet/formats/format.hpp
 
 using BigInt = boost::multiprecision::cpp_int;
 
 /// Subnets of a space without limits: a sum of products of list sizes, for spaces of any size.
 BigInt space_size(const SearchSpace& space);
-
-/// balanced: embed, then depth uniform over their feasible values, then the blocks uniform given those. uniform: every feasible subnet
-/// equally likely.
-enum class Law : std::uint8_t { balanced, uniform };
-std::string_view name_of(Law law);
-Law parse_law(std::string_view text);  // throws InputError
-
-/// What an export format can express, as a constraint (docs/exports.md): a row of the registry of formats, or any subnet.
-class Deployable {
- public:
-  constexpr Deployable() = default;
-  explicit constexpr Deployable(const Format& format) : format_(&format) {}
-  static const Deployable any;
-  const Format* format() const { return format_; }  // nullptr: any
-  bool operator==(const Deployable&) const = default;
-
- private:
-  const Format* format_ = nullptr;
-};
-inline constexpr Deployable Deployable::any{};
-std::string_view name_of(Deployable target);
-Deployable parse_deployable(std::string_view text);  // "any" or a format's name; throws InputError
-/// The same names in one line, for a command's help.
-std::string deployable_names();
-/// Empty when `target` can express `subnet` of `space`, else the reason, in words a user understands.
-std::string why_not_deployable(const SearchSpace& space, const Subnet& subnet, Deployable target);
 
 /// Longest list of homogeneous subnets that is made: some 30 MiB, and far above what can be evaluated.
 constexpr std::int64_t kMostHomogeneous = 100'000;

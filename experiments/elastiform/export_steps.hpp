@@ -7,7 +7,7 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/consumers.hpp"
 #include "experiments/elastiform/run_folder.hpp"
-#include "search/feasible_set.hpp"
+#include "search/deployable.hpp"
 #include "supernet/formats/format.hpp"
 #include "supernet/formats/padding.hpp"
 

@@ -10,6 +10,7 @@
 #include "experiments/elastiform/latency_steps.hpp"
 #include "kernels/errors.hpp"
 #include "search/algorithms/algorithm.hpp"
+#include "search/feasible_set.hpp"
 #include "search/run_search.hpp"
 
 namespace elastiform {

@@ -7,11 +7,14 @@
 #include "experiments/elastiform/command_line.hpp"
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/tuned_finalists.hpp"
-#include "search/feasible_set.hpp"
+#include "search/deployable.hpp"
+#include "search/law.hpp"
 #include "search/measured_finalists.hpp"
 #include "search/statistics.hpp"
 
 namespace elastiform {
+
+class FeasibleSet;
 
 /// Differences in quality below this are called equivalent: 0.01 bits/byte, fixed before any run (docs/search.md).
 constexpr double kMargin = 0.01;

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "search/evaluator.hpp"
-#include "search/feasible_set.hpp"
+#include "search/law.hpp"
 
 namespace elastiform {
+
+class FeasibleSet;
 
 /// Proposes subnets and learns from their scores. Sees neither weights nor data, so textbook problems test it. All state comes from
 /// tell(), so resume is a replay of the store.

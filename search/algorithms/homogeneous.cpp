@@ -1,6 +1,7 @@
 #include <set>
 
 #include "search/algorithms/factories.hpp"
+#include "search/feasible_set.hpp"
 
 namespace elastiform {
 namespace {

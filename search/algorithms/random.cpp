@@ -1,5 +1,6 @@
 #include "search/algorithms/factories.hpp"
 #include "search/algorithms/unseen.hpp"
+#include "search/feasible_set.hpp"
 
 namespace elastiform {
 namespace {

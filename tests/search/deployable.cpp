@@ -1,10 +1,11 @@
-#include "search/deployable.hpp"
+#include "search/deployable_sets.hpp"
 
 #include <algorithm>
 #include <set>
 
 #include "kernels/errors.hpp"
 #include "search/algorithms/algorithm.hpp"
+#include "search/feasible_set.hpp"
 #include "tests/search/small_spaces.hpp"
 #include "tests/support/catch.hpp"
 

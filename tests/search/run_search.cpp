@@ -1,5 +1,6 @@
 #include "search/run_search.hpp"
 
+#include "search/feasible_set.hpp"
 #include "tests/search/algorithms/textbook.hpp"
 #include "tests/support/catch.hpp"
 

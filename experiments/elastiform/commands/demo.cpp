@@ -10,6 +10,7 @@
 #include "experiments/elastiform/search_evaluator.hpp"
 #include "experiments/elastiform/train_run.hpp"
 #include "kernels/errors.hpp"
+#include "search/feasible_set.hpp"
 
 namespace elastiform {
 namespace {

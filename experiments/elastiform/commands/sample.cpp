@@ -8,6 +8,7 @@
 #include "experiments/elastiform/run_folder.hpp"
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/errors.hpp"
+#include "search/feasible_set.hpp"
 
 namespace elastiform {
 namespace {

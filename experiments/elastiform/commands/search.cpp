@@ -10,6 +10,7 @@
 #include "experiments/elastiform/search_steps.hpp"
 #include "kernels/errors.hpp"
 #include "search/algorithms/algorithm.hpp"
+#include "search/feasible_set.hpp"
 
 namespace elastiform {
 namespace {

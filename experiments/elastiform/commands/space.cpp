@@ -6,6 +6,7 @@
 #include "experiments/elastiform/subnet_output.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/errors.hpp"
+#include "search/feasible_set.hpp"
 #include "trainers/trainer.hpp"
 
 namespace elastiform {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/errors.hpp"
+#include "search/feasible_set.hpp"
 #include "search/pareto_front.hpp"
 #include "tests/search/algorithms/textbook.hpp"
 #include "tests/support/catch.hpp"

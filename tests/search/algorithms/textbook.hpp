@@ -4,6 +4,7 @@
 #include <set>
 
 #include "search/algorithms/algorithm.hpp"
+#include "search/feasible_set.hpp"
 #include "search/run_search.hpp"
 #include "tests/search/small_spaces.hpp"
 #include "tests/support/temporary_folder.hpp"
