@@ -139,7 +139,7 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) {
 
 ThreadPool::~ThreadPool() = default;
 
-void ThreadPool::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body) const {
+void ThreadPool::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> body, std::int64_t multiply_adds) const {
   if (count <= 0) return;
   if (!state_->team) {
     for (std::int64_t i = 0; i < count; ++i) body(i);
@@ -165,7 +165,8 @@ void ThreadPool::for_each(std::int64_t count, FunctionRef<void(std::int64_t)> bo
     }
     current = outer;
   };
-  state_->team->run(work);
+  if (count == 1 || multiply_adds < kWorthWaking) work(0);
+  else state_->team->run(work);
   if (failure) std::rethrow_exception(failure);
 }
 

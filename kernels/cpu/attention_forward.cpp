@@ -198,9 +198,13 @@ void CpuBackend::do_attention_forward(const AttentionForward& op) {
   const AttentionShape& s = op.shape;
   constexpr std::int64_t kQueries = 64;
   const std::int64_t tiles = (s.query_tokens + kQueries - 1) / kQueries;
-  pool_.for_each(s.batch * s.heads * tiles, [&](std::int64_t task) {
-    HWY_DYNAMIC_DISPATCH(attention_forward_tile)(op, precision_, task / (s.heads * tiles), task / tiles % s.heads, task % tiles);
-  });
+  const std::int64_t multiply_adds = 2 * s.batch * s.heads * s.query_tokens * s.key_tokens * s.head_dim;
+  pool_.for_each(
+      s.batch * s.heads * tiles,
+      [&](std::int64_t task) {
+        HWY_DYNAMIC_DISPATCH(attention_forward_tile)(op, precision_, task / (s.heads * tiles), task / tiles % s.heads, task % tiles);
+      },
+      multiply_adds);
 }
 
 }  // namespace elastiform

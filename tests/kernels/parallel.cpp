@@ -55,6 +55,32 @@ TEST_CASE("a pool of N threads works with N distinct threads", "[kernels]") {
   CHECK(pool.distinct_threads() == threads);
 }
 
+TEST_CASE("one body, and bodies of little work, wake nobody: they run on the caller", "[kernels]") {
+  const ThreadPool pool(4);
+  const auto count = GENERATE(as<std::int64_t>{}, 1, 500);
+  std::set<std::thread::id> ran;  // unguarded: on one thread
+  std::set<int> slots;
+  pool.for_each(
+      count,
+      [&](std::int64_t) {
+        ran.insert(std::this_thread::get_id());
+        slots.insert(pool.slot());
+      },
+      count == 1 ? kWorthWaking : kWorthWaking - 1);
+  CHECK(ran == std::set{std::this_thread::get_id()});
+  CHECK(slots == std::set{0});
+  CHECK(pool.distinct_threads() == 1);
+}
+
+TEST_CASE("what runs on the caller refuses the same pool inside, and passes exceptions on", "[kernels]") {
+  const ThreadPool pool(3);
+  CHECK_THROWS_AS(pool.for_each(1, [&](std::int64_t) { pool.for_each(1, [](std::int64_t) {}); }), std::logic_error);
+  CHECK_THROWS_WITH(pool.for_each(1, [](std::int64_t) { throw std::runtime_error("alone"); }), "alone");
+  std::atomic<int> runs{0};
+  pool.for_each(50, [&](std::int64_t) { ++runs; });
+  CHECK(runs == 50);
+}
+
 TEST_CASE("a small pool does not narrow another one", "[kernels]") {
   const ThreadPool small(2), large(4);
   std::atomic<int> arrived{0};
