@@ -233,6 +233,7 @@ SearchOptions read_search(const RecipeValue& document, std::string_view where, c
   search.round_size = table.integer("round_size", search.round_size, 1, 1 << 16);
   search.population = table.integer("population", search.population, 2, 1 << 20);
   search.tournament = table.integer("tournament", std::min(search.tournament, search.population), 1, search.population);
+  search.founders = table.integer("founders", search.founders, 0, 1 << 20);
   search.law = table.choice("law", search.law, {name_of(Law::balanced), name_of(Law::uniform)});
   search.seed = static_cast<std::uint64_t>(table.integer("seed", 0, 0, INT64_MAX));
   search.segments = table.integer("segments", search.segments, 0, kMost);

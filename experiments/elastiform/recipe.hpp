@@ -20,6 +20,7 @@ struct SearchOptions {
   std::int64_t evaluations = 200;
   std::int64_t round_size = 16;
   std::int64_t population = 32, tournament = 8;
+  std::int64_t founders = 0;  // of the first population, homogeneous subnets
   std::string law = "balanced";
   std::uint64_t seed = 0;
   std::int64_t segments = 0;  // of the search split that score a subnet; 0: all

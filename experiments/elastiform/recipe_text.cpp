@@ -69,8 +69,9 @@ std::string stage_table(const Stage& stage) {
 }
 
 std::string search_table(const SearchOptions& search) {
-  std::string text = fmt::format("[search]\nalgorithm = {}\nevaluations = {}\nround_size = {}\npopulation = {}\ntournament = {}\n",
-                                 toml_text(search.algorithm), search.evaluations, search.round_size, search.population, search.tournament);
+  std::string text = fmt::format(
+      "[search]\nalgorithm = {}\nevaluations = {}\nround_size = {}\npopulation = {}\ntournament = {}\nfounders = {}\n",
+      toml_text(search.algorithm), search.evaluations, search.round_size, search.population, search.tournament, search.founders);
   text += fmt::format("law = {}\nseed = {}\nsegments = {}\nstride = {}\nbudgets = ", toml_text(search.law), search.seed, search.segments,
                       search.stride);
   return text +

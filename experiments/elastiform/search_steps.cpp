@@ -47,6 +47,7 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.options = fmt::format("round={}", options.round_size);
   if (request.algorithm == "evolution")
     description.options += fmt::format(",population={},tournament={}", options.population, options.tournament);
+  if (request.algorithm == "evolution" && options.founders > 0) description.options += fmt::format(",founders={}", options.founders);
   description.options += table;
   return plan;
 }
@@ -87,6 +88,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
                                               .seed = request.seed,
                                               .population = static_cast<std::size_t>(options.population),
                                               .tournament = static_cast<std::size_t>(options.tournament),
+                                              .founders = static_cast<std::size_t>(options.founders),
                                               .members = request.members});
   const SearchPlan plan = plan_of(run, request, feasible, common.device);
   if (draws(request.algorithm) || outcome.name.empty()) outcome.name = plan.description.name();

@@ -28,6 +28,7 @@ struct AlgorithmOptions {
   std::uint64_t seed = 0;
   std::size_t population = 32;  // evolution
   std::size_t tournament = 8;   // evolution: parents are the best of this many
+  std::size_t founders = 0;     // evolution: of the first population, homogeneous members, evenly spaced in their list
   std::size_t members = 0;      // homogeneous: at most this many, evenly spaced in the list; 0: all
 };
 

@@ -131,6 +131,33 @@ TEST_CASE("Evolution reaches the optimum of an additive loss, where random searc
   }
 }
 
+TEST_CASE("Evolution's first population begins with homogeneous subnets where these are asked for", "[search][algorithms]") {
+  const CostModel costs = plain_costs(textbook_space());
+  const FeasibleSet set(costs, Budget::parse({"parameters=..60%"}, costs));
+  const auto founders = GENERATE(as<std::size_t>{}, 5, 10, 1000);
+  const std::vector<Subnet> homogeneous = set.homogeneous(std::min<std::size_t>(founders, 20));
+  const auto algorithm = find_algorithm("evolution").make(set, {.seed = 3, .population = 20, .tournament = 5, .founders = founders});
+  TextbookEvaluator evaluator;
+  std::vector<Subnet> first;
+  for (std::uint64_t round = 0; first.size() < 20; ++round) {
+    const std::vector<Subnet> asked = algorithm->ask(7, round);
+    REQUIRE_FALSE(asked.empty());
+    CHECK(asked == algorithm->ask(7, round));
+    std::vector<Evaluation> told(asked.size());
+    const auto scores = evaluator.evaluate(asked);
+    for (std::size_t i = 0; i < asked.size(); ++i) told[i].subnet = asked[i], told[i].score = scores[i];
+    algorithm->tell(told);
+    first.insert(first.end(), asked.begin(), asked.end());
+  }
+  CAPTURE(founders, homogeneous.size());
+  REQUIRE(first.size() == 20);
+  CHECK(std::set(first.begin(), first.end()).size() == 20);
+  REQUIRE(homogeneous.size() >= std::min<std::size_t>(founders, 9));
+  CHECK(std::equal(homogeneous.begin(), homogeneous.end(), first.begin()));
+  const auto alike = [](const Subnet& one) { return std::ranges::count(one.blocks, one.blocks.front()) == std::ssize(one.blocks); };
+  if (homogeneous.size() < 20) CHECK_FALSE(alike(first[homogeneous.size()]));
+}
+
 TEST_CASE("Random search over all of a set finds its whole front", "[search][algorithms]") {
   const CostModel costs = plain_costs(random_space(8));
   const FeasibleSet set(costs, Budget{});
