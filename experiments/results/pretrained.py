@@ -12,14 +12,14 @@ import time
 import h5py
 import numpy as np
 
-from pretrained_page import page
+from pretrained_page import page, shared_steps
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Fixed token counts: chosen for an hour of two cores with bf16 products (--tiny: for a minute).
-FULL = {"context": 256, "sequences": 4, "steps": 200, "rate": 2e-4, "split_block": 2048, "splits": "96,2,2", "segments": 4, "evaluations": 48,
-        "neighbours": 10, "widths": 64, "faster": 1.25, "near": 3, "rounds": 9, "budgets": [85, 70]}
+FULL = {"context": 256, "sequences": 4, "steps": 200, "rate": 2e-4, "split_block": 2048, "splits": "96,2,2", "segments": 4, "evaluations": 64,
+        "neighbours": 10, "widths": 64, "shared": 8, "faster": 1.25, "near": 3, "rounds": 9, "budgets": [85, 70]}
 TINY = {"context": 32, "sequences": 4, "steps": 8, "rate": 1e-3, "split_block": 512, "splits": "80,10,10", "segments": 1, "evaluations": 6,
-        "neighbours": 3, "widths": 32, "faster": 1.02, "near": 15, "rounds": 1, "budgets": [85, 70]}
+        "neighbours": 3, "widths": 32, "shared": 8, "faster": 1.02, "near": 15, "rounds": 1, "budgets": [85, 70]}
 
 
 class Stages:
@@ -120,7 +120,7 @@ def settings(stages, steps):
               "train.steps": steps, "train.rate": size["rate"], "train.schedule": "cosine", "train.warmup": 0.05, "train.precision": dtype,
               "deploy.dtype": dtype, "train.log_every": steps, "train.checkpoint_every": max(1, steps // 2),
               "stage.0.sampler": "balanced", "stage.0.objective": "teacher", "search.segments": size["segments"],
-              "search.evaluations": size["evaluations"], "search.round_size": 8, "search.population": 16, "search.tournament": 4,
+              "search.evaluations": size["evaluations"], "search.round_size": 8, "search.population": 8, "search.tournament": 4,
               "search.budgets": "block_parameters=..100%"}
     return [argument for key, value in values.items() for argument in ("--set", f"{key}={value}")]
 
@@ -144,12 +144,11 @@ def import_both(stages):
     """The checkpoint as an elastic network, and once more with every size that a rival may have; nothing of the second is trained."""
     checkpoint = stages.kept("checkpoint", lambda: probe(stages))
     embed, depth, _, heads, ffn = shape_of(checkpoint)
-    widths = [max(32, round(share * ffn / 32) * 32) for share in (0.5, 0.75, 1)]
-    elastic, made = import_run(stages, "elastic", [f"embed={embed}", f"depth={depth}", f"heads={listed(heads[1:])}",
-                                                   f"ffn={listed(widths)}"], stages.size["steps"] // 2, ["--set", "stage.0.largest=0.1"])
-    every = range(max(32, ffn // 3 // 32 * 32), ffn + 1, stages.size["widths"])
+    widths = listed([*range(max(32, ffn // 3 // 32 * 32), ffn + 1, stages.size["widths"]), ffn])
+    elastic, made = import_run(stages, "elastic", [f"embed={embed}", f"depth={depth}", f"heads={heads[-1]}", f"ffn={widths}"],
+                               shared_steps(stages.size), ["--set", "stage.0.largest=0.1"])
     original, _ = import_run(stages, "original", [f"embed={embed}", f"depth={listed(range(depth * 2 // 3, depth + 1))}",
-                                                  f"heads={listed(heads)}", f"ffn={listed([*every, ffn])}"], stages.size["steps"])
+                                                  f"heads={listed(heads)}", f"ffn={widths}"], stages.size["steps"])
     return elastic, original, made
 
 
@@ -195,14 +194,13 @@ def tune(stages, name, run, subnet, steps):
 
 def under_budget(stages, elastic, original, cuts, percent):
     """Our network and its rivals under one budget of block_parameters: {row: report}."""
-    budget, steps, name = f"block_parameters=..{percent}%", stages.size["steps"], str(percent)
-    search = stages.kept(f"search-{name}", lambda: stages.program("search", elastic, "--budget", budget, "--deployable", "gguf-q8_0"))[0]
+    steps, name, near = stages.size["steps"], str(percent), f"block_parameters={percent - stages.size['near']}%..{percent}%"
+    search = stages.kept(f"search-{name}", lambda: stages.program("search", elastic, "--budget", near, "--deployable", "gguf-q8_0"))[0]
     ours = search["best"]["subnet"]
-    near = f"block_parameters={percent - stages.size['near']}%..{percent}%"
     cut = stages.kept(f"homogeneous-{name}", lambda: stages.program("search", original, "--budget", near, "--algorithm", "homogeneous"))[0]["best"]
     depth = len(cuts) and max(depth for depth in cuts if depth * 100 <= percent * shape_of(stages.kept("checkpoint", None))[1])
     rows = {"ours, as searched": stages.report(f"searched-{name}", elastic, ours)}
-    rows["ours"] = stages.report(f"ours-{name}", tune(stages, f"ours-{name}", elastic, ours, steps // 2))
+    rows["ours"] = stages.report(f"ours-{name}", tune(stages, f"ours-{name}", elastic, ours, steps - shared_steps(stages.size)))
     rows["(a) one-shot"] = stages.report(f"cut-{name}", original, cut["subnet"])
     rows["(b) one-shot, distilled"] = stages.report(f"b-{name}", tune(stages, f"b-{name}", original, cut["subnet"], steps))
     rows["(c) depth, as cut"] = stages.report(f"depth-cut-{name}", original, cuts[depth])
@@ -235,7 +233,7 @@ def under_speed(stages, elastic):
     slope, base = np.polyfit(parameters, milliseconds, 1)
     limit = milliseconds[0] / stages.size["faster"]
     share = min(0.97, max(parameters[2] / parameters[0] * 1.05, (limit - base) / slope / parameters[0]))
-    budget = f"block_parameters=..{100 * share:.0f}%"
+    budget = f"block_parameters={100 * share - stages.size['near']:.0f}%..{100 * share:.0f}%"
     search = stages.kept("search-speed", lambda: stages.program("search", elastic, "--budget", budget, "--deployable", "gguf-q8_0"))[0]
 
     def measured():
@@ -252,7 +250,7 @@ def under_speed(stages, elastic):
         return seen
     seen = stages.kept("speed-candidates", measured)
     chosen = max(seen, key=lambda one: (one["ratio"] >= stages.size["faster"], one["ratio"]))
-    run = tune(stages, "ours-speed", elastic, chosen["subnet"], stages.size["steps"] // 2)
+    run = tune(stages, "ours-speed", elastic, chosen["subnet"], stages.size["steps"] - shared_steps(stages.size))
     final = stages.kept("speed-final", lambda: decode_speeds(
         stages, {"checkpoint": gguf(stages, elastic, sizes[0]), "subnet": gguf(stages, run, "largest")}))
     return {"budget": budget, "candidates": seen, "speeds": final, "sizes": speeds,

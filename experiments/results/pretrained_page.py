@@ -4,6 +4,11 @@ import numpy as np
 RESAMPLES = 10000
 
 
+def shared_steps(size):
+    """Of the steps behind each of our networks, those that every budget shares."""
+    return max(1, size["steps"] // size["shared"])
+
+
 def recovered(losses, first, teacher):
     """(first - losses) / (first - teacher) of mean losses, in percent, with its 95 % interval: blocks are drawn again, all three together."""
     l, l0, lt = (np.array(one) for one in (losses, first, teacher))
@@ -32,7 +37,8 @@ def minutes(seconds):
 def budget_table(found, budget, tokens):
     rows, teacher = found["budgets"][budget]["rows"], found["teacher"]
     first, ours = rows["(a) one-shot"]["losses"], rows["ours"]["losses"]
-    seen = {"ours, as searched": tokens // 2, "ours": tokens // 2 * 2, "(b) one-shot, distilled": tokens, "(c) depth, distilled": tokens}
+    shared = shared_steps(found["size"])
+    seen = {"ours, as searched": shared * tokens // found["size"]["steps"], "ours": tokens, "(b) one-shot, distilled": tokens, "(c) depth, distilled": tokens}
     lines = [f"\n## {budget} % of block_parameters\n", "| network | block_parameters | tokens distilled | loss, nats/token | bits/byte | recovered | ours - this, nats/token |",
              "|---|---|---|---|---|---|---|"]
     for name, row in rows.items():
@@ -76,14 +82,14 @@ def page(found):
     """Of all that was found, or of what was found so far."""
     size, teacher = found["size"], found["teacher"]
     tokens = size["steps"] * size["sequences"] * size["context"]
+    shared = shared_steps(size)
     lines = ["# A pretrained model made smaller\n",
              f"`{teacher['subnet']}` ({teacher['parameters']:,} parameters, {teacher['block_parameters']:,} of them in blocks) imported with KV groups and FFN columns in order of activations, "
              f"elastified, distilled from itself as it was (`objective = \"teacher\"`: soft logits alone), searched, exported. One seed. Made by `./dev experiment pretrained --steps {size['steps']} --segments {size['segments']}` with its two paths; {found['processor']}, "
              f"commit {found['commit']}, products of {found['precision']}.\n",
              f"**Recipe.** Context {size['context']}, {size['sequences']} sequences a step, rate {size['rate']} (cosine), AdamW, the same for everybody; no rate was tried. Text is dealt in blocks of "
-             f"{size['split_block']} tokens to train, search and report ({size['splits']} %). The elastic network (2/3 or all KV groups, 1/2, 3/4 or all FFN columns, in every block; one subnet a step, a tenth of the steps "
-             f"the largest) is distilled for {size['steps'] // 2} steps; what a search of {size['evaluations']} evaluations finds for a budget then for {size['steps'] - size['steps'] // 2} steps alone: {tokens:,} tokens in all, of which "
-             "half served every budget. Rivals: (a) the best network with equal blocks under the budget, one cut of the import, untrained; (b) the same distilled on as many tokens; (c) the checkpoint without the blocks that are "
+             f"{size['split_block']} tokens to train, search and report ({size['splits']} %). The elastic network (all KV groups, the FFN columns of each block in steps of {size['widths']}; one subnet a step, a tenth of the steps "
+             f"the largest) is distilled for {shared} steps, which serve every budget; what a search of {size['evaluations']} evaluations finds for a budget then for {size['steps'] - shared} steps alone: {tokens:,} tokens in all. Rivals: (a) the best network with equal blocks under the budget, one cut of the import, untrained; (b) the same distilled on as many tokens; (c) the checkpoint without the blocks that are "
              "missed least (dropped one by one), distilled on as many tokens. All choices are made by losses of "
              f"{size['segments'] * (size['split_block'] - 1):,} tokens of the search split.\n",
              f"**Recovered** is (L0 - L) / (L0 - L_teacher) on the report split ({teacher['tokens']:,} tokens that nobody was distilled or chosen on): L0 is the loss of (a), L_teacher the checkpoint's, "
