@@ -298,23 +298,26 @@ def main():
              "precision": fast_products(), "budgets": {}, "seconds": stages.seconds}
     for percent in size["budgets"]:
         found["budgets"][str(percent)] = under_budget(stages, elastic, original, cuts, percent)
-        write(options, found)
+        write(options, stages, found)
     found["speed"] = under_speed(stages, elastic)
-    write(options, found)
+    write(options, stages, found)
     found["consumers"] = {name: exported(stages, name, stages.at(f"ours-{name}")) for name in [*map(str, size["budgets"]), "speed"]}
-    write(options, found)
+    write(options, stages, found)
 
 
-def write(options, found):
-    """The page and its numbers, so far; with --tiny, the whole page to stdout."""
+def write(options, stages, found):
+    """The page and its numbers: the whole beside this file, what is found so far in the run's folder; with --tiny, the whole to stdout."""
+    whole = "consumers" in found
     if options.tiny:
-        if "consumers" in found:
+        if whole:
             print(page(found))
         return
+    folder = HERE if whole else stages.folder
     for path, content in (("pretrained.json", json.dumps(found, indent=1) + "\n"), ("pretrained.md", page(found))):
-        with open(f"{HERE}/{path}.part", "w") as file:
+        with open(f"{folder}/{path}.part", "w") as file:
             file.write(content)
-        os.rename(f"{HERE}/{path}.part", f"{HERE}/{path}")
+        os.rename(f"{folder}/{path}.part", f"{folder}/{path}")
+    print(f"-- page: {folder}/pretrained.md", file=sys.stderr, flush=True)
 
 
 main()

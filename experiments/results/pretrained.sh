@@ -2,9 +2,9 @@
 # pretrained.sh --checkpoint FILE --text FILE [--steps N] [--segments N] [--tiny]: a real pretrained model made smaller. Imports it by activation
 # importance, elastifies, distils, searches under two budgets and under a decoding speed of llama.cpp, exports, and compares with its rivals:
 # they are distilled for N steps (200), ours for N/8 as a supernet and the rest alone; what is cut is chosen by losses of so many segments (4) of
-# 2,047 tokens. Writes pretrained.md and pretrained.json beside itself; with --tiny, the same on a network of seconds that it makes itself, it
-# prints the page instead. The two paths may be given as ELASTIFORM_CHECKPOINT and ELASTIFORM_TEXT. Everything is kept in runs/ and gone on
-# with, so it may be killed at any time.
+# 2,047 tokens. Writes pretrained.md and pretrained.json beside itself once all is there (before that, in its folder of runs/); with --tiny,
+# the same on a network of seconds that it makes itself, it prints the page instead. The two paths may be given as ELASTIFORM_CHECKPOINT and
+# ELASTIFORM_TEXT. Everything is kept in runs/ and gone on with, so it may be killed at any time.
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."

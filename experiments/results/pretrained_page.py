@@ -49,6 +49,19 @@ def budget_table(found, budget, tokens):
     return lines
 
 
+def verdict(found):
+    """One line a budget: ours beside each rival that had as many tokens."""
+    lines = []
+    for budget, one in found["budgets"].items():
+        said = []
+        for name in ("(b) one-shot, distilled", "(c) depth, distilled"):
+            triple = difference(one["rows"]["ours"]["losses"], one["rows"][name]["losses"])
+            word = "better than" if triple[2] < 0 else "worse than" if triple[1] > 0 else "undecided against"
+            said.append(f"{word} {name[:3]}, by {interval(triple, '{:+.4f}')} nats/token")
+        lines.append(f"- {budget} %: ours is {'; '.join(said)}.")
+    return lines
+
+
 def spread(rounds):
     low, middle, high = np.percentile(rounds, [10, 50, 90])
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
@@ -94,6 +107,7 @@ def page(found):
              f"{size['segments'] * (size['split_block'] - 1):,} tokens of the search split.\n",
              f"**Recovered** is (L0 - L) / (L0 - L_teacher) on the report split ({teacher['tokens']:,} tokens that nobody was distilled or chosen on): L0 is the loss of (a), L_teacher the checkpoint's, "
              f"{teacher['loss']:.4f} nats/token ({teacher['bits_per_byte']:.4f} bits/byte). Intervals are 95 %, over blocks of text, paired; not over seeds."]
+    lines += ["", "**Verdict**\n", *verdict(found)]
     for budget in found["budgets"]:
         lines += budget_table(found, budget, tokens)
     if "speed" in found:
