@@ -46,7 +46,7 @@ bool alike(const Subnet& subnet) {
 
 // Small steps from weights that are good already; every step trains the largest and two others, and the checkpoint as it was teaches them all
 // (arXiv 2003.11142, 2110.08460). A body whose head is zeros has no predictions yet, so there the largest teaches as it learns. Searches begin
-// with even cuts: of trained weights these are far better than draws.
+// with even cuts: of trained weights these may be ahead of all draws (experiments/results/pretrained_half_shared.md).
 std::string training_tables(bool headless) {
   return fmt::format(R"(
 [train]

@@ -22,6 +22,9 @@ constexpr std::size_t kHomogeneousRound = 64;
 /// A fixed list is neither drawn nor seeded, and always evaluated whole.
 bool draws(const std::string& algorithm) { return algorithm != "homogeneous"; }
 
+/// More than the first population are no other search.
+std::int64_t founders_of(const SearchOptions& options) { return std::min(options.founders, options.population); }
+
 SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleSet& feasible, Device device) {
   const SearchOptions& options = run.recipe().search;
   SearchPlan plan;
@@ -45,9 +48,10 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.law = std::string(name_of(request.law));
   description.seed = request.seed;
   description.options = fmt::format("round={}", options.round_size);
-  if (request.algorithm == "evolution")
+  if (request.algorithm == "evolution") {
     description.options += fmt::format(",population={},tournament={}", options.population, options.tournament);
-  if (request.algorithm == "evolution" && options.founders > 0) description.options += fmt::format(",founders={}", options.founders);
+    if (options.founders > 0) description.options += fmt::format(",founders={}", founders_of(options));
+  }
   description.options += table;
   return plan;
 }
@@ -88,7 +92,7 @@ std::vector<Evaluation> run_one(const Run& run, ResultStore& store, const Search
                                               .seed = request.seed,
                                               .population = static_cast<std::size_t>(options.population),
                                               .tournament = static_cast<std::size_t>(options.tournament),
-                                              .founders = static_cast<std::size_t>(options.founders),
+                                              .founders = static_cast<std::size_t>(founders_of(options)),
                                               .members = request.members});
   const SearchPlan plan = plan_of(run, request, feasible, common.device);
   if (draws(request.algorithm) || outcome.name.empty()) outcome.name = plan.description.name();

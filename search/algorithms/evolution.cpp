@@ -13,7 +13,7 @@ constexpr int kTries = 16;
 
 /// Regularised evolution (Real et al., arXiv 1802.01548): the population is the last P evaluated, so every member dies of age and none by
 /// luck; parents are the best of a random few. Three children in four are mutants, the others crossings. The first P are draws, but for as
-/// many homogeneous subnets as are asked for: where these are good, as cuts of a pretrained network are, draws are far behind.
+/// many homogeneous subnets as are asked for: of a pretrained network's weights these can be ahead of all draws.
 class Evolution final : public SearchAlgorithm {
  public:
   Evolution(const FeasibleSet& feasible, const AlgorithmOptions& options) : feasible_(feasible), options_(options), told_(feasible) {

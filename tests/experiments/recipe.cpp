@@ -240,6 +240,12 @@ TEST_CASE("keys that nothing reads are refused, naming what uses them", "[experi
   CHECK_THAT(message_of(stages, {"stage.0.objective=label"}), Contains("nearest labels"));
 }
 
+TEST_CASE("founders stand in a resolved recipe", "[experiments][recipe]") {
+  CHECK(Recipe::parse(micro_recipe(), "micro.toml").search.founders == 0);
+  const auto recipe = Recipe::parse(micro_recipe(), "micro.toml", {"search.founders=3"});
+  CHECK(Recipe::parse(recipe.text(), "resolved").search.founders == 3);
+}
+
 TEST_CASE("an optimizer brings its own usual values, and what a recipe says stands above them", "[experiments][recipe]") {
   auto text = micro_recipe();
   const auto with_lion = Recipe::parse(text, "micro.toml", {"train.optimizer=lion"});

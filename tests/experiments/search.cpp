@@ -75,6 +75,29 @@ TEST_CASE("search finds, stores, continues, and compares with every homogeneous 
   CHECK_THAT(all.out, Catch::Contains("11 feasible subnets") && Catch::Contains("of 11 evaluated") && !Catch::Contains("of 22 evaluated"));
 }
 
+TEST_CASE("founders come first, and make another search of evolution", "[experiments][search]") {
+  const OwnRun copy;
+  const std::string path = copy.folder / "runs/micro/recipe.toml", recipe = content_of(path);
+  REQUIRE_THAT(recipe, Catch::Contains("population = 4\n") && Catch::Contains("founders = 0\n"));
+  const auto search = [&](int founders, const std::string& algorithm) {
+    std::string text = recipe;
+    copy.folder.write("runs/micro/recipe.toml", text.replace(text.find("founders = 0"), 12, "founders = " + std::to_string(founders)));
+    return copy.json_of("search runs/micro --budget parameters=..90% --evaluations 3 --algorithm " + algorithm)[0];
+  };
+  const json all = search(4, "evolution");
+  for (int id = 1; id <= 3; ++id) {
+    const std::string subnet = copy.json_of("show runs/micro " + std::to_string(id))["subnet"];
+    CAPTURE(subnet);
+    CHECK(subnet.find(',') == std::string::npos);  // blocks are all equal
+  }
+  CHECK(all["best_of_algorithm"]["bits_per_byte"] >= all["best_homogeneous"]["bits_per_byte"]);
+  CHECK(search(1000, "evolution")["search"] == all["search"]);  // no more than the population
+  const json none = search(0, "evolution");
+  CHECK(none["search"] != all["search"]);
+  CHECK(none["search"] != search(1, "evolution")["search"]);
+  CHECK(search(4, "random")["search"] == search(0, "random")["search"]);
+}
+
 TEST_CASE("evaluate counts looks at the report split, and compares two subnets on the same blocks", "[experiments][search]") {
   const OwnRun copy;
   const json one = copy.json_of("evaluate runs/micro --subnet largest --split report");

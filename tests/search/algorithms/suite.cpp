@@ -77,8 +77,9 @@ TEST_CASE("Same seed, same search; killed between rounds and continued, the same
   const auto name = GENERATE(from_range(names()));
   const CostModel costs = plain_costs(textbook_space());
   const FeasibleSet set(costs, Budget::parse({"parameters=..60%"}, costs));
-  const TextbookSearch search{.set = set, .algorithm = name, .seed = 5, .evaluations = 150};
-  CAPTURE(name);
+  const auto founders = GENERATE(as<std::size_t>{}, 0, 12);
+  const TextbookSearch search{.set = set, .algorithm = name, .seed = 5, .evaluations = 150, .founders = founders};
+  CAPTURE(name, founders);
   TextbookEvaluator whole_evaluator, cut_evaluator, again_evaluator;
   const TemporaryFolder whole, cut, again;
   const auto uninterrupted = trace(search.run(whole, whole_evaluator));
@@ -110,15 +111,7 @@ TEST_CASE("Evolution reaches the optimum of an additive loss, where random searc
     const auto algorithm = find_algorithm(name).make(set, {.law = Law::balanced, .seed = seed, .population = 32, .tournament = 8});
     double best = 1e9;
     for (std::uint64_t round = 0; round < 75; ++round) {
-      const auto asked = algorithm->ask(16, round);
-      const auto scores = evaluator.evaluate(asked);
-      std::vector<Evaluation> told(asked.size());
-      for (std::size_t i = 0; i < asked.size(); ++i) {
-        told[i].subnet = asked[i];
-        told[i].score = scores[i];
-        best = std::min(best, scores[i].loss);
-      }
-      algorithm->tell(told);
+      for (const Evaluation& one : tell_scores(*algorithm, evaluator, algorithm->ask(16, round))) best = std::min(best, one.score.loss);
     }
     return best;
   };
@@ -143,16 +136,14 @@ TEST_CASE("Evolution's first population begins with homogeneous subnets where th
     const std::vector<Subnet> asked = algorithm->ask(7, round);
     REQUIRE_FALSE(asked.empty());
     CHECK(asked == algorithm->ask(7, round));
-    std::vector<Evaluation> told(asked.size());
-    const auto scores = evaluator.evaluate(asked);
-    for (std::size_t i = 0; i < asked.size(); ++i) told[i].subnet = asked[i], told[i].score = scores[i];
-    algorithm->tell(told);
+    tell_scores(*algorithm, evaluator, asked);
     first.insert(first.end(), asked.begin(), asked.end());
   }
   CAPTURE(founders, homogeneous.size());
   REQUIRE(first.size() == 20);
   CHECK(std::set(first.begin(), first.end()).size() == 20);
-  REQUIRE(homogeneous.size() >= std::min<std::size_t>(founders, 9));
+  for (const Subnet& one : first) CHECK(set.contains(one));
+  REQUIRE(homogeneous.size() == std::min<std::size_t>({founders, 20, set.homogeneous().size()}));
   CHECK(std::equal(homogeneous.begin(), homogeneous.end(), first.begin()));
   const auto alike = [](const Subnet& one) { return std::ranges::count(one.blocks, one.blocks.front()) == std::ssize(one.blocks); };
   if (homogeneous.size() < 20) CHECK_FALSE(alike(first[homogeneous.size()]));

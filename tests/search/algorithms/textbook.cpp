@@ -27,6 +27,17 @@ std::vector<Score> TextbookEvaluator::evaluate(std::span<const Subnet> subnets) 
   return scores;
 }
 
+std::vector<Evaluation> tell_scores(SearchAlgorithm& algorithm, TextbookEvaluator& evaluator, const std::vector<Subnet>& asked) {
+  const auto scores = evaluator.evaluate(asked);
+  std::vector<Evaluation> told(asked.size());
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    told[i].subnet = asked[i];
+    told[i].score = scores[i];
+  }
+  algorithm.tell(told);
+  return told;
+}
+
 SearchSpace textbook_space() {
   ModelConfig model = preset_model("llama");
   model.head_dim = 8;
@@ -51,7 +62,8 @@ SearchPlan TextbookSearch::plan() const {
 
 std::vector<Evaluation> TextbookSearch::run(const TemporaryFolder& folder, TextbookEvaluator& evaluator, std::size_t stop_after) const {
   ResultStore store(folder.path(), ResultStore::Mode::write, set.costs().space().hash(), "textbook = 1\n");
-  const auto searcher = find_algorithm(algorithm).make(set, {.law = Law::balanced, .seed = seed, .population = 32, .tournament = 8});
+  const auto searcher =
+      find_algorithm(algorithm).make(set, {.law = Law::balanced, .seed = seed, .population = 32, .tournament = 8, .founders = founders});
   std::size_t rounds = 0;
   return run_search(plan(), *searcher, evaluator, set.costs(), store,
                     [&](const std::vector<Evaluation>&) { return ++rounds != stop_after; });

@@ -18,6 +18,9 @@ struct TextbookEvaluator final : Evaluator {
   std::size_t evaluated = 0;
 };
 
+/// Scores them and tells the algorithm.
+std::vector<Evaluation> tell_scores(SearchAlgorithm& algorithm, TextbookEvaluator& evaluator, const std::vector<Subnet>& asked);
+
 /// Two embed widths, depths 4 to 6, 3 head counts and 3 FFN widths a block: 2 · (9^4 + 9^5 + 9^6) subnets.
 SearchSpace textbook_space();
 
@@ -27,6 +30,7 @@ struct TextbookSearch {
   std::string algorithm;
   std::uint64_t seed = 0;
   std::size_t evaluations = 200;
+  std::size_t founders = 0;
   std::vector<Evaluation> run(const TemporaryFolder& folder, TextbookEvaluator& evaluator, std::size_t stop_after = 0) const;
   SearchPlan plan() const;
 };
