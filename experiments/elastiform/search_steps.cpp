@@ -48,7 +48,7 @@ SearchPlan plan_of(const Run& run, const SearchRequest& request, const FeasibleS
   description.law = std::string(name_of(request.law));
   description.seed = request.seed;
   description.options = fmt::format("round={}", options.round_size);
-  if (request.algorithm == "evolution") {
+  if (find_algorithm(request.algorithm).has_population) {
     description.options += fmt::format(",population={},tournament={}", options.population, options.tournament);
     if (options.founders > 0) description.options += fmt::format(",founders={}", founders_of(options));
   }

@@ -102,13 +102,13 @@ def page(found):
              f"commit {found['commit']}, products of {found['precision']}.\n",
              f"**Recipe.** Context {size['context']}, {size['sequences']} sequences a step, rate {size['rate']} (cosine), AdamW, the same for everybody; no rate was tried. Text is dealt in blocks of "
              f"{size['split_block']} tokens to train, search and report ({size['splits']} %). The elastic network (all KV groups, the FFN columns of each block in steps of {size['widths']}; one subnet a step, a tenth of the steps "
-             f"the largest) is distilled for {shared} steps, which serve every budget; what a search of {size['evaluations']} evaluations finds for a budget (at most {size['near']} % below it, the equal blocks of that range in its first population) then for {size['steps'] - shared} steps alone: {tokens:,} tokens in all. Rivals: (a) the best network with equal blocks in the same range, one cut of the import, untrained; (b) the same distilled on as many tokens; (c) the checkpoint without the blocks that are "
+             f"the largest) is distilled for {shared} steps, which serve every budget; what {size['evaluations']} evaluations of `search --algorithm predictor` find for a budget (at most {size['near']} % below it, the equal blocks of that range in its first population) then for {size['steps'] - shared} steps alone: {tokens:,} tokens in all. Rivals: (a) the best network with equal blocks in the same range, one cut of the import, untrained; (b) the same distilled on as many tokens; (c) the checkpoint without the blocks that are "
              "missed least (dropped one by one), distilled on as many tokens. All choices are made by losses of "
              f"{size['segments'] * (size['split_block'] - 1):,} tokens of the search split.\n",
              f"**Recovered** is (L0 - L) / (L0 - L_teacher) on the report split ({teacher['tokens']:,} tokens that nobody was distilled or chosen on): L0 is the loss of (a), L_teacher the checkpoint's, "
              f"{teacher['loss']:.4f} nats/token ({teacher['bits_per_byte']:.4f} bits/byte). Intervals are 95 %, over blocks of text, paired; not over seeds.",
-             "\nThis is the second recipe: [the first](pretrained_half_shared.md) shared half of the steps and had coarser widths and elastic heads; it lost to (b). The second was made after that was seen "
-             "on the same report split, so the split no longer is one that no choice was made by."]
+             "\nThis is the second recipe that was run to its end: [the first](pretrained_half_shared.md) shared half of the steps, had coarser widths and elastic heads, and searched by evolution; it lost to (b). The second was made after that was "
+             "seen on the same report split, so that split is no longer one that no choice was made by."]
     lines += ["\n**Verdict** on ours, by ours - rival in nats/token:\n", *verdict(found)]
     for budget in found["budgets"]:
         lines += budget_table(found, budget, tokens)

@@ -9,10 +9,11 @@
 namespace elastiform {
 
 std::span<const AlgorithmEntry> search_algorithms() {
-  static constexpr std::array<AlgorithmEntry, 3> kAlgorithms = {{
-      {"random", "draws under the law, without repetition", make_random_search},
-      {"evolution", "regularised evolution: late blocks mutate more, prefixes are kept", make_evolution},
-      {"homogeneous", "every subnet whose blocks are all equal", make_homogeneous_search},
+  static constexpr std::array<AlgorithmEntry, 4> kAlgorithms = {{
+      {"random", "draws under the law, without repetition", false, make_random_search},
+      {"evolution", "regularised evolution: late blocks mutate more, prefixes are kept", true, make_evolution},
+      {"predictor", "a model of losses learns from few evaluations what each block misses, and proposes", true, make_predictor},
+      {"homogeneous", "every subnet whose blocks are all equal", false, make_homogeneous_search},
   }};
   return kAlgorithms;
 }

@@ -26,17 +26,18 @@ struct SearchAlgorithm {
 struct AlgorithmOptions {
   Law law = Law::balanced;
   std::uint64_t seed = 0;
-  std::size_t population = 32;  // evolution
-  std::size_t tournament = 8;   // evolution: parents are the best of this many
-  std::size_t founders = 0;     // evolution: of the first population, homogeneous members, evenly spaced in their list
+  std::size_t population = 32;  // evolution: the last so many are parents; predictor: the best so many
+  std::size_t tournament = 8;   // of those two: a parent is the best of this many
+  std::size_t founders = 0;     // of those two: of the first population, homogeneous members, evenly spaced in their list
   std::size_t members = 0;      // homogeneous: at most this many, evenly spaced in the list; 0: all
 };
 
 struct AlgorithmEntry {
   std::string_view name, help;
+  bool has_population;  // and founders, and tournaments
   std::unique_ptr<SearchAlgorithm> (*make)(const FeasibleSet&, const AlgorithmOptions&);
 };
-/// random, evolution, homogeneous; the simplest first.
+/// random, evolution, predictor, homogeneous.
 std::span<const AlgorithmEntry> search_algorithms();
 const AlgorithmEntry& find_algorithm(std::string_view name);  // throws InputError naming the nearest
 

@@ -1,8 +1,5 @@
-#include <algorithm>
-#include <limits>
-
 #include "search/algorithms/factories.hpp"
-#include "search/algorithms/unseen.hpp"
+#include "search/algorithms/population.hpp"
 #include "search/algorithms/variation.hpp"
 
 namespace elastiform {
@@ -16,74 +13,36 @@ constexpr int kTries = 16;
 /// many homogeneous subnets as are asked for: of a pretrained network's weights these can be ahead of all draws.
 class Evolution final : public SearchAlgorithm {
  public:
-  Evolution(const FeasibleSet& feasible, const AlgorithmOptions& options) : feasible_(feasible), options_(options), told_(feasible) {
-    options_.population = std::max<std::size_t>(options_.population, 2);
-    options_.tournament = std::clamp<std::size_t>(options_.tournament, 1, options_.population);
-    if (options_.founders > 0) founders_ = feasible.homogeneous(std::min(options_.founders, options_.population));
-  }
+  Evolution(const FeasibleSet& feasible, const AlgorithmOptions& options)
+      : feasible_(feasible), seed_(options.seed), population_(feasible, options) {}
 
   std::vector<Subnet> ask(std::size_t n, std::uint64_t round) const override {
-    RandomStream random(options_.seed, Purpose::search, round);
+    RandomStream random(seed_, Purpose::search, round);
     // Late changes let the evaluator reuse prefixes but explore few first blocks, so rounds alternate.
     const BlockBias bias = round % 2 == 0 ? BlockBias::late : BlockBias::uniform;
-    const bool founding = history_.size() < options_.population;
-    if (founding) n = std::min(n, options_.population - history_.size());
-    Unseen unseen = told_;
-    std::vector<Subnet> asked;
-    while (asked.size() < n) {
-      std::optional<Subnet> subnet = founding ? founder(unseen) : child(unseen, bias, random);
-      if (!subnet) subnet = unseen.draw(options_.law, random);
-      if (!subnet) break;
-      unseen.add(*subnet);
-      asked.push_back(std::move(*subnet));
-    }
-    return asked;
+    return population_.ask(n, random, [&](const Unseen& unseen) { return child(unseen, bias, random); });
   }
 
-  void tell(std::span<const Evaluation> round) override {
-    for (const Evaluation& evaluation : round) {
-      told_.add(evaluation.subnet);
-      const double loss = evaluation.score.loss;
-      history_.push_back({evaluation.subnet, std::isfinite(loss) ? loss : std::numeric_limits<double>::infinity()});
-    }
-  }
+  void tell(std::span<const Evaluation> round) override { population_.tell(round); }
 
  private:
-  struct Member {
-    Subnet subnet;
-    double loss = 0;
-  };
-
-  std::optional<Subnet> founder(const Unseen& unseen) const {
-    const auto next = std::ranges::find_if(founders_, [&](const Subnet& one) { return !unseen.has(one); });
-    return next == founders_.end() ? std::nullopt : std::optional(*next);
-  }
-
-  const Member& parent(RandomStream& random) const {
-    const std::size_t first = history_.size() - options_.population;
-    std::size_t best = first + random.below(options_.population);
-    for (std::size_t i = 1; i < options_.tournament; ++i) {
-      const std::size_t rival = first + random.below(options_.population);
-      if (history_[rival].loss < history_[best].loss) best = rival;
-    }
-    return history_[best];
+  const Subnet& parent(RandomStream& random) const {
+    return best_of_some(std::span(population_.members()).last(population_.size()), population_.tournament(), random).subnet;
   }
 
   std::optional<Subnet> child(const Unseen& unseen, BlockBias bias, RandomStream& random) const {
     if (unseen.exhausted()) return std::nullopt;
     for (int i = 0; i < kTries; ++i) {
-      const Subnet& first = parent(random).subnet;
-      auto made = random.below(4) == 0 ? cross(feasible_, first, parent(random).subnet, random) : mutate(feasible_, first, bias, random);
+      const Subnet& first = parent(random);
+      auto made = random.below(4) == 0 ? cross(feasible_, first, parent(random), random) : mutate(feasible_, first, bias, random);
       if (made && !unseen.has(*made)) return made;
     }
     return std::nullopt;
   }
 
   const FeasibleSet& feasible_;
-  AlgorithmOptions options_;
-  std::vector<Subnet> founders_;
-  Unseen told_;
-  std::vector<Member> history_;  // oldest first
+  std::uint64_t seed_;
+  Population population_;
 };
 
 }  // namespace

@@ -10,5 +10,6 @@ namespace elastiform {
 std::unique_ptr<SearchAlgorithm> make_random_search(const FeasibleSet& feasible, const AlgorithmOptions& options);
 std::unique_ptr<SearchAlgorithm> make_homogeneous_search(const FeasibleSet& feasible, const AlgorithmOptions& options);
 std::unique_ptr<SearchAlgorithm> make_evolution(const FeasibleSet& feasible, const AlgorithmOptions& options);
+std::unique_ptr<SearchAlgorithm> make_predictor(const FeasibleSet& feasible, const AlgorithmOptions& options);
 
 }  // namespace elastiform

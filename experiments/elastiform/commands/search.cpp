@@ -33,7 +33,7 @@ class SearchCommand final : public Command {
     options.choice("weights", weights_, kWeightChoices, kWeightsHelp);
     options.option("rank", rank_, kRankHelp, 1);
     options.flag("share-weights", shares_, kShareHelp);
-    options.option("algorithm", algorithm_, "random, evolution or homogeneous (default: the recipe's)");
+    options.option("algorithm", algorithm_, "random, evolution, predictor or homogeneous (default: the recipe's)");
     options.option("law", law_, "How subnets are drawn: balanced or uniform (default: the recipe's)");
     options.option("seed", seed_, "Equal seeds search equally (default: the recipe's)", 0);
     options.option("finalists", finalists_, "Fine-tune this many of the best, each alone, and rank them again (with --finetune-steps)", 1);
