@@ -46,7 +46,7 @@ bool alike(const Subnet& subnet) {
 
 // Small steps from weights that are good already; every step trains the largest and two others, and the checkpoint as it was teaches them all
 // (arXiv 2003.11142, 2110.08460). A body whose head is zeros has no predictions yet, so there the largest teaches as it learns. Searches begin
-// with even cuts: of trained weights these may be ahead of all draws (experiments/results/pretrained_half_shared.md).
+// with even cuts, which of trained weights may be ahead of all draws, and learn what blocks are worth (experiments/results/pretrained.md).
 std::string training_tables(bool headless) {
   return fmt::format(R"(
 [train]
@@ -61,6 +61,7 @@ sampler = "sandwich"
 objective = "{}"
 
 [search]
+algorithm = "predictor"
 founders = 16
 budgets = ["parameters=..85%", "parameters=..70%"]
 )",

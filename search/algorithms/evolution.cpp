@@ -1,3 +1,8 @@
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kernels/random.hpp"
 #include "search/algorithms/factories.hpp"
 #include "search/algorithms/population.hpp"
 #include "search/algorithms/variation.hpp"

@@ -6,14 +6,10 @@
 
 #include "kernels/function_ref.hpp"
 #include "search/algorithms/algorithm.hpp"
+#include "search/algorithms/member.hpp"
 #include "search/algorithms/unseen.hpp"
 
 namespace elastiform {
-
-struct Member {
-  Subnet subnet;
-  double loss = 0;  // infinite where the evaluation's is no number
-};
 
 /// What algorithms that learn remember, and how they begin: with founders, which are homogeneous subnets, and draws.
 class Population {

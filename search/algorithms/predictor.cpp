@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <vector>
 
+#include "kernels/errors.hpp"
 #include "search/algorithms/factories.hpp"
 #include "search/algorithms/loss_model.hpp"
 #include "search/algorithms/population.hpp"
@@ -13,6 +16,8 @@ namespace {
 // From a parent that was evaluated, the best of so many mutants by the model's word, and so on from it, as often: the model is a straight
 // line through what was seen, and further away it is wrong.
 constexpr int kMutants = 32, kChanges = 4;
+// The model has a matrix of some 16 numbers for every pair of blocks, and its time grows with their cube: at this depth seconds a round.
+constexpr std::size_t kMostBlocks = 512;
 
 /// Search guided by a predictor of losses (Wen et al., arXiv 1912.00848; a predictor drawn anew for every proposal: White et al., arXiv
 /// 1910.11858): few evaluations show which blocks miss what they lack most, and proposals take from the others. Begins as evolution does.
@@ -72,6 +77,9 @@ class Predictor final : public SearchAlgorithm {
 }  // namespace
 
 std::unique_ptr<SearchAlgorithm> make_predictor(const FeasibleSet& feasible, const AlgorithmOptions& options) {
+  if (const std::size_t blocks = feasible.costs().space().blocks().size(); blocks > kMostBlocks)
+    throw InputError({"search.algorithm predictor", "a space of at most " + std::to_string(kMostBlocks) + " blocks", std::to_string(blocks),
+                      "evolution"});
   return std::make_unique<Predictor>(feasible, options);
 }
 

@@ -57,7 +57,7 @@ TEST_CASE("an import is the exported network, trains on, and round trips bit for
   // It learns from the checkpoint as it was, which stays in the run.
   const std::string recipe = content_of(own.folder / "runs/back/recipe.toml");
   CHECK_THAT(recipe, Catch::Matchers::Contains("objective = \"labels+teacher\"") && Catch::Matchers::Contains("[teacher]\nsubnet = "));
-  CHECK_THAT(recipe, Catch::Matchers::Contains("founders = 16"));
+  CHECK_THAT(recipe, Catch::Matchers::Contains("algorithm = \"predictor\"") && Catch::Matchers::Contains("founders = 16"));
   CHECK(load_supernet(own.folder / "runs/back/teacher.h5").weights_hash == after["weights_hash"]);
   CHECK(load_supernet(own.folder / "runs/back/teacher.h5").weights_hash ==
         load_supernet(own.folder / "runs/again/teacher.h5").weights_hash);

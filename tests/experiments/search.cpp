@@ -96,6 +96,9 @@ TEST_CASE("founders come first, and make another search of evolution", "[experim
   CHECK(none["search"] != all["search"]);
   CHECK(none["search"] != search(1, "evolution")["search"]);
   CHECK(search(4, "random")["search"] == search(0, "random")["search"]);
+  const json predicted = search(4, "predictor");
+  CHECK(predicted["search"] != all["search"]);
+  CHECK(predicted["search"] != search(0, "predictor")["search"]);
 }
 
 TEST_CASE("evaluate counts looks at the report split, and compares two subnets on the same blocks", "[experiments][search]") {
