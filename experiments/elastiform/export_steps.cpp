@@ -72,8 +72,9 @@ Sample comparison_sample(Run& run) {
 
 }  // namespace
 
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad,
-                       const Check& check) {
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, ExportWishes wishes, const CommonOptions& common) {
+  std::string& to = wishes.to;
+  const Check& check = wishes.check;
   const bool named_here = to.empty();
   std::error_code error;
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
@@ -82,7 +83,10 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
   // The id, and with it the name, is known only after the subnet was scored.
   const bool classifies = run.space().model().classifies();
   const std::string tokenizer = classifies ? "" : run.tokenizer().json();
-  check_export(format, run.space(), subnet, named_here ? run.paths().exports() + "/" + hash8(subnet) : to, pad, tokenizer, end_token);
+  const auto name_of_id = [&](const std::string& id) {
+    return run.paths().exports() + "/" + id + hash8(subnet) + std::string(format.suffix);
+  };
+  check_export(format, run.space(), subnet, !named_here ? to : name_of_id(wishes.scores ? "next-" : ""), wishes.pad, tokenizer, end_token);
   const Sample sample = comparison_sample(run);
   const auto store = run.results(ResultStore::Mode::write);
   ModelCard card{.subnet = elastiform::format(subnet),
@@ -99,11 +103,13 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                  .end_token = end_token,
                  .reading = run.recipe().data.image,
                  .class_names = class_names(run.recipe().data.image, run.space().model())};
-  if (!is_scored(*store, subnet, card.weights_hash)) run.copy_weights();
-  for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
+  if (wishes.scores) {
+    if (!is_scored(*store, subnet, card.weights_hash)) run.copy_weights();
+    for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
+  }
   const std::int64_t id = id_of(*store, subnet, card.weights_hash);
-  if (named_here) to = run.paths().exports() + "/" + std::to_string(id) + "-" + hash8(subnet) + std::string(format.suffix);
-  ExportOptions options{.pad = pad, .threads = threads_of(common), .check = {}};
+  if (named_here) to = name_of_id(id > 0 ? std::to_string(id) + "-" : "");
+  ExportOptions options{.pad = wishes.pad, .threads = threads_of(common), .check = {}};
   std::optional<ConsumerReport> report;
   if (check.consumer != nullptr)
     options.check = [&](const std::string& beside) {
@@ -118,7 +124,7 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std
                     .report = std::move(report),
                     .note = {}};
   if (format.note_on_tokenizer != nullptr && !tokenizer.empty()) exported.note = format.note_on_tokenizer(tokenizer);
-  if (pad) {
+  if (wishes.pad) {
     const Padded padded = format.padded(run.space().model(), subnet);
     exported.padding = Padding{padded.subnet, size_of(run.space().model(), subnet), size_of(padded.model, padded.subnet)};
   }

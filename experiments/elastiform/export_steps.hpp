@@ -21,7 +21,7 @@ struct Padding {
 
 struct Exported {
   std::string path;
-  std::int64_t id = 0;    // of the subnet in the run
+  std::int64_t id = 0;    // of the subnet in the run; 0: not scored
   double difference = 0;  // largest |Δlogit| / largest |logit| between the file read back and the subnet inside the supernet
   ModelCard card;
   std::optional<Padding> padding;
@@ -35,12 +35,16 @@ struct Check {
   std::string python;
 };
 
-/// Exports a subnet of a run with a model card: scores it on both splits (a look at the report split, which is counted), writes, reads back,
-/// compares. An empty `to` is exports/ID-HASH8 in the run, with the suffix of a format that is a file. What a format cannot express is refused
-/// before anything is scored. `pad`: among zeros that make all blocks alike (Format::padded). `check`: before the export has its name, this
-/// consumer runs it on the beginning of the search split.
-Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, std::string to, const CommonOptions& common, bool pad = false,
-                       const Check& check = {});
+struct ExportWishes {
+  std::string to;      // empty: exports/ID-HASH8 in the run, with the suffix of a format that is a file
+  bool pad = false;    // among zeros that make all blocks alike (Format::padded)
+  bool scores = true;  // for the card: on both splits (a look at the report split, which is counted)
+  Check check;         // before the export has its name, this consumer runs it on the beginning of the search split
+};
+
+/// Exports a subnet of a run with a model card: scores it, writes, reads back, compares. What a format cannot express is refused before anything
+/// is scored.
+Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, ExportWishes wishes, const CommonOptions& common);
 
 std::string padding_line(const Padding& padding);  // for a person
 

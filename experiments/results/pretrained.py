@@ -213,7 +213,7 @@ def under_budget(stages, elastic, original, cuts, percent):
 def gguf(stages, run, subnet, kind="gguf-q8_0"):
     path = stages.at(f"{hashlib.sha256((run + subnet + kind).encode()).hexdigest()[:12]}.{kind}")
     if not os.path.exists(path):
-        stages.program("export", run, "--subnet", subnet, "--format", kind, "--to", path)
+        stages.program("export", run, "--subnet", subnet, "--format", kind, "--no-scores", "--to", path)
     return path
 
 
@@ -268,8 +268,8 @@ def exported(stages, name, run):
         shutil.rmtree(folder, ignore_errors=True)
         if os.path.exists(whole):
             os.remove(whole)
-        stages.program("export", run, "--subnet", "largest", "--format", "hf-auto", "--to", folder)
-        stages.program("export", run, "--subnet", "largest", "--format", "gguf", "--to", whole)
+        stages.program("export", run, "--subnet", "largest", "--format", "hf-auto", "--no-scores", "--to", folder)
+        stages.program("export", run, "--subnet", "largest", "--format", "gguf", "--no-scores", "--to", whole)
         ids = stages.at("ids.json")
         with open(ids, "w") as file:
             json.dump([int(token) for token in np.random.default_rng(0).integers(1, 255, min(48, stages.size["context"] // 2))], file)

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "experiments/elastiform/utf8_stream.hpp"
+#include "supernet/subnet.hpp"
 #include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
 
@@ -50,6 +51,25 @@ TEST_CASE("an export without --to stands in the run under its id, and its scores
   CHECK(again["subnet"] == first["subnet"]);
   CHECK(again["quality"] == first["quality"]);
   own.refused("export runs/micro --subnet smallest --format hf-llama", "nothing there yet");
+}
+
+TEST_CASE("an export without scores evaluates nothing, says so in its card, and is proven all the same", "[experiments][export]") {
+  const OwnRun own;
+  for (const char* format : {"elastiform", "hf-llama", "gguf"}) {
+    CAPTURE(format);
+    const json made = own.json_of(std::string("export runs/micro --subnet e16:h2f32 --no-scores --format ") + format);
+    CHECK(made["id"] == 0);
+    CHECK(made["quality"].empty());
+    CHECK(made["difference"].get<double>() < 1e-4);
+    const std::string path = made["path"];
+    CHECK_THAT(path, Catch::Contains("exports/" + hash8(parse_subnet("e16:h2f32"))));
+    own.succeed("generate " + path + " --prompt In --tokens 4");
+  }
+  CHECK_THAT(content_of(own.folder / ("runs/micro/exports/" + hash8(parse_subnet("e16:h2f32")) + "/README.md")),
+             Catch::Contains("Not evaluated."));
+  const json scored = own.json_of("export runs/micro --subnet e16:h2f32 --to scored");
+  CHECK(scored["id"] == 1);
+  CHECK(scored["quality"].size() == 2);
 }
 
 TEST_CASE("an export that a real consumer cannot run gets no name", "[experiments][export]") {

@@ -92,7 +92,7 @@ class DemoCommand final : public Command {
       const auto twin =
           std::find_if(exports_.begin(), exports_.end(), [&](const Exported& e) { return e.card.subnet == format(outcome.best->subnet); });
       if (as_own && twin != exports_.end()) continue;  // two budgets, one winner
-      exports_.push_back(export_subnet(run, outcome.best->subnet, target, "", common));
+      exports_.push_back(export_subnet(run, outcome.best->subnet, target, {}, common));
       fmt::print(stream_, "{}: {} as {}, read back: largest difference of logits {:.1e}\n", exports_.back().path,
                  exports_.back().card.subnet, target.name, exports_.back().difference);
     }

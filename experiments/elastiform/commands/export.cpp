@@ -58,6 +58,7 @@ class ExportCommand final : public Command {
     options.flag("pad", pad_, "Where blocks differ and the format's are all alike: add zeros until they are");
     options.option("check", check_, "Have a real consumer load the export, too: transformers, llama-cpp or onnxruntime");
     options.option("python", python_, "For --check: the Python that has it (default: what tests/consumers/make_environment.sh made)");
+    options.flag("no-scores", unscored_, "Compute no losses for the model card, which takes a while where the splits are long");
     options.option("to", to_, "Where to write; nothing may be there (default: exports/ of the run)");
   }
   int run(const CommonOptions& common) override {
@@ -70,7 +71,8 @@ class ExportCommand final : public Command {
     if (consumer != nullptr) require_consumer(*consumer, format, python);
     Run run(run_, weights_, rank_, Placing::mapped);
     const Subnet subnet = run.subnet(subnet_);
-    const Exported exported = export_subnet(run, subnet, format, to_.value_or(""), common, pad_, {consumer, python});
+    const Exported exported = export_subnet(
+        run, subnet, format, {.to = to_.value_or(""), .pad = pad_, .scores = !unscored_, .check = {consumer, python}}, common);
     const auto& report = exported.report;
     if (common.json) fmt::print("{}\n", exported_json(exported, format, run.metric().classifies));
     auto* const stream = text_stream(common.json);
@@ -85,9 +87,10 @@ class ExportCommand final : public Command {
       else
         fmt::print(stream, "{:<6} loss {:.4f} ± {:.4f} nats per token (95 %, over blocks of data), {:.4f} bits per byte\n", quality.split,
                    quality.loss, kNormal95 * quality.loss_se, quality.bits_per_byte);
-    fmt::print(stream, "{}",
-               chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model(),
-                              run.report_set(Split::search).bytes_per_token));
+    if (!exported.card.quality.empty())
+      fmt::print(stream, "{}",
+                 chance_warning(exported.card.subnet, exported.card.quality.front().loss, run.space().model(),
+                                run.report_set(Split::search).bytes_per_token));
     fmt::print(stream, "{}: logits differ from the subnet inside the supernet by {:.1e} of the largest ({:.0e} allowed)\n",
                format.read != nullptr ? "read back" : "run from the file", exported.difference, format.tolerance);
     if (report)
@@ -101,7 +104,7 @@ class ExportCommand final : public Command {
   std::string run_, subnet_, format_ = "elastiform", weights_ = "trained";
   std::optional<std::int64_t> rank_;
   std::optional<std::string> to_, check_, python_;
-  bool pad_ = false;
+  bool pad_ = false, unscored_ = false;
 };
 
 }  // namespace
