@@ -119,6 +119,16 @@ TEST_CASE("a loss model orders what it has not seen, and knows the block that is
   for (std::size_t block = 1; block < 24; ++block) CHECK(missed_without(0) > 3 * missed_without(block));
 }
 
+TEST_CASE("the predictor refuses a space of more blocks than its model can hold, in one line", "[search][algorithms]") {
+  SearchSpace::Block block;
+  block.heads = {2};
+  block.ffn.widths = {32, 96};
+  const SearchSpace deep(many_blocks().model(), {16}, {513}, std::vector<SearchSpace::Block>(513, block));
+  const CostModel costs = plain_costs(deep);
+  const FeasibleSet set(costs, Budget{});
+  CHECK_THROWS_WITH(find_algorithm("predictor").make(set, {}), Catch::Contains("at most 512 blocks") && Catch::Contains("found 513"));
+}
+
 TEST_CASE("what a subnet lacks is told by block of the supernet, whichever are kept", "[search][algorithms]") {
   const SearchSpace space = textbook_space();
   const LackingShares shares(space);
