@@ -19,9 +19,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RECIPE = 3
 # Fixed token counts: chosen for an hour of two cores with bf16 products (--tiny: for a minute).
 FULL = {"context": 256, "sequences": 4, "steps": 200, "rate": 2e-4, "split_block": 2048, "splits": "96,2,2", "segments": 4, "evaluations": 48,
-        "neighbours": 10, "widths": 64, "shared": 8, "faster": 1.25, "near": 4, "rounds": 9, "budgets": [85, 70], "recipe": RECIPE}
+        "neighbours": 10, "widths": 64, "shared": 8, "faster": 1.25, "near": 4, "rounds": 9, "recipe": RECIPE}
 TINY = {"context": 32, "sequences": 4, "steps": 8, "rate": 1e-3, "split_block": 512, "splits": "80,10,10", "segments": 1, "evaluations": 6,
-        "neighbours": 3, "widths": 32, "shared": 8, "faster": 1.02, "near": 15, "rounds": 1, "budgets": [85, 70], "recipe": RECIPE}
+        "neighbours": 3, "widths": 32, "shared": 8, "faster": 1.02, "near": 15, "rounds": 1, "recipe": RECIPE}
+BUDGETS, RIVALS = ["85", "70", "speed"], ["b", "c"]
 
 
 class Stages:
@@ -170,6 +171,7 @@ def depth_cuts(stages, original, least):
     embed, depth, genes, _, _ = shape_of(stages.kept("checkpoint", None))
     text = lambda kept: f"e{embed}:{len(kept)}x{genes}@{','.join(map(str, kept))}"
     kept, tried, found = list(range(depth)), list(range(depth)), {}
+    least_of_all = depth * min(int(name) for name in BUDGETS if name.isdigit()) // 100  # so that no kept stage depends on the budgets asked for
     while len(kept) > least:
         cuts = [[block for block in kept if block != out] for out in tried if out in kept]
 
@@ -181,7 +183,7 @@ def depth_cuts(stages, original, least):
         scored = stages.kept(f"depth-{len(kept) - 1}", score)
         order = sorted(range(len(cuts)), key=lambda i: scored[i][0])
         if len(kept) == depth:
-            tried = [tried[i] for i in order[: max(stages.size["neighbours"], 2 * (depth - least))]]
+            tried = [tried[i] for i in order[: max(stages.size["neighbours"], 2 * (depth - least_of_all))]]
         kept = cuts[order[0]]
         found[len(kept)] = scored[order[0]][1]
     return found
@@ -194,19 +196,23 @@ def tune(stages, name, run, subnet, steps):
                                                             "--set", f"train.log_every={steps}"))
 
 
-def under_budget(stages, elastic, original, cuts, percent):
+def under_budget(stages, elastic, original, name):
     """Our network and its rivals under one budget of block_parameters: {row: report}."""
-    steps, name, near = stages.size["steps"], str(percent), f"block_parameters={percent - stages.size['near']}%..{percent}%"
+    steps, percent, asked = stages.size["steps"], int(name), stages.options.rivals
+    near = f"block_parameters={percent - stages.size['near']}%..{percent}%"
     search = stages.kept(f"search-{name}", lambda: stages.program("search", elastic, "--budget", near, "--deployable", "gguf-q8_0"))[0]
     ours = search["best"]["subnet"]
-    cut = stages.kept(f"homogeneous-{name}", lambda: stages.program("search", original, "--budget", near, "--algorithm", "homogeneous"))[0]["best"]
-    depth = len(cuts) and max(depth for depth in cuts if depth * 100 <= percent * shape_of(stages.kept("checkpoint", None))[1])
     rows = {"ours, as searched": stages.report(f"searched-{name}", elastic, ours)}
     rows["ours"] = stages.report(f"ours-{name}", tune(stages, f"ours-{name}", elastic, ours, steps - shared_steps(stages.size)))
+    cut = stages.kept(f"homogeneous-{name}", lambda: stages.program("search", original, "--budget", near, "--algorithm", "homogeneous"))[0]["best"]
     rows["(a) one-shot"] = stages.report(f"cut-{name}", original, cut["subnet"])
-    rows["(b) one-shot, distilled"] = stages.report(f"b-{name}", tune(stages, f"b-{name}", original, cut["subnet"], steps))
-    rows["(c) depth, as cut"] = stages.report(f"depth-cut-{name}", original, cuts[depth])
-    rows["(c) depth, distilled"] = stages.report(f"c-{name}", tune(stages, f"c-{name}", original, cuts[depth], steps))
+    if "b" in asked:
+        rows["(b) one-shot, distilled"] = stages.report(f"b-{name}", tune(stages, f"b-{name}", original, cut["subnet"], steps))
+    if "c" in asked:
+        depth = percent * shape_of(stages.kept("checkpoint", None))[1] // 100
+        cut = depth_cuts(stages, original, depth)[depth]
+        rows["(c) depth, as cut"] = stages.report(f"depth-cut-{name}", original, cut)
+        rows["(c) depth, distilled"] = stages.report(f"c-{name}", tune(stages, f"c-{name}", original, cut, steps))
     return {"search": search, "rows": rows}
 
 
@@ -277,14 +283,31 @@ def exported(stages, name, run):
     return stages.kept("consumers-" + name, make)
 
 
-def main():
+def listed_of(known):
+    def parse(text):
+        names = [name for name in text.split(",") if name]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+    return parse
+
+
+def arguments():
     parser = argparse.ArgumentParser()
     for name in ("program", "checkpoint", "text", "commit", "processor"):
         parser.add_argument("--" + name, default="")
     parser.add_argument("--tiny", action="store_true")
     for name in ("steps", "segments"):
         parser.add_argument("--" + name, type=int, default=FULL[name])
-    options = parser.parse_args()
+    parser.add_argument("--budgets", type=listed_of(BUDGETS), default=BUDGETS)
+    parser.add_argument("--rivals", type=listed_of(RIVALS), default=RIVALS)
+    parser.add_argument("--page", default="pretrained")
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
     size = TINY if options.tiny else {**FULL, "steps": options.steps, "segments": options.segments}
     if options.tiny:
         options.text = options.text or "experiments/recipes/kjv.txt"
@@ -295,15 +318,16 @@ def main():
     elastic, original, made = import_both(stages)
     teacher = stages.report("teacher", original)
     stages.train("elastic", lambda folder: sys.exit("pretrained: the import is lost"))
-    cuts = depth_cuts(stages, original, min(size["budgets"]) * shape_of(made["subnet"])[1] // 100)
     found = {"size": size, "import": made, "teacher": teacher, "commit": options.commit, "processor": options.processor,
-             "precision": fast_products(), "budgets": {}, "seconds": stages.seconds}
-    for percent in size["budgets"]:
-        found["budgets"][str(percent)] = under_budget(stages, elastic, original, cuts, percent)
+             "precision": fast_products(), "asked": {"budgets": options.budgets, "rivals": options.rivals, "page": options.page},
+             "text": {"name": os.path.basename(options.text), "bytes": os.path.getsize(options.text), "sha256": digest(options.text)}, "budgets": {}, "seconds": stages.seconds}
+    for name in options.budgets:
+        if name == "speed":
+            found["speed"] = under_speed(stages, elastic)
+        else:
+            found["budgets"][name] = under_budget(stages, elastic, original, name)
         write(options, stages, found)
-    found["speed"] = under_speed(stages, elastic)
-    write(options, stages, found)
-    found["consumers"] = {name: exported(stages, name, stages.at(f"ours-{name}")) for name in [*map(str, size["budgets"]), "speed"]}
+    found["consumers"] = {name: exported(stages, name, stages.at(f"ours-{name}")) for name in options.budgets}
     write(options, stages, found)
 
 
@@ -315,11 +339,11 @@ def write(options, stages, found):
             print(page(found))
         return
     folder = HERE if whole else stages.folder
-    for path, content in (("pretrained.json", json.dumps(found, indent=1) + "\n"), ("pretrained.md", page(found))):
+    for path, content in ((options.page + ".json", json.dumps(found, indent=1) + "\n"), (options.page + ".md", page(found))):
         with open(f"{folder}/{path}.part", "w") as file:
             file.write(content)
         os.rename(f"{folder}/{path}.part", f"{folder}/{path}")
-    print(f"-- page: {folder}/pretrained.md", file=sys.stderr, flush=True)
+    print(f"-- page: {folder}/{options.page}.md", file=sys.stderr, flush=True)
 
 
 main()

@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# pretrained.sh --checkpoint FILE --text FILE [--steps N] [--segments N] [--tiny]: a real pretrained model made smaller. Imports it by activation
-# importance, elastifies, distils, searches under two budgets and under a decoding speed of llama.cpp, exports, and compares with its rivals:
-# they are distilled for N steps (200), ours for N/8 as a supernet and the rest alone; what is cut is chosen by losses of so many segments (4) of
-# 2,047 tokens. Writes pretrained.md and pretrained.json beside itself once all is there (before that, in its folder of runs/); with --tiny,
-# the same on a network of seconds that it makes itself, it prints the page instead. The two paths may be given as ELASTIFORM_CHECKPOINT and
-# ELASTIFORM_TEXT. Everything is kept in runs/ and gone on with, so it may be killed at any time.
+# pretrained.sh --checkpoint FILE --text FILE [--steps N] [--segments N] [--budgets LIST] [--rivals LIST] [--page NAME] [--tiny]: a real
+# pretrained model made smaller. Imports it by activation importance, elastifies, distils, searches under two shares of block_parameters and
+# under a decoding speed of llama.cpp (85,70,speed: all of --budgets, in its order), exports, and compares with rivals (b,c: those of --rivals,
+# beside the untrained cut): they are distilled for N steps (200), ours for N/8 as a supernet and the rest alone; what is cut is chosen by losses
+# of so many segments (4) of 2,047 tokens. Writes NAME.md and NAME.json (pretrained) beside itself once all is there (before that, in its folder
+# of runs/); with --tiny, the same on a network of seconds that it makes itself, it prints the page instead. The two paths may be given as
+# ELASTIFORM_CHECKPOINT and ELASTIFORM_TEXT. Everything is kept in runs/ and gone on with, so it may be killed at any time, and asked for more.
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
-checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} sizes=() tiny=
+checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} sizes=() more=() tiny=
 fail() { echo "pretrained: $*" >&2; exit 2; }
 while (($#)); do
   case $1 in
     --checkpoint) checkpoint=${2:?--checkpoint FILE}; shift 2 ;;
     --text) text=${2:?--text FILE}; shift 2 ;;
     --steps | --segments) sizes+=("$1" "${2:?$1 N}"); shift 2 ;;
+    --budgets | --rivals | --page) more+=("$1" "${2?$1 LIST}"); shift 2 ;;
     --tiny) tiny=--tiny; shift ;;
-    *) fail "unknown option $1 (--checkpoint FILE, --text FILE, --steps N, --segments N, --tiny)" ;;
+    *) fail "unknown option $1 (--checkpoint FILE, --text FILE, --steps N, --segments N, --budgets LIST, --rivals LIST, --page NAME, --tiny)" ;;
   esac
 done
 [[ ! $tiny || ${#sizes[@]} == 0 ]] || fail "--tiny has sizes of its own; leave out ${sizes[*]}"
@@ -30,4 +32,4 @@ python=${XDG_CACHE_HOME:-$HOME/.cache}/elastiform/python
 tests/consumers/make_environment.sh "$python" >&2
 tests/consumers/add_consumers.sh "$python" >&2
 exec "$python/bin/python" experiments/results/pretrained.py --program build/release/elastiform --checkpoint "$checkpoint" --text "$text" \
-  --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "${sizes[@]}" $tiny
+  --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "${sizes[@]}" "${more[@]}" $tiny
