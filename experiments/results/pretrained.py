@@ -30,8 +30,7 @@ class Stages:
 
     def __init__(self, options, size):
         self.options, self.size, self.seconds = options, size, {}
-        version = subprocess.run([options.program, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
-        decides = json.dumps([size, version, digest(options.checkpoint), digest(options.text)])
+        decides = json.dumps([size, options.code, fast_products(), options.processor, digest(options.checkpoint), digest(options.text)])
         self.folder = f"runs/pretrained-{hashlib.sha256(decides.encode()).hexdigest()[:8]}"
         os.makedirs(self.folder, exist_ok=True)
 
@@ -123,7 +122,8 @@ def settings(stages, steps):
               "train.steps": steps, "train.rate": size["rate"], "train.schedule": "cosine", "train.warmup": 0.05, "train.precision": dtype,
               "deploy.dtype": dtype, "train.log_every": steps, "train.checkpoint_every": max(1, steps // 2),
               "stage.0.sampler": "balanced", "stage.0.objective": "teacher", "search.segments": size["segments"],
-              "search.evaluations": size["evaluations"], "search.algorithm": "predictor", "search.round_size": 8, "search.population": 8, "search.tournament": 4, "search.founders": 4,
+              "search.evaluations": size["evaluations"], "search.algorithm": "predictor", "search.round_size": 8,
+              "search.population": 8, "search.tournament": 4, "search.founders": 4,
               "search.budgets": "block_parameters=..100%"}
     return [argument for key, value in values.items() for argument in ("--set", f"{key}={value}")]
 
@@ -150,9 +150,18 @@ def import_both(stages):
     widths = listed([*range(max(32, ffn // 3 // 32 * 32), ffn + 1, stages.size["widths"]), ffn])
     elastic, made = import_run(stages, "elastic", [f"embed={embed}", f"depth={depth}", f"heads={heads[-1]}", f"ffn={widths}"],
                                shared_steps(stages.size), ["--set", "stage.0.largest=0.1"])
-    original, _ = import_run(stages, "original", [f"embed={embed}", f"depth={listed(range(depth * 2 // 3, depth + 1))}",
-                                                  f"heads={listed(heads)}", f"ffn={widths}"], stages.size["steps"])
+    original, _ = import_run(stages, "original", [f"embed={embed}", f"depth={listed(range(depth * 2 // 3, depth + 1))}", f"heads={listed(heads)}",
+                                                  f"ffn={widths},{listed(filling_widths(stages, elastic))}"], stages.size["steps"])
     return elastic, original, made
+
+
+def filling_widths(stages, elastic):
+    """For each share of block_parameters the widest FFN of equal blocks with all heads, in steps of 8: ours fills a budget block by block, so the
+    rival shall not lose what the steps between its widths leave unspent."""
+    space = stages.program("space", elastic)
+    (narrow, least), (wide, most) = ((shape_of(space[name]["subnet"])[4], space[name]["block_parameters"]) for name in ("smallest", "largest"))
+    column = (most - least) // (wide - narrow)  # parameters of one FFN column in every block
+    return [(narrow + (most * int(name) // 100 - least) // column) // 8 * 8 for name in BUDGETS if name.isdigit()]
 
 
 def probe(stages):
@@ -201,6 +210,8 @@ def under_budget(stages, elastic, original, name):
     steps, percent, asked = stages.size["steps"], int(name), stages.options.rivals
     near = f"block_parameters={percent - stages.size['near']}%..{percent}%"
     search = stages.kept(f"search-{name}", lambda: stages.program("search", elastic, "--budget", near, "--deployable", "gguf-q8_0"))[0]
+    evolution = stages.kept(f"evolution-{name}", lambda: stages.program("search", elastic, "--budget", near, "--deployable", "gguf-q8_0", "--algorithm",
+                                                                        "evolution"))[0]
     ours = search["best"]["subnet"]
     rows = {"ours, as searched": stages.report(f"searched-{name}", elastic, ours)}
     rows["ours"] = stages.report(f"ours-{name}", tune(stages, f"ours-{name}", elastic, ours, steps - shared_steps(stages.size)))
@@ -213,7 +224,7 @@ def under_budget(stages, elastic, original, name):
         cut = depth_cuts(stages, original, depth)[depth]
         rows["(c) depth, as cut"] = stages.report(f"depth-cut-{name}", original, cut)
         rows["(c) depth, distilled"] = stages.report(f"c-{name}", tune(stages, f"c-{name}", original, cut, steps))
-    return {"search": search, "rows": rows}
+    return {"search": search, "evolution": evolution, "rows": rows}
 
 
 def gguf(stages, run, subnet, kind="gguf-q8_0"):
@@ -246,10 +257,11 @@ def under_speed(stages, elastic):
 
     def measured():
         with h5py.File(elastic + "/results.h5") as file:
-            rows = [row for row in file["evaluations"][:] if row["search"].decode() == search["search"]]
-        rows = [(float(row["loss"]), row["subnet"].decode()) for row in rows] or [(search["best"]["loss"], search["best"]["subnet"])]
+            members = [int(one) for row in file["rounds"][:] if row["search"].decode() == search["search"]
+                       for one in file["round_members"][row["first_member"]: row["first_member"] + row["members"]]]
+            rows = [file["evaluations"][one - 1] for one in set(members)]
         seen = []
-        for loss, subnet in sorted(rows)[:6]:
+        for loss, subnet in sorted((float(row["loss"]), row["subnet"].decode()) for row in rows)[:6]:
             speed = decode_speeds(stages, {"checkpoint": gguf(stages, elastic, sizes[0]), "subnet": gguf(stages, elastic, subnet)})
             seen.append({"subnet": subnet, "loss": loss, "ratio": float(np.median(speed["subnet"]) / np.median(speed["checkpoint"])),
                          "subnet_rounds": speed["subnet"], "checkpoint_rounds": speed["checkpoint"]})
@@ -283,9 +295,11 @@ def exported(stages, name, run):
     return stages.kept("consumers-" + name, make)
 
 
-def listed_of(known):
+def listed_of(known, least):
     def parse(text):
         names = [name for name in text.split(",") if name]
+        if len(names) < least:
+            raise argparse.ArgumentTypeError(f"names none of {', '.join(known)}")
         for name in names:
             if name not in known:
                 raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
@@ -293,16 +307,22 @@ def listed_of(known):
     return parse
 
 
+def page_name(text):
+    if not re.fullmatch(r"pretrained\w*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of letters, digits and _ that begins with pretrained")
+    return text
+
+
 def arguments():
     parser = argparse.ArgumentParser()
-    for name in ("program", "checkpoint", "text", "commit", "processor"):
+    for name in ("program", "checkpoint", "text", "code", "commit", "processor"):
         parser.add_argument("--" + name, default="")
     parser.add_argument("--tiny", action="store_true")
     for name in ("steps", "segments"):
         parser.add_argument("--" + name, type=int, default=FULL[name])
-    parser.add_argument("--budgets", type=listed_of(BUDGETS), default=BUDGETS)
-    parser.add_argument("--rivals", type=listed_of(RIVALS), default=RIVALS)
-    parser.add_argument("--page", default="pretrained")
+    parser.add_argument("--budgets", type=listed_of(BUDGETS, 1), default=BUDGETS)
+    parser.add_argument("--rivals", type=listed_of(RIVALS, 0), default=RIVALS)
+    parser.add_argument("--page", type=page_name, default="pretrained")
     return parser.parse_args()
 
 
@@ -319,7 +339,7 @@ def main():
     teacher = stages.report("teacher", original)
     stages.train("elastic", lambda folder: sys.exit("pretrained: the import is lost"))
     found = {"size": size, "import": made, "teacher": teacher, "commit": options.commit, "processor": options.processor,
-             "precision": fast_products(), "asked": {"budgets": options.budgets, "rivals": options.rivals, "page": options.page},
+             "precision": fast_products(), "asked": {"budgets": options.budgets, "rivals": options.rivals, "page": options.page, "tiny": options.tiny},
              "text": {"name": os.path.basename(options.text), "bytes": os.path.getsize(options.text), "sha256": digest(options.text)}, "budgets": {}, "seconds": stages.seconds}
     for name in options.budgets:
         if name == "speed":

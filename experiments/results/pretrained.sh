@@ -9,11 +9,11 @@
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
-checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} sizes=() more=() tiny=
+checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} sizes=() more=() given= tiny=
 fail() { echo "pretrained: $*" >&2; exit 2; }
 while (($#)); do
   case $1 in
-    --checkpoint) checkpoint=${2:?--checkpoint FILE}; shift 2 ;;
+    --checkpoint) checkpoint=${2:?--checkpoint FILE} given=$2; shift 2 ;;
     --text) text=${2:?--text FILE}; shift 2 ;;
     --steps | --segments) sizes+=("$1" "${2:?$1 N}"); shift 2 ;;
     --budgets | --rivals | --page) more+=("$1" "${2?$1 LIST}"); shift 2 ;;
@@ -22,6 +22,7 @@ while (($#)); do
   esac
 done
 [[ ! $tiny || ${#sizes[@]} == 0 ]] || fail "--tiny has sizes of its own; leave out ${sizes[*]}"
+[[ ! $tiny || ! $given ]] || fail "--tiny makes a checkpoint of its own; leave out $given"
 absolute() { [[ -z $1 || $1 == /* ]] && printf '%s' "$1" || printf '%s/%s' "$caller" "$1"; }
 checkpoint=$(absolute "$checkpoint") text=$(absolute "$text")
 if [[ ! $tiny ]]; then
@@ -31,5 +32,8 @@ fi
 python=${XDG_CACHE_HOME:-$HOME/.cache}/elastiform/python
 tests/consumers/make_environment.sh "$python" >&2
 tests/consumers/add_consumers.sh "$python" >&2
+# What decides the results: the sources of the program, not the commit, which a finished page changes.
+sources=(CMakeLists.txt kernels supernet search trainers experiments/elastiform)
+code=$({ git rev-parse "${sources[@]/#/HEAD:}"; git diff HEAD -- "${sources[@]}"; } | sha256sum)
 exec "$python/bin/python" experiments/results/pretrained.py --program build/release/elastiform --checkpoint "$checkpoint" --text "$text" \
-  --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "${sizes[@]}" "${more[@]}" $tiny
+  --code "$code" --commit "$(git rev-parse --short HEAD)" --processor "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "${sizes[@]}" "${more[@]}" $tiny

@@ -1,7 +1,10 @@
 """pretrained.md from what pretrained.py found."""
+from shlex import quote
+
 import numpy as np
 
 RESAMPLES = 10000
+SCORED_BLOCK = 1024  # tokens, of what `evaluate` stores
 RIVALS = {"b": "(b) one-shot, distilled", "c": "(c) depth, distilled"}  # those that are distilled as ours is
 
 
@@ -10,21 +13,31 @@ def shared_steps(size):
     return max(1, size["steps"] // size["shared"])
 
 
-def recovered(losses, first, teacher):
-    """(first - losses) / (first - teacher) of mean losses, in percent, with its 95 % interval: blocks are drawn again, all three together."""
-    l, l0, lt = (np.array(one) for one in (losses, first, teacher))
-    share = lambda at: 100 * (l0[at].mean() - l[at].mean()) / (l0[at].mean() - lt[at].mean())
-    draws = np.random.default_rng(0).integers(0, len(l), (RESAMPLES, len(l)))
-    low, high = np.percentile([share(at) for at in draws], [2.5, 97.5])
-    return share(np.arange(len(l))), low, high
+def passages(size, losses):
+    """Means over the blocks that text is dealt in: the blocks of 1,024 tokens that losses are of are neighbours there, so not drawn alone."""
+    together = max(1, size["split_block"] // SCORED_BLOCK)
+    return np.reshape(losses, (-1, together)).mean(axis=1)
 
 
-def difference(losses, other):
-    """Mean of losses - other, nats a token, with its 95 % interval over the same draws of blocks."""
-    each = np.array(losses) - np.array(other)
-    draws = np.random.default_rng(0).integers(0, len(each), (RESAMPLES, len(each)))
-    low, high = np.percentile(each[draws].mean(axis=1), [2.5, 97.5])
-    return each.mean(), low, high
+def interval_of(value_at, count):
+    """value_at(indices of all), with its 95 % interval over passages drawn again; of fewer than two nothing is known."""
+    value = value_at(np.arange(count))
+    if count < 2:
+        return value, -np.inf, np.inf
+    draws = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+    return value, *np.percentile([value_at(at) for at in draws], [2.5, 97.5])
+
+
+def recovered(size, losses, first, teacher):
+    """(first - losses) / (first - teacher) of mean losses, in percent: passages are drawn again, all three together."""
+    l, l0, lt = (passages(size, one) for one in (losses, first, teacher))
+    return interval_of(lambda at: 100 * (l0[at].mean() - l[at].mean()) / (l0[at].mean() - lt[at].mean()), len(l))
+
+
+def difference(size, losses, other):
+    """Mean of losses - other, nats a token, over the same draws of passages."""
+    each = passages(size, losses) - passages(size, other)
+    return interval_of(lambda at: each[at].mean(), len(each))
 
 
 def interval(triple, form):
@@ -44,8 +57,8 @@ def budget_table(found, budget, tokens):
              "|---|---|---|---|---|---|---|"]
     for name, row in rows.items():
         lines.append(f"| {name} | {100 * row['block_parameters'] / teacher['block_parameters']:.1f} % | {seen.get(name, 0):,} | {row['loss']:.4f} | "
-                     f"{row['bits_per_byte']:.4f} | " + interval(recovered(row["losses"], first, teacher["losses"]), "{:.1f} %") + " | "
-                     + ("" if name == "ours" else interval(difference(ours, row["losses"]), "{:+.4f}")) + " |")
+                     f"{row['bits_per_byte']:.4f} | " + interval(recovered(found["size"], row["losses"], first, teacher["losses"]), "{:.1f} %") + " | "
+                     + ("" if name == "ours" else interval(difference(found["size"], ours, row["losses"]), "{:+.4f}")) + " |")
     cut, depth = rows["(a) one-shot"]["subnet"], rows.get("(c) depth, as cut")
     lines.append(f"\nours: `{rows['ours, as searched']['subnet']}`; (a), (b): `{cut}`" + (f"; (c): `{depth['subnet']}`" if depth else ""))
     return lines
@@ -57,10 +70,23 @@ def verdict(found):
     for budget, one in found["budgets"].items():
         said = []
         for name in (name for name in RIVALS.values() if name in one["rows"]):
-            triple = difference(one["rows"]["ours"]["losses"], one["rows"][name]["losses"])
+            ours, rival = one["rows"]["ours"], one["rows"][name]
+            triple = difference(found["size"], ours["losses"], rival["losses"])
             word = "better than" if triple[2] < 0 else "worse than" if triple[1] > 0 else "not decided against"
-            said.append(f"{word} {name[:3]}, {interval(triple, '{:+.4f}')}")
-        lines.append(f"- {budget} %: {'; '.join(said)}.")
+            spent = [100 * row["block_parameters"] / found["teacher"]["block_parameters"] for row in (ours, rival)]
+            said.append(f"{word} {name[:3]}, {interval(triple, '{:+.4f}')}, with {spent[0]:.1f} % against {spent[1]:.1f} % of block_parameters")
+        if said:
+            lines.append(f"- {budget} %: {'; '.join(said)}.")
+    return lines
+
+
+def searches_section(found):
+    lines = ["\n## The searches\n", "Losses of the search split, nats/token, of the best that so many evaluations found in the elastic network, before any distillation alone.\n",
+             "| budget | evaluations | predictor | evolution | equal blocks |\n|---|---|---|---|---|"]
+    for budget, one in found["budgets"].items():
+        search, evolution = one["search"], one["evolution"]
+        lines.append(f"| {budget} % | {search['evaluations']} | {search['best_of_algorithm']['loss']:.4f} | {evolution['best_of_algorithm']['loss']:.4f} | "
+                     f"{search['best_homogeneous']['loss']:.4f} |")
     return lines
 
 
@@ -75,7 +101,7 @@ def speed_section(found):
     ratio = np.median(final["subnet"]) / np.median(final["checkpoint"])
     lines = [f"\n## {faster} times the checkpoint's decoding speed in llama.cpp\n",
              f"A line through three measured sizes says that `{speed['budget']}` is that fast; of that search's evaluations, best loss first, "
-             f"{len(speed['candidates'])} {'was' if len(speed['candidates']) == 1 else 'were'} measured in llama.cpp (gguf-q8_0, one token at a time, all threads, rounds in turn) until one was:\n",
+             f"{len(speed['candidates'])} {'was' if len(speed['candidates']) == 1 else 'were'} measured in llama.cpp (gguf-q8_0, one token at a time, all threads, rounds in turn) {'until one was' if speed['candidates'][-1]['ratio'] >= faster else 'and none was'}:\n",
              "| candidate | loss, search split | tokens/s | checkpoint | ratio of medians |\n|---|---|---|---|---|"]
     for one in speed["candidates"]:
         lines.append(f"| `{one['subnet']}` | {one['loss']:.4f} | {spread(one['subnet_rounds'])} | {spread(one['checkpoint_rounds'])} | {one['ratio']:.3f} |")
@@ -95,8 +121,9 @@ def consumers_section(found):
 
 def command(found):
     size, asked = found["size"], found["asked"]
-    return (f"--steps {size['steps']} --segments {size['segments']} --budgets {','.join(asked['budgets'])} "
-            f"--rivals {','.join(asked['rivals'])} --page {asked['page']}")
+    sizes = "--tiny" if asked["tiny"] else f"--steps {size['steps']} --segments {size['segments']}"
+    return (f"{sizes} --budgets {','.join(asked['budgets'])} "
+            f"--rivals {','.join(asked['rivals']) or quote('')} --page {asked['page']}")
 
 
 def page(found):
@@ -114,13 +141,16 @@ def page(found):
              "missed least (dropped one by one), distilled on as many tokens. All choices are made by losses of "
              f"{size['segments'] * (size['split_block'] - 1):,} tokens of the search split.\n",
              f"**Recovered** is (L0 - L) / (L0 - L_teacher) on the report split ({teacher['tokens']:,} tokens that nobody was distilled or chosen on): L0 is the loss of (a), L_teacher the checkpoint's, "
-             f"{teacher['loss']:.4f} nats/token ({teacher['bits_per_byte']:.4f} bits/byte). Intervals are 95 %, over blocks of text, paired; not over seeds.",
-             "\nThis is the second recipe: [the first](pretrained_half_shared.md) shared half of the steps, had coarser widths and elastic heads, searched by evolution and lost to (b) on kernel documentation. "
-             "The second was made after that was seen, so [its page on the same text](pretrained.md) is not free of choices made on that text's report split; a page on any other text is."]
-    if found["budgets"]:
-        lines += ["\n**Verdict** on ours, by ours - rival in nats/token:\n", *verdict(found)]
+             f"{teacher['loss']:.4f} nats/token ({teacher['bits_per_byte']:.4f} bits/byte). Intervals are 95 %, over the {len(passages(size, teacher['losses']))} passages of {size['split_block']:,} tokens that text is dealt in, paired; not over seeds.",
+             "\nThis recipe was chosen after [another](pretrained_half_shared.md) had lost to (b) on the report split of a text of kernel documentation; "
+             "[on that text](pretrained_kernel_docs.md) its numbers are not free of that choice."]
+    said = verdict(found)
+    if said:
+        lines += ["\n**Verdict** on ours, by ours - rival in nats/token:\n", *said]
     for budget in found["budgets"]:
         lines += budget_table(found, budget, tokens)
+    if found["budgets"]:
+        lines += searches_section(found)
     if "speed" in found:
         lines += speed_section(found)
     if "consumers" in found:
@@ -129,6 +159,6 @@ def page(found):
                  if name not in found["budgets"] and not (name == "speed" and "speed" in found)), *([] if "consumers" in found else ["exports"])]
     if missing:
         lines.insert(1, f"**Not run to its end yet**: {', '.join(missing)} to come. The same command goes on where it stood.\n")
-    lines += ["\n## Wall times\n", "Of all sessions, whatever else the machine did meanwhile.\n", "| stage | |\n|---|---|"]
+    lines += ["\n## Wall times\n", "Of trainings in all sessions, of the rest in the last; whatever else the machine did meanwhile.\n", "| stage | |\n|---|---|"]
     lines += [f"| {name} | {minutes(seconds)} |" for name, seconds in found["seconds"].items() if seconds >= 1]
     return "\n".join(lines) + f"\n| all | {minutes(sum(found['seconds'].values()))} |\n"
