@@ -70,6 +70,23 @@ Sample comparison_sample(Run& run) {
   return data.tokens(segment.begin, std::min(segment.end, segment.begin + std::min<std::int64_t>(model.context, kConsumerTokens)));
 }
 
+ModelCard unscored_card(Run& run, const Subnet& subnet, const std::string& tokenizer, std::optional<int> end_token) {
+  return {.subnet = elastiform::format(subnet),
+          .costs = run.costs().of(subnet),
+          .deploy = run.costs().deploy(),
+          .quality = {},
+          .data_sha256 = run.supernet().data_sha256,
+          .weights_hash = run.supernet().weights_hash,
+          .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
+          .training_steps = run.supernet().steps,
+          .fine_tuned = !run.recipe().base.empty(),
+          .averaged = run.supernet().is_average(),
+          .tokenizer = tokenizer,
+          .end_token = end_token,
+          .reading = run.recipe().data.image,
+          .class_names = class_names(run.recipe().data.image, run.space().model())};
+}
+
 }  // namespace
 
 Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, ExportWishes wishes, const CommonOptions& common) {
@@ -80,35 +97,26 @@ Exported export_subnet(Run& run, const Subnet& subnet, const Format& format, Exp
   if (named_here && !std::filesystem::create_directories(run.paths().exports(), error) && error)
     throw InputError({run.paths().exports(), "a folder that can be made", error.message(), "--to another place"});
   const auto end_token = end_token_beside(run.recipe().data.tokenizer, run.space().model().vocabulary);
-  // The id, and with it the name, is known only after the subnet was scored.
   const bool classifies = run.space().model().classifies();
   const std::string tokenizer = classifies ? "" : run.tokenizer().json();
   const auto name_of_id = [&](const std::string& id) {
     return run.paths().exports() + "/" + id + hash8(subnet) + std::string(format.suffix);
   };
-  check_export(format, run.space(), subnet, !named_here ? to : name_of_id(wishes.scores ? "next-" : ""), wishes.pad, tokenizer, end_token);
+  // Whoever scores may get an id, and with it a name, by that; who does not needs no lock, and knows the name now.
+  auto store = run.results(ResultStore::Mode::read);
+  std::int64_t id = id_of(*store, subnet, run.supernet().weights_hash);
+  const auto id_in_name = [&id] { return id > 0 ? std::to_string(id) + "-" : ""; };
+  check_export(format, run.space(), subnet, !named_here ? to : name_of_id(wishes.scores && id == 0 ? "next-" : id_in_name()), wishes.pad,
+               tokenizer, end_token);
   const Sample sample = comparison_sample(run);
-  const auto store = run.results(ResultStore::Mode::write);
-  ModelCard card{.subnet = elastiform::format(subnet),
-                 .costs = run.costs().of(subnet),
-                 .deploy = run.costs().deploy(),
-                 .quality = {},
-                 .data_sha256 = run.supernet().data_sha256,
-                 .weights_hash = run.supernet().weights_hash,
-                 .version = ELASTIFORM_VERSION "+" ELASTIFORM_COMMIT,
-                 .training_steps = run.supernet().steps,
-                 .fine_tuned = !run.recipe().base.empty(),
-                 .averaged = run.supernet().is_average(),
-                 .tokenizer = tokenizer,
-                 .end_token = end_token,
-                 .reading = run.recipe().data.image,
-                 .class_names = class_names(run.recipe().data.image, run.space().model())};
+  ModelCard card = unscored_card(run, subnet, tokenizer, end_token);
   if (wishes.scores) {
+    store = run.results(ResultStore::Mode::write);
     if (!is_scored(*store, subnet, card.weights_hash)) run.copy_weights();
     for (const Split split : {Split::search, Split::report}) card.quality.push_back(quality_of(run, subnet, split, *store, common));
   }
-  const std::int64_t id = id_of(*store, subnet, card.weights_hash);
-  if (named_here) to = name_of_id(id > 0 ? std::to_string(id) + "-" : "");
+  if (id == 0) id = id_of(*store, subnet, card.weights_hash);
+  if (named_here) to = name_of_id(id_in_name());
   ExportOptions options{.pad = wishes.pad, .threads = threads_of(common), .check = {}};
   std::optional<ConsumerReport> report;
   if (check.consumer != nullptr)

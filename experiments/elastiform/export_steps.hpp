@@ -36,7 +36,7 @@ struct Check {
 };
 
 struct ExportWishes {
-  std::string to;      // empty: exports/ID-HASH8 in the run, with the suffix of a format that is a file
+  std::string to;      // empty: exports/ID-HASH8 in the run (HASH8 without an id), with the suffix of a format that is a file
   bool pad = false;    // among zeros that make all blocks alike (Format::padded)
   bool scores = true;  // for the card: on both splits (a look at the report split, which is counted)
   Check check;         // before the export has its name, this consumer runs it on the beginning of the search split

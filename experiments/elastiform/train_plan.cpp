@@ -214,8 +214,12 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
   const auto costs = cost_model_of(recipe);
   fmt::print(stream, "space: {} subnets\n", grouped(space_size(recipe.space).str()));
   Table table(cost_header(metric_of(recipe.space.model()), false));
-  for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()})
-    table.row(cost_row(format(subnet), costs.of(subnet)));
+  std::vector<std::string> named;  // a space of one or two subnets names them once
+  for (const auto& subnet : {recipe.space.smallest(), recipe.space.middle(), recipe.space.largest()}) {
+    if (std::find(named.begin(), named.end(), format(subnet)) != named.end()) continue;
+    named.push_back(format(subnet));
+    table.row(cost_row(named.back(), costs.of(subnet)));
+  }
   fmt::print(stream, "{}", table.text());
   if (!recipe.base.empty()) print_tuning(stream, recipe);
   if (needs_teacher(recipe) && recipe.train.teacher)
@@ -226,9 +230,10 @@ void print_plan(std::FILE* stream, const Recipe& recipe, const PlannedMemory& me
     fmt::print(stream,
                "warning: the last stage guesses hidden patches: the head, which names classes, learns nothing after the stages before\n");
   const Metric& metric = metric_of(recipe.space.model());
+  const std::string_view unit = recipe.data.tokenizer == "bytes" ? "bytes" : "tokens";
   fmt::print(stream, "training: {} steps of {}{} {}, {} {}, {:.1f} per parameter of the largest, {} FLOP in {}\n",
              grouped(recipe.train.steps), recipe.train.accumulation > 1 ? fmt::format("{} x ", recipe.train.accumulation) : "",
-             recipe.train.sequences, metric.classifies ? "images" : fmt::format("sequences of {} bytes", recipe.space.model().context),
+             recipe.train.sequences, metric.classifies ? "images" : fmt::format("sequences of {} {}", recipe.space.model().context, unit),
              count_text(tokens_of(recipe)), metric.inputs, tokens_per_parameter(recipe), count_text(expected_flops(recipe)),
              recipe.train.precision);
   if (recipe.base.empty() && !metric.classifies && tokens_per_parameter(recipe) < kFewTokens)

@@ -21,7 +21,7 @@ std::string image_quality_lines(const ModelCard& card) {
 }
 
 std::string quality_lines(const ModelCard& card, bool classifies) {
-  if (card.quality.empty()) return "Not evaluated.\n";
+  if (card.quality.empty()) return "Not scored for this card.\n";
   if (classifies) return image_quality_lines(card);
   std::string text = "| split | loss, nats per token | bits per byte | tokens |\n|---|---|---|---|\n";
   for (const auto& quality : card.quality)

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "experiments/elastiform/utf8_stream.hpp"
+#include "supernet/storage/durable_file.hpp"
 #include "supernet/subnet.hpp"
 #include "tests/experiments/own_run.hpp"
 #include "tests/support/catch.hpp"
@@ -66,10 +67,20 @@ TEST_CASE("an export without scores evaluates nothing, says so in its card, and 
     own.succeed("generate " + path + " --prompt In --tokens 4");
   }
   CHECK_THAT(content_of(own.folder / ("runs/micro/exports/" + hash8(parse_subnet("e16:h2f32")) + "/README.md")),
-             Catch::Contains("Not evaluated."));
+             Catch::Contains("Not scored for this card."));
   const json scored = own.json_of("export runs/micro --subnet e16:h2f32 --to scored");
   CHECK(scored["id"] == 1);
   CHECK(scored["quality"].size() == 2);
+  // Now it has an id, and its name with the id is free.
+  const json named = own.json_of("export runs/micro --subnet 1 --no-scores");
+  CHECK(named["path"] == "runs/micro/exports/1-" + hash8(parse_subnet("e16:h2f32")) + ".h5");
+  own.refused("export runs/micro --subnet 1 --no-scores", "nothing there yet");
+}
+
+TEST_CASE("an export without scores waits for no search", "[experiments][export]") {
+  const OwnRun own;
+  const FolderLock writer((own.folder / "runs/micro").string(), "results.lock");
+  CHECK(own.json_of("export runs/micro --subnet smallest --no-scores --to here.h5")["id"] == 0);
 }
 
 TEST_CASE("an export that a real consumer cannot run gets no name", "[experiments][export]") {

@@ -41,7 +41,10 @@ TEST_CASE("a supernet is tuned into a run that evaluates, generates, searches an
 
 TEST_CASE("a subnet is tuned alone: the new space is that subnet", "[experiments][finetune]") {
   const OwnRun own;
-  own.succeed("finetune runs/micro --subnet smallest --targets query,value --run runs/one" + std::string(kSteps));
+  const std::string plan =
+      own.succeed("finetune runs/micro --subnet smallest --targets query,value --run runs/one" + std::string(kSteps)).out;
+  CHECK_THAT(plan, Contains("space: 1 subnets") && Contains("e16:h1f32 "));
+  CHECK(plan.find("e16:h1f32 ") == plan.rfind("e16:h1f32 "));  // smallest, middle and largest are one line
   CHECK(own.json_of("space runs/one")["size"] == "1");
   CHECK(own.json_of("evaluate runs/one --subnet largest")["subnet"] == "e16:h1f32");
   CHECK_THAT(content_of(own.folder / "runs/one/recipe.toml"), Contains("targets = [\"query\", \"value\"]"));

@@ -111,7 +111,7 @@ TEST_CASE("a run with a tokenizer: bits per byte count bytes, shards are the tex
 
   const std::string recipe =
       " --set data.tokenizer=tokenizer.json --set model.vocabulary=264 --set train.steps=20 --set data.split_block=4096";
-  own.succeed("train micro.toml --run runs/text" + recipe);
+  CHECK_THAT(own.succeed("train micro.toml --run runs/text" + recipe).out, Catch::Matchers::Matches("[^]*sequences of [0-9]+ tokens,[^]*"));
   own.succeed("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
   const json text = own.json_of("evaluate runs/text --subnet largest"), tokens = own.json_of("evaluate runs/shards --subnet largest");
   CHECK(text["weights_hash"].is_string());
@@ -150,7 +150,7 @@ TEST_CASE("a run with a tokenizer.model: shards, scores, every export and import
   CHECK(own.json_of("tokenize text.txt --tokenizer tokenizer.model --to text.tokens")["vocabulary"] == 480);
   const std::string recipe =
       " --set data.tokenizer=tokenizer.model --set model.vocabulary=490 --set train.steps=10 --set data.split_block=1024";
-  own.succeed("train micro.toml --run runs/text" + recipe);
+  CHECK_THAT(own.succeed("train micro.toml --run runs/text" + recipe).out, Catch::Matchers::Matches("[^]*sequences of [0-9]+ tokens,[^]*"));
   own.succeed("train micro.toml --run runs/shards --set data.text=text.tokens" + recipe);
   const json text = own.json_of("evaluate runs/text --subnet largest"), tokens = own.json_of("evaluate runs/shards --subnet largest");
   CHECK(text["bits_per_byte"] == tokens["bits_per_byte"]);

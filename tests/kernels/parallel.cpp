@@ -73,6 +73,15 @@ TEST_CASE("bodies of little work wake nobody: they run on the caller", "[kernels
   CHECK(pool.distinct_threads() == 1);
 }
 
+TEST_CASE("one body alone runs on the caller", "[kernels]") {
+  const ThreadPool pool(4);
+  const std::thread::id caller = std::this_thread::get_id();
+  int elsewhere = 0;
+  for (int i = 0; i < 500; ++i) pool.for_each(1, [&](std::int64_t) { elsewhere += std::this_thread::get_id() != caller; });
+  CHECK(elsewhere == 0);
+  CHECK(pool.distinct_threads() == 1);
+}
+
 TEST_CASE("what runs on the caller refuses the same pool inside, and passes exceptions on", "[kernels]") {
   const ThreadPool pool(3);
   CHECK_THROWS_AS(pool.for_each(1, [&](std::int64_t) { pool.for_each(1, [](std::int64_t) {}); }), std::logic_error);
