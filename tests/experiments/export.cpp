@@ -79,7 +79,7 @@ TEST_CASE("an export without scores evaluates nothing, says so in its card, and 
 
 TEST_CASE("an export without scores waits for no search", "[experiments][export]") {
   const OwnRun own;
-  const FolderLock writer((own.folder / "runs/micro").string(), "results.lock");
+  const FolderLock writer(own.folder / "runs/micro", "results.lock");
   CHECK(own.json_of("export runs/micro --subnet smallest --no-scores --to here.h5")["id"] == 0);
 }
 
