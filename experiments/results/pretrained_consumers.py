@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-DECODED, PROMPT = 24, 8
+DECODED, PROMPT = 48, 8
 FLOAT32 = 0  # ggml's type, for the cache
 
 
