@@ -19,9 +19,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RECIPE = 3
 # Fixed token counts: chosen for an hour of two cores with bf16 products (--tiny: for a minute).
 FULL = {"context": 256, "sequences": 4, "steps": 200, "rate": 2e-4, "split_block": 2048, "splits": "96,2,2", "segments": 4, "evaluations": 48,
-        "neighbours": 10, "widths": 64, "shared": 8, "faster": 1.25, "near": 4, "rounds": 25, "recipe": RECIPE}
+        "neighbours": 10, "widths": 64, "shared": 8, "faster": 1.25, "guard": 1.04, "near": 4, "rounds": 25, "recipe": RECIPE}
 TINY = {"context": 32, "sequences": 4, "steps": 8, "rate": 1e-3, "split_block": 512, "splits": "80,10,10", "segments": 1, "evaluations": 6,
-        "neighbours": 3, "widths": 32, "shared": 8, "faster": 1.02, "near": 15, "rounds": 1, "recipe": RECIPE}
+        "neighbours": 3, "widths": 32, "shared": 8, "faster": 1.02, "guard": 1, "near": 15, "rounds": 1, "recipe": RECIPE}
 BUDGETS, RIVALS = ["85", "70", "speed"], ["b", "c"]
 
 
@@ -242,7 +242,7 @@ def decode_speeds(stages, named):
 
 def under_speed(stages, elastic):
     """Our network that decodes `faster` times as fast as the checkpoint, in llama.cpp. Candidates come from a search under the block_parameters
-    that a line through a few measured sizes gives, and are measured themselves until one is fast enough."""
+    that a line through a few measured sizes gives, less a guard band, and are measured themselves until one is fast enough."""
     embed, depth, _, _, _ = shape_of(stages.kept("checkpoint", None))
     space = stages.program("space", elastic)
     sizes = [space[name]["subnet"] for name in ("largest", "middle", "smallest")]
@@ -250,7 +250,7 @@ def under_speed(stages, elastic):
     parameters = np.array([space[name]["block_parameters"] for name in ("largest", "middle", "smallest")], float)
     milliseconds = np.array([1e3 / np.median(speeds[one]) for one in sizes])
     slope, base = np.polyfit(parameters, milliseconds, 1)
-    limit = milliseconds[0] / stages.size["faster"]
+    limit = milliseconds[0] / stages.size["faster"] / stages.size["guard"]
     share = min(0.97, max(parameters[2] / parameters[0] * 1.05, (limit - base) / slope / parameters[0]))
     budget = f"block_parameters={100 * share - stages.size['near']:.1f}%..{100 * share:.1f}%"
     search = stages.kept("search-speed", lambda: stages.program("search", elastic, "--budget", budget, "--deployable", "gguf-q8_0"))[0]
