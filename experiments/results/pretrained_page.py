@@ -104,10 +104,10 @@ def speed_section(found):
     speed, teacher = found["speed"], found["teacher"]
     final, faster, rows = speed["speeds"], found["size"]["faster"], speed["rows"]
     ratio, candidates = faster_by(final), speed["candidates"]
-    enough = "the last one was" if candidates[-1]["ratio"] >= faster else "none was"
+    enough = "the last of them was" if candidates[-1]["ratio"] >= faster else "none of them was"
     lines = [f"\n## {faster} times the checkpoint's decoding speed in llama.cpp\n",
-             f"A line through three measured sizes says that `{speed['budget']}` is that fast and {100 * (found['size']['guard'] - 1):.0f} % more, as rounds scatter. What a search there evaluated was measured, best loss first, until one was fast enough "
-             f"(llama.cpp, gguf-q8_0, one token at a time, all threads, {len(final['subnet'])} rounds in turn with the checkpoint); of {len(candidates)} {enough}:\n",
+             f"A line through three measured sizes says that `{speed['budget']}` is that fast and {100 * (found['size']['guard'] - 1):.0f} % more, as rounds scatter. What a search there evaluated was measured, best loss first, at most six until one was fast enough "
+             f"(llama.cpp, gguf-q8_0, one token at a time, all threads, {len(final['subnet'])} rounds in turn with the checkpoint); {len(candidates)} tried, {enough}:\n",
              "| candidate | loss, search split | tokens/s | checkpoint | times as fast, median over rounds |\n|---|---|---|---|---|"]
     for one in speed["candidates"]:
         lines.append(f"| `{one['subnet']}` | {one['loss']:.4f} | {spread(one['subnet_rounds'])} | {spread(one['checkpoint_rounds'])} | {one['ratio']:.3f} |")
