@@ -2,10 +2,10 @@
 import array
 import json
 import math
+import mmap
 import os
 import random
 import re
-import resource
 import shutil
 import statistics
 import struct
@@ -18,7 +18,7 @@ TEXT_BYTES = 8192  # of the recipes' text: what is scored is not what is measure
 LAYERS, EMBED, FFN, VOCABULARY, CONTEXT = 12, 768, 2048, 50257, 1024
 FORMATS = {"elastiform": "llama.h5", "hf-llama": "llama-hf", "gguf": "llama.gguf", "gguf-f16": "llama-f16.gguf",
            "gguf-q8_0": "llama-q8_0.gguf", "onnx": "llama-onnx"}
-ROUNDS, TOGETHER = 3, 8
+ROUNDS, TOGETHER = 5, 8
 RUN = WORK + "/run"
 MIB = 1 << 20
 
@@ -91,24 +91,43 @@ def forget_evaluations():
             os.remove(f"{RUN}/{name}")
 
 
+def memory_seconds(size):
+    """Of touching so many bytes that the process never had: a virtual machine's host may have to find them first."""
+    begin = time.monotonic()
+    with mmap.mmap(-1, size) as fresh:
+        block = b"\1" * MIB
+        while fresh.tell() < size:
+            fresh.write(block[:size - fresh.tell()])
+        return time.monotonic() - begin
+
+
+def run_alone(*arguments):
+    """Seconds, seconds of the processor, and the most bytes that the program had in memory."""
+    begin = time.monotonic()
+    process = subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - begin
+    if status != 0:
+        sys.exit(f"import_export: elastiform {' '.join(arguments)}: status {status}")
+    return seconds, used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss
+
+
 def timed(makes, *arguments):
-    """Medians of rounds of a command that makes a file or folder: its seconds, those of the disk for as many bytes, those of the processor,
-    those beyond the disk; and the bytes."""
+    """Medians of rounds of a command that makes a file or folder: its seconds, those of the disk for as many bytes, those beyond the disk,
+    those of touching as much memory, those of the processor; and the bytes."""
     rows = []
     for _ in range(ROUNDS):
         remove(makes)
-        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        subprocess.run([PROGRAM, *arguments], check=True, stdout=subprocess.DEVNULL)
-        seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds, processor, memory = run_alone(*arguments)
         size = size_of(makes)
-        rows.append((seconds, disk_seconds(size), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
-    beyond = statistics.median(seconds - disk for seconds, disk, _ in rows)
-    return [*(statistics.median(column) for column in zip(*rows)), beyond, size]
+        disk = disk_seconds(size)
+        rows.append((seconds, disk, seconds - disk, memory_seconds(memory), processor))
+    return [*(statistics.median(column) for column in zip(*rows)), size]
 
 
 def row_of(name, found):
-    seconds, disk, processor, beyond, size = found
-    return f"| {name} | {size / MIB:,.0f} | {seconds:.2f} | {disk:.2f} | {beyond:.2f} | {processor:.2f} |"
+    *seconds, size = found
+    return f"| {name} | {size / MIB:,.0f} | " + " | ".join(f"{one:.2f}" for one in seconds) + " |"
 
 
 def memory_of(process):
@@ -160,11 +179,13 @@ print("# In and out of a network of 124 M parameters\n")
 parameters = sum(math.prod(shape) for shape in shapes().values())
 print(f"A Llama of {LAYERS} blocks of {EMBED} channels, random weights, {parameters:,} parameters, as many as GPT-2 has; medians of")
 print(f"{ROUNDS} rounds. The disk's seconds are those of writing as many bytes to a new file and syncing it; what a command takes beyond them")
-print("is the median of differences within rounds; it may be less than the processor's, as the disk writes while the program computes. An")
+print("is the median of differences within rounds; it may be less than the processor's, as the disk writes while the program computes. The memory's")
+print("seconds, which are among those beyond the disk, are those of touching as many fresh bytes as the command had in memory at most: on a virtual")
+print("machine the host may take its time to find them. An")
 print("export reads back what it wrote and compares weights and logits; how good the subnet is, which its model card says, was known before.")
 print(f"{PROCESSOR}, {os.cpu_count()} cores, commit {COMMIT}. Made by `./dev experiment import_export`.\n")
 for title, rows in (("Import", imports), ("Export", exports)):
-    print(f"## {title}\n\n| of | MiB written | seconds | disk, s | beyond the disk, s | processor, s |\n|---|---|---|---|---|---|")
+    print(f"## {title}\n\n| of | MiB written | seconds | disk, s | beyond the disk, s | memory, s | processor, s |\n|---|---|---|---|---|---|---|")
     print("\n".join(row_of(name, found) for name, found in rows.items()) + "\n")
 print("## Evaluations at once\n")
 weights = math.fsum(math.prod(shape) for shape in shapes().values()) * 4 / MIB
