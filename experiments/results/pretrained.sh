@@ -9,7 +9,7 @@
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
-checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} sizes=() more=() given= tiny=
+checkpoint=${ELASTIFORM_CHECKPOINT:-} text=${ELASTIFORM_TEXT:-} sizes=() more=() given='' tiny=''
 fail() { echo "pretrained: $*" >&2; exit 2; }
 while (($#)); do
   case $1 in
