@@ -6,6 +6,7 @@
 # of so many segments (4) of 2,047 tokens. Writes NAME.md and NAME.json (pretrained) beside itself once all is there (before that, in its folder
 # of runs/); with --tiny, the same on a network of seconds that it makes itself, it prints the page instead. The two paths may be given as
 # ELASTIFORM_CHECKPOINT and ELASTIFORM_TEXT. Everything is kept in runs/ and gone on with, so it may be killed at any time, and asked for more.
+# A part of the budgets or rivals needs a --page of its own.
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
